@@ -1,0 +1,1 @@
+"""mgc, the Memristor GAN Compiler."""

@@ -1,0 +1,233 @@
+"""The graph: SSA values, nodes in topological order, constants and parameters with their data.
+
+A `Graph` is mutable through a handful of methods; passes build a new graph or edit one in place and the verifier
+(`mgc.ir.verifier`) checks the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mgc.ir.op import IRError, Op
+from mgc.ir.types import TensorType, ValueType, tensor_type_of
+
+
+@dataclass(eq=False)
+class Value:
+    """An SSA value. Identity is the object; `name` is unique in its graph (the text form prints `%name`)."""
+
+    name: str
+    type: ValueType
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Static shape; IRError for an opaque value."""
+        return self.tensor.shape
+
+    @property
+    def tensor(self) -> TensorType:
+        """The tensor type; IRError for an opaque value."""
+        if not isinstance(self.type, TensorType):
+            raise IRError(f"%{self.name} is opaque: it has no static shape")
+        return self.type
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+@dataclass(eq=False)
+class Node:
+    """One application of an op. `sources` names the ONNX nodes it came from, for diagnostics and tracing."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Constant:
+    """A value with data known at compile time. `group` is the parameter group ("" for a plain constant).
+
+    `onnx_name` is the initializer it came from ("" if it was computed).
+    """
+
+    value: Value
+    data: np.ndarray
+    group: str = ""
+    onnx_name: str = ""
+
+
+@dataclass(eq=False)
+class Graph:
+    """A level-1 or level-2 graph. `outputs` pairs each ONNX output name with its value."""
+
+    name: str = "graph"
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[tuple[str, Value]] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[Value, Constant] = field(default_factory=dict)
+    # ONNX nodes with no op of their own left, each with the reason ("folded into a constant", "identity", ...):
+    # together with the `sources` of the nodes they account for every node of the input model.
+    absorbed: dict[str, str] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set, repr=False)
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def fresh_name(self, hint: str = "v") -> str:
+        """A name not yet used in this graph, made from `hint` (reduced to the grammar's characters)."""
+        base = "".join(c if c.isalnum() or c in "_./-" else "_" for c in hint) or "v"
+        name, k = base, 1
+        while name in self._names:
+            name, k = f"{base}.{k}", k + 1
+        self._names.add(name)
+        return name
+
+    def add_input(self, name: str, type: ValueType) -> Value:
+        """Adds a graph input; the ONNX input name is kept exactly."""
+        if name in self._names:
+            raise IRError(f"graph input {name!r} is declared twice")
+        self._names.add(name)
+        value = Value(name, type)
+        self.inputs.append(value)
+        return value
+
+    def add_constant(self, data: np.ndarray, name: str = "c", *, group: str = "", onnx_name: str = "") -> Value:
+        """Adds a constant and returns its value; `data` is not copied and must not change afterwards."""
+        data = np.asarray(data)
+        value = Value(self.fresh_name(name), tensor_type_of(data))
+        self.constants[value] = Constant(value, data, group, onnx_name)
+        return value
+
+    def add(self, op: Op, *inputs: Value, name: str = "", sources: Sequence[str] = (), at: int | None = None) -> Value:
+        """Adds an op with one result (type-checked by its rule) and returns it."""
+        (value,) = self.add_multi(op, *inputs, names=(name,), sources=sources, at=at)
+        return value
+
+    def add_multi(
+        self, op: Op, *inputs: Value, names: Sequence[str] = (), sources: Sequence[str] = (), at: int | None = None
+    ) -> tuple[Value, ...]:
+        """Adds an op with any number of results. `at` is the index among the nodes (default: the end)."""
+        types = op.infer(*(v.type for v in inputs))
+        hints = [*names, *[""] * (len(types) - len(names))]
+        outputs = tuple(Value(self.fresh_name(h or op.name), t) for h, t in zip(hints, types, strict=True))
+        node = Node(op, tuple(inputs), outputs, tuple(dict.fromkeys(sources)))
+        self.nodes.insert(len(self.nodes) if at is None else at, node)
+        return outputs
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def data(self, value: Value) -> np.ndarray | None:
+        """The data of a constant; None for any other value."""
+        constant = self.constants.get(value)
+        return None if constant is None else constant.data
+
+    def producers(self) -> dict[Value, Node]:
+        """Which node makes each value (inputs and constants are absent)."""
+        return {v: n for n in self.nodes for v in n.outputs}
+
+    def users(self) -> dict[Value, list[Node]]:
+        """The nodes that read each value, in order, once per operand position."""
+        users: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                users.setdefault(value, []).append(node)
+        return users
+
+    def output_values(self) -> set[Value]:
+        """The values that leave the graph."""
+        return {v for _, v in self.outputs}
+
+    # -- editing -------------------------------------------------------------------------------------------------
+
+    def replace(self, mapping: dict[Value, Value]) -> None:
+        """Redirects every use of each key (operands and graph outputs) to its image; chains are followed."""
+
+        def image(v: Value) -> Value:
+            while v in mapping:
+                v = mapping[v]
+            return v
+
+        for node in self.nodes:
+            node.inputs = tuple(image(v) for v in node.inputs)
+        self.outputs = [(name, image(v)) for name, v in self.outputs]
+
+    def prune(self) -> None:
+        """Drops nodes and constants that reach no output; their ONNX sources go to `absorbed` if nothing else has them."""
+        live = self.output_values()
+        kept: list[Node] = []
+        dropped: list[Node] = []
+        for node in reversed(self.nodes):
+            if any(v in live for v in node.outputs):
+                live.update(node.inputs)
+                kept.append(node)
+            else:
+                dropped.append(node)
+        self.nodes = kept[::-1]
+        self.constants = {v: c for v, c in self.constants.items() if v in live}
+        held = {s for n in self.nodes for s in n.sources}
+        for node in dropped:
+            for source in node.sources:
+                if source not in held:
+                    self.absorbed.setdefault(source, "its result is not used")
+
+    def sort(self) -> None:
+        """Puts the nodes in topological order, stable with respect to the present one. IRError on a cycle."""
+        producer = self.producers()
+        state: dict[Node, int] = {}
+        order: list[Node] = []
+        for root in self.nodes:
+            stack: list[tuple[Node, Iterable[Value]]] = [(root, iter(root.inputs))]
+            if root in state:
+                continue
+            state[root] = 1
+            while stack:
+                node, rest = stack[-1]
+                for value in rest:
+                    before = producer.get(value)
+                    if before is None or state.get(before) == 2:
+                        continue
+                    if state.get(before) == 1:
+                        raise IRError(f"cycle through %{value.name}")
+                    state[before] = 1
+                    stack.append((before, iter(before.inputs)))
+                    break
+                else:
+                    state[node] = 2
+                    order.append(node)
+                    stack.pop()
+        self.nodes = order
+
+    def copy(self) -> Graph:
+        """A copy that shares only the constants' data."""
+        return self.rewrite(lambda op: op)
+
+    def rewrite(self, change: Callable[[Op], Op]) -> Graph:
+        """A copy with every op replaced by `change(op)`; the result types are kept as they are."""
+        new = Graph(self.name, absorbed=dict(self.absorbed), _names=set(self._names))
+        image: dict[Value, Value] = {}
+
+        def copied(v: Value) -> Value:
+            image[v] = Value(v.name, v.type)
+            return image[v]
+
+        new.inputs = [copied(v) for v in self.inputs]
+        for v, c in self.constants.items():
+            new.constants[copied(v)] = Constant(image[v], c.data, c.group, c.onnx_name)
+        for n in self.nodes:
+            inputs = tuple(image[v] for v in n.inputs)
+            new.nodes.append(Node(change(n.op), inputs, tuple(copied(v) for v in n.outputs), n.sources))
+        new.outputs = [(name, image[v]) for name, v in self.outputs]
+        return new
+
+
+def evaluate(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Runs a level-1 graph by its ops' NumPy meanings; feeds and results under the ONNX names."""
+    env: dict[Value, np.ndarray] = {v: np.asarray(feeds[v.name]) for v in graph.inputs}
+    env.update({v: c.data for v, c in graph.constants.items()})
+    for node in graph.nodes:
+        env.update(zip(node.outputs, node.op.evaluate(*(env[v] for v in node.inputs)), strict=True))
+    return {name: env[v] for name, v in graph.outputs}

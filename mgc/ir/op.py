@@ -1,0 +1,72 @@
+"""The base class of every IR op, and the registry by which the text form and the exporter find them.
+
+An op is a small frozen dataclass; its fields are its attributes. Everything about one op stands in its class: type
+rule (`infer`), meaning (`evaluate`), ONNX form (`onnx`), batch rule (`batch_axis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mgc.ir.types import TensorType, ValueType
+
+
+class IRError(ValueError):
+    """An IR rule is broken: a type rule, a verifier's rule, or the grammar of the text form."""
+
+
+@dataclass(frozen=True)
+class OnnxForm:
+    """One ONNX node that means the same as an op: operands are its inputs followed by `constants`.
+
+    `attributes` holds ints, floats, strings, lists of them, or arrays; `constants` are appended as extra inputs
+    (ONNX takes shapes, axes and the like so), None for an input left out.
+    """
+
+    op_type: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    constants: tuple[np.ndarray | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all ops. Subclasses are frozen dataclasses with a class variable `name`."""
+
+    name: ClassVar[str] = ""
+    level: ClassVar[int] = 1
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        """Result types from operand types. Raises IRError that says what is wrong with which operand."""
+        raise TypeError(f"{type(self).__name__} has no type rule")
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The op's meaning in NumPy, in the operands' own precision."""
+        raise TypeError(f"{type(self).__name__} has no meaning in NumPy")
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        """The op as one ONNX node (opset `mgc.frontend.exporter.OPSET`)."""
+        raise TypeError(f"{type(self).__name__} has no ONNX form")
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        """The op for one micro-batch, when axis 0 of the operands flagged in `batched` shrinks by `factor`.
+
+        `types` are the operands' full types. Returns the op with its attributes adapted (often `self`), such that
+        running it on each of the `factor` contiguous parts of axis 0 and concatenating the results along axis 0
+        equals running it on the whole; None where that does not hold (the op mixes samples).
+        """
+        return None
+
+
+REGISTRY: dict[str, type[Op]] = {}
+
+
+def register(cls: type[Op]) -> type[Op]:
+    """Class decorator: makes an op known to the parser under its `name`."""
+    if not cls.name or cls.name in REGISTRY:
+        raise TypeError(f"op {cls.__name__}: name {cls.name!r} is empty or taken")
+    REGISTRY[cls.name] = cls
+    return cls
