@@ -70,3 +70,14 @@ def register(cls: type[Op]) -> type[Op]:
         raise TypeError(f"op {cls.__name__}: name {cls.name!r} is empty or taken")
     REGISTRY[cls.name] = cls
     return cls
+
+
+ATTRIBUTES: dict[str, type] = {}
+
+
+def register_attr(cls: type) -> type:
+    """Class decorator: makes a frozen dataclass usable as (part of) an op's attribute in the text form."""
+    if cls.__name__ in ATTRIBUTES:
+        raise TypeError(f"attribute class {cls.__name__} is registered twice")
+    ATTRIBUTES[cls.__name__] = cls
+    return cls

@@ -39,7 +39,9 @@ def verify(graph: Graph, *, levels: tuple[int, ...] = (1,)) -> None:
         types = node.op.infer(*(v.type for v in node.inputs))
         have = tuple(v.type for v in node.outputs)
         if types != have:
-            raise IRError(f"{where}: results are {', '.join(map(str, have))}, its rule gives {', '.join(map(str, types))}")
+            raise IRError(
+                f"{where}: results are {', '.join(map(str, have))}, its rule gives {', '.join(map(str, types))}"
+            )
         for value in node.outputs:
             define(value, where)
     for name, value in graph.outputs:

@@ -1,0 +1,11 @@
+"""All instructions, one file a family."""
+
+from mgc.isa.instructions.data import Host, Load, Move, Piece, Store
+from mgc.isa.instructions.mvm import Mvm, Program
+from mgc.isa.instructions.vec import BUFFER, CONSTANT, REGISTER, Ref, Step, Vec
+from mgc.isa.instructions.vec import Store as VecStore
+
+__all__ = [
+    "BUFFER", "CONSTANT", "REGISTER", "Host", "Load", "Move", "Mvm", "Piece", "Program", "Ref", "Step", "Store", "Vec",
+    "VecStore",
+]  # fmt: skip

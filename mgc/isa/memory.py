@@ -1,0 +1,57 @@
+"""The memory map: buffers, constants, the program's inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+BufferKind = Literal["real", "code", "acc", "opaque"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An on-chip (or, space "dram", off-chip) array of one micro-batch.
+
+    kind "real" holds `dtype` as it says (float32, integers, bool) in every numerics. "code" holds quantised inputs of
+    crossbars (uint8, int8, uint16, int16) and "acc" holds crossbar sums (int64); in `float` numerics both hold real
+    values instead. "opaque" holds whatever a host segment made (a sequence, strings, a data-dependent shape).
+    `offset` is the byte address in its space, `slots` how many micro-batches of it may be alive at once: micro-batch
+    k uses slot k mod slots, at offset + slot * nbytes rounded up to the target's line. `alias_of` makes it a view
+    (same bytes, other shape) of another buffer; -1 otherwise.
+    """
+
+    id: int
+    name: str
+    kind: BufferKind
+    dtype: str
+    shape: tuple[int, ...]
+    space: Literal["edram", "dram"] = "edram"
+    offset: int = 0
+    slots: int = 1
+    alias_of: int = -1
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An operand whose data is the program tensor `tensor`."""
+
+    id: int
+    name: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the program under its ONNX name.
+
+    `shape` is that of one micro-batch; with `batched`, axis 0 of the whole is micro-batch after micro-batch.
+    `dtype` is the ONNX model's own ("float32", "float16", "int64", ...); the buffer's may differ (the chip's float is
+    float32) and LOAD / STORE convert. `dims` is the shape as the model states it, symbolic names included.
+    """
+
+    name: str
+    buffer: int
+    dtype: str
+    shape: tuple[int, ...]
+    batched: bool
+    dims: tuple[str, ...] = ()
