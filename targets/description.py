@@ -1,0 +1,346 @@
+"""What a chip is: the target description as frozen, strictly typed pydantic models.
+
+Every field states its meaning and unit; values come from one TOML file a chip (`targets/*.toml`), where each constant
+carries its source. Energies are per action (pJ, fJ), times in ns, areas in um2 or mm2; `targets.cost` turns them into
+cycles, joules and mm2.
+
+Cross-field checks are *field* validators that look at the fields before them: pydantic runs those even when another
+field is wrong, so a bad file gets all its errors at once (a model validator would wait until the fields are right).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from targets.problems import TargetError, explain
+
+AdcMode = Literal["clip", "scale"]
+Encoding = Literal["differential", "offset"]
+CostClass = Literal["simple", "multiply", "divide", "table", "reduction"]
+
+COST_CLASSES: tuple[CostClass, ...] = ("simple", "multiply", "divide", "table", "reduction")
+"""Cost classes of a vector-unit operation. `simple`: add, subtract, negate, compare, select, min, max, abs, copy;
+`multiply`: product, square; `divide`: quotient, reciprocal, square root; `table`: one look-up in a piecewise-linear
+function table, interpolation included; `reduction`: one element accumulated into a sum, minimum or maximum."""
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Positive = Annotated[float, Field(gt=0, le=1e18)]
+NonNegative = Annotated[float, Field(ge=0, le=1e18)]
+
+
+class _Table(BaseModel):
+    """One TOML table: unknown keys, wrong types (no coercion) and non-finite numbers are errors; values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Crossbar(_Table):
+    """Arithmetic of one crossbar (design section 4). All that decides the bits of a result stands in this table."""
+
+    rows: int = Field(ge=1, le=4096, description="word lines of one crossbar; a row block holds this many inputs")
+    cols: int = Field(ge=1, le=4096, description="bit lines of one crossbar")
+    cell_bits: int = Field(ge=1, le=8, description="bits one cell stores (b): 2^b conductance levels")
+    weight_bits: int = Field(ge=2, le=16, description="bits of a weight in inference (Bw), sign included")
+    input_bits: int = Field(
+        ge=1,
+        le=16,
+        description="bits of an input (Bx); an input that can be negative needs at least 2, one a sign",
+    )
+    dac_bits: int = Field(ge=1, le=8, description="bits of one input digit (d), driven in one read; at most input_bits")
+    adc_bits: int = Field(ge=1, le=16, description="resolution of the converter on a bit line (A): codes 0 .. 2^A - 1")
+    adc_mode: AdcMode = Field(
+        description="clip: one code a cell level, sums over 2^A - 1 saturate; scale: codes span the full column sum"
+    )
+    encoding: Encoding = Field(
+        description="differential: w = p - n on two crossbars; offset: w + 2^(Bw-1) on one, the offset subtracted after"
+    )
+
+    @field_validator("dac_bits")
+    @classmethod
+    def _digit_fits_input(cls, value: int, info: ValidationInfo) -> int:
+        input_bits = info.data.get("input_bits")
+        if input_bits is not None and value > input_bits:
+            raise ValueError(f"must not exceed input_bits ({input_bits}), not {value}: a digit is a part of the input")
+        return value
+
+    @property
+    def signs(self) -> int:
+        """Crossbars that hold one slice of a block: 2 (plus and minus) in differential encoding, 1 in offset."""
+        return 2 if self.encoding == "differential" else 1
+
+    @property
+    def full_scale(self) -> int:
+        """Largest possible sum on a bit line in one read, in cell levels: R (2^d - 1) (2^b - 1)."""
+        return self.rows * (2**self.dac_bits - 1) * (2**self.cell_bits - 1)
+
+    @property
+    def max_code(self) -> int:
+        """Largest code of the converter: 2^A - 1."""
+        return 2**self.adc_bits - 1
+
+    def slices(self, weight_bits: int | None = None) -> int:
+        """Cells that hold one weight of one sign: ceil((Bw-1)/b) in differential encoding, ceil(Bw/b) in offset.
+
+        `weight_bits` defaults to the inference width; training passes its own.
+        """
+        bits = self.weight_bits if weight_bits is None else weight_bits
+        if bits < 2:
+            raise ValueError(f"weight_bits must be at least 2 (one is the sign), not {bits}")
+        stored = bits - 1 if self.encoding == "differential" else bits
+        return _ceil_div(stored, self.cell_bits)
+
+    def digits(self, *, signed: bool, input_bits: int | None = None) -> int:
+        """Reads that stream one input: ceil(Bx/d) unsigned; ceil((Bx-1)/d) + 1 signed, the sign bit streams alone.
+
+        Raises ValueError where a signed input has fewer than 2 bits: there is no magnitude left to stream.
+        """
+        bits = self.input_bits if input_bits is None else input_bits
+        if bits < 1:
+            raise ValueError(f"input_bits must be at least 1, not {bits}")
+        if not signed:
+            return _ceil_div(bits, self.dac_bits)
+        if bits < 2:
+            raise ValueError("a signed input needs input_bits of at least 2: one bit is the sign")
+        return _ceil_div(bits - 1, self.dac_bits) + 1
+
+
+class Structure(_Table):
+    """How many of what: chips > tiles > macros > crossbars. A tile has one memory and one vector unit."""
+
+    chips: Count = Field(description="chips in the system, joined by [link]")
+    tiles_per_chip: Count = Field(description="tiles on one chip")
+    macros_per_tile: Count = Field(description="macros (ISAAC: in-situ multiply-accumulate units) in one tile")
+    crossbars_per_macro: Count = Field(description="crossbars in one macro; they share the macro's converters")
+
+    @property
+    def crossbars_per_tile(self) -> int:
+        """Crossbars in one tile."""
+        return self.macros_per_tile * self.crossbars_per_macro
+
+    @property
+    def crossbars_per_chip(self) -> int:
+        """Crossbars on one chip (ISAAC: 8 x 12 x 168 = 16,128)."""
+        return self.tiles_per_chip * self.crossbars_per_tile
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all chips together."""
+        return self.chips * self.tiles_per_chip
+
+    @property
+    def crossbars(self) -> int:
+        """Crossbars of all chips together: the capacity a program must fit."""
+        return self.chips * self.crossbars_per_chip
+
+
+class Cell(_Table):
+    """The memristor cell and its array."""
+
+    read_ns: Positive = Field(description="time of one analog read of a crossbar (one input digit, all rows), ns")
+    read_energy_fj: NonNegative = Field(description="energy of one cell in one read, fJ; the mean over cell levels")
+    row_write_ns: Positive = Field(description="time to write one row of a crossbar, all its columns at once, ns")
+    write_energy_pj: NonNegative = Field(description="energy to write one cell, pJ")
+    endurance_writes: Positive = Field(description="writes a cell survives")
+    area_um2: NonNegative = Field(description="area of one cell, um2")
+
+
+def _per_resolution(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    """Check that a column of a converter table is as long as its `resolutions`."""
+    resolutions = info.data.get("resolutions")
+    if resolutions is not None and len(values) != len(resolutions):
+        raise ValueError(f"must have one value for each of the {len(resolutions)} resolutions, not {len(values)}")
+    return values
+
+
+# TOML arrays arrive as lists; only the container is converted, the numbers in it stay strict.
+_Numbers = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
+_Resolutions = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(strict=False, min_length=1)]
+
+
+class _Converter(_Table):
+    """A converter known at some resolutions. Others are interpolated, see `at_resolution`."""
+
+    resolutions: _Resolutions = Field(description="resolutions that the columns below list, bits, ascending")
+
+    @field_validator("resolutions")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(low >= high for low, high in pairwise(value)):
+            raise ValueError("must be strictly ascending")
+        return value
+
+    def at_resolution(self, column: tuple[float, ...], bits: int) -> float:
+        """A column's value at `bits`: linear between the listed resolutions, proportional to the bits below the lowest,
+        doubling with every bit above the highest.
+
+        The doubling is assumed from two facts: a converter's figure of merit is quoted per level (energy / 2^bits),
+        and MNSIM's DAC table doubles a bit (hardware_constants 2.7).
+        """
+        known = self.resolutions
+        if bits <= known[0]:
+            return column[0] * bits / known[0]
+        if bits >= known[-1]:
+            return column[-1] * 2.0 ** (bits - known[-1])
+        high = next(i for i, resolution in enumerate(known) if resolution >= bits)
+        share = (bits - known[high - 1]) / (known[high] - known[high - 1])
+        return column[high - 1] + share * (column[high] - column[high - 1])
+
+
+class Adc(_Converter):
+    """Analog-to-digital converters of a macro, each shared by the columns of its crossbars in turn."""
+
+    per_macro: Count = Field(description="converters in one macro; its crossbars' columns take turns on them")
+    sample_ns: _Numbers = Field(description="time of one conversion at each resolution, ns")
+    energy_pj: _Numbers = Field(description="energy of one conversion at each resolution, pJ")
+    area_um2: _Numbers = Field(description="area of one converter at each resolution, um2")
+
+    _lengths = field_validator("sample_ns", "energy_pj", "area_um2")(_per_resolution)
+
+
+class Dac(_Converter):
+    """Digital-to-analog converters: one drives each row of each crossbar."""
+
+    energy_pj: _Numbers = Field(description="energy of driving one row for one read at each resolution, pJ")
+    area_um2: _Numbers = Field(description="area of one converter at each resolution, um2")
+
+    _lengths = field_validator("energy_pj", "area_um2")(_per_resolution)
+
+
+class Periphery(_Table):
+    """What stands between array, converters and the macro's registers."""
+
+    fill_ns: NonNegative = Field(description="time from input register to driven row, before the first read, ns")
+    sample_hold_energy_fj: NonNegative = Field(description="energy of holding one column's sum for one read, fJ")
+    sample_hold_area_um2: NonNegative = Field(description="area of the sample-and-hold of one column, um2")
+    shift_add_ns: NonNegative = Field(description="time from the last conversion to the finished sum, ns")
+    shift_add_energy_pj: NonNegative = Field(description="energy of adding one code into a sum, pJ")
+    shift_add_per_macro: Count = Field(description="shift-and-add units in one macro")
+    shift_add_area_um2: NonNegative = Field(description="area of one shift-and-add unit, um2")
+    input_register_energy_pj_per_byte: NonNegative = Field(description="energy of reading the input register, pJ/B")
+    input_register_area_um2: NonNegative = Field(description="area of one macro's input register, um2")
+
+
+class Edram(_Table):
+    """The memory of one tile, with its bus."""
+
+    bytes_per_tile: Annotated[int, Field(ge=1, le=2**40)] = Field(description="capacity of one tile's memory, bytes")
+    bytes_per_ns: Positive = Field(description="bandwidth of one tile's memory, B/ns (= GB/s)")
+    latency_ns: NonNegative = Field(description="time to the first byte, ns")
+    energy_pj_per_byte: NonNegative = Field(description="energy of reading or writing one byte, bus included, pJ/B")
+    area_mm2: NonNegative = Field(description="area of one tile's memory, bus included, mm2")
+
+
+class PerClass(_Table):
+    """One number for each cost class of the vector unit."""
+
+    simple: NonNegative = Field(description="add, subtract, compare, select, min, max, abs, copy")
+    multiply: NonNegative = Field(description="product, square")
+    divide: NonNegative = Field(description="quotient, reciprocal, square root")
+    table: NonNegative = Field(description="one look-up in a function table, interpolation included")
+    reduction: NonNegative = Field(description="one element accumulated into a sum, minimum or maximum")
+
+    def of(self, cost_class: CostClass) -> float:
+        """The number of one cost class."""
+        value: float = getattr(self, cost_class)
+        return value
+
+
+class Vector(_Table):
+    """The vector unit of a tile: lanes that do one operation a cycle each."""
+
+    lanes_per_tile: Count = Field(description="elements worked on at once in one tile")
+    latency_ns: NonNegative = Field(description="time from the first operand to the first result, ns")
+    op_ns: PerClass = Field(description="time one lane is busy with one operation, ns, by cost class")
+    energy_pj: PerClass = Field(description="energy of one operation, pJ, by cost class")
+    table_segments: int = Field(ge=1, le=65536, description="linear segments of one function table (sigmoid, tanh)")
+    area_mm2: NonNegative = Field(description="area of one tile's vector unit, mm2")
+
+
+class Noc(_Table):
+    """The network between the tiles of a chip: a mesh of routers, rows filled first, dimension-ordered routes."""
+
+    tiles_per_router: Count = Field(description="tiles that share one router")
+    mesh_columns: Count = Field(description="routers in one row of the mesh")
+    hop_ns: NonNegative = Field(description="time a message's head takes for one hop, ns")
+    bytes_per_ns: Positive = Field(description="bandwidth of one port, B/ns (= GB/s)")
+    energy_pj_per_byte_hop: NonNegative = Field(description="energy of one byte over one hop, pJ/B")
+    router_area_mm2: NonNegative = Field(description="area of one router, mm2")
+
+
+class Channel(_Table):
+    """A way off the chip: to another chip, to DRAM, to the host."""
+
+    bytes_per_ns: Positive = Field(description="bandwidth, B/ns (= GB/s)")
+    latency_ns: NonNegative = Field(description="time to the first byte, ns")
+    energy_pj_per_byte: NonNegative = Field(description="energy of one byte, pJ/B")
+    area_mm2: NonNegative = Field(description="area on each chip, mm2")
+
+
+class Power(_Table):
+    """Power that is drawn whether the chip works or not."""
+
+    static_mw_per_tile: NonNegative = Field(description="leakage of one tile and its share of the router, mW")
+
+
+class Training(_Table):
+    """What training needs beyond inference."""
+
+    master_bits: int = Field(ge=2, le=16, description="bits of a weight while it is trained, sign included")
+    transposed_read: bool = Field(
+        description="an array can be read along its columns too (MVM_T); otherwise back-propagation needs a second copy"
+    )
+
+
+class Target(_Table):
+    """A chip: everything that the compiler and the cost model know about it."""
+
+    name: str = Field(min_length=1, max_length=64, description="short name, as given to --target")
+    title: str = Field(min_length=1, max_length=200, description="one line for lists and reports")
+    description: str = Field(min_length=1, max_length=4000, description="where the numbers come from, what is assumed")
+    clock_ns: Annotated[float, Field(gt=0, le=1e6)] = Field(description="one cycle of the digital part, ns")
+    crossbar: Crossbar = Field(description="arithmetic of one crossbar")
+    structure: Structure = Field(description="how many of what")
+    cell: Cell = Field(description="the memristor cell")
+    dac: Dac = Field(description="row drivers")
+    adc: Adc = Field(description="column converters")
+    periphery: Periphery = Field(description="sample-and-hold, shift-and-add, registers")
+    edram: Edram = Field(description="tile memory")
+    vector: Vector = Field(description="tile vector unit")
+    noc: Noc = Field(description="on-chip network")
+    link: Channel = Field(description="chip to chip")
+    dram: Channel = Field(description="off-chip memory")
+    host: Channel = Field(description="host interface")
+    power: Power = Field(description="static power")
+    training: Training = Field(description="what training needs")
+
+    @property
+    def crossbars(self) -> int:
+        """Crossbars of all chips together."""
+        return self.structure.crossbars
+
+    def cycles(self, ns: float) -> int:
+        """Whole cycles that cover `ns` nanoseconds. A rounding error of 1e-9 cycles does not cost a cycle."""
+        return max(0, math.ceil(ns / self.clock_ns - 1e-9))
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The description as JSON values in the order of the fields: the canonical form for a program's manifest.
+
+        Equal targets give equal dictionaries, whatever the order, comments or number spelling (2, 2.0) of their files.
+        """
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json_dict(cls, data: object) -> Self:
+        """Rebuild a target from `to_json_dict`'s output. TargetError lists all that is wrong with it."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise TargetError("description", explain(error, cls)) from error
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
