@@ -156,7 +156,7 @@ class Graph:
         self.outputs = [(name, image(v)) for name, v in self.outputs]
 
     def prune(self) -> None:
-        """Drops nodes and constants that reach no output; their ONNX sources go to `absorbed` if nothing else has them."""
+        """Drops nodes and constants that reach no output; ONNX sources that nothing else has go to `absorbed`."""
         live = self.output_values()
         kept: list[Node] = []
         dropped: list[Node] = []
@@ -226,7 +226,9 @@ class Graph:
 
 def evaluate(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Runs a level-1 graph by its ops' NumPy meanings; feeds and results under the ONNX names."""
-    env: dict[Value, np.ndarray] = {v: np.asarray(feeds[v.name]) for v in graph.inputs}
+    env: dict[Value, np.ndarray] = {
+        v: np.asarray(feeds[v.name]) if isinstance(v.type, TensorType) else feeds[v.name] for v in graph.inputs
+    }
     env.update({v: c.data for v, c in graph.constants.items()})
     for node in graph.nodes:
         env.update(zip(node.outputs, node.op.evaluate(*(env[v] for v in node.inputs)), strict=True))

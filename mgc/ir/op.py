@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -24,12 +24,15 @@ class OnnxForm:
     """One ONNX node that means the same as an op: operands are its inputs followed by `constants`.
 
     `attributes` holds ints, floats, strings, lists of them, or arrays; `constants` are appended as extra inputs
-    (ONNX takes shapes, axes and the like so), None for an input left out.
+    (ONNX takes shapes, axes and the like so), None for an input left out. `operands` is for the few ops that take
+    more than one node: each entry is the number of an operand of the op or another form; None means all the op's
+    operands in order.
     """
 
     op_type: str
     attributes: dict[str, Any] = field(default_factory=dict)
     constants: tuple[np.ndarray | None, ...] = ()
+    operands: tuple[int | OnnxForm, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ class Op:
 
 
 REGISTRY: dict[str, type[Op]] = {}
+ATTRIBUTES: dict[str, type[Any]] = {}
+_OpClass = TypeVar("_OpClass", bound=type[Op])
+_AttrClass = TypeVar("_AttrClass", bound=type)
 
 
-def register(cls: type[Op]) -> type[Op]:
+def register(cls: _OpClass) -> _OpClass:
     """Class decorator: makes an op known to the parser under its `name`."""
     if not cls.name or cls.name in REGISTRY:
         raise TypeError(f"op {cls.__name__}: name {cls.name!r} is empty or taken")
@@ -72,12 +78,13 @@ def register(cls: type[Op]) -> type[Op]:
     return cls
 
 
-ATTRIBUTES: dict[str, type] = {}
+def register_attr(cls: _AttrClass) -> _AttrClass:
+    """Class decorator: makes a frozen dataclass usable as (part of) an op's attribute in the text form.
 
-
-def register_attr(cls: type) -> type:
-    """Class decorator: makes a frozen dataclass usable as (part of) an op's attribute in the text form."""
-    if cls.__name__ in ATTRIBUTES:
-        raise TypeError(f"attribute class {cls.__name__} is registered twice")
+    Its own fields follow the rules for op fields: ints, floats, bools, strings, bytes, tuples, DType, value types,
+    other such classes.
+    """
+    if not hasattr(cls, "__dataclass_fields__") or cls.__name__ in ATTRIBUTES:
+        raise TypeError(f"attribute class {cls.__name__}: not a dataclass, or its name is taken")
     ATTRIBUTES[cls.__name__] = cls
     return cls

@@ -1,0 +1,31 @@
+"""The level-1 ops. One class an op: its fields, type rule, NumPy meaning, ONNX form and batch rule."""
+
+from mgc.ir.ops.elementwise import Binary, Cast, Unary, Where
+from mgc.ir.ops.host import Host
+from mgc.ir.ops.linear import AxisMap, Conv, ConvTranspose, MatMul
+from mgc.ir.ops.norm import BatchNorm
+from mgc.ir.ops.pool import Pool
+from mgc.ir.ops.reduce import Reduce
+from mgc.ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+
+__all__ = [
+    "AxisMap",
+    "BatchNorm",
+    "Binary",
+    "Cast",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Expand",
+    "Gather",
+    "Host",
+    "MatMul",
+    "Pad",
+    "Pool",
+    "Reduce",
+    "Reshape",
+    "Slice",
+    "Transpose",
+    "Unary",
+    "Where",
+]

@@ -1,0 +1,153 @@
+"""Element-wise ops: a function of one operand, of two, a choice, a cast."""
+# The methods mean what `Op` says of them.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.op import IRError, OnnxForm, Op, register
+from mgc.ir.ops.check import broadcast, elementwise_splits, require, same_dtype, tensors
+from mgc.ir.ops.functions import BINARY, UNARY
+from mgc.ir.types import DType, TensorType, ValueType
+
+
+def _in_domain(dtype: DType, domain: str) -> bool:
+    return {
+        "float": dtype.is_float,
+        "number": dtype is not DType.BOOL,
+        "bool": dtype is DType.BOOL,
+        "any": True,
+    }[domain]
+
+
+@register
+@dataclass(frozen=True)
+class Unary(Op):
+    """y = fn(x), element by element; `fn` is a key of `functions.UNARY`, which says what alpha and beta mean."""
+
+    fn: str
+    alpha: float = 0.0
+    beta: float = 0.0
+    name: ClassVar[str] = "unary"
+
+    @property
+    def is_nonnegative(self) -> bool:
+        """Whether the result is >= 0 whatever the operand."""
+        return UNARY[self.fn].nonnegative(self.alpha, self.beta)
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether the function is continuous with finitely many linear pieces."""
+        return UNARY[self.fn].piecewise_linear
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        (x,) = tensors(self, types, "x")
+        if self.fn not in UNARY:
+            raise IRError(f"{self.name}: no function {self.fn!r}; there are {', '.join(UNARY)}")
+        entry = UNARY[self.fn]
+        require(self, _in_domain(x.dtype, entry.domain), f"{self.fn} of {x}: {entry.domain} elements are needed")
+        return (x.with_dtype(DType.BOOL) if entry.to_bool else x,)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = arrays
+        with np.errstate(all="ignore"):
+            y = UNARY[self.fn].meaning(x, self.alpha, self.beta)
+        return (np.asarray(y, bool if UNARY[self.fn].to_bool else x.dtype),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        return UNARY[self.fn].onnx(self.alpha, self.beta)
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if elementwise_splits(types, batched) else None
+
+
+@register
+@dataclass(frozen=True)
+class Binary(Op):
+    """y = fn(a, b) with NumPy broadcasting; `fn` is a key of `functions.BINARY`.
+
+    Both operands have one element type (`pow`: the exponent's is free); comparisons and logic give bool; `prelu`
+    takes x and a slope that broadcasts to x's shape.
+    """
+
+    fn: str
+    name: ClassVar[str] = "binary"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        a, b = tensors(self, types, "a", "b")
+        if self.fn not in BINARY:
+            raise IRError(f"{self.name}: no function {self.fn!r}; there are {', '.join(BINARY)}")
+        entry = BINARY[self.fn]
+        if self.fn != "pow":
+            same_dtype(self, ("a", a), ("b", b))
+        for t in (a, b):
+            require(self, _in_domain(t.dtype, entry.domain), f"{self.fn} of {t}: {entry.domain} elements are needed")
+        shape = broadcast(self, a.shape, b.shape)
+        if self.fn == "prelu":
+            require(self, shape == a.shape, f"prelu: slope {b} does not broadcast to x {a}")
+        return (TensorType(DType.BOOL if entry.to_bool else a.dtype, shape),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        a, b = arrays
+        with np.errstate(all="ignore"):
+            y = BINARY[self.fn].meaning(a, b)
+        return (np.asarray(y, bool if BINARY[self.fn].to_bool else a.dtype),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        return BINARY[self.fn].onnx
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if elementwise_splits(types, batched) else None
+
+
+@register
+@dataclass(frozen=True)
+class Where(Op):
+    """y = condition ? a : b with NumPy broadcasting; condition is bool, a and b of one element type."""
+
+    name: ClassVar[str] = "where"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        condition, a, b = tensors(self, types, "condition", "a", "b")
+        require(self, condition.dtype is DType.BOOL, f"condition is {condition}, bool is needed")
+        same_dtype(self, ("a", a), ("b", b))
+        return (a.with_shape(broadcast(self, condition.shape, a.shape, b.shape)),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (np.where(*arrays),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        return OnnxForm("Where")
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if elementwise_splits(types, batched) else None
+
+
+@register
+@dataclass(frozen=True)
+class Cast(Op):
+    """y = x in element type `to`. Float to integer truncates toward zero; anything nonzero is true."""
+
+    to: DType
+    name: ClassVar[str] = "cast"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        (x,) = tensors(self, types, "x")
+        return (x.with_dtype(self.to),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        with np.errstate(all="ignore"):
+            return (arrays[0].astype(self.to.numpy),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        from onnx.helper import np_dtype_to_tensor_dtype
+
+        return OnnxForm("Cast", {"to": int(np_dtype_to_tensor_dtype(self.to.numpy))})
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if elementwise_splits(types, batched) else None

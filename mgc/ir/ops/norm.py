@@ -1,0 +1,46 @@
+"""Batch normalisation in inference form; other normalisations are made of primitives."""
+# The methods mean what `Op` says of them.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.op import OnnxForm, Op, register
+from mgc.ir.ops.check import require, same_dtype, tensors
+from mgc.ir.types import TensorType, ValueType
+
+
+@register
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """y = scale (x - mean) / sqrt(var + epsilon) + bias along axis 1; all four are [C] for x[N, C, ...]."""
+
+    epsilon: float = 1e-5
+    name: ClassVar[str] = "batch_norm"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        operands = ("x", "scale", "bias", "mean", "var")
+        x, *statistics = tensors(self, types, *operands)
+        require(self, x.rank >= 2 and x.dtype.is_float, f"x is {x}: a float tensor [N, C, ...] is needed")
+        for operand, t in zip(operands[1:], statistics, strict=True):
+            same_dtype(self, ("x", x), (operand, t))
+            require(self, t.shape == (x.shape[1],), f"{operand} is {t} but x is {x}: [{x.shape[1]}] is needed")
+        return (x,)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, scale, bias, mean, var = arrays
+        with np.errstate(all="ignore"):
+            factor = scale / np.sqrt(var + self.epsilon)
+            shape = (-1, *(1,) * (x.ndim - 2))
+            return (np.asarray((x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape), x.dtype),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        return OnnxForm("BatchNormalization", {"epsilon": float(self.epsilon)})
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if batched[0] and not any(batched[1:]) else None

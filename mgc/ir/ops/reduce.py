@@ -1,0 +1,64 @@
+"""Reductions over axes."""
+# The methods mean what `Op` says of them.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.op import OnnxForm, Op, register
+from mgc.ir.ops.check import require, tensors
+from mgc.ir.types import DType, TensorType, ValueType
+
+_MEANING: dict[str, Callable[..., np.ndarray]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+    "prod": np.prod,
+}
+_ONNX = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin", "prod": "ReduceProd"}
+
+
+@register
+@dataclass(frozen=True)
+class Reduce(Op):
+    """Sum, mean, max, min or prod over `axes` (sorted, non-negative, distinct); no axes: the operand itself."""
+
+    fn: str
+    axes: tuple[int, ...]
+    keepdims: bool = True
+    name: ClassVar[str] = "reduce"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        (x,) = tensors(self, types, "x")
+        require(self, self.fn in _MEANING, f"no function {self.fn!r}; there are {', '.join(_MEANING)}")
+        require(
+            self,
+            list(self.axes) == sorted(set(self.axes)) and all(0 <= a < x.rank for a in self.axes),
+            f"axes {self.axes} of x {x}: sorted, distinct and in 0..{x.rank - 1} is needed",
+        )
+        empty = [a for a in self.axes if x.shape[a] == 0]
+        require(self, not empty or self.fn in ("sum", "prod"), f"{self.fn} over axes {empty} of x {x}, which are empty")
+        require(self, x.dtype is not DType.BOOL or self.fn in ("max", "min"), f"{self.fn} of x {x}")
+        kept = [1 if a in self.axes else d for a, d in enumerate(x.shape) if self.keepdims or a not in self.axes]
+        return (x.with_shape(tuple(kept)),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = arrays
+        with np.errstate(all="ignore"):
+            y = _MEANING[self.fn](x, axis=self.axes, keepdims=self.keepdims)
+            if self.fn == "mean" and DType.of(x.dtype).is_integer:
+                y = np.trunc(y)
+            return (np.asarray(y).astype(x.dtype),)
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        attributes = {"keepdims": int(self.keepdims), "noop_with_empty_axes": 1}
+        return OnnxForm(_ONNX[self.fn], attributes, (np.array(self.axes, np.int64),))
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if batched[0] and 0 not in self.axes else None
