@@ -144,6 +144,7 @@ class Cell(_Table):
     read_energy_fj: NonNegative = Field(description="energy of one cell in one read, fJ; the mean over cell levels")
     row_write_ns: Positive = Field(description="time to write one row of a crossbar, all its columns at once, ns")
     write_energy_pj: NonNegative = Field(description="energy to write one cell, pJ")
+    write_drivers_per_macro: Count = Field(description="crossbars of one macro that can be written at the same time")
     endurance_writes: Positive = Field(description="writes a cell survives")
     area_um2: NonNegative = Field(description="area of one cell, um2")
 
@@ -220,7 +221,9 @@ class Periphery(_Table):
     shift_add_energy_pj: NonNegative = Field(description="energy of adding one code into a sum, pJ")
     shift_add_per_macro: Count = Field(description="shift-and-add units in one macro")
     shift_add_area_um2: NonNegative = Field(description="area of one shift-and-add unit, um2")
-    input_register_energy_pj_per_byte: NonNegative = Field(description="energy of reading the input register, pJ/B")
+    input_register_energy_pj_per_byte: NonNegative = Field(
+        description="energy of taking one input byte through a macro's input register: written once, read once, pJ/B"
+    )
     input_register_area_um2: NonNegative = Field(description="area of one macro's input register, um2")
 
 
@@ -261,13 +264,13 @@ class Vector(_Table):
 
 
 class Noc(_Table):
-    """The network between the tiles of a chip: a mesh of routers, rows filled first, dimension-ordered routes."""
+    """The network between the tiles of a chip: a mesh of routers, filled row by row; routes go along a row, then a column."""
 
     tiles_per_router: Count = Field(description="tiles that share one router")
     mesh_columns: Count = Field(description="routers in one row of the mesh")
-    hop_ns: NonNegative = Field(description="time a message's head takes for one hop, ns")
+    hop_ns: NonNegative = Field(description="time a message's head takes through one router and its wire, ns")
     bytes_per_ns: Positive = Field(description="bandwidth of one port, B/ns (= GB/s)")
-    energy_pj_per_byte_hop: NonNegative = Field(description="energy of one byte over one hop, pJ/B")
+    energy_pj_per_byte_hop: NonNegative = Field(description="energy of one byte through one router, pJ/B")
     router_area_mm2: NonNegative = Field(description="area of one router, mm2")
 
 

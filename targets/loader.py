@@ -15,7 +15,7 @@ from targets.problems import TargetError, explain, nearest
 
 _FOLDER = Path(__file__).parent
 # Named here, not found by scanning: the list is the public interface, in the order shown to users, default first.
-_NAMES = ("liu2018",)
+_NAMES = ("liu2018", "isaac", "prime", "pipelayer", "puma")
 
 DEFAULT_TARGET = _NAMES[0]
 """The target that is used when none is named."""
