@@ -1,0 +1,73 @@
+"""The house's own rules: which folder may import which, and what a public repository must not contain."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# folder -> what of ours it may import (itself always)
+MAY_IMPORT = {
+    "mgc/ir": set(),
+    "mgc/isa": set(),
+    "mgc/frontend": {"mgc.ir"},
+    "mgc/sim": {"mgc.isa"},
+    "mgc/report": {"mgc.isa"},
+    "passes": {"mgc.ir", "targets"},
+    "targets": set(),
+    "targets/codegen": {"mgc.ir", "mgc.isa", "passes", "targets"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found.update(a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.update(f"{node.module}.{a.name}" for a in node.names)
+    return {m for m in found if m.split(".")[0] in ("mgc", "passes", "targets")}
+
+
+def folder_of(path: Path) -> str | None:
+    relative = path.relative_to(ROOT).as_posix()
+    owners = [f for f in MAY_IMPORT if relative.startswith(f + "/")]
+    return max(owners, key=len) if owners else None
+
+
+SOURCES = sorted(p for top in ("mgc", "passes", "targets") for p in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_data_goes_one_way(path):
+    folder = folder_of(path)
+    if folder is None:  # mgc/compiler.py, mgc/cli*: they string it together
+        return
+    own = folder.replace("/", ".")
+    allowed = MAY_IMPORT[folder] | {own}
+    for module in imports(path):
+        inside = any(module == a or module.startswith(a + ".") for a in allowed)
+        assert inside, f"{path.relative_to(ROOT)} imports {module}; {folder} may import {sorted(allowed)}"
+        if folder == "targets":
+            assert not module.startswith("targets.codegen"), f"{path}: the description must not know its codegen"
+
+
+def test_no_file_grows_past_one_purpose():
+    for path in SOURCES:
+        lines = len(path.read_text().splitlines())
+        assert lines <= 700, f"{path.relative_to(ROOT)} has {lines} lines: split it by purpose"
+
+
+def test_nothing_private_is_tracked():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    pattern = re.compile(rb"https?://[^\s\"')]*(pypi|pythonhosted|registry\.npm|deb\.debian)|/(home|root|work)/[a-z]")
+    for name in filter(None, tracked.decode().split("\0")):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in (".onnx", ".png", ".npz"):
+            continue
+        found = pattern.search(path.read_bytes())
+        assert found is None or name == "tests/test_house.py", f"{name} contains {found.group()!r}"
