@@ -30,6 +30,9 @@ function table, interpolation included; `reduction`: one element accumulated int
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, le=1e18)]
 NonNegative = Annotated[float, Field(ge=0, le=1e18)]
+Duration = Annotated[float, Field(gt=0, le=1e12)]
+Latency = Annotated[float, Field(ge=0, le=1e12)]
+Bandwidth = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
 class _Table(BaseModel):
@@ -140,9 +143,9 @@ class Structure(_Table):
 class Cell(_Table):
     """The memristor cell and its array."""
 
-    read_ns: Positive = Field(description="time of one analog read of a crossbar (one input digit, all rows), ns")
+    read_ns: Duration = Field(description="time of one analog read of a crossbar (one input digit, all rows), ns")
     read_energy_fj: NonNegative = Field(description="energy of one cell in one read, fJ; the mean over cell levels")
-    row_write_ns: Positive = Field(description="time to write one row of a crossbar, all its columns at once, ns")
+    row_write_ns: Duration = Field(description="time to write one row of a crossbar, all its columns at once, ns")
     write_energy_pj: NonNegative = Field(description="energy to write one cell, pJ")
     write_drivers_per_macro: Count = Field(description="crossbars of one macro that can be written at the same time")
     endurance_writes: Positive = Field(description="writes a cell survives")
@@ -159,6 +162,7 @@ def _per_resolution(values: tuple[float, ...], info: ValidationInfo) -> tuple[fl
 
 # TOML arrays arrive as lists; only the container is converted, the numbers in it stay strict.
 _Numbers = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
+_Durations = Annotated[tuple[Duration, ...], Field(strict=False, min_length=1)]
 _Resolutions = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(strict=False, min_length=1)]
 
 
@@ -195,7 +199,7 @@ class Adc(_Converter):
     """Analog-to-digital converters of a macro, each shared by the columns of its crossbars in turn."""
 
     per_macro: Count = Field(description="converters in one macro; its crossbars' columns take turns on them")
-    sample_ns: _Numbers = Field(description="time of one conversion at each resolution, ns")
+    sample_ns: _Durations = Field(description="time of one conversion at each resolution, ns")
     energy_pj: _Numbers = Field(description="energy of one conversion at each resolution, pJ")
     area_um2: _Numbers = Field(description="area of one converter at each resolution, um2")
 
@@ -214,10 +218,10 @@ class Dac(_Converter):
 class Periphery(_Table):
     """What stands between array, converters and the macro's registers."""
 
-    fill_ns: NonNegative = Field(description="time from input register to driven row, before the first read, ns")
+    fill_ns: Latency = Field(description="time from input register to driven row, before the first read, ns")
     sample_hold_energy_fj: NonNegative = Field(description="energy of holding one column's sum for one read, fJ")
     sample_hold_area_um2: NonNegative = Field(description="area of the sample-and-hold of one column, um2")
-    shift_add_ns: NonNegative = Field(description="time from the last conversion to the finished sum, ns")
+    shift_add_ns: Latency = Field(description="time from the last conversion to the finished sum, ns")
     shift_add_energy_pj: NonNegative = Field(description="energy of adding one code into a sum, pJ")
     shift_add_per_macro: Count = Field(description="shift-and-add units in one macro")
     shift_add_area_um2: NonNegative = Field(description="area of one shift-and-add unit, um2")
@@ -231,8 +235,8 @@ class Edram(_Table):
     """The memory of one tile, with its bus."""
 
     bytes_per_tile: Annotated[int, Field(ge=1, le=2**40)] = Field(description="capacity of one tile's memory, bytes")
-    bytes_per_ns: Positive = Field(description="bandwidth of one tile's memory, B/ns (= GB/s)")
-    latency_ns: NonNegative = Field(description="time to the first byte, ns")
+    bytes_per_ns: Bandwidth = Field(description="bandwidth of one tile's memory, B/ns (= GB/s)")
+    latency_ns: Latency = Field(description="time to the first byte, ns")
     energy_pj_per_byte: NonNegative = Field(description="energy of reading or writing one byte, bus included, pJ/B")
     area_mm2: NonNegative = Field(description="area of one tile's memory, bus included, mm2")
 
@@ -256,20 +260,28 @@ class Vector(_Table):
     """The vector unit of a tile: lanes that do one operation a cycle each."""
 
     lanes_per_tile: Count = Field(description="elements worked on at once in one tile")
-    latency_ns: NonNegative = Field(description="time from the first operand to the first result, ns")
+    latency_ns: Latency = Field(description="time from the first operand to the first result, ns")
     op_ns: PerClass = Field(description="time one lane is busy with one operation, ns, by cost class")
     energy_pj: PerClass = Field(description="energy of one operation, pJ, by cost class")
     table_segments: int = Field(ge=1, le=65536, description="linear segments of one function table (sigmoid, tanh)")
     area_mm2: NonNegative = Field(description="area of one tile's vector unit, mm2")
 
+    @field_validator("op_ns")
+    @classmethod
+    def _takes_time(cls, value: PerClass) -> PerClass:
+        free = [cost_class for cost_class in COST_CLASSES if value.of(cost_class) == 0]
+        if free:
+            raise ValueError(f"must be greater than 0: {', '.join(free)}")
+        return value
+
 
 class Noc(_Table):
-    """The network between the tiles of a chip: a mesh of routers, filled row by row; routes go along a row, then a column."""
+    """The network between the tiles of a chip: a mesh of routers, filled row by row."""
 
     tiles_per_router: Count = Field(description="tiles that share one router")
     mesh_columns: Count = Field(description="routers in one row of the mesh")
-    hop_ns: NonNegative = Field(description="time a message's head takes through one router and its wire, ns")
-    bytes_per_ns: Positive = Field(description="bandwidth of one port, B/ns (= GB/s)")
+    hop_ns: Latency = Field(description="time a message's head takes through one router and its wire, ns")
+    bytes_per_ns: Bandwidth = Field(description="bandwidth of one port, B/ns (= GB/s)")
     energy_pj_per_byte_hop: NonNegative = Field(description="energy of one byte through one router, pJ/B")
     router_area_mm2: NonNegative = Field(description="area of one router, mm2")
 
@@ -277,8 +289,8 @@ class Noc(_Table):
 class Channel(_Table):
     """A way off the chip: to another chip, to DRAM, to the host."""
 
-    bytes_per_ns: Positive = Field(description="bandwidth, B/ns (= GB/s)")
-    latency_ns: NonNegative = Field(description="time to the first byte, ns")
+    bytes_per_ns: Bandwidth = Field(description="bandwidth, B/ns (= GB/s)")
+    latency_ns: Latency = Field(description="time to the first byte, ns")
     energy_pj_per_byte: NonNegative = Field(description="energy of one byte, pJ/B")
     area_mm2: NonNegative = Field(description="area on each chip, mm2")
 
@@ -304,7 +316,7 @@ class Target(_Table):
     name: str = Field(min_length=1, max_length=64, description="short name, as given to --target")
     title: str = Field(min_length=1, max_length=200, description="one line for lists and reports")
     description: str = Field(min_length=1, max_length=4000, description="where the numbers come from, what is assumed")
-    clock_ns: Annotated[float, Field(gt=0, le=1e6)] = Field(description="one cycle of the digital part, ns")
+    clock_ns: Annotated[float, Field(ge=1e-3, le=1e6)] = Field(description="one cycle of the digital part, ns")
     crossbar: Crossbar = Field(description="arithmetic of one crossbar")
     structure: Structure = Field(description="how many of what")
     cell: Cell = Field(description="the memristor cell")

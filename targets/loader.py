@@ -56,6 +56,8 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a folder, or a device that never ends
+        raise TargetError(str(path), ["cannot read the file: it is not a regular file"], "Give a TOML file.")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,7 +102,7 @@ def _with_base(data: dict[str, Any], name: str) -> tuple[dict[str, Any], list[st
     problems: list[str] = []
     if "base" not in data:
         return data, problems
-    own = {"name": name, **data}
+    own = {"name": name[:64], **data}
     base = own.pop("base")
     if base not in _NAMES:
         problems.append(f"base: no target named {base!r}{nearest(str(base), _NAMES)} (known: {', '.join(_NAMES)})")

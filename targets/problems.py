@@ -70,11 +70,14 @@ def _explain_one(detail: ErrorDetails, tables: _Tables, text: str) -> str:
             return f"{where}: must be a table, not {found}"
         case "value_error":
             return f"{where}: {context['error']}"
+        case "too_short":
+            return f"{where}: must not be empty"
         case "literal_error":
             return f"{where}: must be {context['expected']}, not {found}"
         case _:
-            wanted = detail["msg"].removeprefix("Input should be ")
-            return f"{where}: must be {wanted}, not {found} ({_meaning(keys, tables)})"
+            # pydantic says "Input should be ..." of a value, "Tuple should have ..." of a length
+            wanted = "must " + detail["msg"].partition(" should ")[2]
+            return f"{where}: {wanted}, not {found} ({_meaning(keys, tables)})"
 
 
 def _short(value: object) -> str:

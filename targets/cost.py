@@ -1,0 +1,289 @@
+"""What work costs on a target: cycles and joules as pure functions of its description.
+
+Cycles are whole cycles of `Target.clock_ns`, rounded up for each stage (none can end within a cycle). Energies are
+`EnergyBreakdown`s in joules, without leakage: `static_energy` gives that once, for the whole duration. The constants
+and their sources stand in the target's TOML file; this file holds only the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from targets.description import Channel, CostClass, Target
+from targets.energy import EnergyBreakdown
+
+_PJ = 1e-12
+_FJ = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What one window (one input vector) sets in motion in a crossbar group, summed over the group's crossbars."""
+
+    crossbars: int
+    """Crossbars read together."""
+    drives: int
+    """Rows driven in one read, counted once for each crossbar that they drive."""
+    conversions: int
+    """Columns converted in one read."""
+    cells: int
+    """Occupied cells that are read in one read."""
+    inputs: int
+    """Input values taken through the macros' input registers, once a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way between two tiles."""
+
+    hops: int
+    """Routers passed on the chips; 0 within a tile."""
+    links: int
+    """Links between chips passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Cycles and energy on one target.
+
+    A signed 8-bit window on the default target takes 8 reads of 100 cycles; then the last read's 128 columns are
+    converted (100 cycles) and added (1), and the first row was driven 1 cycle before it all:
+
+    >>> from targets import load_target
+    >>> cost = CostModel(load_target("liu2018"))
+    >>> cost.read_interval_cycles(), cost.mvm_cycles(1, signed=True), cost.mvm_cycles(64, replicas=4, signed=True)
+    (100, 902, 12902)
+    """
+
+    target: Target
+
+    # ---- crossbars ----
+
+    def conversion_cycles(self, columns: int | None = None) -> int:
+        """Cycles to convert one read's sums in a macro, with `columns` occupied in each crossbar (default: all).
+
+        The macro's converters share its crossbars' columns: crossbars x columns / converters turns of one conversion.
+        """
+        macro, adc = self.target.structure, self.target.adc
+        used = self.target.crossbar.cols if columns is None else columns
+        turns = _ceil_div(macro.crossbars_per_macro * used, adc.per_macro)
+        return self.target.cycles(turns * adc.at_resolution(adc.sample_ns, self.target.crossbar.adc_bits))
+
+    def read_interval_cycles(self, columns: int | None = None) -> int:
+        """Cycles from one read to the next: reading and converting overlap (sample-and-hold), the slower one counts."""
+        return max(1, self.target.cycles(self.target.cell.read_ns), self.conversion_cycles(columns))
+
+    def mvm_cycles(
+        self,
+        windows: int,
+        *,
+        signed: bool,
+        replicas: int = 1,
+        input_bits: int | None = None,
+        row_blocks: int = 1,
+        columns: int | None = None,
+    ) -> int:
+        """Cycles from the first row driven to the last sum of a matrix product over `windows` input vectors.
+
+        Replicas share the windows evenly; each window takes one read for each input digit (`Crossbar.digits`):
+        fill + read + (reads - 1) x interval + conversion + additions, reads = ceil(windows / replicas) x digits.
+        Sums of `row_blocks` crossbars are joined by a tree of adders. ValueError for impossible counts.
+        """
+        _check_at_least("windows", windows, 0)
+        _check_at_least("replicas", replicas, 1)
+        _check_at_least("row_blocks", row_blocks, 1)
+        digits = self.target.crossbar.digits(signed=signed, input_bits=input_bits)
+        if windows == 0:
+            return 0
+        cycles = self.target.cycles
+        periphery = self.target.periphery
+        reads = _ceil_div(windows, replicas) * digits
+        levels = 1 + (row_blocks - 1).bit_length()  # own slices and digits, then the tree over the row blocks
+        return (
+            cycles(periphery.fill_ns)
+            + max(1, cycles(self.target.cell.read_ns))
+            + (reads - 1) * self.read_interval_cycles(columns)
+            + self.conversion_cycles(columns)
+            + levels * cycles(periphery.shift_add_ns)
+        )
+
+    def occupancy(self, rows: int, columns: int, *, weight_bits: int | None = None) -> Occupancy:
+        """Occupancy of a `rows` x `columns` weight matrix packed densely; signs stand in crossbars of their own.
+
+        A mapping that packs otherwise states its own `Occupancy`.
+
+        >>> from targets import load_target
+        >>> CostModel(load_target("liu2018")).occupancy(256, 64)
+        Occupancy(crossbars=8, drives=1024, conversions=1024, cells=131072, inputs=256)
+        """
+        _check_at_least("rows", rows, 1)
+        _check_at_least("columns", columns, 1)
+        crossbar = self.target.crossbar
+        cell_columns = columns * crossbar.slices(weight_bits)
+        column_blocks = crossbar.signs * _ceil_div(cell_columns, crossbar.cols)
+        row_blocks = _ceil_div(rows, crossbar.rows)
+        return Occupancy(
+            crossbars=row_blocks * column_blocks,
+            drives=rows * column_blocks,
+            conversions=row_blocks * crossbar.signs * cell_columns,
+            cells=rows * crossbar.signs * cell_columns,
+            inputs=rows * _ceil_div(column_blocks, self.target.structure.crossbars_per_macro),
+        )
+
+    def mvm_energy(
+        self, windows: int, occupancy: Occupancy, *, signed: bool, input_bits: int | None = None
+    ) -> EnergyBreakdown:
+        """Energy of a matrix product over `windows` input vectors; it does not depend on the number of replicas.
+
+        The tile memory's reads and writes are not in it (`edram_energy`), the input registers are.
+        """
+        _check_at_least("windows", windows, 0)
+        crossbar, periphery = self.target.crossbar, self.target.periphery
+        adc, dac = self.target.adc, self.target.dac
+        bits = crossbar.input_bits if input_bits is None else input_bits
+        reads = windows * crossbar.digits(signed=signed, input_bits=input_bits)
+        conversion = adc.at_resolution(adc.energy_pj, crossbar.adc_bits) * _PJ + periphery.sample_hold_energy_fj * _FJ
+        input_bytes = windows * occupancy.inputs * bits / 8
+        return EnergyBreakdown(
+            adc=reads * occupancy.conversions * conversion,
+            dac=reads * occupancy.drives * dac.at_resolution(dac.energy_pj, crossbar.dac_bits) * _PJ,
+            crossbar=reads * occupancy.cells * self.target.cell.read_energy_fj * _FJ,
+            shift_add=reads * occupancy.conversions * periphery.shift_add_energy_pj * _PJ,
+            edram=input_bytes * periphery.input_register_energy_pj_per_byte * _PJ,
+        )
+
+    def write_cycles(self, rows: int, *, crossbars_per_macro: int = 1) -> int:
+        """Cycles to write `rows` rows in each of some crossbars of a macro; macros write in parallel."""
+        _check_at_least("rows", rows, 0)
+        _check_at_least("crossbars_per_macro", crossbars_per_macro, 0)
+        turns = _ceil_div(crossbars_per_macro, self.target.cell.write_drivers_per_macro)
+        return turns * rows * self.target.cycles(self.target.cell.row_write_ns)
+
+    def write_energy(self, cells: int) -> EnergyBreakdown:
+        """Energy of writing `cells` cells once."""
+        return EnergyBreakdown(write=cells * self.target.cell.write_energy_pj * _PJ)
+
+    # ---- vector unit ----
+
+    def vector_cycles(self, elements: int, ops: Mapping[CostClass, int], *, lanes: int | None = None) -> int:
+        """Cycles of a fused kernel that does `ops` (operations of each class an element) on `elements` elements.
+
+        `lanes` defaults to one tile's; several tiles give the sum of theirs. A reduction ends in a tree over the lanes.
+
+        >>> from targets import load_target
+        >>> CostModel(load_target("liu2018")).vector_cycles(4800, {"multiply": 1, "table": 1})
+        201
+        """
+        _check_at_least("elements", elements, 0)
+        unit = self.target.vector
+        width = unit.lanes_per_tile if lanes is None else lanes
+        _check_at_least("lanes", width, 1)
+        if elements == 0 or not any(ops.values()):
+            return 0
+        busy_ns = sum(count * unit.op_ns.of(cost_class) for cost_class, count in ops.items())
+        busy = self.target.cycles(_ceil_div(elements, width) * busy_ns)
+        tree = (min(width, elements) - 1).bit_length() * self.target.cycles(unit.op_ns.simple)
+        return max(1, self.target.cycles(unit.latency_ns) + busy + (tree if ops.get("reduction") else 0))
+
+    def vector_energy(self, elements: int, ops: Mapping[CostClass, int]) -> EnergyBreakdown:
+        """Energy of `ops` (operations of each class an element) on `elements` elements."""
+        per_element = sum(count * self.target.vector.energy_pj.of(cost_class) for cost_class, count in ops.items())
+        return EnergyBreakdown(vector=elements * per_element * _PJ)
+
+    # ---- data movement ----
+
+    def route(self, source: int, destination: int) -> Route:
+        """The way from tile to tile; tiles are numbered chip by chip, from 0.
+
+        On a chip it passes the routers of a mesh row and column, both ends included. Chips stand in a line, their links
+        at router 0 (assumed: the papers do not say). ValueError for a tile that the target does not have.
+        """
+        structure = self.target.structure
+        for tile in (source, destination):
+            if not 0 <= tile < structure.tiles:
+                raise ValueError(f"tile {tile}: the target has tiles 0 to {structure.tiles - 1}")
+        if source == destination:
+            return Route(hops=0, links=0)
+        source_chip, source_tile = divmod(source, structure.tiles_per_chip)
+        destination_chip, destination_tile = divmod(destination, structure.tiles_per_chip)
+        if source_chip == destination_chip:
+            return Route(hops=self._hops(source_tile, destination_tile), links=0)
+        hops = self._hops(source_tile, 0) + self._hops(0, destination_tile)
+        return Route(hops=hops, links=abs(source_chip - destination_chip))
+
+    def _hops(self, source: int, destination: int) -> int:
+        """Routers passed between two tiles of one chip."""
+        noc = self.target.noc
+        y1, x1 = divmod(source // noc.tiles_per_router, noc.mesh_columns)
+        y2, x2 = divmod(destination // noc.tiles_per_router, noc.mesh_columns)
+        return abs(x1 - x2) + abs(y1 - y2) + 1
+
+    def move_cycles(self, size: int, route: Route) -> int:
+        """Cycles to move `size` bytes along a route: the head's way, then the rest at the slowest part's bandwidth."""
+        _check_at_least("size", size, 0)
+        if size == 0 or (route.hops == 0 and route.links == 0):
+            return 0
+        noc, link = self.target.noc, self.target.link
+        head_ns = route.hops * noc.hop_ns + route.links * link.latency_ns
+        bandwidth = min(noc.bytes_per_ns, link.bytes_per_ns) if route.links else noc.bytes_per_ns
+        return max(1, self.target.cycles(head_ns + size / bandwidth))
+
+    def move_energy(self, size: int, route: Route) -> EnergyBreakdown:
+        """Energy of moving `size` bytes along a route."""
+        return EnergyBreakdown(
+            noc=size * route.hops * self.target.noc.energy_pj_per_byte_hop * _PJ,
+            link=size * route.links * self.target.link.energy_pj_per_byte * _PJ,
+        )
+
+    def edram_cycles(self, size: int) -> int:
+        """Cycles to read or write `size` bytes of one tile's memory."""
+        edram = self.target.edram
+        return self._transfer_cycles(size, edram.latency_ns, edram.bytes_per_ns)
+
+    def edram_energy(self, size: int) -> EnergyBreakdown:
+        """Energy of reading or writing `size` bytes of a tile's memory."""
+        return EnergyBreakdown(edram=size * self.target.edram.energy_pj_per_byte * _PJ)
+
+    def dram_cycles(self, size: int) -> int:
+        """Cycles to load or store `size` bytes of off-chip memory."""
+        return self._channel_cycles(size, self.target.dram)
+
+    def dram_energy(self, size: int) -> EnergyBreakdown:
+        """Energy of loading or storing `size` bytes of off-chip memory."""
+        return EnergyBreakdown(dram=size * self.target.dram.energy_pj_per_byte * _PJ)
+
+    def host_cycles(self, size: int) -> int:
+        """Cycles to move `size` bytes to or from the host; what the host computes with them is not in it."""
+        return self._channel_cycles(size, self.target.host)
+
+    def host_energy(self, size: int) -> EnergyBreakdown:
+        """Energy of moving `size` bytes to or from the host."""
+        return EnergyBreakdown(host=size * self.target.host.energy_pj_per_byte * _PJ)
+
+    def _channel_cycles(self, size: int, channel: Channel) -> int:
+        return self._transfer_cycles(size, channel.latency_ns, channel.bytes_per_ns)
+
+    def _transfer_cycles(self, size: int, latency_ns: float, bytes_per_ns: float) -> int:
+        _check_at_least("size", size, 0)
+        return max(1, self.target.cycles(latency_ns + size / bytes_per_ns)) if size else 0
+
+    # ---- the whole ----
+
+    def seconds(self, cycles: int) -> float:
+        """Duration of `cycles` cycles, s."""
+        return cycles * self.target.clock_ns * 1e-9
+
+    def static_energy(self, cycles: int) -> EnergyBreakdown:
+        """Leakage of all tiles of all chips over `cycles` cycles."""
+        watts = self.target.structure.tiles * self.target.power.static_mw_per_tile * 1e-3
+        return EnergyBreakdown(static=watts * self.seconds(cycles))
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
