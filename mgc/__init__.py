@@ -1,1 +1,30 @@
-"""mgc, the Memristor GAN Compiler."""
+"""mgc, the Memristor GAN Compiler: ONNX GANs to memristor-crossbar programs, and a simulator that runs them.
+
+    program = mgc.compile("generator.onnx", batch=16)
+    program.save("generator.mgc")
+    images = mgc.Simulator(program).run({"z": noise})["image"]
+
+Names are imported on first use, so that `import mgc` and `mgc --help` stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgc.compiler import compile
+    from mgc.isa.program import Program
+    from mgc.sim.simulator import Simulator
+
+__version__ = "0.1.0"
+
+_HOME = {"compile": "mgc.compiler", "Program": "mgc.isa.program", "Simulator": "mgc.sim.simulator"}
+
+__all__ = ["Program", "Simulator", "__version__", "compile"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mgc' has no attribute {name!r}")
