@@ -1,0 +1,63 @@
+"""Shows a program: text and JSON of every view, the schedule also as SVG, outputs as PNG. Imports `mgc.isa` only.
+
+A view is a file of `mgc.report.views` with `facts` (plain values) and `render` (Rich text); a picture is a file of its
+own here. `report` finds them by name, so that a new format is one entry in `_PICTURES` and one file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgc.isa.program import Program
+
+VIEWS = ("summary", "schedule", "mapping", "memory", "instructions", "cost")
+
+# (view, format) -> module with `draw(program) -> str`
+_PICTURES = {("schedule", "svg"): "mgc.report.svg"}
+
+
+class ReportError(ValueError):
+    """A view or format that does not exist; the message lists those that do."""
+
+
+def formats(view: str) -> tuple[str, ...]:
+    """The formats of a view."""
+    return ("text", "json", *(f for v, f in _PICTURES if v == view))
+
+
+def facts(program: Program, view: str = "summary") -> dict[str, Any]:
+    """A view's figures as plain values (what `json` prints)."""
+    return _view(view).facts(program)
+
+
+def renderable(program: Program, view: str = "summary") -> RenderableType:
+    """A view's text for a Rich console."""
+    return _view(view).render(program)
+
+
+def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80) -> str:
+    """A view in one of its formats. ReportError where it has no such format."""
+    _view(view)
+    if format not in formats(view):
+        known = sorted({f for v in VIEWS for f in formats(v)})
+        todo = f"choose one of {', '.join(formats(view))}"
+        what = f"{view} has no {format} format" if format in known else f"there is no format {format!r} yet"
+        raise ReportError(f"{what}: {todo}")
+    if format == "text":
+        from mgc.report.text import to_text
+
+        return to_text(renderable(program, view), width)
+    if format == "json":
+        return json.dumps(facts(program, view), ensure_ascii=False, allow_nan=False) + "\n"
+    return importlib.import_module(_PICTURES[view, format]).draw(program)
+
+
+def _view(view: str) -> Any:
+    if view not in VIEWS:
+        raise ReportError(f"there is no view {view!r}: choose one of {', '.join(VIEWS)}")
+    return importlib.import_module(f"mgc.report.views.{view}")

@@ -1,0 +1,184 @@
+"""Outputs as a picture: a grid of images, or of waveforms where the output is a signal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgc.isa.instructions import BUFFER, REGISTER, Move, Ref, Vec
+from mgc.isa.program import Program
+from mgc.report import trace
+from mgc.report.palette import WAVE_COLOURS
+
+MAX_CELLS = 256
+_CELL = 64  # pixels that a small image is enlarged to, at least
+_WAVE = (240, 96)
+_GAP = 2
+_FINE = 3  # waveforms are drawn this much larger, then reduced: smooth lines
+_SHORTEST_WAVE = 16
+
+
+class PictureError(ValueError):
+    """No output can be drawn; the message lists what there is."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn grid: the image, the output it shows, what it is, how many samples of how many, the range of values."""
+
+    image: Image.Image
+    output: str
+    kind: Literal["images", "waveforms"]
+    shown: int
+    samples: int
+    low: float
+    high: float
+
+
+def draw(program: Program, outputs: Mapping[str, Any]) -> Picture:
+    """The first output that is an image, else the first that is a signal. PictureError if there is none.
+
+    Images are [N, 1 or 3, H, W] (or channels last, or [N, H*W] with H = W, as MLP GANs have), signals [N, C, L] or
+    [N, L]. Black to white is -1 to 1 after tanh, 0 to 1 after sigmoid, else the least to the largest value.
+    """
+    arrays = {name: np.asarray(a) for name, a in outputs.items()}
+    for kind, view in (("images", as_images), ("waveforms", as_waveforms)):
+        for name, array in arrays.items():
+            seen = view(array)
+            if seen is not None:
+                low, high = value_range(program, name, seen)
+                cells = seen[:MAX_CELLS]
+                image = image_grid(cells, low, high) if kind == "images" else wave_grid(cells, low, high)
+                return Picture(image, name, "images" if kind == "images" else "waveforms", *_counts(seen), low, high)
+    shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in arrays.items())
+    raise PictureError(
+        f"no output is an image or a signal: {shapes}; --png draws [N, 1 or 3, H, W], [N, H, W, 1 or 3], [N, C, L] "
+        f"and [N, L]. Leave --png out; -o OUT.npz keeps the values."
+    )
+
+
+def _counts(seen: np.ndarray) -> tuple[int, int]:
+    return min(len(seen), MAX_CELLS), len(seen)
+
+
+def as_images(array: np.ndarray) -> np.ndarray | None:
+    """The output as images [N, H, W, 1 or 3]; None if it is not made of images."""
+    if array.dtype.kind not in "fiu" or not array.size:
+        return None
+    if array.ndim == 4 and min(array.shape[2:]) > 1 and array.shape[1] in (1, 3):
+        return array.transpose(0, 2, 3, 1)
+    if array.ndim == 4 and min(array.shape[1:3]) > 1 and array.shape[3] in (1, 3):
+        return array
+    if array.ndim == 2 and array.shape[1] >= 64 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+        side = math.isqrt(array.shape[1])
+        return array.reshape(-1, side, side, 1)
+    return None
+
+
+def as_waveforms(array: np.ndarray) -> np.ndarray | None:
+    """The output as signals [N, C, L]; None if it is not made of signals."""
+    if array.dtype.kind not in "fiu" or not array.size or array.ndim not in (2, 3):
+        return None
+    signals = array if array.ndim == 3 else array[:, None, :]
+    return signals if signals.shape[2] >= _SHORTEST_WAVE else None
+
+
+def value_range(program: Program, output: str, values: np.ndarray) -> tuple[float, float]:
+    """What is black and what is white."""
+    known = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}.get(last_function(program, output))
+    if known:
+        return known
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def last_function(program: Program, output: str) -> str:
+    """The vector function whose result the output is ("tanh"), through moves, views and casts; "" if there is none."""
+    homes = {b.id: b.alias_of if b.alias_of >= 0 else b.id for b in program.buffers}
+    writers = {homes[b]: i for i in program.instructions for b in i.writes()}
+    buffer = next((homes.get(p.buffer, -1) for p in program.outputs if p.name == output), -1)
+    for _ in program.instructions:  # a chain cannot be longer
+        found: str | int = ""
+        match writers.get(buffer):
+            case Vec() as vec:
+                found = next((_origin(vec, s.value) for s in vec.stores if homes[s.dst] == buffer), "")
+            case Move() as move if len(move.reads()) == 1:
+                found = move.reads()[0]
+        if isinstance(found, str):
+            return found
+        buffer = homes[found]
+    return ""
+
+
+def _origin(vec: Vec, value: Ref) -> str | int:
+    """The function behind a value of a kernel, or the buffer that it is only a copy of."""
+    while value.space == REGISTER:
+        step = vec.steps[value.index]
+        name = trace.step_name(step)
+        if name not in ("cast", "copy", "reshape"):
+            return name
+        value = step.args[0]
+    return value.index if value.space == BUFFER else ""
+
+
+def image_grid(images: np.ndarray, low: float, high: float) -> Image.Image:
+    """Images [N, H, W, C] side by side, small ones enlarged by a whole factor."""
+    scaled = (images.astype(np.float64) - low) / (high - low) * 255
+    pixels = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+    factor = max(1, -(-_CELL // max(images.shape[1:3])))
+    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    count, height, width, channels = pixels.shape
+    columns = grid_columns(count, width, height)
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8)
+    for k, image in enumerate(pixels):
+        y, x = _GAP + (k // columns) * (height + _GAP), _GAP + (k % columns) * (width + _GAP)
+        sheet[y : y + height, x : x + width] = image
+    return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
+
+
+def wave_grid(signals: np.ndarray, low: float, high: float) -> Image.Image:
+    """Signals [N, C, L] as small plots with a zero line, one colour a channel."""
+    width, height = _WAVE
+    columns = grid_columns(len(signals), width, height)
+    rows = -(-len(signals) // columns)
+    size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
+    sheet = Image.new("RGB", (size[0] * _FINE, size[1] * _FINE), "#dee2e6")
+    pen = ImageDraw.Draw(sheet)
+    for k, signal in enumerate(signals):
+        x0, y0 = (_GAP + (k % columns) * (width + _GAP)) * _FINE, (_GAP + (k // columns) * (height + _GAP)) * _FINE
+        _plot(pen, signal, (x0, y0), (low, high))
+    return sheet.resize(size, Image.Resampling.LANCZOS)
+
+
+def _plot(pen: ImageDraw.ImageDraw, signal: np.ndarray, corner: tuple[int, int], limits: tuple[float, float]) -> None:
+    x0, y0 = corner
+    low, high = limits
+    width, height = _WAVE[0] * _FINE, _WAVE[1] * _FINE
+    margin = 4 * _FINE
+    pen.rectangle((x0, y0, x0 + width - 1, y0 + height - 1), fill="#ffffff")
+    along = x0 + margin + np.arange(signal.shape[1]) * ((width - 2 * margin) / (signal.shape[1] - 1))
+
+    def level(values: np.ndarray) -> np.ndarray:
+        share = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1)
+        return y0 + height - margin - share * (height - 2 * margin)
+
+    if low < 0 < high:
+        zero = float(level(np.zeros(1))[0])
+        pen.line((x0, zero, x0 + width, zero), fill="#ced4da", width=_FINE)
+    for channel, values in enumerate(signal):
+        points = list(zip(along.tolist(), level(values).tolist(), strict=True))
+        pen.line(points, fill=WAVE_COLOURS[channel % len(WAVE_COLOURS)], width=round(1.4 * _FINE), joint="curve")
+
+
+def grid_columns(count: int, width: int, height: int) -> int:
+    """Columns that make the sheet about as wide as high."""
+    return max(1, min(count, math.ceil(math.sqrt(count * height / width))))

@@ -1,0 +1,76 @@
+"""The instructions: how many of each opcode, and the list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich.console import RenderableType
+
+from mgc.isa.instruction import Instruction
+from mgc.isa.program import Program
+from mgc.report import trace
+from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.units import count, names
+
+_COMMON = tuple(f.name for f in fields(Instruction))
+
+
+def facts(program: Program) -> dict[str, Any]:
+    """Counts by opcode and every instruction with its fields and ONNX nodes."""
+    return {
+        "counts": counts(program),
+        "instructions": [
+            {
+                "id": i.id,
+                "op": i.mnemonic,
+                "name": trace.label(program, i),
+                "unit": program.units[i.unit].name,
+                "duration": i.duration,
+                "after": list(i.after),
+                "after_previous": [{"id": other, "lag": lag} for other, lag in i.after_previous],
+                "onnx_nodes": list(trace.onnx_nodes(program, i)),
+                "fields": {k: v for k, v in asdict(i).items() if k not in _COMMON},
+            }
+            for i in program.instructions
+        ],
+    }
+
+
+def counts(program: Program) -> dict[str, int]:
+    """Instructions by opcode, in order of opcode."""
+    order = {i.mnemonic: i.opcode for i in program.instructions}
+    found = Counter(i.mnemonic for i in program.instructions)
+    return {name: found[name] for name in sorted(found, key=order.__getitem__)}
+
+
+def render(program: Program) -> RenderableType:
+    """One line an instruction; `mgc disasm` prints all fields."""
+    rows = [
+        (
+            count(i.id),
+            trace.label(program, i),
+            program.units[i.unit].name,
+            count(i.duration),
+            " ".join(map(str, i.after)),
+            names(trace.onnx_nodes(program, i), 2),
+        )
+        for i in program.instructions
+    ]
+    columns = [
+        Column("id", number=True),
+        Column("instruction", fold=True),
+        Column("unit", fold=True),
+        Column("cycles", number=True),
+        Column("after", fold=True),
+        Column("ONNX nodes", fold=True),
+    ]
+    by_opcode = ", ".join(f"{n} {name}" for name, n in counts(program).items())
+    head = pairs(
+        [
+            ("instructions", f"{count(len(program.instructions))}: {by_opcode}"),
+            ("loop", f"{count(program.micro_batches)} micro-batches of {count(program.micro_batch)}"),
+        ]
+    )
+    return stack(head, section("Instructions (all fields: mgc disasm)", table(columns, rows)))

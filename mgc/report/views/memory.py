@@ -1,0 +1,103 @@
+"""The memory map: buffers, constants, and the bytes of each space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+
+from mgc.isa.memory import Buffer
+from mgc.isa.program import Program
+from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.units import count, shape, size
+
+
+def facts(program: Program) -> dict[str, Any]:
+    """Every buffer and constant, and the highest address used in each space."""
+    return {
+        "spaces": [{"space": name, "bytes": used} for name, used in _spaces(program).items()],
+        "buffers": [
+            {
+                "id": b.id,
+                "name": b.name,
+                "kind": b.kind,
+                "dtype": b.dtype,
+                "shape": list(b.shape),
+                "space": b.space,
+                "offset": b.offset,
+                "bytes": nbytes(b),
+                "slots": b.slots,
+                "alias_of": b.alias_of if b.alias_of >= 0 else None,
+            }
+            for b in program.buffers
+        ],
+        "constants": [
+            {"id": c.id, "name": c.name, "tensor": c.tensor, "bytes": program.tensors[c.tensor].nbytes}
+            for c in program.constants
+        ],
+    }
+
+
+def nbytes(buffer: Buffer) -> int:
+    """Bytes of one micro-batch; 0 for what only the host can hold (sequences, strings)."""
+    return 0 if buffer.kind == "opaque" else math.prod(buffer.shape) * np.dtype(buffer.dtype).itemsize
+
+
+def _spaces(program: Program) -> dict[str, int]:
+    """The end of the last buffer in each space (slots are at least `nbytes` apart)."""
+    spaces: dict[str, int] = {}
+    for b in program.buffers:
+        if b.alias_of < 0:
+            spaces[b.space] = max(spaces.get(b.space, 0), b.offset + b.slots * nbytes(b))
+    return spaces
+
+
+def render(program: Program) -> RenderableType:
+    """One line a buffer, one a constant."""
+    held = sum(program.tensors[c.tensor].nbytes for c in program.constants)
+    head = [(space, f"{size(used)} in use") for space, used in _spaces(program).items()]
+    head.append(("constants", f"{size(held)} in {count(len(program.constants))} tables, scales and operands"))
+    buffers = [
+        (
+            count(b.id),
+            b.name,
+            b.kind,
+            b.dtype,
+            shape(b.shape),
+            b.space if b.alias_of < 0 else f"= {b.alias_of}",
+            count(b.offset),
+            count(nbytes(b)),
+            count(b.slots),
+        )
+        for b in program.buffers
+    ]
+    columns = [
+        Column("id", number=True),
+        Column("buffer", fold=True),
+        Column("kind"),
+        Column("dtype"),
+        Column("shape", number=True),
+        Column("space"),
+        Column("offset", number=True),
+        Column("bytes", number=True),
+        Column("slots", number=True),
+    ]
+    constants = [(count(c.id), c.name, *_tensor(program.tensors[c.tensor])) for c in program.constants]
+    constant_columns = [
+        Column("id", number=True),
+        Column("constant", fold=True),
+        Column("dtype"),
+        Column("shape", number=True),
+        Column("bytes", number=True),
+    ]
+    return stack(
+        pairs(head),
+        section("Buffers (space '= n' is a view of buffer n)", table(columns, buffers)),
+        section("Constants", table(constant_columns, constants)),
+    )
+
+
+def _tensor(array: np.ndarray) -> tuple[str, str, str]:
+    return array.dtype.name, shape(array.shape), count(array.nbytes)

@@ -1,0 +1,174 @@
+"""The summary: what the program is, what it needs, how good its schedule is, and where every ONNX node went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+
+from mgc.isa.instructions import Host
+from mgc.isa.memory import Port
+from mgc.isa.program import Program
+from mgc.report import trace
+from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.units import count, ranges, shape, si, size
+from mgc.report.views.instructions import counts
+from mgc.report.views.mapping import used_and_available
+from mgc.report.views.schedule import status_line
+
+
+def headline(program: Program) -> dict[str, Any]:
+    """What `mgc compile --json` says of a program (design section 10), without what only the compiler knows."""
+    meta, schedule = program.meta, program.schedule
+    timed = sum(trace.is_task(program, i) for i in program.instructions)
+    on_host = host_nodes(program)
+    return {
+        "mode": program.mode,
+        "target": program.target.get("name"),
+        "batch": program.micro_batch * program.micro_batches,
+        "crossbars": used_and_available(program),
+        "instructions": len(program.instructions),
+        "macs_useful": meta.get("macs_useful"),
+        "macs_mapped": meta.get("macs_mapped"),
+        "host_ops": sum(len(h["onnx_nodes"]) for h in on_host),
+        "host_op_types": sorted({op for h in on_host for op in h["op_types"]}),
+        "losses": list(meta.get("losses", [])),
+        "schedule": {
+            "status": schedule.status,
+            "makespan_cycles": schedule.makespan,
+            "lower_bound_cycles": schedule.lower_bound,
+            "gap": schedule.gap,
+            "tasks": timed * program.micro_batches,
+        },
+        "latency_s": meta.get("latency_s"),
+        "energy_j": meta.get("energy_j"),
+        "samples_per_s": meta.get("samples_per_s"),
+    }
+
+
+def host_nodes(program: Program) -> list[dict[str, Any]]:
+    """Every host instruction: its op types, its ONNX nodes, and why the chip does not run them."""
+    found = []
+    for instruction in program.instructions:
+        if isinstance(instruction, Host):
+            segment = program.host_segments[instruction.segment]
+            found.append(
+                {
+                    "op_types": list(segment.op_types),
+                    "onnx_nodes": list(trace.onnx_nodes(program, instruction)),
+                    "reason": segment.reason,
+                }
+            )
+    return found
+
+
+def nodes(program: Program) -> list[dict[str, Any]]:
+    """Every node of the ONNX model: the instructions it became, or why it has none."""
+    by_node: dict[str, list[int]] = {}
+    for instruction in program.instructions:
+        for node in trace.onnx_nodes(program, instruction):
+            by_node.setdefault(node, []).append(instruction.id)
+    placed = [
+        {
+            "node": node,
+            "instructions": ids,
+            "ops": list(dict.fromkeys(program.instructions[i].mnemonic for i in ids)),
+            "reason": None,
+        }
+        for node, ids in by_node.items()
+    ]
+    absorbed = [
+        {"node": node, "instructions": [], "ops": [], "reason": reason}
+        for node, reason in program.absorbed.items()
+        if node not in by_node
+    ]
+    return placed + absorbed
+
+
+def facts(program: Program) -> dict[str, Any]:
+    """The headline, inputs and outputs, host ops with reasons, instructions by opcode, and every ONNX node."""
+    return {
+        "name": program.name,
+        **headline(program),
+        "inputs": [_port(p) for p in program.inputs],
+        "outputs": [_port(p) for p in program.outputs],
+        "groups": len(program.groups),
+        "instruction_counts": counts(program),
+        "host": host_nodes(program),
+        "tensor_bytes": sum(t.nbytes for t in program.tensors.values()),
+        "nodes": nodes(program),
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {
+        "name": port.name,
+        "dtype": port.dtype,
+        "shape": list(port.shape),
+        "batched": port.batched,
+        "dims": list(port.dims),
+    }
+
+
+def overview(program: Program) -> RenderableType:
+    """The figures that matter, and the host ops: the end of `mgc compile` and the head of `mgc inspect`."""
+    facts = headline(program)
+    crossbars = facts["crossbars"]
+    batch = count(facts["batch"])
+    by_opcode = ", ".join(f"{n} {name}" for name, n in counts(program).items())
+    head = [
+        ("target", f"{facts['target']}, batch {batch}, {facts['mode']}"),
+        ("crossbars", f"{count(crossbars['used'])} of {count(crossbars['available'])} in {len(program.groups)} groups"),
+        ("instructions", f"{count(facts['instructions'])}: {by_opcode}"),
+        ("MACs", f"{count(facts['macs_useful'])} useful, {count(facts['macs_mapped'])} on crossbars"),
+        ("schedule", status_line(program)),
+        ("latency", f"{si(facts['latency_s'], 's')} for a batch of {batch}"),
+        ("throughput", f"{count(facts['samples_per_s'])} samples/s"),
+        ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
+        ("on the host", _host_line(facts)),
+    ]
+    on_host = host_nodes(program)
+    if not on_host:
+        return pairs(head)
+    rows = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in on_host]
+    columns = [Column("op", fold=True), Column("ONNX node", fold=True), Column("why", fold=True)]
+    return stack(pairs(head), section("Run on the host, not on the chip", table(columns, rows)))
+
+
+def _host_line(facts: dict[str, Any]) -> str:
+    if not facts["host_ops"]:
+        return "nothing: every op runs on the chip"
+    return f"{count(facts['host_ops'])} ops ({', '.join(facts['host_op_types'])})"
+
+
+def render(program: Program) -> RenderableType:
+    """The overview, inputs and outputs, and where every ONNX node went."""
+    held = sum(t.nbytes for t in program.tensors.values())
+    ports = [
+        (kind, p.name, p.dtype, shape(p.dims or p.shape), shape(p.shape), "yes" if p.batched else "no")
+        for kind, all_ports in (("input", program.inputs), ("output", program.outputs))
+        for p in all_ports
+    ]
+    port_columns = [
+        Column(""),
+        Column("name", fold=True),
+        Column("dtype"),
+        Column("in the model", fold=True),
+        Column("a micro-batch"),
+        Column("batched"),
+    ]
+    rows = [(n["node"], _where(n)) for n in nodes(program)]
+    node_columns = [Column("ONNX node", fold=True), Column("went to", fold=True)]
+    return stack(
+        pairs([("program", program.name), ("tensors", f"{size(held)} in {len(program.tensors)}")]),
+        overview(program),
+        section("Inputs and outputs", table(port_columns, ports)),
+        section(f"Where the {len(rows)} ONNX nodes went", table(node_columns, rows)),
+    )
+
+
+def _where(node: dict[str, Any]) -> str:
+    if node["reason"] is not None:
+        return str(node["reason"])
+    ids = node["instructions"]
+    return f"{', '.join(node['ops'])} (instruction{'s' * (len(ids) > 1)} {ranges(ids)})"
