@@ -1,0 +1,109 @@
+"""lower-vec: element-wise work, reductions, gathers, pooling... become fused kernels of the vector unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from mgc.ir import ops
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
+from passes.manager import CompileState, Pass, UnsupportedError
+
+KERNEL_OPS = (
+    ops.Unary,
+    ops.Binary,
+    ops.Where,
+    ops.Cast,
+    ops.Reduce,
+    ops.Gather,
+    ops.Pool,
+    ops.AxisMap,
+    ops.MatMul,
+    Quant,
+    Dequant,
+    Lookup,
+)
+"""What a vector unit does."""
+
+OTHER_OPS = (Mvm, Copy, View, Vec, ops.Host)
+"""What else there may be: the boundaries of kernels."""
+
+
+@dataclass(frozen=True)
+class LowerVec(Pass):
+    """Every vector op becomes a step of a `Vec` kernel; kernels are fused along producer-consumer chains.
+
+    Each op gets a stage: how many crossbar products, moves, views and host segments lie on its longest way from the
+    inputs. Ops of one stage that feed one another form one kernel. What others or the graph's outputs read leaves the
+    kernel, stored once. Every way out of a kernel passes a boundary to a later stage and never comes back, so the
+    dataflow stays acyclic. Results are equal bit for bit.
+    """
+
+    name: ClassVar[str] = "lower-vec"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        return replace(state, graph=lower_vec(state.graph.copy()))
+
+
+def lower_vec(graph: Graph) -> Graph:
+    """Fuses the vector ops of `graph` in place and returns it; see `LowerVec`. UnsupportedError: an op no unit runs."""
+    graph.prune()
+    kernels = _kernels(graph)
+    users, outputs = graph.users(), graph.output_values()
+    fused: dict[Node, Node] = {}
+    for members in kernels:
+        fused[members[-1]] = _fuse(members, users, outputs)
+    inside = {node for members in kernels for node in members}
+    graph.nodes = [fused.get(node, node) for node in graph.nodes if node in fused or node not in inside]
+    graph.sort()
+    return graph
+
+
+def _kernels(graph: Graph) -> list[list[Node]]:
+    """The ops of each kernel, in the graph's order."""
+    stage: dict[Value, int] = {}
+    kernel_of: dict[Value, list[Node]] = {}
+    kernels: list[list[Node]] = []
+    for node in graph.nodes:
+        here = max((stage.get(v, 0) for v in node.inputs), default=0)
+        if not isinstance(node.op, KERNEL_OPS):
+            if not isinstance(node.op, OTHER_OPS):
+                where = f" (of {', '.join(node.sources)})" if node.sources else ""
+                raise UnsupportedError(f"lower-vec: no unit of the chip runs {node.op.name}{where}; lower it before")
+            stage.update(dict.fromkeys(node.outputs, here + 1))
+            continue
+        stage.update(dict.fromkeys(node.outputs, here))
+        members = [node]
+        for value in dict.fromkeys(node.inputs):
+            before = kernel_of.get(value)
+            if before is None or before is members or stage[value] != here:
+                continue
+            small, large = sorted((before, members), key=len)
+            large += small
+            kernel_of.update({v: large for n in small for v in n.outputs})
+            members = large
+        kernel_of.update(dict.fromkeys(node.outputs, members))
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    for members in {id(m): m for m in kernel_of.values()}.values():
+        kernels.append(sorted(members, key=position.__getitem__))
+    return kernels
+
+
+def _fuse(members: list[Node], users: dict[Value, list[Node]], outputs: set[Value]) -> Node:
+    """One kernel of some ops in topological order."""
+    inside = set(members)
+    made = {v for n in members for v in n.outputs}
+    operands = list(dict.fromkeys(v for n in members for v in n.inputs if v not in made))
+    index = {v: k for k, v in enumerate(operands)}
+    steps: list[Step] = []
+    results: list[Value] = []
+    for node in members:
+        steps.append(Step(node.op, tuple(index[v] for v in node.inputs)))
+        for value in node.outputs:
+            index[value] = len(index)
+            if value in outputs or any(n not in inside for n in users.get(value, [])):
+                results.append(value)
+    sources = tuple(dict.fromkeys(s for n in members for s in n.sources))
+    return Node(Vec(tuple(steps), tuple(index[v] for v in results)), tuple(operands), tuple(results), sources)
