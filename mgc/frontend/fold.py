@@ -1,0 +1,122 @@
+"""Computing at import the nodes whose operands are all known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto
+from onnx.helper import make_opsetid
+
+from mgc.frontend.context import Context, NodeView, Operand
+from mgc.frontend.errors import ModelError, Unsupported
+from mgc.frontend.handlers.registry import HANDLERS
+from mgc.frontend.host import free_names
+from mgc.frontend.operand import Known, type_of_known
+from mgc.ir.graph import Graph, Value, evaluate
+from mgc.ir.op import IRError
+from mgc.ir.types import DType
+
+# Element types in which the handlers' own arithmetic is ONNX's, to the bit for the integers that make up shapes.
+_NATIVE = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
+
+
+def fold(
+    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], ir_version: int
+) -> list[Operand | None] | None:
+    """The results of a node with known operands; None if nothing here can compute it."""
+    if view.op_type == "Constant" and not view.proto.domain:
+        return [_constant(view)]
+    return _by_handler(view) or _by_evaluator(view, scope, opsets)
+
+
+def _constant(view: NodeView) -> Known:
+    ((name, value),) = [(k, v) for k, v in view.attributes.items()] or [("value", None)]
+    if name == "value" and isinstance(value, onnx.TensorProto):
+        return Known(onnx.numpy_helper.to_array(value))
+    kinds: dict[str, Any] = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_string": object,
+        "value_strings": object,
+    }
+    if name in kinds:
+        return Known(np.array(value, kinds[name]))
+    raise ModelError(f"a Constant with {name!r} is not supported", where=view.where, todo="store it dense")
+
+
+def _by_handler(view: NodeView) -> list[Operand | None] | None:
+    """By the handler for run-time values, on a graph of its own; only where all data is of a native type."""
+    domain = "" if view.proto.domain == "ai.onnx" else view.proto.domain
+    handler = HANDLERS.get((domain, view.op_type))
+    arrays = [i.array for i in view.inputs if isinstance(i, Known)]
+    if handler is None or not all(isinstance(a, np.ndarray) and a.dtype in _NATIVE for a in arrays):
+        return None
+    if view.op_type in ("Cast", "CastLike", "Conv", "ConvTranspose"):
+        return None
+    ctx = Context(Graph(), hint="folded")
+    try:
+        given = handler(ctx, view)
+        results = list(given) if isinstance(given, (list, tuple)) else [given]
+        for i, result in enumerate(results):
+            if isinstance(result, Value):
+                ctx.graph.outputs.append((str(i), result))
+        values = evaluate(ctx.graph, {})
+    except (Unsupported, IRError, TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError):
+        return None  # the evaluator then says what is wrong, or does it
+    folded: list[Operand | None] = []
+    for i, result in enumerate(results):
+        if isinstance(result, Value):
+            if DType.of(values[str(i)].dtype) is not result.tensor.dtype:
+                return None
+            folded.append(Known(values[str(i)]))
+        else:
+            folded.append(result)  # type: ignore[arg-type]
+    return folded
+
+
+def _by_evaluator(view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int]) -> list[Operand | None] | None:
+    """By ONNX's reference evaluator."""
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import RuntimeContextError, RuntimeImplementationError, RuntimeTypeError
+
+    captured = free_names(view.proto)
+    if any(not isinstance(scope.get(name), Known) for name in captured):
+        return None
+    node = NodeProto()
+    node.CopyFrom(view.proto)
+    feeds: dict[str, Any] = {}
+    for i, operand in enumerate(view.inputs):
+        if isinstance(operand, Known):
+            node.input[i] = f"in{i}"
+            feeds[f"in{i}"] = operand.array
+    for name in captured:
+        operand = scope[name]
+        assert isinstance(operand, Known)
+        feeds[name] = operand.array
+    wanted = [name for name in view.outputs if name]
+    graph = onnx.GraphProto(name="fold", node=[node])
+    for name, array in feeds.items():
+        info = graph.input.add(name=name)
+        kind = type_of_known(array)
+        if kind is not None:
+            info.type.CopyFrom(kind)
+    for name in wanted:
+        graph.output.add(name=name)
+    model = onnx.helper.make_model(graph, opset_imports=[make_opsetid(d, v) for d, v in opsets.items()])
+    try:
+        with np.errstate(all="ignore"):
+            found = dict(zip(wanted, ReferenceEvaluator(model).run(wanted, feeds), strict=True))
+    except (RuntimeContextError, RuntimeImplementationError, RuntimeTypeError, RuntimeError, NotImplementedError):
+        return None
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError):
+        return None
+    results: list[Operand | None] = []
+    for name in view.outputs:
+        value = found.get(name) if name else None
+        results.append(Known(np.asarray(value) if isinstance(value, np.generic) else value) if name else None)
+    return results

@@ -1,0 +1,29 @@
+"""Handlers of ONNX nodes, one module a family; importing the package fills the table."""
+
+from mgc.frontend.handlers import (
+    activations,
+    arithmetic,
+    convolution,
+    indexing,
+    matrix,
+    normalization,
+    pooling,
+    reductions,
+    resizing,
+    shapes,
+)
+from mgc.frontend.handlers.registry import HANDLERS
+
+__all__ = [
+    "HANDLERS",
+    "activations",
+    "arithmetic",
+    "convolution",
+    "indexing",
+    "matrix",
+    "normalization",
+    "pooling",
+    "reductions",
+    "resizing",
+    "shapes",
+]

@@ -1,0 +1,73 @@
+"""Gather and the ops that become masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgc.frontend.context import Context, NodeView, Result
+from mgc.frontend.errors import ModelError, Unsupported
+from mgc.frontend.handlers.registry import handles
+from mgc.frontend.operand import Known
+from mgc.ir.ops import AxisMap, Binary, Gather, Where
+from mgc.ir.types import DType
+
+
+@handles("Gather")
+def gather(ctx: Context, n: NodeView) -> Result:
+    """Entries along an axis; known indices are checked."""
+    data, indices = n.operand(0), n.operand(1)
+    dims = ctx.shape_of(data)
+    axis = int(n.attr("axis", 0))
+    if not -len(dims) <= axis < len(dims):
+        raise ModelError(f"axis {axis} of shape {list(dims)}", where=n.where)
+    axis %= len(dims)
+    if isinstance(indices, Known):
+        bad = [int(i) for i in np.ravel(indices.array) if not -dims[axis] <= i < dims[axis]]
+        if bad:
+            raise ModelError(f"index {bad[0]} is outside axis {axis} of shape {list(dims)}", where=n.where)
+    return ctx.emit(Gather(axis), ctx.value(data), ctx.value(indices))
+
+
+@handles("Trilu")
+def trilu(ctx: Context, n: NodeView) -> Result:
+    """A triangle of matrices: a choice by a constant mask."""
+    x = ctx.value(n.operand(0))
+    k = n.optional(1)
+    offset = 0 if k is None else int(ctx.known(k, "k").reshape(()))
+    ones = np.ones(x.shape[-2:], bool)
+    mask = np.triu(ones, offset) if n.attr("upper", 1) else np.tril(ones, offset)
+    return ctx.emit(Where(), ctx.const(mask, DType.BOOL), x, ctx.like(0, x))
+
+
+@handles("CumSum")
+def cumsum(ctx: Context, n: NodeView) -> Result:
+    """Running sums: a triangular matrix along the axis."""
+    x = ctx.value(n.operand(0))
+    if not x.tensor.dtype.is_float:
+        raise Unsupported("CumSum of integers")
+    axis = int(ctx.known(n.operand(1), "axis").reshape(())) % x.tensor.rank
+    size = x.shape[axis]
+    triangle = np.tril(np.ones((size, size)), -1 if n.attr("exclusive", 0) else 0)
+    return ctx.emit(AxisMap(axis), x, ctx.const(triangle.T if n.attr("reverse", 0) else triangle))
+
+
+@handles("OneHot")
+def one_hot(ctx: Context, n: NodeView) -> Result:
+    """A comparison with 0, 1, 2, ... chooses between the two values."""
+    indices = ctx.value(n.operand(0))
+    depth = int(ctx.known(n.operand(1), "depth").reshape(-1)[0])
+    values = ctx.known(n.operand(2), "values")
+    if not indices.tensor.dtype.is_integer:
+        raise Unsupported("OneHot of floats")
+    rank = indices.tensor.rank
+    axis = int(n.attr("axis", -1)) % (rank + 1)
+    dtype = indices.tensor.dtype
+    if not np.iinfo(dtype.numpy).max >= depth:
+        raise Unsupported("OneHot deeper than its index type counts")
+    column = ctx.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
+    if np.iinfo(dtype.numpy).min < 0:
+        negative = ctx.binary("less", column, 0)
+        column = ctx.emit(Where(), negative, ctx.binary("add", column, depth), column)
+    classes = ctx.const(np.arange(depth).reshape(-1, *(1,) * (rank - axis)), dtype)
+    hit = ctx.emit(Binary("equal"), column, classes)
+    return ctx.emit(Where(), hit, *(ctx.value(Known(values[i : i + 1].reshape(()))) for i in (1, 0)))

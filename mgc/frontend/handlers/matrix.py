@@ -1,0 +1,89 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgc.frontend.context import Context, NodeView, Operand, Result
+from mgc.frontend.errors import ModelError, Unsupported
+from mgc.frontend.handlers.registry import handles
+from mgc.frontend.operand import Known
+from mgc.ir.graph import Value
+from mgc.ir.ops import MatMul
+
+
+@handles("MatMul")
+def matmul(ctx: Context, n: NodeView) -> Result:
+    """numpy.matmul."""
+    return ctx.emit(MatMul(), ctx.value(n.operand(0)), ctx.value(n.operand(1)))
+
+
+def _factor(ctx: Context, operand: Operand, factor: float) -> tuple[Operand | Value, bool]:
+    """The operand times a number, and whether that is done: a constant at once unless it is a parameter to keep."""
+    if isinstance(operand, Known) and factor != 1 and not (ctx.keep_parameters and operand.name):
+        return Known((operand.array * operand.array.dtype.type(factor)).astype(operand.array.dtype)), True
+    return operand, factor == 1
+
+
+@handles("Gemm")
+def gemm(ctx: Context, n: NodeView) -> Result:
+    """alpha A' B' + beta C; what is constant is transposed and scaled at once."""
+    a, b, c = n.operand(0), n.operand(1), n.optional(2)
+    for what, operand in (("A", a), ("B", b)):
+        if len(ctx.shape_of(operand)) != 2:
+            raise ModelError(f"{what} has shape {list(ctx.shape_of(operand))}: a matrix is needed", where=n.where)
+    scaled, done = _factor(ctx, b, float(n.attr("alpha", 1.0)))
+    left = ctx.transpose(a, (1, 0)) if n.attr("transA", 0) else ctx.value(a)
+    right = ctx.transpose(scaled, (1, 0)) if n.attr("transB", 0) else ctx.value(scaled)
+    y = ctx.emit(MatMul(), left, right)
+    if not done:
+        y = ctx.binary("mul", y, float(n.attr("alpha", 1.0)))
+    beta = float(n.attr("beta", 1.0))
+    if c is None or beta == 0:
+        return y
+    term, done = _factor(ctx, c, beta)
+    bias = ctx.value(term)
+    if np.broadcast_shapes(bias.shape, y.shape) != y.shape:
+        raise ModelError(f"C is {bias.type}, which does not broadcast to the product {y.type}", where=n.where)
+    return ctx.binary("add", y, bias if done else ctx.binary("mul", bias, beta))
+
+
+@handles("Einsum")
+def einsum(ctx: Context, n: NodeView) -> Result:
+    """Sums of products of one or two operands, by transposes and one matrix product."""
+    equation = str(n.attr("equation")).replace(" ", "")
+    if "." in equation:
+        raise Unsupported("Einsum with an ellipsis")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = left.replace(",", "")
+        out = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    if len(terms) != len(n.inputs) or len(terms) > 2 or any(len(set(t)) != len(t) for t in (*terms, out)):
+        raise Unsupported("Einsum with more than two operands or a repeated index")
+    values = [ctx.value(n.operand(i)) for i in range(len(terms))]
+    if any(v.tensor.rank != len(t) for v, t in zip(values, terms, strict=True)):
+        raise ModelError(f"equation {equation!r} does not fit ranks {[v.tensor.rank for v in values]}", where=n.where)
+    for i, term in enumerate(terms):
+        others = "".join(t for j, t in enumerate(terms) if j != i) + out
+        gone = [a for a, c in enumerate(term) if c not in others]
+        if gone:
+            values[i] = ctx.reduce("sum", values[i], gone, keepdims=False)
+            terms[i] = "".join(c for c in term if c in others)
+    if len(terms) == 1:
+        return ctx.transpose(values[0], [terms[0].index(c) for c in out])
+    (p, q), (a, b) = terms, values
+    size = dict(zip(p + q, a.shape + b.shape, strict=True))
+    batch = [c for c in p if c in q and c in out]
+    inner = [c for c in p if c in q and c not in out]
+    rows, columns = [c for c in p if c not in q], [c for c in q if c not in p]
+
+    def folded(value: Value, term: str, *groups: list[str]) -> Value:
+        value = ctx.transpose(value, [term.index(c) for g in groups for c in g])
+        stack = [size[c] for c in groups[0]]
+        return ctx.reshape(value, [*stack, *(int(np.prod([size[c] for c in g], dtype=np.int64)) for g in groups[1:])])
+
+    y = ctx.emit(MatMul(), folded(a, p, batch, rows, inner), folded(b, q, batch, inner, columns))
+    order = [*batch, *rows, *columns]
+    y = ctx.reshape(y, [size[c] for c in order])
+    return ctx.transpose(y, [order.index(c) for c in out])

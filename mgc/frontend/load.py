@@ -1,0 +1,150 @@
+"""Reading a model: bytes to a checked ModelProto, weights as arrays, external data confined to the model's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import GraphProto, ModelProto, TensorProto
+
+from mgc.frontend.errors import ModelError
+
+Source = str | os.PathLike[str] | bytes | ModelProto
+
+
+@dataclass
+class LoadedModel:
+    """A model with its weights taken out: `proto` keeps the initializers' names only."""
+
+    proto: ModelProto
+    weights: dict[str, TensorProto]
+    folder: Path | None  # where external data may lie; None if the model came without a path
+    sha256: str  # of the file and, one after the other, of the external data it names
+    opsets: dict[str, int]
+
+
+def load_model(source: Source) -> LoadedModel:
+    """Reads a model. ModelError if it is no ONNX model or its external data is out of bounds."""
+    data, folder, name = _read(source)
+    if not data:
+        raise ModelError("the file is empty", where=name, todo="give an ONNX model")
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError(
+            f"not an ONNX model, or a damaged one ({_first_line(error)})", where=name, todo="export the model again"
+        ) from error
+    digest = hashlib.sha256(data)
+    del data
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError("holds no graph", where=name, todo="give an ONNX model (a .onnx file)")
+    if proto.graph.sparse_initializer:
+        raise ModelError("sparse initializers are not supported", where=name, todo="store them dense")
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in proto.opset_import}
+    opsets.setdefault("", 1)
+    for tensor in _nested_tensors(proto.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = external_bytes(tensor, folder)
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+    weights: dict[str, TensorProto] = {}
+    for tensor in proto.graph.initializer:
+        if not tensor.name:
+            raise ModelError("an initializer has no name", where=name)
+        if tensor.name in weights:
+            raise ModelError("two initializers have this name", where=f"initializer {tensor.name!r}")
+        weights[tensor.name] = tensor
+        if tensor.data_location == TensorProto.EXTERNAL:
+            digest.update(external_bytes(tensor, folder))
+    return LoadedModel(proto, weights, folder, digest.hexdigest(), opsets)
+
+
+def _read(source: Source) -> tuple[bytes, Path | None, str]:
+    if isinstance(source, ModelProto):
+        try:
+            return source.SerializeToString(), None, "model"
+        except (EncodeError, ValueError) as error:
+            raise ModelError(f"cannot be serialised ({_first_line(error)})", where="model") from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), None, "model"
+    path = Path(source)
+    try:
+        return path.read_bytes(), path.resolve().parent if not path.is_symlink() else path.parent.resolve(), str(path)
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})", where=str(path), todo="check the path") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _nested_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Tensors in attributes and subgraphs, not the graph's own initializers."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for sub in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from sub.initializer
+                yield from _nested_tensors(sub)
+
+
+def external_bytes(tensor: TensorProto, folder: Path | None) -> bytes:
+    """The bytes of a tensor that lies in another file, which must be inside the model's folder."""
+    where = f"tensor {tensor.name!r}"
+    entries = {e.key: e.value for e in tensor.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise ModelError("its data is in another file", where=where, todo="give the model as a file, not as bytes")
+    if not location or os.path.isabs(location) or ".." in Path(location).parts or "\\" in location:
+        raise ModelError(f"external data at {location!r}", where=where, todo="it must lie in the model's own folder")
+    path = (folder / location).resolve()
+    if not path.is_relative_to(folder):
+        raise ModelError(f"external data at {location!r} leads outside", where=where, todo="remove the link")
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries["length"]) if entries.get("length") else None
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("negative")
+    except ValueError as error:
+        raise ModelError(f"external data with offset and length {entries}", where=where) from error
+    try:
+        if not path.is_file():
+            raise ModelError(f"external data file {location!r} is missing", where=where, todo="put it beside the model")
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read() if length is None else file.read(length)
+    except OSError as error:
+        raise ModelError(f"external data file {location!r} cannot be read ({error.strerror})", where=where) from error
+    if length is not None and len(data) < length:
+        raise ModelError(
+            f"external data file {location!r} ends after {len(data)} of {length} bytes",
+            where=where,
+            todo="copy it again",
+        )
+    return data
+
+
+def to_array(tensor: TensorProto, folder: Path | None = None) -> np.ndarray:
+    """The tensor's data in its own element type; not copied where that can be avoided. ModelError if it is damaged."""
+    where = f"initializer {tensor.name!r}"
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            plain = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
+            plain.raw_data = external_bytes(tensor, folder)
+            tensor = plain
+        return onnx.numpy_helper.to_array(tensor)
+    except ModelError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"data does not fit type and shape {list(tensor.dims)} ({_first_line(error)})", where=where
+        ) from error
