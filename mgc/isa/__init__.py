@@ -1,1 +1,1 @@
-"""The program: instructions, memory map, crossbar groups, schedule, file format, assembler. Imports nothing else of mgc."""
+"""The program: instructions, memory map, crossbar groups, schedule, file, assembler. Imports nothing else of mgc."""

@@ -78,7 +78,7 @@ class Store(Instruction):
 @opcode
 @dataclass(frozen=True)
 class Host(Instruction):
-    """Runs an ONNX segment on the host: `segment` indexes the program's host segments (model bytes, reason, op types)."""
+    """Runs an ONNX segment on the host: `segment` indexes the program's host segments (model, reason, op types)."""
 
     opcode: ClassVar[int] = 7
     mnemonic: ClassVar[str] = "host"

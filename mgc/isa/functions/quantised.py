@@ -1,0 +1,93 @@
+"""Between real values and codes: quantise, dequantise, look up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mgc.isa.dtypes import dtype_of_code, is_float, is_integer
+from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, broadcast, require, whole
+from mgc.isa.functions.unary import UNARY
+
+_UNARY = {f.code: f for f in UNARY}
+
+
+def _quant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    (x,) = args
+    if ideal:
+        return x
+    scale, lo, hi, dtype = attributes
+    code = np.rint(x.astype(np.float32) / np.float32(scale))
+    code = np.where(np.isnan(code), np.float32(0), code)
+    return np.clip(code, lo, hi).astype(dtype_of_code(dtype))
+
+
+def _infer_quant(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    (x,) = args
+    scale, lo, hi, code = attributes
+    dtype = dtype_of_code(code)
+    require(is_float(x.dtype), f"quant of {x}: float elements are expected")
+    require(is_integer(dtype) and dtype.itemsize <= 2, f"quant to {dtype}: an integer of 8 or 16 bits is expected")
+    info = np.iinfo(dtype)
+    require(math.isfinite(scale) and float(np.float32(scale)) > 0, f"quant: scale {scale} is not positive and finite")
+    low = whole(lo, "quant: lo", int(info.min), int(info.max))
+    whole(hi, "quant: hi", low, int(info.max))
+    return Operand(dtype, x.shape)
+
+
+def _dequant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    acc, scale, bias, bias_float = args
+    if ideal:
+        return (acc + bias_float).astype(np.float32)
+    return (acc.astype(np.float64) * scale + bias).astype(np.float32)
+
+
+def _infer_dequant(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    acc, scale, bias, bias_float = args
+    require(acc.dtype == np.int64, f"dequant: the accumulator is {acc}, int64 is expected")
+    for what, operand in (("scale", scale), ("quantised bias", bias)):
+        require(operand.dtype == np.float64, f"dequant: the {what} is {operand}, float64 is expected")
+    require(is_float(bias_float.dtype), f"dequant: the float bias is {bias_float}, float elements are expected")
+    shape = broadcast([a.shape for a in args])
+    require(shape == acc.shape, f"dequant: scale and bias do not broadcast to the accumulator {acc}")
+    return Operand(np.dtype(np.float32), shape)
+
+
+def _lookup(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    code, alpha, beta, first, width = attributes
+    x, values, slopes = args
+    if ideal:
+        return _UNARY[int(code)].meaning([x], (alpha, beta), True)
+    lo, step = np.float32(first), np.float32(width)
+    index = np.clip(np.floor((x - lo) * (np.float32(1) / step)), np.float32(0), np.float32(len(values) - 1))
+    index = np.where(np.isnan(index), np.float32(0), index)
+    at = index.astype(np.int64)
+    return values[at] + slopes[at] * (x - (lo + index * step))
+
+
+def _infer_lookup(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    x, values, slopes = args
+    code, _, _, lo, step = attributes
+    require(code in _UNARY, f"lookup: {code} is no function of one operand")
+    require(x.dtype == np.float32, f"lookup of {x}: float32 is expected")
+    table = values.dtype == slopes.dtype == np.float32 and len(values.shape) == 1 and values.shape == slopes.shape
+    require(table and values.shape[0] > 0, f"lookup: values are {values} and slopes {slopes}, float32[n] is expected")
+    require(math.isfinite(lo) and math.isfinite(step) and float(np.float32(step)) > 0, f"lookup: lo {lo}, step {step}")
+    return x
+
+
+QUANTISED: tuple[VecFunction, ...] = (
+    VecFunction(128, "quant", ("x",), ("scale", "lo", "hi", "dtype"), "divide",
+                "clip(round(x / scale), lo, hi) in float32, half to even, NaN to 0, stored as dtype; in float numerics "
+                "x itself", _quant, _infer_quant),
+    VecFunction(129, "dequant", ("acc", "scale", "bias_quantized", "bias_float"), (), "multiply",
+                "float32(acc * scale + bias_quantized), product and sum in float64; in float numerics "
+                "float32(acc + bias_float)", _dequant, _infer_dequant),
+    VecFunction(130, "lookup", ("x", "values", "slopes"), ("function", "alpha", "beta", "lo", "step"), "table",
+                "piecewise-linear table in float32, each operation rounded: i = clip(floor((x - lo) * (1/step)), 0, "
+                "n - 1), NaN to 0; values[i] + slopes[i] * (x - (lo + i * step)); in float numerics the function of "
+                "one operand that `function` numbers", _lookup, _infer_lookup),
+)  # fmt: skip
+"""Quantise, dequantise, look up."""

@@ -1,0 +1,37 @@
+"""What an engine is: something that runs micro-batches of one program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+Numerics = Literal["quantized", "float"]
+
+
+class SimulationError(ValueError):
+    """A run that cannot be: wrong inputs, an unsupported request, data that the program cannot work on.
+
+    The message says what, where and what to do.
+    """
+
+
+class Engine(Protocol):
+    """Runs micro-batches of one program. Made as `Engine(program, numerics, threads)`, of a verified program.
+
+    `threads` is the most threads to use, None for the engine's own choice. Whatever it is, results are the same.
+    """
+
+    @property
+    def chunk(self) -> int:
+        """The most micro-batches to hand to one `run`; memory grows with it, so it should not exceed what pays."""
+        ...
+
+    def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+        """Runs k = `micro_batches` >= 1 micro-batches at once.
+
+        `batch` holds every input port under its name: C-contiguous, in the port's dtype; axis 0 of a `batched` port
+        is k times the port's, micro-batch after micro-batch; any other port has the port's shape. An opaque port's
+        value is a Python object. The result holds every output port in the same way. Inputs are not to be changed, and
+        a result may not share memory with what a later `run` writes. Raises SimulationError.
+        """
+        ...
