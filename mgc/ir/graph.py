@@ -216,7 +216,8 @@ class Graph:
 
         new.inputs = [copied(v) for v in self.inputs]
         for v, c in self.constants.items():
-            new.constants[copied(v)] = Constant(image[v], c.data, c.group, c.onnx_name)
+            value = copied(v)
+            new.constants[value] = Constant(value, c.data, c.group, c.onnx_name)
         for n in self.nodes:
             inputs = tuple(image[v] for v in n.inputs)
             new.nodes.append(Node(change(n.op), inputs, tuple(copied(v) for v in n.outputs), n.sources))

@@ -150,7 +150,8 @@ class Mvm(Op):
     Operands: x, then for each part its weight matrices [matrices, rows, cols]. Real x and weights give the real
     product; integer codes and integer weights give the exact integer product in i64 (what ADCs that never clip give).
     After `quantize` a part's real weights follow all integer ones (2 operands a part): `float` numerics reads them.
-    Result: dense [*out_shape], zero where no part writes.
+    Result: dense [*out_shape], zero where no part writes. `macs_useful` counts the multiply-accumulates of the level-1
+    op that it was lowered from (design section 4).
     """
 
     name: ClassVar[str] = "mvm"
@@ -159,6 +160,7 @@ class Mvm(Op):
     source: Layout
     result: Layout
     out_shape: tuple[int, ...]
+    macs_useful: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         x, *weights = (_tensor(self.name, k, t) for k, t in enumerate(types))

@@ -1,0 +1,1 @@
+"""The rewrites that the `fold` pass is made of."""

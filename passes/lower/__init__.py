@@ -1,0 +1,1 @@
+"""How weighted ops become windowed matrix products."""

@@ -1,0 +1,117 @@
+"""The split-batch pass: a network whose samples do not mix is compiled for one sample at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import IRError
+from mgc.ir.types import TensorType, ValueType
+from passes.manager import CompileState, Pass
+
+
+def _one_sample(type_: ValueType, factor: int) -> ValueType:
+    assert isinstance(type_, TensorType)
+    return type_.with_shape((type_.shape[0] // factor, *type_.shape[1:]))
+
+
+def _repeated(graph: Graph, value: Value, factor: int) -> np.ndarray | None:
+    """The common part of a constant whose axis 0 is `factor` equal parts; None for anything else."""
+    data = graph.data(value)
+    if data is None or data.ndim == 0 or data.shape[0] == 0 or data.shape[0] % factor:
+        return None
+    parts = data.reshape(factor, -1)
+    return data[: data.shape[0] // factor] if bool(np.all(parts == parts[0])) else None
+
+
+def split(graph: Graph, batched_inputs: Sequence[str], factor: int) -> Graph | str:
+    """The graph for one of `factor` equal parts of axis 0 of every input; or, if samples mix, a sentence that says why.
+
+    Sound by each op's `split_batch`: running the result on every part and concatenating its outputs along axis 0
+    equals running `graph` on the whole.
+    """
+    image: dict[Value, Value] = {}
+    batched: set[Value] = set()
+    new = Graph(graph.name, absorbed=dict(graph.absorbed))
+    for value in graph.inputs:
+        if value.name not in batched_inputs:
+            return f"input {value.name!r} has no batch dimension"
+        if not isinstance(value.type, TensorType) or not value.shape or value.shape[0] % factor:
+            return f"input {value.name!r}: axis 0 of {value.type} does not divide by {factor}"
+        image[value] = new.add_input(value.name, _one_sample(value.type, factor))
+        batched.add(value)
+    for value, constant in graph.constants.items():
+        image[value] = new.add_constant(constant.data, value.name, group=constant.group, onnx_name=constant.onnx_name)
+    for node in graph.nodes:
+        operands = [image[v] for v in node.inputs]
+        flags = [v in batched for v in node.inputs]
+        where = node.sources[0] if node.sources else f"%{node.outputs[0].name}"
+        op = node.op
+        if any(flags):
+            if not all(isinstance(v.type, TensorType) for v in (*node.inputs, *node.outputs)):
+                return f"{where} ({op.name}) has an operand or result with no static shape"
+            types = [v.tensor for v in node.inputs]
+            part = op.split_batch(types, flags, factor)
+            if part is None:
+                # a learned constant that the model expands to the batch arrives here as `factor` equal copies
+                for k, value in enumerate(node.inputs):
+                    sample = _repeated(graph, value, factor)
+                    if sample is not None:
+                        operands[k], flags[k] = new.add_constant(sample, value.name), True
+                part = op.split_batch(types, flags, factor)
+            if part is None:
+                return f"{where} ({op.name}) mixes samples"
+            op = part
+            batched.update(node.outputs)
+        try:
+            types = op.infer(*(v.type for v in operands))
+        except IRError as error:
+            return f"{where} ({op.name}) has no form for one sample: {error}"
+        wanted = tuple(_one_sample(v.type, factor) if v in batched else v.type for v in node.outputs)
+        if types != wanted:
+            return f"{where} ({op.name}) does not keep samples on axis 0"
+        for value, type_ in zip(node.outputs, types, strict=True):
+            image[value] = Value(new.fresh_name(value.name), type_)
+        new.nodes.append(Node(op, tuple(operands), tuple(image[v] for v in node.outputs), node.sources))
+    for name, value in graph.outputs:
+        if value not in batched:
+            return f"output {name!r} does not depend on the batch"
+        new.outputs.append((name, image[value]))
+    new.prune()
+    return new
+
+
+@dataclass(frozen=True)
+class SplitBatch(Pass):
+    """Rewrites a graph whose samples do not mix to a micro-batch of one sample, to be run `batch` times; sets
+    `micro_batch`, `micro_batches` and `batched`. The batch is axis 0 of the inputs that the importer names, or, in a
+    model without a dynamic batch, axis 0 of all inputs if it has one size. Where some op mixes samples, or some input
+    or output does not carry the batch, the graph is kept whole (imported again at the batch asked for if need be):
+    one micro-batch, not batched. For a batch of 1 the importer binds 2, because a 1 cannot be told from other ones.
+    A static batch of 1 needs no proof, its samples cannot meet: it counts as batched if every output has a leading 1.
+    """
+
+    name: ClassVar[str] = "split-batch"
+
+    def run(self, state: CompileState) -> CompileState:
+        graph, batch, factor = state.graph, state.batch, state.graph_batch
+        names: Sequence[str] = state.batched_inputs
+        if not names:
+            names = [v.name for v in graph.inputs]
+            sizes = {v.shape[0] if isinstance(v.type, TensorType) and v.shape else 0 for v in graph.inputs}
+            batch = factor = sizes.pop() if len(sizes) == 1 else 0
+            if factor == 1 and all(isinstance(v.type, TensorType) and v.shape[:1] == (1,) for _, v in graph.outputs):
+                return replace(state, micro_batch=1, micro_batches=1, batched=True)
+        if factor > 1:
+            part = split(graph, names, factor)
+            if isinstance(part, Graph):
+                return replace(state, graph=part, micro_batch=1, micro_batches=batch, batched=True)
+        if state.graph_batch != state.batch:
+            if state.reimport is None:
+                raise ValueError(f"the graph is bound to batch {state.graph_batch}, {state.batch} is wanted")
+            graph = state.reimport(state.batch)
+        return replace(state, graph=graph, micro_batch=max(state.batch, 1), micro_batches=1, batched=False)

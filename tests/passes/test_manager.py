@@ -1,0 +1,66 @@
+"""The pass manager: order, times, dumps, and who is to blame for a broken graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pass_graphs import state_of
+
+from mgc.ir.graph import Graph
+from mgc.ir.ops import Unary
+from mgc.ir.types import DType, TensorType
+from passes.manager import CompileState, Pass, PassError, PassManager, Tools
+
+
+@dataclass(frozen=True)
+class Idle(Pass):
+    """Does nothing."""
+
+    name: ClassVar[str] = "idle"
+
+    def run(self, state: CompileState) -> CompileState:
+        return state
+
+
+@dataclass(frozen=True)
+class Breaks(Pass):
+    """Reverses the nodes."""
+
+    name: ClassVar[str] = "breaks"
+
+    def run(self, state: CompileState) -> CompileState:
+        graph = state.graph.copy()
+        graph.nodes.reverse()
+        return replace(state, graph=graph)
+
+
+def chain() -> Graph:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (2,)))
+    graph.outputs = [("y", graph.add(Unary("exp"), graph.add(Unary("relu"), x)))]
+    return graph
+
+
+def test_records_every_pass_with_its_time() -> None:
+    manager = PassManager([Idle(), Idle()])
+    manager.run(state_of(chain()))
+    assert [r.name for r in manager.records] == ["idle", "idle"]
+    assert all(r.seconds >= 0 for r in manager.records)
+
+
+def test_broken_graph_names_the_pass_and_those_before_it() -> None:
+    manager = PassManager([Idle(), Breaks(), Idle()], before=["import"])
+    with pytest.raises(PassError, match=r"pass breaks left a graph .* \(passes before it: import, idle\)"):
+        manager.run(state_of(chain()))
+
+
+def test_dumps_are_numbered_and_include_the_stage_that_broke(tmp_path: Path) -> None:
+    tools = Tools(lambda graph: b"onnx", lambda model, feeds: [])
+    manager = PassManager([Idle(), Breaks()], dump_dir=tmp_path / "dumps", first=3)
+    with pytest.raises(PassError):
+        manager.run(state_of(chain(), tools=tools))
+    written = sorted(p.name for p in (tmp_path / "dumps").iterdir())
+    assert written == ["03-idle.ir", "03-idle.onnx", "04-breaks.ir"]
