@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mgc.ir import mapped, ops
 from mgc.ir.graph import Node, Value
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
-from mgc.isa.functions import function_named
+from mgc.isa.functions import function_code
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import (
     BUFFER,
@@ -23,12 +23,14 @@ from mgc.isa.instructions import (
     Move,
     Mvm,
     Piece,
-    Program as WriteCells,
     Ref,
     Step,
     Store,
     Vec,
     VecStore,
+)
+from mgc.isa.instructions import (
+    Program as WriteCells,
 )
 from mgc.isa.memory import Buffer, BufferKind, Constant, Port
 from mgc.isa.program import HostSegment, Program
@@ -73,7 +75,7 @@ class _Walk:
             index = len(self.constants)
             data = self.plan.graph.constants[value].data
             if accumulator_scale:
-                data = np.asarray(data * self.arithmetic.sum_factor)
+                data = np.asarray(data * self.arithmetic.factor)
             tensor = f"const.{index}"
             self.tensors[tensor] = np.ascontiguousarray(data)
             self.constants.append(Constant(index, value.name, tensor))
@@ -117,9 +119,7 @@ def emit(
         groups=groups,
         units=tuple(Unit(k, u.name, u.kind, u.tile) for k, u in enumerate(plan.units)),
         inputs=tuple(_port(p, walk.buffer_of[v], v) for p, v in zip(inputs, graph.inputs, strict=True)),
-        outputs=tuple(
-            _port(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)
-        ),
+        outputs=tuple(_port(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)),
         host_segments=tuple(walk.segments),
         schedule=Schedule(
             starts=plan.schedule.starts,
@@ -304,7 +304,7 @@ def _vec(walk: _Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec
         function, attributes = function_of(step.op)
         dequant = isinstance(step.op, mapped.Dequant)
         args = tuple(ref(a, accumulator_scale=dequant and position == 1) for position, a in enumerate(step.args))
-        steps.append(Step(function_named(function).code, args, attributes))
+        steps.append(Step(function_code(function), args, attributes))
     stores = tuple(VecStore(ref(r), walk.buffer_of[v]) for r, v in zip(op.results, node.outputs, strict=True))
     return Vec(**common, steps=tuple(steps), stores=stores)
 
@@ -316,6 +316,3 @@ def _host(walk: _Walk, common: dict[str, Any], node: Node, op: ops.Host) -> Host
     walk.segments.append(HostSegment(index, tensor, op.reason, op.op_types))
     args = tuple(walk.ref(v) for v in node.inputs)
     return Host(**common, segment=index, args=args, results=tuple(walk.buffer_of[v] for v in node.outputs))
-
-
-Mode = Literal["inference", "training"]

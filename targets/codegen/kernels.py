@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mgc.ir import mapped, ops
 from mgc.ir.op import Op
+from mgc.isa.dtypes import CODES
+from mgc.isa.functions import function_code
 
 
 def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
@@ -16,7 +18,7 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
         case ops.Where():
             return "where", ()
         case ops.Cast(to):
-            return "cast", (dtype_code(to.numpy.name),)
+            return "cast", (float(CODES[to.numpy.name]),)
         case ops.Reduce(fn, axes, keepdims):
             return f"reduce_{fn}", (float(keepdims), *map(float, axes))
         case ops.Gather(axis):
@@ -29,7 +31,7 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
             window = (*op.kernel, *op.strides, *op.pads, *op.dilations, int(op.count_include_pad))
             return f"pool_{op.kind}", (float(len(op.kernel)), *map(float, window))
         case mapped.Quant(scale, lo, hi, to):
-            return "quant", (scale, float(lo), float(hi), dtype_code(to.numpy.name))
+            return "quant", (scale, float(lo), float(hi), float(CODES[to.numpy.name]))
         case mapped.Dequant():
             return "dequant", ()
         case mapped.Lookup(fn, alpha, beta, lo, step):
