@@ -42,12 +42,7 @@ def renderable(program: Program, view: str = "summary") -> RenderableType:
 
 def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80) -> str:
     """A view in one of its formats. ReportError where it has no such format."""
-    _view(view)
-    if format not in formats(view):
-        known = sorted({f for v in VIEWS for f in formats(v)})
-        todo = f"choose one of {', '.join(formats(view))}"
-        what = f"{view} has no {format} format" if format in known else f"there is no format {format!r} yet"
-        raise ReportError(f"{what}: {todo}")
+    check(view, format)
     if format == "text":
         from mgc.report.text import to_text
 
@@ -55,6 +50,17 @@ def report(program: Program, view: str = "summary", format: str = "text", *, wid
     if format == "json":
         return json.dumps(facts(program, view), ensure_ascii=False, allow_nan=False) + "\n"
     return importlib.import_module(_PICTURES[view, format]).draw(program)
+
+
+def check(view: str, format: str) -> None:
+    """ReportError unless the view exists and has the format."""
+    if view not in VIEWS:
+        raise ReportError(f"there is no view {view!r}: choose one of {', '.join(VIEWS)}")
+    if format in formats(view):
+        return
+    owners = [v for v in VIEWS if format in formats(v)]
+    what = f"only {', '.join(owners)} can be shown as {format}" if owners else f"there is no format {format!r}"
+    raise ReportError(f"{what}: {view} comes as {', '.join(formats(view))}")
 
 
 def _view(view: str) -> Any:

@@ -1,0 +1,6 @@
+"""`python -m mgc.cli`: the same as `mgc`."""
+
+from mgc.cli import main
+
+if __name__ == "__main__":
+    main()

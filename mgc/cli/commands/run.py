@@ -1,0 +1,164 @@
+"""`mgc run`: simulate a program."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgc.cli import console
+from mgc.cli.errors import CHECK_FAILED, about, command
+from mgc.cli.files import check_input, check_outputs, whole_file
+from mgc.cli.loading import load_program
+from mgc.cli.options import Debug, Json, ProgramFile, Seed
+
+if TYPE_CHECKING:
+    from mgc.cli.comparison import Comparison
+    from mgc.cli.feeding import Feeds
+    from mgc.isa.program import Program
+
+
+class Numerics(StrEnum):
+    """How values are computed."""
+
+    float = "float"
+    quantized = "quantized"
+    device = "device"
+
+
+class Engine(StrEnum):
+    """Which simulator runs the program."""
+
+    fast = "fast"
+    reference = "reference"
+
+
+@command
+def run(
+    program: ProgramFile,
+    samples: Annotated[
+        int | None, typer.Option("-n", metavar="N", min=1, help="Samples, any number. [default: the program's batch]")
+    ] = None,
+    seed: Seed = 0,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=FILE.npy", help="An input. Repeatable; the others are drawn N(0,1)."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="OUT.npz", help="Write the outputs, and the inputs that were drawn.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw the images (or waveforms).")] = None,
+    numerics: Annotated[
+        Numerics, typer.Option(help="float: ideal arithmetic; quantized: the chip's, bit for bit.")
+    ] = Numerics.quantized,
+    engine: Annotated[Engine, typer.Option(help="reference: cell by cell, slow; same results.")] = Engine.fast,
+    check: Annotated[
+        Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="T", min=1, help="Threads at most. [default: all]")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Simulate a program; write, draw, check outputs.
+
+    Inputs that are not given are drawn from N(0,1).
+    """
+    if check is not None:
+        check_input(check, "an ONNX model")
+    loaded = load_program(program)
+    from mgc.cli.feeding import feeds, input_files
+    from mgc.sim import Simulator
+
+    files = input_files(input or [], loaded)
+    inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
+    check_outputs({"-o": output, "--png": png}, inputs)
+    simulator = Simulator(loaded, engine=engine.value, numerics=numerics.value, threads=threads)
+    fed = feeds(loaded, files, samples, seed)
+    begin = time.perf_counter()
+    with about(program):
+        outputs = simulator.run(fed.arrays)
+    seconds = time.perf_counter() - begin
+    checked = _check(loaded, fed, outputs, check, threads) if check is not None else None
+    if output is not None:
+        _save(output, outputs, fed)
+    if png is not None:
+        _draw(png, loaded, outputs)
+    facts = {
+        "samples": fed.samples,
+        "seconds": seconds,
+        "samples_per_s": fed.samples / seconds if seconds else None,
+        "numerics": numerics.value,
+        "engine": engine.value,
+        "exact_columns": simulator.exact_columns,
+        "check": checked.to_json_dict(numerics.value) if checked else None,
+    }
+    if json:
+        console.emit_json(facts)
+    else:
+        _show(loaded, fed, outputs, facts)
+    if checked and not checked.ok(numerics.value):
+        console.complain(f"error: the check failed: {_verdict(facts)}")
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _check(program: Program, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
+    import hashlib
+
+    from mgc.cli.comparison import compare
+    from mgc.cli.onnx_reference import reference_outputs
+
+    stated = program.meta.get("model_sha256")
+    if stated and hashlib.sha256(model.read_bytes()).hexdigest() != stated:
+        console.warn(f"{model} is not the file that this program was compiled from")
+    batched = {p.name: p.batched for p in (*program.inputs, *program.outputs)}
+    return compare(outputs, reference_outputs(model, fed.arrays, fed.samples, batched, threads))
+
+
+def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
+    from mgc.cli.archive import save_npz
+
+    drawn = {f"input/{name}": fed.arrays[name] for name in fed.drawn}
+    with whole_file(path) as temporary:
+        save_npz(temporary, {**drawn, **outputs})
+
+
+def _draw(path: Path, program: Program, outputs: dict[str, Any]) -> None:
+    from mgc.report.png import draw
+
+    picture = draw(program, outputs)
+    with whole_file(path) as temporary:
+        picture.image.save(temporary, format="PNG")
+    part = f"{picture.shown} of {picture.samples}" if picture.shown < picture.samples else str(picture.samples)
+    console.note(
+        f"{path}: {part} {picture.kind} of output {picture.output}, values {picture.low:g} to {picture.high:g}"
+    )
+
+
+def _show(program: Program, fed: Feeds, outputs: dict[str, Any], facts: dict[str, Any]) -> None:
+    from mgc.report.text import pairs
+    from mgc.report.units import count, percent, shape
+
+    lines = [
+        ("samples", f"{count(fed.samples)} in {facts['seconds']:.2f} s, {facts['samples_per_s']:,.1f} a second"),
+        ("simulated", f"{facts['numerics']} numerics, {facts['engine']} engine"),
+        ("exact columns", percent(facts["exact_columns"])),
+    ]
+    lines += [
+        (f"output {name}", f"{getattr(a, 'dtype', '')} {shape(getattr(a, 'shape', ()))}") for name, a in outputs.items()
+    ]
+    if facts["check"]:
+        lines.append(("check", ("ok: " if facts["check"]["ok"] else "FAILED: ") + _verdict(facts)))
+    console.emit(pairs(lines))
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    """The figures of the check, with what is asked of them."""
+    c = facts["check"]
+    psnr = "no difference" if c["max_abs_err"] == 0 else f"PSNR {c['psnr_db']:.1f} dB" if c["psnr_db"] else "PSNR -"
+    error = "-" if c["max_abs_err"] is None else f"{c['max_abs_err']:.2g}"
+    cosine = "-" if c["cosine"] is None else f"{c['cosine']:.6f}"
+    asked = "largest error at most 0.001" if facts["numerics"] == "float" else "PSNR at least 30 dB"
+    return f"{psnr}, largest error {error}, cosine {cosine} ({asked} is asked)"
