@@ -167,7 +167,7 @@ class _Importer:
             for name, result in zip(node.output, results, strict=False):
                 if name and result is not None:
                     scope[name] = result
-            if isinstance(sources, list) and len(self.graph.nodes) == before:
+            if isinstance(sources, list) and not any(source in n.sources for n in self.graph.nodes[before:]):
                 folded = all(isinstance(r, Known) for r in results if r is not None)
                 self.absorbed[source] = "folded into a constant" if folded else f"{node.op_type} changes nothing here"
 

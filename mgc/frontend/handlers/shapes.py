@@ -285,11 +285,12 @@ def depth_to_space(ctx: Context, n: NodeView) -> Result:
 
 @handles("SpaceToDepth")
 def space_to_depth(ctx: Context, n: NodeView) -> Result:
-    """Blocks of pixels to channels."""
+    """Blocks of pixels to channels, the inverse of DepthToSpace in the same mode."""
     x = ctx.value(n.operand(0))
     b = int(n.attr("blocksize"))
     if x.tensor.rank != 4 or b < 1 or x.shape[2] % b or x.shape[3] % b:
         raise ModelError(f"blocksize {b} does not divide the pixels of {x.type}", where=n.where)
     batch, channels, h, w = x.shape
     y = ctx.reshape(x, (batch, channels, h // b, b, w // b, b))
-    return ctx.reshape(ctx.transpose(y, (0, 3, 5, 1, 2, 4)), (batch, channels * b * b, h // b, w // b))
+    perm = (0, 1, 3, 5, 2, 4) if n.attr("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+    return ctx.reshape(ctx.transpose(y, perm), (batch, channels * b * b, h // b, w // b))
