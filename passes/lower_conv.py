@@ -82,10 +82,15 @@ def _lower_conv_node(graph: Graph, node: Node, op: Conv | ConvTranspose) -> None
     weights = [_weights(graph, part.name, data) for part, data in zip(lowered.op.parts, lowered.weights, strict=True)]
     at = graph.nodes.index(node)
     graph.nodes.remove(node)
+    if not lowered.op.parts:
+        # every tap meets padding only
+        graph.replace({y: graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)})
+        for source in node.sources:
+            graph.absorbed.setdefault(source, "every kernel tap reads padding: the result is zero")
+        return
     chain = _Chain(graph, at, node.sources)
     dtype = x.tensor.dtype
-    result = chain.cast(chain.add(lowered.op, chain.cast(x, DType.F32), *weights), dtype)
-    graph.replace({y: result})
+    chain.finish(chain.cast(chain.add(lowered.op, chain.cast(x, DType.F32), *weights), dtype), y)
 
 
 def _lower_matmul_node(graph: Graph, node: Node) -> None:
@@ -109,7 +114,7 @@ def _lower_matmul_node(graph: Graph, node: Node) -> None:
     value = chain.transpose(chain.add(plan.op, value, weights), plan.result_perm)
     if value.shape != y.shape:
         value = chain.add(Reshape(y.shape), value)
-    graph.replace({y: chain.cast(value, x.tensor.dtype)})
+    chain.finish(chain.cast(value, x.tensor.dtype), y)
 
 
 def _weights(graph: Graph, name: str, data: np.ndarray) -> Value:
@@ -131,6 +136,13 @@ class _Chain:
 
     def cast(self, value: Value, to: DType) -> Value:
         return value if value.tensor.dtype is to else self.add(Cast(to), value)
+
+    def finish(self, value: Value, result: Value) -> None:
+        """Lets the last node added make `result`, in place of the `value` that it makes now: names stay."""
+        node = self.graph.nodes[self.at - 1]
+        assert node.outputs == (value,)
+        assert value.type == result.type
+        node.outputs = (result,)
 
     def transpose(self, value: Value, perm: tuple[int, ...]) -> Value:
         return value if perm == tuple(range(len(perm))) else self.add(Transpose(perm), value)

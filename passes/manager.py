@@ -99,19 +99,24 @@ class PassRecord:
 class PassManager:
     """Runs passes in order; verifies after each, times each, and writes each stage to `dump_dir` if given.
 
-    Stages are numbered from `first` on: `03-fold.ir`, and `03-fold.onnx` while the graph is of level 1.
+    `before` names the steps that made the first graph ("import"). Stages are numbered after those: `03-fold.ir`, and
+    `03-fold.onnx` while the graph is of level 1.
     """
 
     passes: Sequence[Pass]
     dump_dir: Path | None = None
-    first: int = 1
     before: Sequence[str] = ()
     records: list[PassRecord] = field(default_factory=list)
 
-    def run(self, state: CompileState) -> CompileState:
-        """The state after all passes. PassError, naming the pass and those before it, where a graph fails to verify."""
+    def run(self, state: CompileState, progress: Callable[[str, int], None] | None = None) -> CompileState:
+        """The state after all passes. PassError, naming the pass and those before it, where a graph fails to verify.
+
+        `progress` is called before each pass with its name and how many are done.
+        """
         ran = list(self.before)
-        for number, pass_ in enumerate(self.passes, self.first):
+        for number, pass_ in enumerate(self.passes, len(self.before) + 1):
+            if progress is not None:
+                progress(pass_.name, len(ran) - len(self.before))
             begin = time.perf_counter()
             state = pass_.run(state)
             self.records.append(PassRecord(pass_.name, time.perf_counter() - begin))

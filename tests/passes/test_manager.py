@@ -46,7 +46,9 @@ def chain() -> Graph:
 
 def test_records_every_pass_with_its_time() -> None:
     manager = PassManager([Idle(), Idle()])
-    manager.run(state_of(chain()))
+    told: list[tuple[str, int]] = []
+    manager.run(state_of(chain()), lambda name, done: told.append((name, done)))
+    assert told == [("idle", 0), ("idle", 1)]
     assert [r.name for r in manager.records] == ["idle", "idle"]
     assert all(r.seconds >= 0 for r in manager.records)
 
@@ -59,7 +61,7 @@ def test_broken_graph_names_the_pass_and_those_before_it() -> None:
 
 def test_dumps_are_numbered_and_include_the_stage_that_broke(tmp_path: Path) -> None:
     tools = Tools(lambda graph: b"onnx", lambda model, feeds: [])
-    manager = PassManager([Idle(), Breaks()], dump_dir=tmp_path / "dumps", first=3)
+    manager = PassManager([Idle(), Breaks()], dump_dir=tmp_path / "dumps", before=["import", "other"])
     with pytest.raises(PassError):
         manager.run(state_of(chain(), tools=tools))
     written = sorted(p.name for p in (tmp_path / "dumps").iterdir())

@@ -1,0 +1,130 @@
+"""The quantize pass: codes for activations, whole numbers for weights, tables for functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Lookup
+from mgc.ir.ops import Binary, Cast, Expand, Reshape, Transpose, Unary
+from mgc.ir.types import DType, TensorType
+from passes.calibrate import Calibration
+from passes.manager import CompileState, Pass, UnsupportedError
+from passes.quantizing.emit import Emitter
+from passes.quantizing.layers import find_layers
+from passes.quantizing.minmax import choose_minmax
+from passes.quantizing.signs import NonNegative
+from passes.quantizing.tables import make_table, needs_table
+
+# Taken for a value that calibration did not see.
+_UNSEEN = (-8.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Puts a `quant` before every `mvm` (shared where scale and value agree), whole-number weights with |w| <=
+    2^(weight_bits - 1) - 1 into it, and a `dequant` with one float64 scale a column after it, which takes the bias
+    `add` in. Inputs that cannot be negative are coded unsigned. Functions that are neither piecewise linear nor exact
+    in the vector unit become tables. `method` says how scales are chosen: "minmax" by the largest magnitudes,
+    "error" by the least output error. Real weights stay beside the whole numbers, for `float` numerics.
+    """
+
+    name: ClassVar[str] = "quantize"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+    method: Literal["error", "minmax"] = "error"
+
+    def run(self, state: CompileState) -> CompileState:
+        if state.calibration is None:
+            raise ValueError("quantize needs the ranges that calibrate records")
+        graph = state.graph.copy()
+        crossbar = state.target.crossbar
+        nonnegative = NonNegative(graph)
+        layers = find_layers(graph, nonnegative)
+        seen = Ranges(graph, state.calibration)
+        emitter = Emitter(graph, crossbar.weight_bits)
+        for layer in layers:
+            if not layer.unsigned and crossbar.input_bits < 2:
+                raise UnsupportedError(
+                    f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
+                    f"but target {state.target.name} has {crossbar.input_bits}"
+                )
+            low, high = seen.of(layer.x)
+            emitter.emit(layer, choose_minmax(layer, low, high, crossbar.input_bits, crossbar.weight_bits))
+        simplify_powers(graph)
+        warnings = tabulate(graph, seen, state.target.vector.table_segments)
+        graph.prune()
+        return replace(state, graph=graph, warnings=(*state.warnings, *warnings))
+
+
+class Ranges:
+    """The range of real values of a lowered graph: as calibration saw it, looked up through ops that only move."""
+
+    def __init__(self, graph: Graph, calibration: Calibration) -> None:
+        self._graph, self._ranges = graph, calibration.ranges
+        self._producers = graph.producers()
+
+    def of(self, value: Value) -> tuple[float, float]:
+        """(least, greatest) of a value."""
+        while True:
+            data = self._graph.data(value)
+            if data is not None:
+                return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
+            if value.name in self._ranges:
+                return self._ranges[value.name]
+            node = self._producers.get(value)
+            if node is None or not isinstance(node.op, Cast | Expand | Reshape | Transpose):
+                return _UNSEEN
+            value = node.inputs[0]
+
+
+def simplify_powers(graph: Graph) -> None:
+    """Squares are products and powers of a half are square roots, which the vector unit computes exactly."""
+    for node in graph.nodes:
+        if not isinstance(node.op, Binary) or node.op.fn != "pow" or not node.inputs[0].tensor.dtype.is_float:
+            continue
+        exponent = graph.data(node.inputs[1])
+        if exponent is None or exponent.size != 1 or node.inputs[0].shape != node.outputs[0].shape:
+            continue
+        x = node.inputs[0]
+        if float(exponent.reshape(())) == 2.0:
+            node.op, node.inputs = Binary("mul"), (x, x)
+        elif float(exponent.reshape(())) == 0.5:
+            node.op, node.inputs = Unary("sqrt"), (x,)
+
+
+def tabulate(graph: Graph, seen: Ranges, segments: int) -> list[str]:
+    """Replaces functions by tables in place; gives warnings about those that no table of this size follows well."""
+    warnings: list[str] = []
+    for node in list(graph.nodes):
+        op = node.op
+        if not isinstance(op, Unary) or not needs_table(op):
+            continue
+        low, high = seen.of(node.inputs[0])
+        table = make_table(op, (low, high), segments)
+        spread = float(np.ptp(table.values)) + float(np.abs(table.slopes).max()) * table.step
+        if table.error > 0.02 * spread:
+            where = node.sources[0] if node.sources else node.outputs[0].name
+            warnings.append(
+                f"{where}: a table of {segments} segments follows {op.fn} over {low:.3g} .. {high:.3g} only to "
+                f"{table.error:.3g}"
+            )
+        lookup = Lookup(op.fn, op.alpha, op.beta, table.lo, table.step)
+        x, y = node.inputs[0], node.outputs[0]
+        at = graph.nodes.index(node)
+        real = x
+        if x.tensor.dtype is not DType.F32:
+            real = graph.add(Cast(DType.F32), x, sources=node.sources, at=at)
+            at += 1
+        values = graph.add_constant(table.values, f"{op.fn}.values")
+        slopes = graph.add_constant(table.slopes, f"{op.fn}.slopes")
+        graph.nodes.remove(node)
+        if real is x:
+            graph.nodes.insert(at, Node(lookup, (x, values, slopes), (y,), node.sources))
+        else:
+            looked = graph.add(lookup, real, values, slopes, sources=node.sources, at=at)
+            assert isinstance(y.type, TensorType)
+            graph.nodes.insert(at + 1, Node(Cast(y.type.dtype), (looked,), (y,), node.sources))
+    return warnings

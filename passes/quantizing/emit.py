@@ -1,0 +1,88 @@
+"""Rewrites layers to codes: quant, integer weights, dequant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Dequant, Quant
+from mgc.ir.types import DType, TensorType
+from passes.quantizing.layers import Codes, Layer
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """What was chosen for one layer.
+
+    codes: of its input. weights: whole numbers [matrices, rows, cols], |w| <= 2^(weight_bits - 1) - 1. scales: float64
+    [matrices, cols], weight = whole number * scale. bias: float64 [channels], of the integer pipeline. real_weights,
+    real_bias: what `float` numerics uses instead.
+    """
+
+    codes: Codes
+    weights: np.ndarray
+    scales: np.ndarray
+    bias: np.ndarray
+    real_weights: np.ndarray
+    real_bias: np.ndarray
+
+
+def code_dtype(codes: Codes) -> DType:
+    """The narrowest element type that holds the codes."""
+    if codes.signed:
+        return DType.I8 if codes.lo >= -128 and codes.hi <= 127 else DType.I16
+    return DType.U8 if codes.hi <= 255 else DType.U16
+
+
+class Emitter:
+    """Puts chosen codes and weights into a graph; equal codes of one value share one `quant`."""
+
+    def __init__(self, graph: Graph, weight_bits: int) -> None:
+        self._graph = graph
+        self._weight_dtype = np.int8 if weight_bits <= 8 else np.int16
+        self._coded: dict[tuple[Value, Codes], Value] = {}
+
+    def emit(self, layer: Layer, chosen: QuantizedLayer) -> None:
+        """Replaces the layer's `mvm` and bias `add`; its result keeps its value."""
+        graph, node = self._graph, layer.node
+        codes = self._quant(layer.x, chosen.codes, node)
+        bounds = np.cumsum(layer.splits)[:-1]
+        operands: list[Value] = []
+        for kind, stacked in (("q", chosen.weights.astype(self._weight_dtype)), ("w", chosen.real_weights)):
+            for part, data in zip(layer.op.parts, np.split(stacked, bounds, axis=1), strict=True):
+                operands.append(graph.add_constant(np.ascontiguousarray(data), f"{part.name}.{kind}"))
+        at = graph.nodes.index(node)
+        acc = graph.add(layer.op, codes, *operands, name=f"{layer.name}.acc", sources=node.sources, at=at)
+        shape = layer.channel_shape
+        scale = chosen.codes.scale * chosen.scales.reshape(shape)
+        rest = [
+            graph.add_constant(data, f"{layer.name}.{hint}")
+            for hint, data in (
+                ("scale", scale),
+                ("bias", chosen.bias.reshape(shape)),
+                ("real_bias", chosen.real_bias.reshape(shape)),
+            )
+        ]
+        sources = dict.fromkeys([*node.sources, *(layer.add.sources if layer.add else ())])
+        real = Node(Dequant(), (acc, *rest), (layer.result,), tuple(sources))
+        graph.nodes.insert(at + 1, real)
+        graph.nodes.remove(node)
+        if layer.add is not None:
+            graph.nodes.remove(layer.add)
+
+    def _quant(self, x: Value, codes: Codes, before: Node) -> Value:
+        key = (x, codes)
+        if key not in self._coded:
+            self._coded[key] = self._add_quant(x, codes, before)
+        return self._coded[key]
+
+    def _add_quant(self, x: Value, codes: Codes, before: Node) -> Value:
+        graph, dtype = self._graph, code_dtype(codes)
+        data = graph.data(x)
+        if data is not None:
+            return graph.add_constant(codes.quantized(data).astype(dtype.numpy), f"{x.name}.codes")
+        assert isinstance(x.type, TensorType)
+        op = Quant(codes.scale, codes.lo, codes.hi, dtype)
+        return graph.add(op, x, name=f"{x.name}.codes", sources=before.sources, at=graph.nodes.index(before))

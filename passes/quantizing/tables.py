@@ -1,0 +1,132 @@
+"""Non-linear functions as piecewise-linear tables of equal segments, with tails that follow the asymptotes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.ir.ops import Unary
+
+# Beyond the point where a function is this close to its asymptote, the table is the asymptote.
+_CLOSE = 2.0**-14
+# A range seen in calibration is widened by this share at each open end.
+_MARGIN = 0.25
+
+# (slope, intercept) of the asymptotes, as functions of alpha and beta; None: the function has none on that side.
+_Line = Callable[[float, float], tuple[float, float]]
+_FLAT: _Line = lambda a, b: (0.0, 0.0)  # noqa: E731
+_SAME: _Line = lambda a, b: (1.0, 0.0)  # noqa: E731
+_ASYMPTOTES: dict[str, tuple[_Line | None, _Line | None]] = {
+    "exp": (_FLAT, None),
+    "sigmoid": (_FLAT, lambda a, b: (0.0, 1.0)),
+    "tanh": (lambda a, b: (0.0, -1.0), lambda a, b: (0.0, 1.0)),
+    "erf": (lambda a, b: (0.0, -1.0), lambda a, b: (0.0, 1.0)),
+    "softplus": (_FLAT, _SAME),
+    "gelu": (_FLAT, _SAME),
+    "gelu_tanh": (_FLAT, _SAME),
+    "mish": (_FLAT, _SAME),
+    "hard_swish": (_FLAT, _SAME),
+    "elu": (lambda a, b: (0.0, -a), _SAME),
+    "celu": (lambda a, b: (0.0, -a), _SAME),
+    "selu": (lambda a, b: (0.0, -a * b), lambda a, b: (b, 0.0)),
+}
+_DOMAIN = {"log": (0.0, np.inf), "acosh": (1.0, np.inf), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0), "atanh": (-1.0, 1.0)}
+# What a vector unit computes exactly: these stay as they are. The jumps of rounding have no table either.
+_EXACT = frozenset(
+    ("sqrt", "reciprocal", "sign", "floor", "ceil", "round", "thresholded_relu", "not", "isnan", "isinf")
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Segment i covers lo + i*step .. lo + (i+1)*step with values[i] + slopes[i] * (x - its start); float32.
+
+    The end segments go on outside. `error` is the largest deviation seen inside.
+    """
+
+    lo: float
+    step: float
+    values: np.ndarray
+    slopes: np.ndarray
+    error: float
+
+
+def needs_table(op: Unary) -> bool:
+    """Whether a function is computed by a table: it is neither piecewise linear nor exact in the vector unit."""
+    return not op.is_piecewise_linear and op.fn not in _EXACT
+
+
+def _asymptotes(op: Unary) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    if op.fn == "silu":
+        ends: tuple[_Line | None, _Line | None] = (_FLAT, _SAME) if op.alpha > 0 else (_SAME, _FLAT)
+    else:
+        ends = _ASYMPTOTES.get(op.fn, (None, None))
+    left, right = ends
+    return (left(op.alpha, op.beta) if left else None, right(op.alpha, op.beta) if right else None)
+
+
+def _evaluate(op: Unary, x: np.ndarray) -> np.ndarray:
+    return op.evaluate(x.astype(np.float64))[0]
+
+
+def _reach(op: Unary, line: tuple[float, float], sign: float) -> float:
+    """The point, going out from 0 in direction `sign`, from which on the function is close to its asymptote."""
+    grid = sign * np.linspace(0, 64, 4097)
+    far = np.abs(_evaluate(op, grid) - (line[0] * grid + line[1])) > _CLOSE
+    return float(grid[min(int(np.flatnonzero(far)[-1]) + 1, 4096)]) if far.any() else 0.0
+
+
+def _range(op: Unary, seen: tuple[float, float]) -> tuple[float, float, bool, bool]:
+    """(from, to, whether it reaches the left asymptote, the right one)."""
+    left, right = _asymptotes(op)
+    low, high = seen
+    widen = _MARGIN * max(high - low, 1e-3)
+    low, high = low - widen, high + widen
+    bottom, top = _DOMAIN.get(op.fn, (-np.inf, np.inf))
+    if low <= bottom:
+        low = bottom if bottom > 0 else max(bottom, seen[0] / 2)
+    high = min(high, top)
+    # a bounded function continued along its last slope would leave its bounds: such tables reach out to the asymptote
+    if left is not None:
+        low = _reach(op, left, -1.0)
+    if right is not None:
+        high = _reach(op, right, 1.0)
+    return low, high, left is not None, right is not None
+
+
+def make_table(op: Unary, seen: tuple[float, float], segments: int) -> Table:
+    """The table of a function over the range seen in calibration (finite, low <= high).
+
+    Each segment is the chord, shifted by half its error at the middle, which all but halves the largest error.
+    """
+    low, high, flat_left, flat_right = _range(op, seen)
+    inner = max(segments - int(flat_left) - int(flat_right), 1)
+    step = np.float32((high - low) / inner) or np.float32(1)
+    lo = np.float32(low - (float(step) if flat_left else 0.0))
+    knots = float(lo) + np.arange(segments + 1) * float(step)
+    y = _finite(_evaluate(op, knots))
+    middle = _finite(_evaluate(op, (knots[:-1] + knots[1:]) / 2))
+    slopes = np.diff(y) / float(step)
+    values = y[:-1] + (middle - (y[:-1] + y[1:]) / 2) / 2
+    left, right = _asymptotes(op)
+    if left is not None:
+        slopes[0], values[0] = left[0], left[0] * knots[0] + left[1]
+    if right is not None and segments > 1:
+        slopes[-1], values[-1] = right[0], right[0] * knots[-2] + right[1]
+    error = max(
+        float(
+            np.max(np.abs(_finite(_evaluate(op, knots[:-1] + t * float(step))) - (values + slopes * t * float(step))))
+        )
+        for t in (0.0, 0.25, 0.5, 0.75)
+    )
+    return Table(float(lo), float(step), values.astype(np.float32), slopes.astype(np.float32), error)
+
+
+def _finite(y: np.ndarray) -> np.ndarray:
+    """`y` with what lies outside the function's domain replaced by its nearest value inside."""
+    good = np.flatnonzero(np.isfinite(y))
+    if good.size == 0:
+        return np.zeros_like(y)
+    return y[good[np.argmin(np.abs(np.arange(y.size)[:, None] - good[None, :]), axis=1)]]
