@@ -101,6 +101,19 @@ class Arithmetic:
             table.append((bits, 1, -(1 << bits)))
         return tuple(table)
 
+    def largest_sum(self, rows: int) -> int:
+        """A bound on what MVM adds up for weights of `rows` rows; it must stay below 2^63."""
+        streamed = sum(abs(weight) for _, _, weight in self.digit_table(True) + self.digit_table(False))
+        reads = -(-rows // self.rows) * streamed * sum(1 << (self.cell_bits * s) for s in range(self.slices))
+        inputs = rows << (self.input_bits + self.weight_bits - 1)
+        if self.encoding == "differential":
+            return self.adc_max * reads
+        if self.adc_mode == "clip":
+            return self.adc_max * reads + inputs
+        # full * code is at most M * a + full / 2, and all a add up to x @ (w + 2^(Bw-1))
+        stored = rows << (self.input_bits + self.cell_bits * self.slices)
+        return self.adc_max * (stored + inputs) + self.full_scale * reads
+
     def check(self) -> None:
         """Raises ProgramError for a value outside what the ISA knows."""
         limits = {"rows": 1 << 16, "cols": 1 << 16, "cell_bits": 8, "dac_bits": 8, "adc_bits": 16, "input_bits": 16}

@@ -1,19 +1,18 @@
 """The base of all instructions and the registry of opcodes.
 
-An instruction is a frozen dataclass. Its fields are ints, floats, bools, or tuples of those or of frozen dataclasses
-registered with `record`: the codec packs them into 64-bit words, the assembler prints them, `docs/isa.md` lists them.
-Each class says everything about its instruction: fields, text, meaning (`execute`, in plain NumPy), cost class.
+An instruction is a frozen dataclass. Its fields are ints, floats, bools, or tuples of those or of frozen dataclasses of
+such fields: the codec packs them into words, the assembler prints them, `docs/isa.md` lists them.
+Each class says everything about its instruction: fields, rules (`check`), meaning (`execute`, in NumPy), cost class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
-
-Space = Literal["buffer", "constant", "register"]
+    from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Instruction:
     program's units, whose stream holds it. duration: cycles for one micro-batch. after: ids of instructions of the same
     micro-batch that must end first. after_previous: ids of instructions that must have ended for the micro-batch
     `lag` earlier, as (id, lag) pairs: a buffer's slot comes free again. source: index into the program's source table
-    (the ONNX nodes it computes).
+    (the ONNX nodes it computes), -1 for none.
     """
 
     opcode: ClassVar[int] = 0
@@ -37,6 +36,10 @@ class Instruction:
     after: tuple[int, ...]
     after_previous: tuple[tuple[int, int], ...]
     source: int
+
+    def check(self, program: Program) -> None:
+        """Raises ProgramError if its own fields break a rule: indices, shapes, addresses. Buffers are sound already."""
+        raise TypeError(f"{type(self).__name__} has no rules")
 
     def execute(self, machine: Machine) -> None:
         """Does for one micro-batch what the instruction means. `machine` holds buffers, cells and constants."""
@@ -53,8 +56,10 @@ class Instruction:
 
 OPCODES: dict[int, type[Instruction]] = {}
 
+_C = TypeVar("_C", bound=Instruction)
 
-def opcode(cls: type[Instruction]) -> type[Instruction]:
+
+def opcode(cls: type[_C]) -> type[_C]:
     """Class decorator: registers an instruction under its opcode and mnemonic."""
     if cls.opcode in OPCODES or any(c.mnemonic == cls.mnemonic for c in OPCODES.values()):
         raise TypeError(f"opcode {cls.opcode} or mnemonic {cls.mnemonic!r} is taken")

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.crossbar import CrossbarGroup
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ProgramError
+from mgc.isa.functions.base import Operand
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.schedule import Schedule, Unit
@@ -56,3 +59,37 @@ class Program:
     absorbed: Mapping[str, str]
     tensors: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def root(self, buffer: int) -> int:
+        """The buffer whose bytes a buffer stands for: itself, or what it is an alias of."""
+        while self.buffers[buffer].alias_of >= 0:
+            buffer = self.buffers[buffer].alias_of
+        return buffer
+
+    def operand(self, space: int, index: int) -> Operand:
+        """Element type (in `quantized` numerics) and shape of a buffer (space 0) or constant (space 1).
+
+        Raises ProgramError for another space, an index out of range, or an opaque buffer.
+        """
+        if space == 0:
+            if not 0 <= index < len(self.buffers):
+                raise ProgramError(f"buffer {index} does not exist; there are {len(self.buffers)}")
+            buffer = self.buffers[index]
+            if buffer.kind == "opaque":
+                raise ProgramError(f"buffer {buffer.name} is opaque: only host segments, LOAD and STORE may touch it")
+            return Operand(numpy_dtype(buffer.dtype), buffer.shape)
+        if space == 1:
+            if not 0 <= index < len(self.constants):
+                raise ProgramError(f"constant {index} does not exist; there are {len(self.constants)}")
+            tensor = self.tensors[self.constants[index].tensor]
+            return Operand(tensor.dtype, tensor.shape)
+        raise ProgramError(f"operand space {space} is not a buffer (0) or a constant (1)")
+
+    def verify(self) -> None:
+        """Checks every rule that can be checked without running. Raises ProgramError: what, where, what is expected.
+
+        A program that passes never reads or writes outside its buffers, whatever its inputs are.
+        """
+        from mgc.isa.verify import verify
+
+        verify(self)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ExecutionError, ProgramError
+from mgc.isa.functions import cast
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.instructions.vec import BUFFER, Ref
+from mgc.isa.strided import check_box, check_distinct, strided_view
+
+if TYPE_CHECKING:
+    from mgc.isa.machine import Machine
+    from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Move(Instruction):
     """Copies pieces, in order, into a buffer (zero where no piece writes).
 
     For every index of the box `extents`: dst[dst_base + sum(i*dst_strides)] = src[src_base + sum(i*src_strides)].
+    Within one piece no address of the destination is met twice.
     """
 
     opcode: ClassVar[int] = 4
@@ -35,6 +47,25 @@ class Move(Instruction):
 
     pieces: tuple[Piece, ...]
     dst: int
+
+    def check(self, program: Program) -> None:
+        dst = program.operand(BUFFER, self.dst)
+        for k, piece in enumerate(self.pieces):
+            src = program.operand(piece.src.space, piece.src.index)
+            if src.dtype != dst.dtype:
+                raise ProgramError(f"piece {k}: the source is {src}, the destination {dst}: element types differ")
+            check_box(f"piece {k}: src", piece.src_base, piece.extents, piece.src_strides, prod(src.shape))
+            check_box(f"piece {k}: dst", piece.dst_base, piece.extents, piece.dst_strides, prod(dst.shape))
+            check_distinct(f"piece {k}: dst", piece.extents, piece.dst_strides)
+
+    def execute(self, machine: Machine) -> None:
+        buffer = machine.program.buffers[self.dst]
+        out = np.zeros(buffer.shape, machine.dtype(buffer))
+        for p in self.pieces:
+            source = np.ascontiguousarray(machine.read(p.src))
+            view = strided_view(out, p.dst_base, p.extents, p.dst_strides)
+            view[...] = strided_view(source, p.src_base, p.extents, p.src_strides)
+        machine.write(self.dst, out)
 
     def reads(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(p.src.index for p in self.pieces if p.src.space == BUFFER))
@@ -55,6 +86,16 @@ class Load(Instruction):
     port: int
     dst: int
 
+    def check(self, program: Program) -> None:
+        if not 0 <= self.port < len(program.inputs):
+            raise ProgramError(f"input {self.port} does not exist; there are {len(program.inputs)}")
+        port = program.inputs[self.port]
+        if port.buffer != self.dst:
+            raise ProgramError(f"input {port.name} is in buffer {port.buffer}, not {self.dst}")
+
+    def execute(self, machine: Machine) -> None:
+        machine.write(self.dst, machine.inputs[self.port])
+
     def writes(self) -> tuple[int, ...]:
         return (self.dst,)
 
@@ -71,6 +112,26 @@ class Store(Instruction):
     src: Ref
     port: int
 
+    def check(self, program: Program) -> None:
+        if not 0 <= self.port < len(program.outputs):
+            raise ProgramError(f"output {self.port} does not exist; there are {len(program.outputs)}")
+        port = program.outputs[self.port]
+        if self.src.space == BUFFER and port.buffer != self.src.index:
+            raise ProgramError(f"output {port.name} is in buffer {port.buffer}, not {self.src.index}")
+        if self.src.space == BUFFER and program.buffers[port.buffer].kind == "opaque":
+            return
+        value = program.operand(self.src.space, self.src.index)
+        if value.shape != port.shape:
+            raise ProgramError(f"output {port.name} has shape {list(port.shape)}, the value is {value}")
+
+    def execute(self, machine: Machine) -> None:
+        value = machine.read(self.src)
+        opaque = self.src.space == BUFFER and machine.program.buffers[self.src.index].kind == "opaque"
+        if not opaque:
+            with np.errstate(all="ignore"):
+                value = cast(value, numpy_dtype(machine.program.outputs[self.port].dtype))
+        machine.outputs[self.port] = value
+
     def reads(self) -> tuple[int, ...]:
         return (self.src.index,) if self.src.space == BUFFER else ()
 
@@ -78,7 +139,10 @@ class Store(Instruction):
 @opcode
 @dataclass(frozen=True)
 class Host(Instruction):
-    """Runs an ONNX segment on the host: `segment` indexes the program's host segments (model, reason, op types)."""
+    """Runs an ONNX segment on the host: `segment` indexes the program's host segments (model, reason, op types).
+
+    The segment's graph inputs are `args` in order, its graph outputs go to the buffers `results` in order.
+    """
 
     opcode: ClassVar[int] = 7
     mnemonic: ClassVar[str] = "host"
@@ -87,6 +151,23 @@ class Host(Instruction):
     segment: int
     args: tuple[Ref, ...]
     results: tuple[int, ...]
+
+    def check(self, program: Program) -> None:
+        if not 0 <= self.segment < len(program.host_segments):
+            raise ProgramError(f"host segment {self.segment} does not exist; there are {len(program.host_segments)}")
+        for ref in (*self.args, *(Ref(BUFFER, r) for r in self.results)):
+            opaque = ref.space == BUFFER and 0 <= ref.index < len(program.buffers)
+            if not (opaque and program.buffers[ref.index].kind == "opaque"):
+                program.operand(ref.space, ref.index)
+
+    def execute(self, machine: Machine) -> None:
+        results = machine.host(self.segment, [machine.read(ref) for ref in self.args])
+        if len(results) != len(self.results):
+            raise ExecutionError(
+                f"host segment {self.segment} gave {len(results)} results, {len(self.results)} are expected"
+            )
+        for buffer, value in zip(self.results, results, strict=True):
+            machine.write(buffer, value)
 
     def reads(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(r.index for r in self.args if r.space == BUFFER))

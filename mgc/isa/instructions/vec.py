@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from mgc.isa.error import ProgramError
+from mgc.isa.functions import Operand, evaluate, function, infer
 from mgc.isa.instruction import Instruction, opcode
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mgc.isa.machine import Machine
+    from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,10 @@ class Store:
 @opcode
 @dataclass(frozen=True)
 class Vec(Instruction):
-    """Runs the steps in order, step k leaving its result in register k, then stores."""
+    """Runs the steps in order, step k leaving its result in register k, then stores.
+
+    A value stored has the element type and shape of its buffer.
+    """
 
     opcode: ClassVar[int] = 3
     mnemonic: ClassVar[str] = "vec"
@@ -48,9 +59,46 @@ class Vec(Instruction):
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]
 
+    def registers(self, program: Program) -> list[Operand]:
+        """Element type and shape of each register in `quantized` numerics. Raises ProgramError."""
+        types: list[Operand] = []
+        for k, step in enumerate(self.steps):
+            try:
+                types.append(infer(step.function, [self._type(program, r, types) for r in step.args], step.attributes))
+            except ProgramError as error:
+                raise ProgramError(f"step {k}: {error}") from error
+        return types
+
+    @staticmethod
+    def _type(program: Program, ref: Ref, registers: list[Operand]) -> Operand:
+        if ref.space != REGISTER:
+            return program.operand(ref.space, ref.index)
+        if not 0 <= ref.index < len(registers):
+            raise ProgramError(f"register {ref.index} is not set yet; {len(registers)} are")
+        return registers[ref.index]
+
+    def check(self, program: Program) -> None:
+        types = self.registers(program)
+        for store in self.stores:
+            value, buffer = self._type(program, store.value, types), program.operand(BUFFER, store.dst)
+            if value != buffer:
+                raise ProgramError(f"a value {value} is stored to buffer {store.dst}, which is {buffer}")
+
+    def execute(self, machine: Machine) -> None:
+        registers: list[np.ndarray] = []
+        for step in self.steps:
+            args = [machine.read(ref, registers) for ref in step.args]
+            registers.append(evaluate(step.function, args, step.attributes, machine.ideal))
+        for store in self.stores:
+            machine.write(store.dst, machine.read(store.value, registers))
+
     def reads(self) -> tuple[int, ...]:
         refs = [r for s in self.steps for r in s.args] + [s.value for s in self.stores]
         return tuple(dict.fromkeys(r.index for r in refs if r.space == BUFFER))
 
     def writes(self) -> tuple[int, ...]:
         return tuple(s.dst for s in self.stores)
+
+    def functions(self) -> tuple[str, ...]:
+        """Names of the steps' functions, in order."""
+        return tuple(function(s.function).name for s in self.steps)

@@ -1,0 +1,222 @@
+"""The structural verifier: everything that can be checked of a program without running it.
+
+A program that passes never touches memory outside its own arrays, whatever the inputs: engines rely on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+from typing import Any, get_args
+
+import numpy as np
+
+from mgc.isa.dataflow import check_dataflow
+from mgc.isa.dtypes import CODES, is_float, numpy_dtype
+from mgc.isa.error import ProgramError
+from mgc.isa.instruction import OPCODES
+from mgc.isa.instructions import Host, Load, Mvm, Store
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.memory import BufferKind, Port
+from mgc.isa.program import Program
+from mgc.isa.ranges import check_ranges
+from mgc.isa.schedule import UnitKind
+
+MOST_ELEMENTS = 1 << 31
+"""Elements of the largest buffer."""
+
+
+def verify(program: Program) -> None:
+    """Raises ProgramError for the first rule that is broken; see `Program.verify`."""
+    if program.micro_batch < 1 or program.micro_batches < 1:
+        raise ProgramError(
+            f"micro_batch is {program.micro_batch}, micro_batches {program.micro_batches}: 1 or more is expected"
+        )
+    tables: tuple[tuple[str, Sequence[Any]], ...] = (
+        ("buffer", program.buffers),
+        ("constant", program.constants),
+        ("group", program.groups),
+        ("unit", program.units),
+        ("host segment", program.host_segments),
+        ("instruction", program.instructions),
+    )
+    for what, table in tables:
+        for k, entry in enumerate(table):
+            if entry.id != k:
+                raise ProgramError(f"{what} at place {k} has id {entry.id}: ids count from 0")
+    _check_tensors(program)
+    _check_buffers(program)
+    _check_groups(program)
+    for unit in program.units:
+        if unit.kind not in get_args(UnitKind):
+            raise ProgramError(f"unit {unit.name} is of kind {unit.kind!r}; there are {', '.join(get_args(UnitKind))}")
+    _check_ports(program)
+    for instruction in program.instructions:
+        _check_instruction(program, instruction.id)
+    check_dataflow(program)
+    check_ranges(program)
+    _check_schedule(program)
+
+
+def _check_tensors(program: Program) -> None:
+    for name, array in program.tensors.items():
+        if array.dtype.name not in CODES:
+            raise ProgramError(f"tensor {name} has element type {array.dtype}; there are {', '.join(CODES)}")
+    for constant in program.constants:
+        if constant.tensor not in program.tensors:
+            raise ProgramError(f"constant {constant.name}: tensor {constant.tensor} is missing")
+    for segment in program.host_segments:
+        tensor = program.tensors.get(segment.tensor)
+        if tensor is None or tensor.dtype != np.uint8 or tensor.ndim != 1:
+            raise ProgramError(f"host segment {segment.id}: its model must be the uint8 vector {segment.tensor}")
+
+
+def _check_buffers(program: Program) -> None:
+    buffers = program.buffers
+    for b in buffers:
+        where = f"buffer {b.id} ({b.name})"
+        if b.kind not in get_args(BufferKind):
+            raise ProgramError(f"{where} is of kind {b.kind!r}; there are {', '.join(get_args(BufferKind))}")
+        if b.space not in ("edram", "dram") or b.offset < 0 or b.slots < 1:
+            raise ProgramError(f"{where}: space {b.space}, offset {b.offset}, slots {b.slots} is no place")
+        dtype = numpy_dtype(b.dtype)
+        allowed = {"code": ("uint8", "int8", "uint16", "int16"), "acc": ("int64",)}.get(b.kind)
+        if allowed and dtype.name not in allowed:
+            raise ProgramError(f"{where}: kind {b.kind} holds {', '.join(allowed)}, not {b.dtype}")
+        if any(d < 0 for d in b.shape) or prod(b.shape) > MOST_ELEMENTS:
+            raise ProgramError(f"{where}: shape {list(b.shape)} is negative or above {MOST_ELEMENTS} elements")
+        if b.alias_of < -1 or b.alias_of >= b.id:
+            raise ProgramError(f"{where} is an alias of {b.alias_of}: an earlier buffer is expected")
+        if b.alias_of >= 0:
+            of = buffers[b.alias_of]
+            same = (of.kind, of.dtype, prod(of.shape)) == (b.kind, b.dtype, prod(b.shape))
+            if not same or b.kind == "opaque":
+                raise ProgramError(f"{where} cannot be an alias of buffer {of.id}: kind, dtype or size differ")
+
+
+def _check_groups(program: Program) -> None:
+    taken: set[int] = set()
+    for g in program.groups:
+        where = f"group {g.id} ({g.name})"
+        try:
+            g.arithmetic.check()
+        except ProgramError as error:
+            raise ProgramError(f"{where}: {error}") from error
+        if min(g.matrices, g.rows, g.cols, g.replicas) < 1:
+            raise ProgramError(f"{where}: matrices, rows, cols and replicas must be at least 1")
+        shape = (g.matrices, g.rows, g.cols)
+        for what, name in (("weights", g.weights), ("real weights", g.real_weights)):
+            tensor = program.tensors.get(name)
+            if tensor is None or tensor.shape != shape:
+                found = "missing" if tensor is None else f"of shape {list(tensor.shape)}"
+                raise ProgramError(f"{where}: {what} {name} are {found}, {list(shape)} is expected")
+        weights = program.tensors[g.weights]
+        if weights.dtype not in (np.int8, np.int16):
+            raise ProgramError(f"{where}: weights are {weights.dtype}, int8 or int16 is expected")
+        lo, hi = g.arithmetic.weight_range
+        least, most = int(weights.min()), int(weights.max())
+        if least < lo or most > hi:
+            raise ProgramError(f"{where}: weights are in {least}..{most}, its cells hold {lo}..{hi}")
+        if not is_float(program.tensors[g.real_weights].dtype):
+            raise ProgramError(f"{where}: real weights are {program.tensors[g.real_weights].dtype}, float is expected")
+        if g.arithmetic.largest_sum(g.rows) >= 1 << 63:
+            raise ProgramError(f"{where}: {g.rows} rows with this arithmetic can exceed 63-bit sums")
+        if len(g.crossbars) != g.replicas * g.crossbars_per_replica:
+            raise ProgramError(
+                f"{where}: {len(g.crossbars)} crossbars, {g.replicas} x {g.crossbars_per_replica} are expected"
+            )
+        if taken & set(g.crossbars) or len(set(g.crossbars)) != len(g.crossbars):
+            raise ProgramError(f"{where}: a crossbar is used twice")
+        taken |= set(g.crossbars)
+
+
+def _check_ports(program: Program) -> None:
+    for what, ports in (("input", program.inputs), ("output", program.outputs)):
+        names = Counter(p.name for p in ports)
+        twice = [name for name, n in names.items() if n > 1]
+        if twice:
+            raise ProgramError(f"{what} {twice[0]} is there twice")
+        for port in ports:
+            _check_port(program, what, port)
+    stored = Counter(i.port for i in program.instructions if isinstance(i, Store))
+    loaded = Counter(i.port for i in program.instructions if isinstance(i, Load))
+    for k, port in enumerate(program.outputs):
+        if stored[k] != 1:
+            raise ProgramError(f"output {port.name} is stored {stored[k]} times, once is expected")
+    for k, port in enumerate(program.inputs):
+        if loaded[k] > 1:
+            raise ProgramError(f"input {port.name} is loaded {loaded[k]} times")
+
+
+def _check_port(program: Program, what: str, port: Port) -> None:
+    constant = what == "output" and port.buffer == -1
+    if not constant and not 0 <= port.buffer < len(program.buffers):
+        raise ProgramError(f"{what} {port.name}: buffer {port.buffer} does not exist")
+    opaque = not constant and program.buffers[port.buffer].kind == "opaque"
+    if not opaque:
+        numpy_dtype(port.dtype)
+    if not constant and not opaque and program.buffers[port.buffer].shape != port.shape:
+        raise ProgramError(
+            f"{what} {port.name} has shape {list(port.shape)}, its buffer {list(program.buffers[port.buffer].shape)}"
+        )
+    if port.batched and program.batched and (not port.shape or port.shape[0] % program.micro_batch or opaque):
+        raise ProgramError(
+            f"{what} {port.name}: shape {list(port.shape)} does not hold {program.micro_batch} samples along axis 0"
+        )
+
+
+def _check_instruction(program: Program, index: int) -> None:
+    i = program.instructions[index]
+    where = f"instruction {i.id} ({i.mnemonic})"
+    if OPCODES.get(i.opcode) is not type(i):
+        raise ProgramError(f"{where}: opcode {i.opcode} is not one of this instruction set")
+    if not 0 <= i.unit < len(program.units):
+        raise ProgramError(f"{where}: unit {i.unit} does not exist; there are {len(program.units)}")
+    if i.duration < 0:
+        raise ProgramError(f"{where}: duration {i.duration} is negative")
+    if not -1 <= i.source < len(program.sources):
+        raise ProgramError(f"{where}: source {i.source} does not exist; there are {len(program.sources)}")
+    if any(not 0 <= j < i.id for j in i.after):
+        raise ProgramError(f"{where}: it may come after instructions 0..{i.id - 1} only, not {i.after}")
+    for j, lag in i.after_previous:
+        if not 0 <= j < len(program.instructions) or lag < 1:
+            raise ProgramError(f"{where}: after_previous ({j}, {lag}) is no earlier task")
+    for b in (*i.reads(), *i.writes()):
+        if not 0 <= b < len(program.buffers):
+            raise ProgramError(f"{where}: buffer {b} does not exist; there are {len(program.buffers)}")
+    if not isinstance(i, Host | Load | Store):
+        opaque = [b for b in (*i.reads(), *i.writes()) if program.buffers[b].kind == "opaque"]
+        if opaque:
+            raise ProgramError(f"{where}: buffer {program.buffers[opaque[0]].name} is opaque")
+    try:
+        i.check(program)
+    except ProgramError as error:
+        raise ProgramError(f"{where}: {error}") from error
+    if isinstance(i, Mvm) and not any(
+        isinstance(p, WriteCells) and p.group == i.group for p in program.instructions[:index]
+    ):
+        raise ProgramError(f"{where}: no PROGRAM before it writes group {i.group}")
+
+
+def _check_schedule(program: Program) -> None:
+    s = program.schedule
+    shape = (len(program.instructions), program.micro_batches)
+    if s.starts.shape != shape or s.starts.dtype.kind != "i":
+        raise ProgramError(
+            f"schedule: starts are {s.starts.dtype}{list(s.starts.shape)}, integers {list(shape)} are expected"
+        )
+    if not math.isfinite(s.clock_ns) or s.clock_ns <= 0:
+        raise ProgramError(f"schedule: a clock of {s.clock_ns} ns is not positive")
+    end = 0
+    for i, starts in zip(program.instructions, s.starts, strict=True):
+        task = not isinstance(i, WriteCells)
+        if (task and starts.min() < 0) or (not task and (starts != -1).any()):
+            raise ProgramError(f"schedule: instruction {i.id} starts at {starts.min()}: -1 is for PROGRAM, and only it")
+        if task:
+            end = max(end, int(starts.max()) + i.duration)
+    if s.makespan != end:
+        raise ProgramError(f"schedule: the makespan is {s.makespan}, but the last task ends at {end}")
+    if not 0 <= s.lower_bound <= s.makespan:
+        raise ProgramError(f"schedule: lower bound {s.lower_bound} is not in 0..{s.makespan}")

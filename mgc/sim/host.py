@@ -1,0 +1,101 @@
+"""Host segments: ONNX models run by ONNX Runtime, or by ONNX's reference evaluator where that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgc.isa.program import Program
+from mgc.sim.engine import SimulationError
+
+
+class HostSegments:
+    """Runs the host segments of a program; sessions are made when first needed.
+
+    Neither onnx nor onnxruntime is imported before the first run of a segment.
+    """
+
+    def __init__(self, program: Program, threads: int | None = None) -> None:
+        self._program = program
+        self._threads = threads
+        self._sessions: dict[int, _Session] = {}
+
+    def run(self, segment: int, args: Sequence[Any]) -> list[Any]:
+        """Results of segment number `segment` on `args`, in the order of its outputs. Raises SimulationError."""
+        if segment not in self._sessions:
+            entry = self._program.host_segments[segment]
+            what = f"host segment {segment} ({', '.join(entry.op_types)})"
+            self._sessions[segment] = _Session(self._program.tensors[entry.tensor].tobytes(), what, self._threads)
+        return self._sessions[segment].run(args)
+
+
+class _Session:
+    """One model and whatever runs it."""
+
+    def __init__(self, model: bytes, what: str, threads: int | None) -> None:
+        try:
+            import onnx
+        except ImportError as error:
+            raise SimulationError(f"{what} runs on the host: install onnx and onnxruntime") from error
+        from onnx.helper import tensor_dtype_to_np_dtype
+
+        self._what = what
+        self._threads = threads
+        self._model = onnx.load_model_from_string(model)
+        self._names = [i.name for i in self._model.graph.input]
+        self._outputs = [o.name for o in self._model.graph.output]
+        self._dtypes: list[np.dtype | None] = []
+        for value in self._model.graph.input:
+            elem = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
+            self._dtypes.append(np.dtype(tensor_dtype_to_np_dtype(elem)) if elem else None)
+        self._session: Any = None
+        self._run: Callable[[dict[str, Any]], list[Any]] = self._with_runtime
+
+    def run(self, args: Sequence[Any]) -> list[Any]:
+        feeds = {name: _as(value, dtype) for name, value, dtype in zip(self._names, args, self._dtypes, strict=True)}
+        return self._run(feeds)
+
+    def _with_runtime(self, feeds: dict[str, Any]) -> list[Any]:
+        try:
+            import onnxruntime
+
+            if self._session is None:
+                options = onnxruntime.SessionOptions()
+                options.log_severity_level = 4
+                if self._threads is not None:
+                    options.intra_op_num_threads = self._threads
+                self._session = onnxruntime.InferenceSession(
+                    self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
+            return self._session.run(self._outputs, feeds)
+        except Exception as error:  # ONNX Runtime's errors have no common base below it
+            self._failure = error
+            self._run = self._with_reference
+            return self._run(feeds)
+
+    def _with_reference(self, feeds: dict[str, Any]) -> list[Any]:
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            with np.errstate(all="ignore"):
+                return list(ReferenceEvaluator(self._model).run(self._outputs, feeds))
+        except Exception as error:  # the evaluator raises whatever its NumPy code does
+            raise SimulationError(
+                f"{self._what} fails: ONNX Runtime says {_first_line(self._failure)}; "
+                f"ONNX's reference evaluator says {_first_line(error)}"
+            ) from error
+
+
+def _as(value: Any, dtype: np.dtype | None) -> Any:
+    """The value in the element type that the segment declares (the chip's float is float32)."""
+    if isinstance(value, np.ndarray) and dtype is not None and value.dtype != dtype and value.dtype.kind != "O":
+        with np.errstate(all="ignore"):
+            return value.astype(dtype)
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -1,0 +1,110 @@
+"""What goes into a run: checked arrays under the ports' names, and noise where the user gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgc.isa.dtypes import CODES, is_float, is_integer, numpy_dtype
+from mgc.isa.memory import Port
+from mgc.isa.program import Program
+from mgc.sim.engine import SimulationError
+
+
+def is_opaque(program: Program, port: Port) -> bool:
+    """Whether a port carries a Python object (a sequence, strings) and no array of static shape."""
+    return port.buffer >= 0 and program.buffers[port.buffer].kind == "opaque"
+
+
+def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+    """Noise ~ N(0,1) for every input not in `given`: n samples of batched ports, in the ports' dtypes.
+
+    Drawn port after port from Generator(PCG64(seed)) in float64. A port that is not floating cannot be drawn:
+    SimulationError.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn: dict[str, np.ndarray] = {}
+    for port in program.inputs:
+        if given and port.name in given:
+            continue
+        if is_opaque(program, port) or not is_float(numpy_dtype(port.dtype)):
+            raise SimulationError(
+                f"input {describe(port)} is not floating, so no noise can be drawn for it; give its values"
+            )
+        shape = port.shape
+        if program.batched and port.batched:
+            shape = (n * (port.shape[0] // program.micro_batch), *port.shape[1:])
+        drawn[port.name] = generator.standard_normal(shape).astype(numpy_dtype(port.dtype))
+    return drawn
+
+
+def describe(port: Port) -> str:
+    """Name, element type and shape of a port as its model states them."""
+    dims = port.dims or tuple(map(str, port.shape))
+    return f"{port.name} ({port.dtype}[{', '.join(dims)}])"
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """(inputs in their ports' dtypes, number of samples). Raises SimulationError: what, where, what to do.
+
+    A floating array goes to any floating port, an integer array to an integer port that can hold its values; nothing
+    else is converted. The number of samples is that along axis 0 of the batched ports, which must agree; without one
+    it is one micro-batch.
+    """
+    known = {p.name for p in program.inputs}
+    unknown = sorted(set(inputs) - known)
+    if unknown:
+        there = ", ".join(map(describe, program.inputs)) or "none"
+        raise SimulationError(f"input {unknown[0]} is unknown; the program's inputs are {there}")
+    missing = [describe(p) for p in program.inputs if p.name not in inputs]
+    if missing:
+        raise SimulationError(f"inputs are missing: {', '.join(missing)}; give an array for each")
+    checked: dict[str, Any] = {}
+    samples: dict[str, int] = {}
+    for port in program.inputs:
+        value = inputs[port.name]
+        if is_opaque(program, port):
+            checked[port.name] = value
+            continue
+        array = _convert(port, value)
+        if program.batched and port.batched:
+            samples[port.name] = _samples(program, port, array)
+        elif array.shape != port.shape:
+            raise SimulationError(
+                f"input {describe(port)} has shape {list(array.shape)}, this program takes exactly {list(port.shape)}"
+            )
+        checked[port.name] = np.ascontiguousarray(array).reshape(array.shape)
+    if len(set(samples.values())) > 1:
+        counts = ", ".join(f"{name}: {n}" for name, n in samples.items())
+        raise SimulationError(f"inputs hold different numbers of samples ({counts}); give the same number of each")
+    return checked, next(iter(samples.values()), program.micro_batch)
+
+
+def _samples(program: Program, port: Port, array: np.ndarray) -> int:
+    rows = port.shape[0] // program.micro_batch
+    if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or array.shape[0] % rows:
+        first = "n" if rows == 1 else f"{rows} n"
+        expected = ", ".join((first, *map(str, port.shape[1:])))
+        raise SimulationError(
+            f"input {describe(port)} has shape {list(array.shape)}, [{expected}] is expected for n samples"
+        )
+    return array.shape[0] // rows
+
+
+def _convert(port: Port, value: Any) -> np.ndarray:
+    dtype = numpy_dtype(port.dtype)
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return array
+    found = array.dtype
+    if found.name in CODES and is_float(found) and is_float(dtype):
+        with np.errstate(all="ignore"):
+            return array.astype(dtype)
+    if is_integer(found) and is_integer(dtype):
+        info = np.iinfo(dtype)
+        if array.size == 0 or info.min <= int(array.min()) <= int(array.max()) <= info.max:
+            return array.astype(dtype)
+        raise SimulationError(f"input {describe(port)} holds values that do not fit into {port.dtype}")
+    raise SimulationError(f"input {describe(port)} is {found}, {port.dtype} is expected; convert it")

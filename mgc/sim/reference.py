@@ -1,0 +1,79 @@
+"""The reference engine: instruction by instruction, cell by cell. It defines what a program means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgc.isa.error import ExecutionError
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.machine import Machine
+from mgc.isa.program import Program
+from mgc.sim.engine import Numerics, SimulationError
+from mgc.sim.host import HostSegments
+
+
+class ReferenceEngine:
+    """Runs micro-batches one after the other through `Instruction.execute`; see `mgc.sim.engine.Engine`."""
+
+    chunk = 1
+
+    def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
+        self._program = program
+        self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run)
+        self._setup = [i for i in program.instructions if isinstance(i, WriteCells)]
+        self._steps = [i for i in program.instructions if not isinstance(i, WriteCells)]
+        self._dead = _last_uses(program)
+        self._ready = False
+
+    def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+        """See `mgc.sim.engine.Engine.run`."""
+        machine = self._machine
+        if not self._ready:
+            for instruction in self._setup:
+                instruction.execute(machine)
+            self._ready = True
+        results = [self._micro_batch(batch, k) for k in range(micro_batches)]
+        outputs: dict[str, Any] = {}
+        for n, port in enumerate(self._program.outputs):
+            parts = [r[n] for r in results]
+            outputs[port.name] = np.concatenate(parts) if port.batched and self._program.batched else parts[0]
+        return outputs
+
+    def _micro_batch(self, batch: Mapping[str, Any], k: int) -> dict[int, Any]:
+        inputs: dict[int, Any] = {}
+        for n, port in enumerate(self._program.inputs):
+            value = batch[port.name]
+            if port.batched and self._program.batched:
+                value = value[k * port.shape[0] : (k + 1) * port.shape[0]]
+            inputs[n] = value
+        machine = self._machine
+        machine.begin(inputs)
+        for instruction in self._steps:
+            try:
+                instruction.execute(machine)
+            except ExecutionError as error:
+                raise SimulationError(
+                    f"instruction {instruction.id} ({instruction.mnemonic}){self._source(instruction.source)}: {error}"
+                ) from error
+            for root in self._dead.get(instruction.id, ()):
+                machine.forget(root)
+        return machine.outputs
+
+    def _source(self, source: int) -> str:
+        nodes = self._program.sources[source] if source >= 0 else ()
+        return f", which computes {', '.join(nodes)}" if nodes else ""
+
+
+def _last_uses(program: Program) -> dict[int, list[int]]:
+    """Instruction id -> root buffers that nothing touches after it."""
+    last: dict[int, int] = {}
+    for i in program.instructions:
+        for b in (*i.reads(), *i.writes()):
+            last[program.root(b)] = i.id
+    dead: dict[int, list[int]] = {}
+    for root, index in last.items():
+        dead.setdefault(index, []).append(root)
+    return dead

@@ -1,0 +1,116 @@
+"""The simulator: any number of samples through an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ExecutionError
+from mgc.isa.memory import Port
+from mgc.isa.program import Program
+from mgc.sim.engine import Engine, Numerics, SimulationError
+from mgc.sim.inputs import check_inputs
+
+EngineName = Literal["fast", "reference"]
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+class Simulator:
+    """Runs a program. Raises ProgramError for a program that breaks a rule, SimulationError for a bad request.
+
+    engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit in `quantized`. numerics:
+    "quantized" (the crossbars' own arithmetic) or "float" (ideal real arithmetic). threads: the most to use.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        engine: EngineName = "fast",
+        numerics: Numerics = "quantized",
+        threads: int | None = None,
+    ) -> None:
+        if numerics not in ("quantized", "float"):
+            if numerics == "device":
+                raise SimulationError("numerics device is not built yet; use quantized or float")
+            raise SimulationError(f"numerics {numerics!r} is unknown; use quantized or float")
+        if threads is not None and threads < 1:
+            raise SimulationError(f"threads is {threads}; use 1 or more")
+        program.verify()
+        self.program = program
+        self._engine = _engine(program, engine, numerics, threads)
+
+    def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+        """Outputs under their names, in the ports' dtypes, for inputs under theirs.
+
+        A batched program takes n samples along axis 0 and gives exactly n; any other takes the ports' exact shapes.
+        Raises SimulationError for wrong inputs.
+        """
+        program = self.program
+        checked, samples = check_inputs(program, inputs)
+        if not program.batched:
+            outputs = self._run(checked, 1)
+            if progress:
+                progress(1, 1)
+            return outputs
+        if samples == 0:
+            return {p.name: np.zeros(_whole_shape(program, p, 0), numpy_dtype(p.dtype)) for p in program.outputs}
+        micro = program.micro_batch
+        needed = -(-samples // micro)
+        parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
+        for start in range(0, needed, self._engine.chunk):
+            count = min(self._engine.chunk, needed - start)
+            batch = {p.name: _micro_batches(program, p, checked[p.name], start, count) for p in program.inputs}
+            for name, value in self._run(batch, count).items():
+                parts[name].append(value)
+            if progress:
+                progress(min((start + count) * micro, samples), samples)
+        result: dict[str, Any] = {}
+        for port in program.outputs:
+            if port.batched:
+                rows = samples * (port.shape[0] // micro)
+                value = parts[port.name][0] if len(parts[port.name]) == 1 else np.concatenate(parts[port.name])
+                result[port.name] = value[:rows]
+            else:
+                result[port.name] = parts[port.name][0]
+        return result
+
+    def _run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+        try:
+            return self._engine.run(batch, micro_batches)
+        except ExecutionError as error:
+            raise SimulationError(str(error)) from error
+
+
+def _engine(program: Program, name: str, numerics: Numerics, threads: int | None) -> Engine:
+    if name == "reference":
+        from mgc.sim.reference import ReferenceEngine
+
+        return ReferenceEngine(program, numerics, threads)
+    if name == "fast":
+        from mgc.sim.fast import FastEngine
+
+        return FastEngine(program, numerics, threads)
+    raise SimulationError(f"engine {name!r} is unknown; use fast or reference")
+
+
+def _whole_shape(program: Program, port: Port, samples: int) -> tuple[int, ...]:
+    if not port.batched:
+        return port.shape
+    return (samples * (port.shape[0] // program.micro_batch), *port.shape[1:])
+
+
+def _micro_batches(program: Program, port: Port, value: Any, start: int, count: int) -> Any:
+    """The rows of `count` micro-batches from number `start`; the last sample is repeated to fill the last one."""
+    if not port.batched:
+        return value
+    rows = port.shape[0]
+    part = value[start * rows : (start + count) * rows]
+    short = count * rows - len(part)
+    if short:
+        each = rows // program.micro_batch
+        part = np.concatenate([part, *[value[-each:]] * (short // each)])
+    return part
