@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import Op
 from mgc.ir.ops import BatchNorm, Binary, Conv, ConvTranspose, MatMul, Reshape, Transpose, Unary
 from passes.folding.rewrite import merge_sources
 
@@ -214,26 +215,60 @@ def _commit(graph: Graph, node: Node, columns: Columns, chain: _Chain) -> None:
 
 
 def expand_batch_norms(graph: Graph) -> bool:
-    """A batch norm that no weighted op precedes becomes one `mul` and one `add` by constants."""
+    """Batch norms that no weighted op takes in become element-wise ops.
+
+    Constant statistics give one `mul` and one `add`; computed or singular ones (x - mean) * factor + bias as written.
+    """
     changed = False
     for node in list(graph.nodes):
-        if not isinstance(node.op, BatchNorm) or any(v not in graph.constants for v in node.inputs[1:]):
-            continue
-        x = node.inputs[0]
-        scale, bias, mean, var = (graph.constants[v].data.astype(np.float64) for v in node.inputs[1:])
-        with np.errstate(all="ignore"):
-            factor = scale / np.sqrt(var + node.op.epsilon)
-            offset = bias - mean * factor
-        if not (np.all(np.isfinite(factor)) and np.all(np.isfinite(offset))):
-            continue
-        shape = (1, -1, *[1] * (len(x.shape) - 2))
-        dtype = x.tensor.dtype.numpy
-        at = graph.nodes.index(node)
-        graph.nodes.remove(node)
-        factors = graph.add_constant(factor.reshape(shape).astype(dtype), "batch_norm.scale")
-        offsets = graph.add_constant(offset.reshape(shape).astype(dtype), "batch_norm.bias")
-        product = graph.add(Binary("mul"), x, factors, sources=node.sources, at=at)
-        total = graph.add(Binary("add"), product, offsets, sources=node.sources, at=at + 1)
-        graph.replace({node.outputs[0]: total})
-        changed = True
+        if isinstance(node.op, BatchNorm):
+            at = graph.nodes.index(node)
+            graph.nodes.remove(node)
+            add = _Inserter(graph, at, node.sources)
+            result = _scale_and_shift(add, node, node.op) or _written_out(add, node, node.op)
+            graph.replace({node.outputs[0]: result})
+            changed = True
     return changed
+
+
+@dataclass
+class _Inserter:
+    """Adds nodes one after the other at a place in the graph."""
+
+    graph: Graph
+    at: int
+    sources: tuple[str, ...]
+
+    def __call__(self, op: Op, *inputs: Value) -> Value:
+        value = self.graph.add(op, *inputs, sources=self.sources, at=self.at)
+        self.at += 1
+        return value
+
+
+def _scale_and_shift(add: _Inserter, node: Node, op: BatchNorm) -> Value | None:
+    x, *statistics = node.inputs
+    data = [add.graph.data(v) for v in statistics]
+    if any(d is None for d in data):
+        return None
+    scale, bias, mean, var = (d.astype(np.float64) for d in data if d is not None)
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(var + op.epsilon)
+        offset = bias - mean * factor
+    if not (np.all(np.isfinite(factor)) and np.all(np.isfinite(offset))):
+        return None
+    shape = (1, -1, *[1] * (len(x.shape) - 2))
+    dtype = x.tensor.dtype.numpy
+    factors = add.graph.add_constant(factor.reshape(shape).astype(dtype), "batch_norm.scale")
+    offsets = add.graph.add_constant(offset.reshape(shape).astype(dtype), "batch_norm.bias")
+    return add(Binary("add"), add(Binary("mul"), x, factors), offsets)
+
+
+def _written_out(add: _Inserter, node: Node, op: BatchNorm) -> Value:
+    x = node.inputs[0]
+    shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
+    scale, bias, mean, var = (add(Reshape(shape), v) for v in node.inputs[1:])
+    epsilon = add.graph.add_constant(np.array(op.epsilon, x.tensor.dtype.numpy), "epsilon")
+    root = add(Unary("sqrt"), add(Binary("add"), var, epsilon))
+    factor = add(Binary("div"), scale, root)
+    product = add(Binary("mul"), add(Binary("sub"), x, mean), factor)
+    return add(Binary("add"), product, bias)

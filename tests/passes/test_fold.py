@@ -120,11 +120,23 @@ def test_batch_norm_of_a_shared_convolution_becomes_mul_and_add() -> None:
     assert names(b.fold()) == ["conv", "mul", "add", "add"]
 
 
-def test_singular_batch_norm_stays() -> None:
+def test_singular_batch_norm_is_not_folded() -> None:
     b = Builder(1, 2, 3).then(Conv((1,), (0, 0), (1,)), random(2, 2, 1))
     b.then(BatchNorm(0.0), np.ones(2, np.float32), *(np.zeros(2, np.float32) for _ in range(3)))
     b.graph.outputs = [("y", b.value)]
-    assert names(Fold().run(state_of(b.graph)).graph) == ["conv", "batch_norm"]
+    assert names(Fold().run(state_of(b.graph)).graph) == ["conv", "sub", "mul", "add"]
+
+
+def test_batch_norm_with_computed_statistics_is_written_out() -> None:
+    graph = Graph()
+    shapes = {"x": (2, 3, 4), "scale": (3,), "bias": (3,), "mean": (3,), "var": (3,)}
+    values = [graph.add_input(name, TensorType(DType.F32, shape)) for name, shape in shapes.items()]
+    graph.outputs = [("y", graph.add(BatchNorm(1e-5), *values))]
+    feeds = {name: np.abs(random(*shape)) for name, shape in shapes.items()}
+    folded = Fold().run(state_of(graph)).graph
+    verify(folded)
+    assert "batch_norm" not in names(folded)
+    np.testing.assert_allclose(evaluate(folded, feeds)["y"], evaluate(graph, feeds)["y"], rtol=1e-5)
 
 
 def test_identities_go_with_a_reason() -> None:

@@ -76,7 +76,11 @@ def test_convolutions_equal_their_products(case: tuple[Any, ...], seed: int) -> 
     graph = weighted(op, x, w)
     result = lowered(graph)
     np.testing.assert_array_equal(evaluate(result, {"x": x})["y"], evaluate(graph, {"x": x})["y"])
-    mvm = mvm_of(result)
+    mvms = [n.op for n in result.nodes if isinstance(n.op, Mvm)]
+    if not mvms:
+        assert "/model/layer/Op" in result.absorbed  # every tap meets padding only
+        return
+    (mvm,) = mvms
     assert len({p.name for p in mvm.parts}) == len(mvm.parts)
     # no weight is stored twice, none is invented
     stored = sum(p.matrices * p.rows * p.cols for p in mvm.parts)
