@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mgc.cli.errors import UserError
+
 FLOAT_TOLERANCE = 1e-3
 QUANTIZED_PSNR_DB = 30.0
 
@@ -43,7 +45,11 @@ class Comparison:
 
 
 def compare(outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> Comparison:
-    """Compares all outputs that the reference has; shapes must agree."""
+    """Compares all outputs that the reference has. UserError where an output is missing or has another shape."""
+    for name, wanted in reference.items():
+        if name not in outputs or np.shape(outputs[name]) != np.shape(wanted):
+            found = f"has shape {list(np.shape(outputs[name]))}" if name in outputs else "is missing"
+            raise UserError(f"--check: output {name!r} {found}, the reference gives {list(np.shape(wanted))}")
     pairs = [(np.asarray(outputs[name]), np.asarray(wanted)) for name, wanted in reference.items()]
     largest = max((_largest_difference(a, b) for a, b in pairs), default=0.0, key=lambda d: math.inf if d != d else d)
     floats = [(_real(a), _real(b)) for a, b in pairs if _is_float(b)]

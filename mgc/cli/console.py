@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from mgc.report.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -47,17 +48,6 @@ def warn(message: str) -> None:
 def complain(message: str) -> None:
     """An error on stderr."""
     _say(message, "bold red")
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's types."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say(message: str, style: str = "") -> None:

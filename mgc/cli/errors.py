@@ -27,6 +27,8 @@ _KNOWN = (
     ("mgc.ir.op", "IRError"),
     ("mgc.isa.error", "ExecutionError"),
     ("mgc.isa.error", "ProgramError"),
+    ("mgc.sim.engine", "SimulationError"),
+    ("passes.manager", "UnsupportedError"),
     ("mgc.report", "ReportError"),
     ("mgc.report.png", "PictureError"),
     ("targets.problems", "TargetError"),

@@ -10,6 +10,8 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from mgc.report.plain import plain
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -32,7 +34,7 @@ def formats(view: str) -> tuple[str, ...]:
 
 def facts(program: Program, view: str = "summary") -> dict[str, Any]:
     """A view's figures as plain values (what `json` prints)."""
-    return _view(view).facts(program)
+    return plain(_view(view).facts(program))
 
 
 def renderable(program: Program, view: str = "summary") -> RenderableType:
@@ -48,7 +50,7 @@ def report(program: Program, view: str = "summary", format: str = "text", *, wid
 
         return to_text(renderable(program, view), width)
     if format == "json":
-        return json.dumps(facts(program, view), ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(facts(program, view), allow_nan=False) + "\n"
     return importlib.import_module(_PICTURES[view, format]).draw(program)
 
 

@@ -18,12 +18,8 @@ def si(value: float | None, unit: str) -> str:
     scaled = value / 10.0**exponent
     if abs(scaled) >= 999.5 and exponent < 12:  # 999.7 would print as "1e+03"
         exponent, scaled = exponent + 3, scaled / 1000
-    return f"{_digits(scaled)} {_PREFIXES[exponent]}{unit}".rstrip()
-
-
-def _digits(scaled: float) -> str:
-    whole = len(str(int(abs(scaled))))
-    return f"{scaled:,.{max(0, 3 - whole)}f}"
+    digits = f"{scaled:,.0f}" if abs(scaled) >= 1000 else f"{scaled:#.3g}".rstrip(".")
+    return f"{digits} {_PREFIXES[exponent]}{unit}".rstrip()
 
 
 def count(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import RenderableType
 
+from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.memory import Buffer
 from mgc.isa.program import Program
 from mgc.report.text import Column, pairs, section, stack, table
@@ -42,7 +43,7 @@ def facts(program: Program) -> dict[str, Any]:
 
 def nbytes(buffer: Buffer) -> int:
     """Bytes of one micro-batch; 0 for what only the host can hold (sequences, strings)."""
-    return 0 if buffer.kind == "opaque" else math.prod(buffer.shape) * np.dtype(buffer.dtype).itemsize
+    return 0 if buffer.kind == "opaque" else math.prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize
 
 
 def _spaces(program: Program) -> dict[str, int]:

@@ -138,7 +138,7 @@ def overview(program: Program) -> RenderableType:
 def _host_line(facts: dict[str, Any]) -> str:
     if not facts["host_ops"]:
         return "nothing: every op runs on the chip"
-    return f"{count(facts['host_ops'])} ops ({', '.join(facts['host_op_types'])})"
+    return f"{count(facts['host_ops'])} op{'s' * (facts['host_ops'] > 1)} ({', '.join(facts['host_op_types'])})"
 
 
 def render(program: Program) -> RenderableType:

@@ -1,0 +1,104 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mgc.cli.errors import UserError
+from mgc.cli.files import check_input, check_outputs, discard_unfinished, whole_file
+
+
+def test_a_file_appears_whole(tmp_path):
+    target = tmp_path / "out"
+    with whole_file(target) as path:
+        path.write_bytes(b"new")
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_what_was_there(tmp_path, error):
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+
+    def write_half():
+        with whole_file(target) as path:
+            path.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_unfinished_file_can_be_discarded_from_elsewhere(tmp_path):
+    def write():
+        with whole_file(tmp_path / "out") as path:
+            path.write_bytes(b"half")
+            discard_unfinished()
+            assert not path.exists()
+
+    with pytest.raises(UserError, match="cannot write"):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_write_error_names_the_file_asked_for(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(UserError, match=f"cannot write {target}: No space left"), whole_file(target):
+        raise OSError(28, "No space left on device", "temporary name")
+
+
+def test_a_link_is_followed(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    with whole_file(link) as path:
+        path.write_bytes(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+def test_a_device_is_written_in_place():
+    with whole_file(Path(os.devnull)) as path:
+        path.write_bytes(b"x")
+    assert not Path(os.devnull).is_file()
+
+
+def test_the_usual_permissions(tmp_path):
+    plain, made = tmp_path / "plain", tmp_path / "made"
+    plain.write_bytes(b"")
+    with whole_file(made) as path:
+        path.write_bytes(b"")
+    assert made.stat().st_mode == plain.stat().st_mode
+
+
+def test_outputs_never_replace_inputs(tmp_path):
+    model, link, hard = tmp_path / "m.onnx", tmp_path / "link", tmp_path / "hard"
+    model.write_bytes(b"")
+    link.symlink_to(model)
+    os.link(model, hard)
+    for name in (model, link, hard, tmp_path / "." / "m.onnx", tmp_path / "x" / ".." / "m.onnx"):
+        with pytest.raises(UserError, match="would overwrite the model"):
+            check_outputs({"-o": name}, {"the model": model})
+
+
+def test_outputs_never_replace_each_other(tmp_path):
+    with pytest.raises(UserError, match=r"--png .* would overwrite -o"):
+        check_outputs({"-o": tmp_path / "x", "--png": tmp_path / "x"}, {})
+
+
+def test_outputs_that_cannot_be_written_are_refused_early(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        check_outputs({"-o": tmp_path}, {})
+    with pytest.raises(UserError, match="there is no folder"):
+        check_outputs({"-o": tmp_path / "no" / "x"}, {})
+    check_outputs({"-o": None, "--png": tmp_path / "x"}, {"the model": None})
+
+
+def test_inputs_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"there is no file .*nope \(an ONNX model is expected\)"):
+        check_input(tmp_path / "nope", "an ONNX model")
+    with pytest.raises(UserError, match="is a folder, not an ONNX model"):
+        check_input(tmp_path, "an ONNX model")

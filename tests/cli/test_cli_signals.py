@@ -1,0 +1,74 @@
+"""Ctrl-C, SIGTERM and closed pipes, in real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+# A command that begins a file and then stays in Python, or in native code that no Python handler can interrupt.
+COMMAND = """
+import hashlib, pathlib, sys, time, typer
+from mgc.cli import interrupt
+from mgc.cli.errors import command
+from mgc.cli.files import whole_file
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+@app.command()
+@command
+def work() -> None:
+    with whole_file(pathlib.Path({target!r})) as path:
+        path.write_text("half")
+        print("ready", file=sys.stderr, flush=True)
+        {body}
+
+interrupt.install()
+app()
+"""
+BODIES = {
+    "python": "time.sleep(60)",
+    "native": "hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)",
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_soon_and_leaves_no_file(tmp_path, kind, number, code):
+    script = COMMAND.format(target=str(tmp_path / "out.mgc"), body=BODIES[kind])
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    begin = time.perf_counter()
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(30) == code
+    process.stderr.close()
+    assert time.perf_counter() - begin < 20
+    assert "Traceback" not in rest
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", [["targets", "liu2018"], ["targets"], ["targets", "isaac", "--json"], ["--help"]])
+def test_a_closed_pipe_is_quiet(command):
+    line = f"{sys.executable} -m mgc.cli {' '.join(command)} | true"
+    result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+def test_a_command_whose_reader_left_still_succeeds(tmp_path):
+    line = f"({sys.executable} -m mgc.cli targets liu2018; echo $? > code) | true"
+    subprocess.run(["sh", "-c", line], capture_output=True, env=ENVIRONMENT, cwd=tmp_path, timeout=60)
+    for _ in range(100):
+        if (tmp_path / "code").exists() and (tmp_path / "code").read_text():
+            break
+        time.sleep(0.1)
+    assert (tmp_path / "code").read_text() == "0\n"

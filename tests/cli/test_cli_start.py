@@ -1,0 +1,112 @@
+"""`mgc --help` and friends: quick, light, in the agreed form."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+ROOT = Path(__file__).parents[2]
+
+
+def mgc(*args, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "mgc.cli", *args]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **options)
+
+
+def test_help_is_quick():
+    def seconds():
+        begin = time.perf_counter()
+        assert mgc("--help").returncode == 0
+        return time.perf_counter() - begin
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, mgc.cli.app, typer.testing\n"
+        "result = typer.testing.CliRunner().invoke(mgc.cli.app.app, ['--help'])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'ortools', 'pydantic', 'networkx', 'PIL', 'rich', 'safetensors',"
+        " 'passes', 'targets', 'mgc.sim', 'mgc.frontend', 'mgc.compiler'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_names_every_command_in_80_columns():
+    shown = mgc("--help").stdout
+    for name in ("compile", "inspect", "run", "disasm", "asm", "targets", "ops"):
+        assert f"\n  {name} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.replace("[ARGS]...", "").replace("cost ...", "")
+
+
+@pytest.mark.parametrize("command", ["compile", "inspect", "run", "disasm", "asm", "targets", "ops"])
+def test_every_command_has_help_json_and_debug(command):
+    shown = mgc(command, "--help").stdout
+    assert "--json" in shown
+    assert "--debug" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_version():
+    import mgc as package
+
+    result = mgc("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"mgc {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compile"],
+        ["frobnicate"],
+        ["compile", "m.onnx", "--frobnicate"],
+        ["compile", "m.onnx", "--batch", "0"],
+        ["compile", "m.onnx", "--batch", "many"],
+        ["compile", "m.onnx", "--calibrate", "guess"],
+        ["run", "p.mgc", "-n", "0"],
+        ["run", "p.mgc", "--engine", "warp"],
+        ["inspect", "p.mgc", "floorplan"],
+        ["train", "p.mgc"],
+    ],
+)
+def test_usage_errors_exit_2_and_say_so_on_stderr(args):
+    result = mgc(*args)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_names_of_options_are_those_of_the_design():
+    from mgc.cli.app import app
+
+    runner = typer.testing.CliRunner()
+    expected = {
+        "compile": "-o --target --batch --dim --calibration --calibrate --dump-dir --seed --json",
+        "inspect": "--format -o --json",
+        "run": "-n --seed --input -o --png --numerics --engine --check --threads --json",
+        "disasm": "-o --json",
+        "asm": "-o --json",
+        "targets": "--json",
+        "ops": "--json",
+    }
+    for command, options in expected.items():
+        shown = runner.invoke(app, [command, "--help"]).output
+        for option in options.split():
+            assert f"  {option} " in shown, (command, option)

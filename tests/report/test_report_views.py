@@ -1,0 +1,188 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from handmade import chain
+
+from mgc.report import VIEWS, ReportError, facts, formats, report
+
+SUMMARY = """\
+program  chain
+tensors  9.8 KiB in 6
+target        liu2018, batch 3, inference
+crossbars     2 of 16,128 in 2 groups
+instructions  10: 2 program, 2 mvm, 2 vec, 1 move, 1 load, 1 store, 1 host
+MACs          2,000 useful, 2,000 on crossbars
+schedule      OPTIMAL: 975 cycles (975 ns), proven bound 974, gap 0.1 %
+latency       975 ns for a batch of 3
+throughput    3,076,923 samples/s
+energy        350 nJ for a batch of 3
+on the host   1 op (TopK)
+
+Run on the host, not on the chip
+  op    ONNX node  why
+  TopK  /gen/TopK  the chip has no sorting unit
+
+Inputs and outputs
+          name   dtype    in the model  a micro-batch  batched
+  input   z      float32  N×100         1×100          yes
+  output  image  float32  N×100         1×100          yes
+
+Where the 4 ONNX nodes went
+  ONNX node                 went to
+  /gen/conv0/ConvTranspose  program, vec, mvm (instructions 0, 3-4)
+  /gen/conv1/ConvTranspose  program, vec, mvm (instructions 1, 5-6)
+  /gen/TopK                 host (instruction 7)
+  /gen/Identity             identity
+"""
+
+
+def test_summary_text():
+    assert report(chain(host=True)) == SUMMARY
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("layers", [1, 12])
+def test_text_fits_80_columns_without_trailing_blanks(view, layers):
+    lines = report(chain(layers=layers, host=True), view).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any(line.endswith(" ") for line in lines)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_long_names_fold_and_stay_whole(view):
+    program = chain()
+    long = "/generator/" + "block/" * 30 + "ConvTranspose[0]"
+    sources = tuple((long,) if names else names for names in program.sources)
+    groups = tuple(replace(g, sources=(long,), name="g" * 50) for g in program.groups)
+    text = report(replace(program, sources=sources, groups=groups), view)
+    assert max(map(len, text.splitlines())) <= 80
+    if view == "summary":
+        assert long in "".join(line.strip().split("  ")[0] for line in text.splitlines())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_json_is_one_object_of_plain_values(view):
+    text = report(chain(host=True), view, "json")
+    assert json.loads(text) == facts(chain(host=True), view)
+    assert text.count("\n") == 1
+
+
+def test_schedule_json_has_exactly_the_agreed_keys():
+    shown = facts(chain(micro_batches=2), "schedule")
+    assert list(shown) == ["clock_ns", "makespan_cycles", "units", "tasks"]
+    assert list(shown["units"][0]) == ["name", "kind", "capacity"]
+    task_keys = ["id", "name", "op", "unit", "phase", "micro_batch", "start", "duration", "onnx_nodes", "deps"]
+    assert all(list(task) == task_keys for task in shown["tasks"])
+
+
+def test_tasks_are_numbered_and_depend_on_earlier_ends():
+    program = chain(layers=3, micro_batches=4)
+    last = program.instructions[-1]
+    loop = replace(last, after_previous=((last.id, 1), (last.id - 1, 2)))
+    shown = facts(replace(program, instructions=(*program.instructions[:-1], loop)), "schedule")
+    tasks = shown["tasks"]
+    assert [t["id"] for t in tasks] == list(range(len(tasks)))
+    assert len(tasks) == 4 * (len(program.instructions) - 3)  # the three PROGRAMs are no tasks
+    assert {t["op"] for t in tasks}.isdisjoint({"program"})
+    for task in tasks:
+        for dep in task["deps"]:
+            assert tasks[dep]["start"] + tasks[dep]["duration"] <= task["start"]
+    per_batch = len(tasks) // 4
+    assert tasks[3 * per_batch - 1]["deps"] == [per_batch - 2, 2 * per_batch - 1, 3 * per_batch - 2]
+    assert max(t["start"] + t["duration"] for t in tasks) == shown["makespan_cycles"]
+    assert {t["unit"] for t in tasks} <= {u["name"] for u in shown["units"]}
+    assert {t["phase"] for t in tasks} == {"inference"}
+
+
+def test_headline_has_the_keys_of_compile():
+    from mgc.report.views.summary import headline
+
+    assert list(headline(chain(host=True))) == [
+        "mode", "target", "batch", "crossbars", "instructions", "macs_useful", "macs_mapped", "host_ops",
+        "host_op_types", "losses", "schedule", "latency_s", "energy_j", "samples_per_s",
+    ]  # fmt: skip
+    shown = headline(chain(host=True))
+    assert shown["host_ops"] == 1
+    assert shown["host_op_types"] == ["TopK"]
+    assert shown["crossbars"] == {"used": 2, "available": 16128}
+    assert list(shown["schedule"]) == ["status", "makespan_cycles", "lower_bound_cycles", "gap", "tasks"]
+    assert shown["schedule"]["tasks"] == 24
+
+
+def test_every_node_is_in_the_summary_once():
+    nodes = facts(chain(host=True))["nodes"]
+    assert {n["node"] for n in nodes} == {
+        "/gen/conv0/ConvTranspose", "/gen/conv1/ConvTranspose", "/gen/TopK", "/gen/Identity",
+    }  # fmt: skip
+    assert len(nodes) == 4
+    assert all(bool(n["instructions"]) != bool(n["reason"]) for n in nodes)
+
+
+def test_mapping_tells_blocks_and_use():
+    group = facts(chain(), "mapping")["groups"][1]
+    assert (group["row_blocks"], group["column_blocks"], group["crossbars"]) == (1, 2, 1)
+    assert group["utilisation"] == pytest.approx(100 * 20 * 8 / (2 * 128 * 128))
+
+
+def test_memory_tells_bytes_of_each_space():
+    shown = facts(chain(host=True), "memory")
+    assert {s["space"] for s in shown["spaces"]} == {"edram", "dram"}
+    by_name = {b["name"]: b for b in shown["buffers"]}
+    assert by_name["sum0"]["bytes"] == 800
+    assert by_name["image.view"]["alias_of"] == by_name["sorted"]["id"]
+    ends = [b["offset"] + b["slots"] * b["bytes"] for b in shown["buffers"] if b["space"] == "edram"]
+    assert max(ends) == next(s["bytes"] for s in shown["spaces"] if s["space"] == "edram")
+
+
+def test_an_element_type_that_numpy_lacks_has_a_size():
+    program = chain()
+    buffers = (replace(program.buffers[0], dtype="bfloat16"), *program.buffers[1:])
+    assert facts(replace(program, buffers=buffers), "memory")["buffers"][0]["bytes"] == 200
+
+
+def test_instructions_carry_all_their_fields():
+    shown = facts(chain(), "instructions")
+    assert shown["counts"] == {"program": 2, "mvm": 2, "vec": 2, "move": 1, "load": 1, "store": 1}
+    mvm = next(i for i in shown["instructions"] if i["op"] == "mvm")
+    assert mvm["fields"]["signed"] is False
+    assert mvm["onnx_nodes"] == ["/gen/conv0/ConvTranspose"]
+
+
+def test_costs_missing_from_a_program_are_null_and_a_dash():
+    program = replace(chain(), meta={})
+    assert facts(program, "cost")["energy_j"] is None
+    assert "energy      -, - a sample" in report(program, "cost")
+    assert "0 of 0" not in report(program)
+
+
+def test_energy_by_component_adds_up():
+    program = chain()
+    meta = {**program.meta, "energy_by_component_j": {"adc": 3e-7, "dac": 1e-7}}
+    text = report(replace(program, meta=meta), "cost")
+    assert "adc        300 nJ  75.0 %" in text
+    assert text.index("adc") < text.index("dac")
+
+
+def test_a_program_without_work_can_be_shown():
+    program = chain(layers=0, micro_batches=1)
+    for view in VIEWS:
+        for format in formats(view):
+            assert report(program, view, format)
+    assert facts(replace(program, schedule=replace(program.schedule, lower_bound=0)))["schedule"]["gap"] == 0
+
+
+def test_formats_that_do_not_exist_are_refused_with_those_that_do():
+    with pytest.raises(ReportError, match="there is no format 'html': schedule comes as text, json, svg"):
+        report(chain(), "schedule", "html")
+    with pytest.raises(ReportError, match="only schedule can be shown as svg: cost comes as text, json"):
+        report(chain(), "cost", "svg")
+    with pytest.raises(ReportError, match="there is no view 'floor'"):
+        report(chain(), "floor")
+
+
+def test_json_numbers_are_pythons():
+    program = chain()
+    starts = program.schedule.starts.astype(np.int32)
+    json.dumps(facts(replace(program, schedule=replace(program.schedule, starts=starts)), "schedule"))
