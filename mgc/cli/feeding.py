@@ -1,30 +1,64 @@
-"""What goes into a run: arrays from --input files, the number of samples, and draws for the rest."""
+"""What goes into a run and how it is cut: arrays from --input files, draws for the rest, any number of samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
-from mgc.cli.errors import UserError
+from mgc.cli.errors import UserError, about
 from mgc.cli.loading import load_array
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from mgc.isa.memory import Port
     from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
 class Feeds:
-    """The inputs of a run: all of them, the names of those that were drawn, and the number of samples."""
+    """The inputs of a run.
+
+    `drawn` names those that were not given. `group` is the number of samples that must run together, where the model
+    mixes samples; None where they may be cut anyhow. `batched` are the inputs and outputs whose axis 0 counts samples.
+    """
 
     arrays: dict[str, np.ndarray]
     drawn: tuple[str, ...]
     samples: int
+    group: int | None
+    batched: frozenset[str]
+
+    def parts(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        """The inputs of `size` samples at a time; the last part is filled up with copies of the last sample."""
+        import numpy as np
+
+        for start in range(0, self.samples, size):
+            part = {}
+            for name, array in self.arrays.items():
+                if name in self.batched:
+                    each = len(array) // self.samples
+                    rows = array[start * each : (start + size) * each]
+                    short = size - len(rows) // each
+                    part[name] = np.concatenate([rows, *[rows[-each:]] * short]) if short else rows
+                else:
+                    part[name] = array
+            yield part
+
+    def joined(self, results: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
+        """The results of all `parts(size)` as one, without those of the filling."""
+        import numpy as np
+
+        whole: dict[str, Any] = {}
+        for name in results[0]:
+            if name in self.batched:
+                rows = np.concatenate([r[name] for r in results])
+                whole[name] = rows[: self.samples * (len(rows) // (len(results) * size))]
+            else:
+                whole[name] = results[-1][name]
+        return whole
 
 
 def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
@@ -44,35 +78,63 @@ def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
 
 def feeds(program: Program, files: Mapping[str, Path], samples: int | None, seed: int) -> Feeds:
     """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest."""
-    from mgc.sim import draw_inputs
+    from mgc.sim.inputs import draw_inputs
 
-    arrays = {name: load_array(path) for name, path in files.items()}
-    ports = {p.name: p for p in program.inputs}
-    for name, array in arrays.items():
-        _check(array, ports[name], files[name])
-    held = {name: len(a) for name, a in arrays.items() if ports[name].batched}
-    count = samples or min(held.values(), default=program.micro_batch * program.micro_batches)
-    for name, rows in held.items():
-        if rows < count:
-            raise UserError(f"--input {name}={files[name]} holds {rows} samples, {count} are asked for (-n)")
-        if rows > count:
-            console.note(f"{files[name]} holds {rows} samples: the first {count} are used")
-            arrays[name] = arrays[name][:count]
-    drawn = draw_inputs(program, count, seed)
-    missing = tuple(name for name in drawn if name not in arrays)
-    return Feeds({name: arrays.get(name, drawn[name]) for name in ports}, missing, count)
+    given = {name: load_array(path) for name, path in files.items()}
+    batch = program.micro_batch * program.micro_batches
+    rows = _rows_of_a_sample(program)
+    held = {name: len(a) // rows[name] for name, a in given.items() if name in rows and a.ndim}
+    count = samples or min(held.values(), default=batch)
+    if not rows and count != program.micro_batch:
+        raise UserError(f"-n {count}: this model's inputs and outputs do not count samples: leave -n out")
+    for name, found in held.items():
+        if found < count or not found:
+            raise UserError(f"--input {name}={files[name]} holds {found} samples, {max(count, 1)} are asked for")
+        if found > count:
+            console.note(f"{files[name]} holds {found} samples: the first {count} are used")
+            given[name] = given[name][: count * rows[name]]
+    drawn = _drawn(draw_inputs, program, count, seed, given)
+    checked = _checked(program, {**given, **drawn}, files, count if rows else program.micro_batch)
+    group = None if program.batched or not rows else program.micro_batch
+    return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
 
 
-def _check(array: np.ndarray, port: Port, path: Path) -> None:
-    """Refuses an array of another type or shape than the model's input."""
-    where = f"--input {port.name}={path}"
-    if array.dtype.name != port.dtype:
-        raise UserError(
-            f"{where} holds {array.dtype.name}, {port.dtype} is expected: save array.astype('{port.dtype}')"
-        )
-    wanted = ("n", *port.shape[1:]) if port.batched else port.shape
-    shown = f"[{', '.join(map(str, wanted))}]"
-    if array.ndim != len(wanted) or any(w not in ("n", d) for w, d in zip(wanted, array.shape, strict=True)):
-        raise UserError(f"{where} has shape {list(array.shape)}, {shown} is expected")
-    if port.batched and not len(array):
-        raise UserError(f"{where} holds no samples: {shown} is expected")
+def _rows_of_a_sample(program: Program) -> dict[str, int]:
+    """For each input and output that counts samples on axis 0, its rows a sample; nothing where samples cannot be cut.
+
+    A model that mixes samples still counts them where all its inputs and outputs have the batch on axis 0.
+    """
+    ports = (*program.inputs, *program.outputs)
+    size = program.micro_batch
+    if program.batched:
+        return {p.name: p.shape[0] // size for p in ports if p.batched}
+    if size > 1 and all(p.shape and p.shape[0] == size for p in ports):
+        return {p.name: 1 for p in ports}
+    return {}
+
+
+def _drawn(
+    draw: Callable[..., dict[str, np.ndarray]], program: Program, count: int, seed: int, given: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Draws for `count` samples; a program of whole batches draws batch after batch from one seed each."""
+    if program.batched or count == program.micro_batch:
+        return draw(program, count, seed, given)
+    import numpy as np
+
+    runs = [draw(program, count, seed + k, given) for k in range(-(-count // program.micro_batch))]
+    return {name: np.concatenate([r[name] for r in runs])[:count] for name in runs[0]}
+
+
+def _checked(
+    program: Program, arrays: Mapping[str, Any], files: Mapping[str, Path], count: int
+) -> dict[str, np.ndarray]:
+    """The arrays in the program's types. SimulationError where one has not the type or shape that is expected."""
+    from mgc.sim.inputs import check_inputs
+
+    with about(" ".join(f"--input {name}={path}" for name, path in files.items()) or "the inputs"):
+        if program.batched or count == program.micro_batch:
+            checked, _ = check_inputs(program, arrays)
+            return checked
+        whole = Feeds(dict(arrays), (), count, None, frozenset(arrays))
+        parts = [check_inputs(program, part)[0] for part in whole.parts(program.micro_batch)]
+        return whole.joined(parts, program.micro_batch)

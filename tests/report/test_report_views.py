@@ -153,13 +153,13 @@ def test_instructions_carry_all_their_fields():
 def test_costs_missing_from_a_program_are_null_and_a_dash():
     program = replace(chain(), meta={})
     assert facts(program, "cost")["energy_j"] is None
-    assert "energy      -, - a sample" in report(program, "cost")
+    assert "energy          -, - a sample" in report(program, "cost")
     assert "0 of 0" not in report(program)
 
 
 def test_energy_by_component_adds_up():
     program = chain()
-    meta = {**program.meta, "energy_by_component_j": {"adc": 3e-7, "dac": 1e-7}}
+    meta = {**program.meta, "energy": {"adc": 3e-7, "dac": 1e-7}}
     text = report(replace(program, meta=meta), "cost")
     assert "adc        300 nJ  75.0 %" in text
     assert text.index("adc") < text.index("dac")

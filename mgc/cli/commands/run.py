@@ -14,11 +14,14 @@ from mgc.cli.errors import CHECK_FAILED, about, command
 from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.loading import load_program
 from mgc.cli.options import Debug, Json, ProgramFile, Seed
+from mgc.cli.progress import progress
 
 if TYPE_CHECKING:
     from mgc.cli.comparison import Comparison
     from mgc.cli.feeding import Feeds
+    from mgc.cli.progress import Progress
     from mgc.isa.program import Program
+    from mgc.sim.simulator import Simulator
 
 
 class Numerics(StrEnum):
@@ -70,7 +73,8 @@ def run(
         check_input(check, "an ONNX model")
     loaded = load_program(program)
     from mgc.cli.feeding import feeds, input_files
-    from mgc.sim import Simulator
+    from mgc.sim.exactness import exact_columns
+    from mgc.sim.simulator import Simulator
 
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
@@ -78,8 +82,8 @@ def run(
     simulator = Simulator(loaded, engine=engine.value, numerics=numerics.value, threads=threads)
     fed = feeds(loaded, files, samples, seed)
     begin = time.perf_counter()
-    with about(program):
-        outputs = simulator.run(fed.arrays)
+    with progress("run") as tell, about(program):
+        outputs = _simulated(simulator, fed, tell)
     seconds = time.perf_counter() - begin
     checked = _check(loaded, fed, outputs, check, threads) if check is not None else None
     if output is not None:
@@ -92,7 +96,7 @@ def run(
         "samples_per_s": fed.samples / seconds if seconds else None,
         "numerics": numerics.value,
         "engine": engine.value,
-        "exact_columns": simulator.exact_columns,
+        "exact_columns": exact_columns(loaded),
         "check": checked.to_json_dict(numerics.value) if checked else None,
     }
     if json:
@@ -104,17 +108,38 @@ def run(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _check(program: Program, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
-    import hashlib
+def _simulated(simulator: Simulator, fed: Feeds, tell: Progress) -> dict[str, Any]:
+    def samples_done(done: int, total: int) -> None:
+        tell("", done / total if total else 1.0)
 
+    if fed.group is None:
+        return simulator.run(fed.arrays, samples_done)
+    results = []
+    for part in fed.parts(fed.group):
+        results.append(simulator.run(part))
+        samples_done(min(len(results) * fed.group, fed.samples), fed.samples)
+    return fed.joined(results, fed.group)
+
+
+def _check(program: Program, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
     from mgc.cli.comparison import compare
     from mgc.cli.onnx_reference import reference_outputs
 
-    stated = program.meta.get("model_sha256")
-    if stated and hashlib.sha256(model.read_bytes()).hexdigest() != stated:
+    if not _is_source(model, program.meta.get("model_sha256")):
         console.warn(f"{model} is not the file that this program was compiled from")
-    batched = {p.name: p.batched for p in (*program.inputs, *program.outputs)}
-    return compare(outputs, reference_outputs(model, fed.arrays, fed.samples, batched, threads))
+    return compare(outputs, reference_outputs(model, fed, threads))
+
+
+def _is_source(model: Path, stated: str | None) -> bool:
+    """Whether the program came from this file; a program that does not state its source counts as if."""
+    import hashlib
+
+    if stated is None or hashlib.sha256(model.read_bytes()).hexdigest() == stated:
+        return True
+    from mgc.frontend.load import load_model
+
+    with about(model):
+        return load_model(model).sha256 == stated  # external data counts as well
 
 
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:

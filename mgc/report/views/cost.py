@@ -25,13 +25,15 @@ def facts(program: Program) -> dict[str, Any]:
         "energy_j": energy,
         "energy_per_sample_j": energy / samples if energy is not None and samples else None,
         "energy_by_component_j": dict(_components(meta)),
+        "program_energy_j": meta.get("program_energy_j"),
         "macs_useful": meta.get("macs_useful"),
         "macs_mapped": meta.get("macs_mapped"),
+        "row_block_mvms": meta.get("row_block_mvms"),
     }
 
 
 def _components(meta: Mapping[str, Any]) -> Mapping[str, float]:
-    found = meta.get("energy_by_component_j", {})
+    found = meta.get("energy", {})
     return found if isinstance(found, Mapping) else {}
 
 
@@ -44,7 +46,9 @@ def render(program: Program) -> RenderableType:
             ("latency", f"{si(shown['latency_s'], 's')} for a batch of {count(shown['batch'])}"),
             ("throughput", f"{count(shown['samples_per_s'])} samples/s"),
             ("energy", f"{si(shown['energy_j'], 'J')}, {si(shown['energy_per_sample_j'], 'J')} a sample"),
+            ("to write cells", f"{si(shown['program_energy_j'], 'J')}, once"),
             ("MACs", f"{si(shown['macs_useful'], '')} useful, {si(shown['macs_mapped'], '')} on crossbars, a batch"),
+            ("MVMs", f"{count(shown['row_block_mvms'])} of one row block, a batch"),
         ]
     )
     components = shown["energy_by_component_j"]
