@@ -21,22 +21,25 @@ def is_opaque(program: Program, port: Port) -> bool:
 def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Noise ~ N(0,1) for every input not in `given`: n samples of batched ports, in the ports' dtypes.
 
-    Drawn port after port from Generator(PCG64(seed)) in float64. A port that is not floating cannot be drawn:
-    SimulationError.
+    Drawn port after port from Generator(PCG64(seed)) in float64, those given included, so that what one port gets does
+    not depend on which others are given. A port that is not floating cannot be drawn: SimulationError.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     drawn: dict[str, np.ndarray] = {}
     for port in program.inputs:
-        if given and port.name in given:
-            continue
+        known = given is not None and port.name in given
         if is_opaque(program, port) or not is_float(numpy_dtype(port.dtype)):
+            if known:
+                continue
             raise SimulationError(
                 f"input {describe(port)} is not floating, so no noise can be drawn for it; give its values"
             )
         shape = port.shape
         if program.batched and port.batched:
             shape = (n * (port.shape[0] // program.micro_batch), *port.shape[1:])
-        drawn[port.name] = generator.standard_normal(shape).astype(numpy_dtype(port.dtype))
+        noise = generator.standard_normal(shape)
+        if not known:
+            drawn[port.name] = noise.astype(numpy_dtype(port.dtype))
     return drawn
 
 

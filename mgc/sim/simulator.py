@@ -12,6 +12,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
 from mgc.sim.engine import Engine, Numerics, SimulationError
+from mgc.sim.exactness import exact_columns
 from mgc.sim.inputs import check_inputs
 
 EngineName = Literal["fast", "reference"]
@@ -42,6 +43,11 @@ class Simulator:
         program.verify()
         self.program = program
         self._engine = _engine(program, engine, numerics, threads)
+
+    @property
+    def exact_columns(self) -> float:
+        """The fraction of logical columns that the ADCs are proven to compute without loss; 1.0 with none."""
+        return exact_columns(self.program)
 
     def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         """Outputs under their names, in the ports' dtypes, for inputs under theirs.
