@@ -29,13 +29,24 @@ class GroupMap:
     tiles: tuple[int, ...]
 
 
+UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer"]
+
+LINE_BYTES = 32
+"""Buffers start at multiples of this; slot s of a buffer lies s * (its bytes rounded up to this) after slot 0."""
+
+
 @dataclass(frozen=True)
 class UnitPlan:
-    """A resource that runs one task at a time."""
+    """A resource that runs one task at a time.
+
+    Vector units and ports of neighbouring tiles that serve one layer work in lockstep as one unit: `tiles` lists them,
+    `tile` is the first of them (-1: not in a tile).
+    """
 
     name: str
-    kind: Literal["crossbar", "vector", "dma", "link", "host", "writer"]
+    kind: UnitKind
     tile: int = -1
+    tiles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,9 @@ class Operation:
     """One instruction to be: what it does, where, how long (cycles for one micro-batch), after what.
 
     `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index of the graph input or
-    output. `after` indexes operations of the same micro-batch, `after_previous` pairs (operation, lag): that operation
-    of micro-batch k - lag must have ended.
+    output. A "move" whose node is an `Mvm` fills that node's result with zeros (a copy of no pieces), because its parts
+    do not write all of it; the parts come after it. `after` indexes operations of the same micro-batch,
+    `after_previous` pairs (operation, lag): that operation of micro-batch k - lag must have ended.
     """
 
     kind: OperationKind
@@ -60,7 +72,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class BufferPlan:
-    """Where a value lives: byte offset in its space, how many micro-batches of it at once."""
+    """Where a value lives: byte offset in its space, how many micro-batches of it at once (see `LINE_BYTES`).
+
+    Every value that is neither a constant nor a view has one; buffers whose times of use do not overlap may share
+    bytes.
+    """
 
     value: Value
     space: Literal["edram", "dram"]
@@ -70,12 +86,22 @@ class BufferPlan:
 
 @dataclass(frozen=True)
 class SchedulePlan:
-    """starts [operations, micro_batches] in cycles (-1 for program); lower_bound is proven."""
+    """starts [operations, micro_batches] in cycles (-1 for program); lower_bound is proven.
+
+    `status` is CP-SAT's word: "OPTIMAL" if the makespan meets the bound, else "FEASIBLE". `hint` is the makespan of the
+    best list schedule, which the final one never exceeds.
+    """
 
     starts: np.ndarray
     status: str
     makespan: int
     lower_bound: int
+    hint: int = 0
+
+    @property
+    def gap(self) -> float:
+        """makespan / lower_bound - 1."""
+        return self.makespan / self.lower_bound - 1 if self.lower_bound else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""allocate: how many replicas each crossbar group gets, under the crossbar budget."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
+
+Level = tuple[int, int, tuple[int, ...]]
+"""A choice for one layer: its latency in cycles, the crossbars it takes, the replicas of each of its groups."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one crossbar group asks for.
+
+    `windows` is the work of one micro-batch; with r replicas it takes overhead + ceil(windows / r) * cycles cycles.
+    Groups of one `layer` run side by side on the same input; layers run one after the other.
+    """
+
+    layer: int
+    crossbars: int
+    windows: int
+    cycles: int
+    overhead: int = 0
+
+    def duration(self, replicas: int) -> int:
+        """Cycles for one micro-batch."""
+        return self.overhead + -(-self.windows // replicas) * self.cycles
+
+    def replicas_for(self, duration: int) -> int | None:
+        """The fewest replicas that take at most `duration` cycles; None if none can."""
+        share = (duration - self.overhead) // self.cycles if self.cycles else self.windows
+        return None if share < 1 else max(1, -(-self.windows // share))
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Replicas of every group, with what they achieve and what no choice could better.
+
+    `bottleneck` is the longest duration of a group and `least_bottleneck` the proven minimum under the budget;
+    `latency` sums over layers the longest of each, and `least_latency` is a lower bound of it for this bottleneck (a
+    linear relaxation). All in cycles for one micro-batch.
+    """
+
+    replicas: tuple[int, ...]
+    crossbars: int
+    bottleneck: int
+    least_bottleneck: int
+    latency: int
+    least_latency: float
+
+
+def allocate(demands: Sequence[Demand], budget: int, *, micro_batches: int = 1, floor: int = 0) -> Allocation:
+    """Replicas under a budget of crossbars (which holds one replica of each).
+
+    The least possible bottleneck is found by bisection: whether a bottleneck D can be had is decided exactly, since
+    each group then needs the fewest replicas that reach D, and it is monotone in D. A run of `micro_batches` takes
+    about latency + (micro_batches - 1) * max(bottleneck, floor), where `floor` is what other units take in any case.
+    Of bottlenecks from the least one up (a geometric grid), the one is chosen for which that is least, what remains
+    of the budget going where a crossbar saves most latency; so a long stream gets the least bottleneck, a single
+    sample the least latency.
+    """
+    if not demands:
+        return Allocation((), 0, 0, 0, 0, 0.0)
+    least = least_bottleneck(demands, budget)
+    layers = _Layers(demands)
+    best: tuple[int, Allocation] | None = None
+    worst = max(d.duration(1) for d in demands)
+    cap = max(least, min(floor, worst))
+    while True:
+        replicas, bound = layers.least_latency(cap, budget)
+        bottleneck = max(d.duration(r) for d, r in zip(demands, replicas, strict=True))
+        latency = layers.latency(replicas)
+        cost = latency + (micro_batches - 1) * max(bottleneck, floor)
+        if best is None or cost < best[0]:
+            crossbars = sum(d.crossbars * r for d, r in zip(demands, replicas, strict=True))
+            best = cost, Allocation(replicas, crossbars, bottleneck, least, latency, bound)
+        if cap >= worst:
+            return best[1]
+        cap = min(worst, max(cap + 1, cap * 9 // 8))
+
+
+def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
+    """The least D such that replicas within the budget bring every group to at most D cycles."""
+
+    def fits(duration: int) -> bool:
+        total = 0
+        for demand in demands:
+            replicas = demand.replicas_for(duration)
+            if replicas is None:
+                return False
+            total += demand.crossbars * replicas
+        return total <= budget
+
+    low = max(d.overhead + d.cycles for d in demands) - 1  # one window at a time cannot be split
+    high = max(d.duration(1) for d in demands)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+class _Layers:
+    """The choices of each layer: latency against crossbars, from one replica each to one for each window."""
+
+    def __init__(self, demands: Sequence[Demand]) -> None:
+        self.demands = demands
+        self.members: dict[int, list[int]] = {}
+        for index, demand in enumerate(demands):
+            self.members.setdefault(demand.layer, []).append(index)
+        self.levels = [self._levels([demands[i] for i in group]) for group in self.members.values()]
+
+    @staticmethod
+    def _levels(group: Sequence[Demand]) -> list[Level]:
+        """All choices worth making, latency falling and crossbars rising strictly."""
+        durations = {d.duration(r) for d in group for r in _worthwhile(d.windows)}
+        least = max(d.overhead + d.cycles for d in group)
+        found: list[Level] = []
+        for duration in sorted((x for x in durations if x >= least), reverse=True):
+            replicas = tuple(d.replicas_for(duration) or 0 for d in group)
+            crossbars = sum(d.crossbars * r for d, r in zip(group, replicas, strict=True))
+            latency = max(d.duration(r) for d, r in zip(group, replicas, strict=True))
+            if found and found[-1][1] == crossbars:
+                found.pop()
+            found.append((latency, crossbars, replicas))
+        return found
+
+    def latency(self, replicas: Sequence[int]) -> int:
+        """Sum over layers of their longest group."""
+        return sum(max(self.demands[i].duration(replicas[i]) for i in group) for group in self.members.values())
+
+    def least_latency(self, cap: int, budget: int) -> tuple[tuple[int, ...], float]:
+        """Replicas that bring every layer to at most `cap` cycles and the sum of latencies near its least.
+
+        Steps along the lower convex hull of each layer's choices, the most cycles saved for a crossbar first, are
+        optimal up to the last step; single steps then use what is left. The bound is the fractional last step's.
+        """
+        at = [_first_at_most(levels, cap) for levels in self.levels]
+        left = budget - sum(levels[k][1] for levels, k in zip(self.levels, at, strict=True))
+        steps: list[tuple[float, int, int, int]] = []
+        for n, levels in enumerate(self.levels):
+            hull = _hull(levels, at[n])
+            for a, b in pairwise(hull):
+                gain, cost = levels[a][0] - levels[b][0], levels[b][1] - levels[a][1]
+                steps.append((-gain / cost, n, a, b))
+        bound = float(sum(levels[k][0] for levels, k in zip(self.levels, at, strict=True)))
+        fraction = float(left)
+        for slope, n, a, b in sorted(steps):
+            cost = self.levels[n][b][1] - self.levels[n][a][1]
+            bound += slope * min(cost, max(0.0, fraction))
+            fraction -= cost
+            if at[n] == a and cost <= left:
+                at[n], left = b, left - cost
+        self._fill(at, left)
+        replicas = [0] * len(self.demands)
+        for group, levels, k in zip(self.members.values(), self.levels, at, strict=True):
+            for index, count in zip(group, levels[k][2], strict=True):
+                replicas[index] = count
+        return tuple(replicas), bound
+
+    def _fill(self, at: list[int], left: int) -> None:
+        """Spends what is left on the best single improvement that fits, again and again."""
+        while True:
+            best: tuple[float, int, int] | None = None
+            for n, levels in enumerate(self.levels):
+                latency, crossbars, _ = levels[at[n]]
+                last = bisect_right(levels, left + crossbars, lo=at[n], key=lambda level: level[1]) - 1
+                if last > at[n]:
+                    score = (levels[last][0] - latency) / (levels[last][1] - crossbars)
+                    if best is None or score < best[0]:
+                        best = score, n, last
+            if best is None:
+                return
+            _, n, k = best
+            left -= self.levels[n][k][1] - self.levels[n][at[n]][1]
+            at[n] = k
+
+
+def _worthwhile(windows: int) -> list[int]:
+    """Replica counts that lower ceil(windows / replicas): for each value of it, the fewest."""
+    if windows <= 1:
+        return [1]
+    root = isqrt(windows)
+    shares = set(range(1, root + 1)) | {-(-windows // r) for r in range(1, root + 2)}
+    return sorted({-(-windows // s) for s in shares})
+
+
+def _first_at_most(levels: Sequence[Level], cap: int) -> int:
+    """The cheapest choice of at most `cap` cycles (latencies fall along the list)."""
+    for k, (latency, _, _) in enumerate(levels):
+        if latency <= cap:
+            return k
+    return len(levels) - 1
+
+
+def _hull(levels: Sequence[Level], start: int) -> list[int]:
+    """Indices of the lower convex hull of latency over crossbars, from `start` on."""
+    hull: list[int] = []
+    for k in range(start, len(levels)):
+        latency, crossbars, _ = levels[k]
+        while len(hull) > 1:
+            (la, ca, _), (lb, cb, _) = levels[hull[-2]], levels[hull[-1]]
+            # b lies on or above the line from a to k: it is never a best choice
+            if (la - lb) * (crossbars - ca) <= (la - latency) * (cb - ca):
+                hull.pop()
+            else:
+                break
+        hull.append(k)
+    return hull

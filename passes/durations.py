@@ -1,0 +1,189 @@
+"""Cycles of every kind of operation: the cost model applied to level-2 ops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from mgc.ir import ops
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
+from mgc.ir.op import Op
+from mgc.ir.types import DType, TensorType
+from targets.cost import CostModel
+from targets.description import CostClass, Target
+
+Work = dict[CostClass, int]
+"""Operations of each cost class."""
+
+_BINARY: dict[str, CostClass] = {"mul": "multiply", "div": "divide", "mod": "divide", "fmod": "divide", "pow": "table"}
+_UNARY: dict[str, Work] = {
+    **{fn: {"simple": 1} for fn in ("neg", "abs", "sign", "floor", "ceil", "round", "relu", "not", "isnan", "isinf")},
+    "sqrt": {"divide": 1},
+    "reciprocal": {"divide": 1},
+    "leaky_relu": {"simple": 1, "multiply": 1},
+    "thresholded_relu": {"simple": 1},
+    "hard_sigmoid": {"multiply": 1, "simple": 3},
+    "hard_swish": {"multiply": 2, "simple": 3},
+    "softsign": {"simple": 2, "divide": 1},
+}
+
+
+def nbytes(value: Value) -> int:
+    """Bytes of a value in memory; 0 for an opaque one, whose size nobody knows."""
+    return value.type.nbytes if isinstance(value.type, TensorType) else 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where work is done: the tiles whose units share it evenly, the first of them standing for all on routes."""
+
+    tiles: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Bytes that an operation reads or writes: how many, from what place (None: off-chip memory)."""
+
+    size: int
+    place: Place | None
+
+
+class Durations:
+    """Cycles on one target, for one micro-batch. Data streams past the work, so the slower of the two counts."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.cost = CostModel(target)
+
+    # -- crossbars -------------------------------------------------------------------------------------------------
+
+    def window(self, part: MvmPart, row_blocks: int, *, signed: bool) -> tuple[int, int]:
+        """(cycles a window, cycles once) of a part: windows follow each other, the pipeline fills once."""
+        one, two = (self.cost.mvm_cycles(n, signed=signed, row_blocks=row_blocks) for n in (1, 2))
+        return two - one, one - (two - one)
+
+    def mvm(self, windows: int, replicas: int, row_blocks: int, *, signed: bool) -> int:
+        """Cycles of a part's products with its input at hand."""
+        return max(1, self.cost.mvm_cycles(windows, signed=signed, replicas=replicas, row_blocks=row_blocks))
+
+    def program(self, rows: int, crossbars: int) -> int:
+        """Cycles to write a group: crossbars of a macro take turns on its drivers, macros write side by side."""
+        return max(1, self.cost.write_cycles(rows, crossbars_per_macro=min(crossbars, self._per_macro)))
+
+    @property
+    def _per_macro(self) -> int:
+        return self.target.structure.crossbars_per_macro
+
+    # -- vector units and movement ---------------------------------------------------------------------------------
+
+    def vec(self, graph: Graph, node: Node, op: Vec, tiles: int) -> int:
+        """Cycles of a kernel's arithmetic on the vector units of `tiles` tiles: loops over each shape in turn."""
+        loops: dict[int, Work] = {}
+        values: list[Value | TensorType] = list(node.inputs)
+        for step in op.steps:
+            args = [values[a] for a in step.args]
+            types = [a.tensor if isinstance(a, Value) else a for a in args]
+            (result,) = step.op.infer(*types)
+            assert isinstance(result, TensorType)
+            for elements, work in _work(step.op, args, types, result, graph):
+                total = loops.setdefault(elements, {})
+                for cost_class, count in work.items():
+                    total[cost_class] = total.get(cost_class, 0) + count
+            values.append(result)
+        lanes = tiles * self.target.vector.lanes_per_tile
+        return max(1, sum(self.cost.vector_cycles(n, work, lanes=lanes) for n, work in loops.items()))
+
+    def streamed(self, work: int, moved: Sequence[Source], here: Place) -> int:
+        """Cycles of `work` while data streams between `here` and other places.
+
+        Memory of the tiles here is read or written at its bandwidth; what comes from elsewhere crosses the network, or
+        the off-chip channel. All go on side by side; each has its own latency.
+        """
+        local = sum(s.size for s in moved if s.place is not None)
+        slowest = max(work, self.cost.edram_cycles(-(-local // len(here.tiles))))
+        dram = sum(s.size for s in moved if s.place is None)
+        if dram:
+            slowest = max(slowest, self.cost.dram_cycles(dram))
+        for source in moved:
+            if source.place is not None and source.place != here:
+                slowest = max(slowest, self.crossing(source.size, source.place, here), work + self.head(source, here))
+        return max(1, slowest)
+
+    def crossing(self, size: int, source: Place, here: Place) -> int:
+        """Cycles for bytes to cross the network; tiles of both places work in parallel, as many as the smaller has."""
+        route = self.cost.route(source.tiles[0], here.tiles[0])
+        return self.cost.move_cycles(-(-size // min(len(source.tiles), len(here.tiles))), route)
+
+    def head(self, source: Source, here: Place) -> int:
+        """Cycles until the first byte arrives."""
+        return self.crossing(1, source.place, here) if source.place is not None and source.size else 0
+
+    # -- the way out -----------------------------------------------------------------------------------------------
+
+    def link(self, value: Value) -> int:
+        """Cycles to load or store a value over the host link."""
+        return max(1, self.cost.host_cycles(nbytes(value)))
+
+    def host(self, node: Node) -> int:
+        """Cycles of a host segment: its operands and results over the link; what the host computes is not known."""
+        return max(1, self.cost.host_cycles(sum(nbytes(v) for v in (*node.inputs, *node.outputs))))
+
+
+def signed_input(node: Node) -> bool:
+    """Whether the codes that an `Mvm` reads are two's complement (reals, before quantisation, count as signed)."""
+    return node.inputs[0].tensor.dtype not in (DType.U8, DType.U16)
+
+
+def windows_of(op: Mvm, part: MvmPart) -> int:
+    """Windows of one micro-batch."""
+    return op.source.shape[0] * part.windows.total
+
+
+def _work(
+    op: Op, args: Sequence[Value | TensorType], types: Sequence[TensorType], result: TensorType, graph: Graph
+) -> list[tuple[int, Work]]:
+    """What a step does: operations an element, for each number of elements."""
+    size = result.size
+    match op:
+        case ops.Unary(fn):
+            return [(size, _UNARY.get(fn, {"table": 1}))]
+        case ops.Binary("prelu"):
+            return [(size, {"simple": 1, "multiply": 1})]
+        case ops.Binary(fn):
+            return [(size, {_BINARY.get(fn, "simple"): 1})]
+        case Lookup():
+            return [(size, {"table": 1})]
+        case Quant():
+            return [(size, {"multiply": 1, "simple": 2})]
+        case Dequant():
+            return [(size, {"multiply": 1, "simple": 1})]
+        case ops.Reduce("mean"):
+            return [(types[0].size, {"reduction": 1}), (size, {"multiply": 1})]
+        case ops.Reduce():
+            return [(types[0].size, {"reduction": 1})]
+        case ops.Pool(kind, kernel):
+            return [(size * prod(kernel), {"reduction": 1}), *([(size, {"multiply": 1})] if kind == "average" else [])]
+        case ops.AxisMap(axis):
+            products = size // max(1, result.shape[axis]) * _nonzeros(args[1], types[1], graph)
+            return [(products, {"multiply": 1, "reduction": 1})]
+        case ops.MatMul():
+            return [(size * types[0].shape[-1], {"multiply": 1, "reduction": 1})]
+    return [(size, {"simple": 1})]
+
+
+def _nonzeros(matrix: Value | TensorType, type_: TensorType, graph: Graph) -> int:
+    """Entries of a resampling matrix that take part: its zeros are known when the program is made."""
+    data = graph.data(matrix) if isinstance(matrix, Value) else None
+    return type_.size if data is None else int(np.count_nonzero(data))
+
+
+def bytes_read(op: Copy) -> list[int]:
+    """Bytes that a copy's pieces read of each operand, repeats counted."""
+    read = [0] * (1 + max((p.operand for p in op.pieces), default=-1))
+    for p in op.pieces:
+        read[p.operand] += prod(p.extents) * op.result.dtype.numpy.itemsize
+    return read

@@ -1,0 +1,222 @@
+"""operations: the instructions to be, each with its unit, its duration and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mgc.ir import ops
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Copy, Mvm, Vec, View
+from mgc.ir.types import TensorType
+from passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
+from passes.partition import Geometry
+from passes.place import Placement
+from passes.plan import Operation, OperationKind, UnitKind, UnitPlan
+from targets.description import Target
+
+
+@dataclass(frozen=True)
+class Work:
+    """All operations in topological order, PROGRAMs first, and the units that run them.
+
+    `setup` counts the PROGRAMs, which are no tasks. `writers` and `readers` give for each stored value the operations
+    that write and read it; `sizes` its bytes for one micro-batch.
+    """
+
+    operations: tuple[Operation, ...]
+    units: tuple[UnitPlan, ...]
+    setup: int
+    writers: dict[Value, tuple[int, ...]]
+    readers: dict[Value, tuple[int, ...]]
+    sizes: dict[Value, int]
+
+
+def operations_of(graph: Graph, target: Target, placement: Placement, offchip: frozenset[Value] = frozenset()) -> Work:
+    """The operations of a mapped graph. Values in `offchip` are kept in off-chip memory: their traffic goes there."""
+    return _Builder(graph, target, placement, offchip).build()
+
+
+def stored(graph: Graph) -> dict[Value, Value]:
+    """The value in whose memory each value lies: itself, or for a view what it is a view of."""
+    root: dict[Value, Value] = {v: v for v in (*graph.inputs, *graph.constants)}
+    for node in graph.nodes:
+        for value in node.outputs:
+            root[value] = root[node.inputs[0]] if isinstance(node.op, View) else value
+    return root
+
+
+@dataclass
+class _Builder:
+    graph: Graph
+    target: Target
+    placement: Placement
+    offchip: frozenset[Value]
+    operations: list[Operation] = field(default_factory=list)
+    units: dict[tuple[str, object], int] = field(default_factory=dict)
+    unit_plans: list[UnitPlan] = field(default_factory=list)
+    writers: dict[Value, list[int]] = field(default_factory=dict)
+    readers: dict[Value, list[int]] = field(default_factory=dict)
+    place: dict[Value, Place] = field(default_factory=dict)
+    ancestors: list[int] = field(default_factory=list)
+
+    def build(self) -> Work:
+        graph = self.graph
+        self.durations = Durations(self.target)
+        self.root = stored(graph)
+        self._find_places()
+        groups = self.placement.groups
+        self.group_index = {(g.node, g.part): k for k, g in enumerate(groups)}
+        for k, group in enumerate(groups):
+            self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
+        for k in range(len(groups)):
+            self._program(k)
+        setup = len(self.operations)
+        for port, value in enumerate(graph.inputs):
+            unit = self._unit("link", "in", UnitPlan("link in", "link"))
+            self._add("load", unit, self.durations.link(value), (), (value,), port=port)
+        for node in graph.nodes:
+            self._node(node)
+        for port, (_, value) in enumerate(graph.outputs):
+            unit = self._unit("link", "out", UnitPlan("link out", "link"))
+            self._add("store", unit, self.durations.link(value), (value,), (), port=port)
+        sizes = {v: nbytes(v) for v in self.writers}
+        return Work(
+            tuple(self.operations),
+            tuple(self.unit_plans),
+            setup,
+            {v: tuple(w) for v, w in self.writers.items()},
+            {v: tuple(self.readers.get(v, ())) for v in self.writers},
+            sizes,
+        )
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def _find_places(self) -> None:
+        """Where each stored value is made; a graph input is loaded to where it is read first."""
+        for node in reversed(self.graph.nodes):
+            for value in node.inputs:
+                if self.root[value] in self.graph.inputs:
+                    self.place[self.root[value]] = self.placement.place_of(node)
+        for value in self.graph.inputs:
+            self.place.setdefault(value, Place((0,)))
+        for node in self.graph.nodes:
+            self.place.update(dict.fromkeys(node.outputs, self.placement.place_of(node)))
+
+    def _unit(self, kind: UnitKind, key: object, plan: UnitPlan) -> int:
+        if (kind, key) not in self.units:
+            self.units[kind, key] = len(self.unit_plans)
+            self.unit_plans.append(plan)
+        return self.units[kind, key]
+
+    def _unit_at(self, kind: UnitKind, place: Place) -> int:
+        """The vector unit or the port of a place."""
+        first, last = place.tiles[0], place.tiles[-1]
+        tiles = f"tile {first}" if first == last else f"tiles {first}-{last}"
+        what = "vector" if kind == "vector" else "port"
+        return self._unit(kind, place, UnitPlan(f"{tiles} {what}", kind, first, place.tiles))
+
+    def _source(self, value: Value, size: int | None = None) -> Source:
+        """The traffic of a stored value, all of it unless `size` says how much."""
+        root = self.root[value]
+        where = None if root in self.offchip else self.place[root]
+        return Source(nbytes(value) if size is None else size, where)
+
+    def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
+        """Constants cost nothing: tables and scales sit in the unit."""
+        values = [v for v in dict.fromkeys(read) if v not in self.graph.constants]
+        return [self._source(v) for v in (*values, *written)]
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        kind: OperationKind,
+        unit: int,
+        duration: int,
+        read: Sequence[Value],
+        written: Sequence[Value],
+        **fields: object,
+    ) -> None:
+        """Adds an operation after the writers of all that it reads."""
+        index = len(self.operations)
+        wait: dict[int, None] = {}
+        for value in read:
+            root = self.root[value]
+            if root not in self.graph.constants:
+                wait.update(dict.fromkeys(self.writers[root]))
+                readers = self.readers.setdefault(root, [])
+                if not readers or readers[-1] != index:
+                    readers.append(index)
+        for value in written:
+            wait.update(dict.fromkeys(i for i in self.writers.get(value, ()) if self.operations[i].kind == "move"))
+        after, mask = self._needed(wait)
+        self.ancestors.append(mask)
+        for value in written:
+            self.writers.setdefault(value, []).append(index)
+        self.operations.append(replace(Operation(kind, unit, duration, after), **fields))
+
+    def _needed(self, wait: Iterable[int]) -> tuple[tuple[int, ...], int]:
+        """Those of some operations that do not come before another of them anyway; and all that comes before (bits)."""
+        needed: list[int] = []
+        before = 0
+        for i in sorted(wait, reverse=True):
+            if not before >> i & 1:
+                needed.append(i)
+                before |= self.ancestors[i] | 1 << i
+        return tuple(sorted(needed)), before
+
+    def _program(self, index: int) -> None:
+        group = self.placement.groups[index]
+        assert isinstance(group.node.op, Mvm)
+        geometry = Geometry.of(group.node.op.parts[group.part], self.target.crossbar)
+        rows = min(geometry.matrix_rows, geometry.rows)
+        unit = self._unit("writer", 0, UnitPlan("writer", "writer"))
+        duration = self.durations.program(rows, len(group.crossbars))
+        self._add("program", unit, duration, (), (), node=group.node, part=group.part, group=index)
+
+    def _node(self, node: Node) -> None:
+        here = self.placement.place_of(node)
+        match node.op:
+            case View():
+                return
+            case Mvm():
+                self._mvm(node, node.op)
+            case Vec():
+                cycles = self.durations.vec(self.graph, node, node.op, len(here.tiles))
+                duration = self.durations.streamed(cycles, self._traffic(node.inputs, node.outputs), here)
+                self._add("vec", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
+            case Copy():
+                read = zip(node.inputs, bytes_read(node.op), strict=True)
+                moved = [self._source(v, min(size, nbytes(v))) for v, size in read if v not in self.graph.constants]
+                moved.append(self._source(node.outputs[0]))
+                duration = self.durations.streamed(0, moved, here)
+                self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs, node=node)
+            case ops.Host():
+                unit = self._unit("host", 0, UnitPlan("host", "host"))
+                self._add("host", unit, self.durations.host(node), node.inputs, node.outputs, node=node)
+            case _:
+                raise TypeError(f"{node.op.name} is no operation: lower it first")
+
+    def _mvm(self, node: Node, op: Mvm) -> None:
+        x, result = node.inputs[0], node.outputs[0]
+        assert isinstance(result.type, TensorType)
+        written = sum(windows_of(op, p) * p.matrices * p.cols for p in op.parts)
+        if written < result.type.size:
+            here = self.placement.place_of(node)
+            duration = self.durations.streamed(0, [self._source(result)], here)
+            self._add("move", self._unit_at("dma", here), duration, (), (result,), node=node)
+        item = result.type.dtype.numpy.itemsize
+        for k, part in enumerate(op.parts):
+            index = self.group_index[node, k]
+            group = self.placement.groups[index]
+            blocks = Geometry.of(part, self.target.crossbar).row_blocks
+            windows = windows_of(op, part)
+            work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
+            sums = self._source(result, windows * part.matrices * part.cols * item)
+            here = Place(group.tiles)
+            if sums.place is not None:
+                sums = Source(sums.size, here)  # a part's sums are collected in its own tiles
+            duration = self.durations.streamed(work, [*self._traffic((x,), ()), sums], here)
+            unit = self.units["crossbar", index]
+            self._add("mvm", unit, duration, (x,), (result,), node=node, part=k, group=index)

@@ -1,0 +1,225 @@
+"""place: crossbar groups onto tiles, so that little travels far; and where all other work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Mvm
+from passes.durations import Place, nbytes
+from passes.partition import Geometry
+from passes.plan import GroupMap
+from targets.cost import CostModel
+from targets.description import Target
+
+_ROUNDS = 8
+"""Sweeps of the local improvement; it stops as soon as one changes nothing."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The groups with their crossbars, and for each `Mvm` node the tiles whose vector units and ports serve it.
+
+    Every used tile serves one node: the one with the most crossbars in it (on a tie the first). A node without a tile
+    of its own is served by that of its first crossbar. `homes` gives every node the `Mvm` at whose tiles it runs.
+    `cost` is what was minimised: bytes x nanoseconds of way, summed over the dataflow.
+    """
+
+    groups: tuple[GroupMap, ...]
+    served_by: dict[Node, Place]
+    homes: dict[Node, Node | None]
+    cost: float
+
+    @staticmethod
+    def of(graph: Graph, target: Target, groups: tuple[GroupMap, ...]) -> Placement:
+        """The placement of groups that have their crossbars already."""
+        homes = homes_of(graph)
+        return Placement(groups, _service(groups, target), homes, 0.0)
+
+    def place_of(self, node: Node) -> Place:
+        """Where a node's work is done; tile 0 if nothing on the chip is near it."""
+        home = self.homes.get(node)
+        return self.served_by[home] if home is not None else Place((0,))
+
+
+def place(graph: Graph, target: Target, replicas: Sequence[int]) -> Placement:
+    """Places every part of every `Mvm`, `replicas` in the graph's order, on neighbouring crossbars.
+
+    Layers lie one after the other along a snake through the mesh: first in dataflow order, then neighbours change
+    places as long as that lowers the traffic's way. Deterministic.
+    """
+    layers = [node for node in graph.nodes if isinstance(node.op, Mvm)]
+    homes = homes_of(graph)
+    counts = iter(replicas)
+    parts: dict[Node, list[tuple[int, Geometry, int]]] = {}
+    for node in layers:
+        assert isinstance(node.op, Mvm)
+        parts[node] = [(k, Geometry.of(p, target.crossbar), next(counts)) for k, p in enumerate(node.op.parts)]
+    sizes = {n: sum(g.crossbars * r for _, g, r in parts[n]) for n in layers}
+    snake = snake_of_tiles(target)
+    order, cost = _improved(layers, sizes, traffic_of(graph, homes), snake, target)
+    first: dict[Node, int] = {}
+    at = 0
+    for node in order:
+        first[node] = at
+        at += sizes[node]
+    groups: list[GroupMap] = []
+    names: dict[str, int] = {}
+    for node in layers:
+        at = first[node]
+        for k, geometry, count in parts[node]:
+            crossbars = _crossbars(at, geometry.crossbars * count, snake, target)
+            at += len(crossbars)
+            name = _unique(node.op.parts[k].name, names) if isinstance(node.op, Mvm) else ""
+            per_tile = target.structure.crossbars_per_tile
+            tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
+            groups.append(GroupMap(node, k, name, count, geometry.crossbars, crossbars, tiles))
+    return Placement(tuple(groups), _service(groups, target), homes, cost)
+
+
+def snake_of_tiles(target: Target) -> list[int]:
+    """All tiles, chip by chip, router row by router row, every other row backwards: neighbours are one hop apart."""
+    noc, per_chip = target.noc, target.structure.tiles_per_chip
+    routers = -(-per_chip // noc.tiles_per_router)
+    order: list[int] = []
+    for row in range(-(-routers // noc.mesh_columns)):
+        line = list(range(row * noc.mesh_columns, min(routers, (row + 1) * noc.mesh_columns)))
+        for router in line if row % 2 == 0 else line[::-1]:
+            order += range(router * noc.tiles_per_router, min(per_chip, (router + 1) * noc.tiles_per_router))
+    return [chip * per_chip + tile for chip in range(target.structure.chips) for tile in order]
+
+
+def homes_of(graph: Graph) -> dict[Node, Node | None]:
+    """The `Mvm` near which each node runs: the last one it depends on, else the first one that depends on it."""
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    made_near: dict[Value, Node | None] = {}
+    homes: dict[Node, Node | None] = {}
+    for node in graph.nodes:
+        near = [h for h in (made_near.get(v) for v in node.inputs) if h is not None]
+        homes[node] = node if isinstance(node.op, Mvm) else max(near, key=position.__getitem__, default=None)
+        made_near.update(dict.fromkeys(node.outputs, homes[node]))
+    read_near: dict[Value, Node] = {}
+    for node in reversed(graph.nodes):
+        if homes[node] is None:
+            ahead = [read_near[v] for v in node.outputs if v in read_near]
+            homes[node] = min(ahead, key=position.__getitem__, default=None)
+        home = homes[node]
+        if home is not None:
+            for value in node.inputs:
+                known = read_near.get(value)
+                if known is None or position[home] < position[known]:
+                    read_near[value] = home
+    return homes
+
+
+def traffic_of(graph: Graph, homes: dict[Node, Node | None]) -> dict[tuple[Node, Node], int]:
+    """Bytes that go from the home of one `Mvm` to that of another in one micro-batch."""
+    made_near: dict[Value, Node | None] = {}
+    traffic: dict[tuple[Node, Node], int] = {}
+    for node in graph.nodes:
+        here = homes[node]
+        for value in dict.fromkeys(node.inputs):
+            there = made_near.get(value)
+            if here is not None and there is not None and here is not there:
+                traffic[there, here] = traffic.get((there, here), 0) + nbytes(value)
+        made_near.update(dict.fromkeys(node.outputs, here))
+    return traffic
+
+
+def _improved(
+    layers: Sequence[Node],
+    sizes: dict[Node, int],
+    traffic: dict[tuple[Node, Node], int],
+    snake: Sequence[int],
+    target: Target,
+) -> tuple[list[Node], float]:
+    """Layers in the order in which they lie along the snake, and the cost of that."""
+    cost_model = CostModel(target)
+    per_tile = target.structure.crossbars_per_tile
+    edges: dict[Node, list[tuple[Node, int]]] = {n: [] for n in layers}
+    for (a, b), size in traffic.items():
+        edges[a].append((b, size))
+        edges[b].append((a, size))
+    order = list(layers)
+    first: dict[Node, int] = {}
+    at = 0
+    for node in order:
+        first[node] = at
+        at += sizes[node]
+    way_cache: dict[tuple[int, int], float] = {}
+
+    def way(a: int, b: int) -> float:
+        """Nanoseconds from crossbar position to crossbar position along the snake."""
+        ends = snake[a // per_tile], snake[b // per_tile]
+        if ends not in way_cache:
+            route = cost_model.route(*ends)
+            way_cache[ends] = route.hops * target.noc.hop_ns + route.links * target.link.latency_ns
+        return way_cache[ends]
+
+    def middle(node: Node) -> int:
+        return first[node] + sizes[node] // 2
+
+    def cost_of(*nodes: Node) -> float:
+        """Cost of all edges at some nodes, those between them counted for each end."""
+        return sum(size * way(middle(n), middle(other)) for n in nodes for other, size in edges[n])
+
+    for _ in range(_ROUNDS):
+        changed = False
+        for i in range(len(order) - 1):
+            a, b = order[i], order[i + 1]
+            before = cost_of(a, b)
+            start = first[a]
+            first[b], first[a] = start, start + sizes[b]
+            if cost_of(a, b) < before * (1 - 1e-9):
+                order[i], order[i + 1] = b, a
+                changed = True
+            else:
+                first[a], first[b] = start, start + sizes[a]
+        if not changed:
+            break
+    return order, cost_of(*order) / 2
+
+
+def _crossbars(at: int, count: int, snake: Sequence[int], target: Target) -> tuple[int, ...]:
+    """Chip-wide ids of `count` crossbars from position `at` of the snake on."""
+    per_tile = target.structure.crossbars_per_tile
+    ids: list[int] = []
+    while count:
+        tile, slot = divmod(at, per_tile)
+        here = min(count, per_tile - slot)
+        base = snake[tile] * per_tile + slot
+        ids += range(base, base + here)
+        at, count = at + here, count - here
+    return tuple(ids)
+
+
+def _service(groups: Sequence[GroupMap], target: Target) -> dict[Node, Place]:
+    """The tiles that serve each node; see `Placement`."""
+    layers = list(dict.fromkeys(group.node for group in groups))
+    per_tile = target.structure.crossbars_per_tile
+    share: dict[int, dict[Node, int]] = {}
+    first_tile: dict[Node, int] = {}
+    for group in groups:
+        for crossbar in group.crossbars:
+            count = share.setdefault(crossbar // per_tile, {})
+            count[group.node] = count.get(group.node, 0) + 1
+        if group.tiles:
+            first_tile.setdefault(group.node, group.tiles[0])
+    rank = {node: i for i, node in enumerate(layers)}
+    owner = {tile: min(count, key=lambda n: (-count[n], rank[n])) for tile, count in share.items()}
+    owned: dict[Node, list[int]] = {}
+    for tile in sorted(owner):
+        owned.setdefault(owner[tile], []).append(tile)
+    places = {node: Place(tuple(tiles)) for node, tiles in owned.items()}
+    for node in layers:
+        if node not in places:
+            tile = first_tile.get(node)
+            places[node] = places[owner[tile]] if tile is not None else Place((0,))
+    return places
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """`name`, with a number where a group of that name is there already."""
+    count = taken[name] = taken.get(name, 0) + 1
+    return name if count == 1 else f"{name}#{count}"

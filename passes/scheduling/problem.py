@@ -1,0 +1,132 @@
+"""The scheduling problem, and its tasks: one for each operation and micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`after` of micro-batch k starts no earlier than `before` of micro-batch k - lag has ended."""
+
+    before: int
+    after: int
+    lag: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Operations, each with a duration (cycles, at least 1) and a unit, run for `repeats` micro-batches.
+
+    A unit runs one operation at a time, and an operation's micro-batches run in order (nothing is lost by that: they
+    are alike, so exchanging two that are out of order breaks no rule). Edges of lag 0 go from lower to higher numbers.
+    """
+
+    durations: tuple[int, ...]
+    units: tuple[int, ...]
+    edges: tuple[Edge, ...]
+    repeats: int = 1
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.units) != len(self.durations):
+            raise ValueError(f"{len(self.durations)} durations but {len(self.units)} units")
+        if min(self.durations, default=1) < 1 or self.repeats < 1:
+            raise ValueError("durations and repeats must be at least 1")
+        for e in self.edges:
+            if e.lag < 0 or (e.lag == 0 and e.before >= e.after) or max(e.before, e.after) >= len(self.durations):
+                raise ValueError(f"edge {e} does not go forward among {len(self.durations)} operations")
+
+    @property
+    def operations(self) -> int:
+        """Number of operations."""
+        return len(self.durations)
+
+    def name(self, operation: int) -> str:
+        """What an operation is called in a model or a report."""
+        return self.names[operation] if self.names else f"op{operation}"
+
+    def load(self) -> dict[int, int]:
+        """Cycles that each unit works for one micro-batch."""
+        load: dict[int, int] = {}
+        for unit, duration in zip(self.units, self.durations, strict=True):
+            load[unit] = load.get(unit, 0) + duration
+        return load
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """All tasks with their precedences."""
+        return Tasks.of(self)
+
+
+@dataclass
+class Tasks:
+    """Task k * operations + i is operation i of micro-batch k: numbers are a topological order.
+
+    `before[t]` and `after[t]` list the tasks that must end before t starts and those that wait for t, the same
+    operation's neighbouring micro-batches included.
+    """
+
+    operations: int
+    repeats: int
+    durations: list[int]
+    units: list[int]
+    before: list[list[int]]
+    after: list[list[int]] = field(default_factory=list)
+
+    @staticmethod
+    def of(problem: Problem) -> Tasks:
+        n, repeats = problem.operations, problem.repeats
+        into: list[list[tuple[int, int]]] = [[] for _ in range(n)]
+        for e in problem.edges:
+            into[e.after].append((e.before, e.lag))
+        for i in range(n):
+            into[i] = sorted({*into[i], (i, 1)})
+        before: list[list[int]] = []
+        for k in range(repeats):
+            before += ([(k - lag) * n + j for j, lag in into[i] if lag <= k] for i in range(n))
+        tasks = Tasks(n, repeats, list(problem.durations) * repeats, list(problem.units) * repeats, before)
+        tasks.after = [[] for _ in before]
+        for t, sources in enumerate(before):
+            for s in sources:
+                tasks.after[s].append(t)
+        return tasks
+
+    def __len__(self) -> int:
+        return len(self.durations)
+
+    @cached_property
+    def heads(self) -> list[int]:
+        """The earliest start of each task by precedence alone, cycles."""
+        heads = [0] * len(self)
+        for t, sources in enumerate(self.before):
+            heads[t] = max((heads[s] + self.durations[s] for s in sources), default=0)
+        return heads
+
+    @cached_property
+    def tails(self) -> list[int]:
+        """The least time between the end of each task and the end of everything, by precedence alone, cycles."""
+        tails = [0] * len(self)
+        for t in range(len(self) - 1, -1, -1):
+            tails[t] = max((tails[s] + self.durations[s] for s in self.after[t]), default=0)
+        return tails
+
+    @cached_property
+    def on_unit(self) -> dict[int, list[int]]:
+        """The tasks of each unit."""
+        found: dict[int, list[int]] = {}
+        for t, unit in enumerate(self.units):
+            found.setdefault(unit, []).append(t)
+        return found
+
+    def makespan(self, starts: Sequence[int]) -> int:
+        """When the last task ends."""
+        return max((s + d for s, d in zip(starts, self.durations, strict=True)), default=0)
+
+    def matrix(self, starts: Sequence[int]) -> np.ndarray:
+        """Starts as an int64 array [operations, repeats]."""
+        return np.array(starts, np.int64).reshape(self.repeats, self.operations).T.copy()
