@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("summary", "schedule", "mapping", "memory", "instructions", "cost")
 
-# (view, format) -> module with `draw(program) -> str`
+# (view, format) -> module with `draw(program, title) -> str`
 _PICTURES = {("schedule", "svg"): "mgc.report.svg"}
 
 
@@ -42,8 +42,8 @@ def renderable(program: Program, view: str = "summary") -> RenderableType:
     return _view(view).render(program)
 
 
-def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80) -> str:
-    """A view in one of its formats. ReportError where it has no such format."""
+def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80, title: str = "") -> str:
+    """A view in one of its formats, a picture under `title` (default: the program's name). ReportError if it has none."""
     check(view, format)
     if format == "text":
         from mgc.report.text import to_text
@@ -51,7 +51,7 @@ def report(program: Program, view: str = "summary", format: str = "text", *, wid
         return to_text(renderable(program, view), width)
     if format == "json":
         return json.dumps(facts(program, view), allow_nan=False) + "\n"
-    return importlib.import_module(_PICTURES[view, format]).draw(program)
+    return importlib.import_module(_PICTURES[view, format]).draw(program, title or program.name)
 
 
 def check(view: str, format: str) -> None:

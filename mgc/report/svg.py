@@ -40,7 +40,7 @@ class _Row:
     bars: tuple[_Bar, ...]
 
 
-def draw(program: Program) -> str:
+def draw(program: Program, title: str) -> str:
     """The whole picture. The same program gives the same text."""
     rows = _rows(program)
     kinds = [kind for kind, _ in groupby(rows, lambda r: r.kind)]
@@ -54,7 +54,7 @@ def draw(program: Program) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{total}" '
         f'viewBox="0 0 {_WIDTH} {total}" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{total}" fill="#ffffff"/>',
-        *_heading(program),
+        *_heading(program, title),
         *_legend(program),
     ]
     bars: list[str] = []
@@ -101,10 +101,10 @@ def _colour(program: Program, k: int) -> str:
     return ordered(k / max(program.micro_batches - 1, 1))
 
 
-def _heading(program: Program) -> list[str]:
+def _heading(program: Program, title: str) -> list[str]:
     batch = program.micro_batch * program.micro_batches
-    title = f"{program.name} on {program.target.get('name', 'unnamed target')}, batch {batch}"
-    return [_text(16, 32, title, size=19, weight="bold"), _text(16, 56, status_line(program), size=13, fill="#495057")]
+    line = f"{title} on {program.target.get('name', 'unnamed target')}, batch {batch}"
+    return [_text(16, 32, line, size=19, weight="bold"), _text(16, 56, status_line(program), size=13, fill="#495057")]
 
 
 def _legend(program: Program) -> list[str]:

@@ -50,7 +50,7 @@ def inspect(
     check_outputs({"-o": output}, {"the program": program})
     loaded = load_program(program)
     if output is not None:
-        text = reports.report(loaded, view, wanted)
+        text = reports.report(loaded, view, wanted, title=program.stem)
         with whole_file(output) as path:
             path.write_text(text, encoding="utf-8")
         if json:
@@ -58,4 +58,4 @@ def inspect(
     elif wanted == "text":
         console.emit(reports.renderable(loaded, view))
     else:
-        console.emit_text(reports.report(loaded, view, wanted))
+        console.emit_text(reports.report(loaded, view, wanted, title=program.stem))
