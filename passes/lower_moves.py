@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.ir import ops
 from mgc.ir.graph import Constant, Graph, Node, Value
-from mgc.ir.mapped import Copy, Piece, View
+from mgc.ir.mapped import Copy, Mvm, Piece, View
 from mgc.ir.types import TensorType
 from passes.hoist_quant import hoist_quant
 from passes.manager import CompileState, Pass
@@ -86,6 +86,9 @@ class _Lowering:
                 self._pad(node, node.op)
             case ops.Gather(axis) if self.graph.data(node.inputs[1]) is not None:
                 self._gather(node, axis)
+            case Mvm(parts=()):
+                result = node.outputs[0]
+                self._fold(result, np.zeros(result.shape, result.tensor.dtype.numpy))
             case _:
                 self._keep(node)
 

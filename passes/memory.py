@@ -73,11 +73,12 @@ def shared(
     """Buffers share bytes where their times of use do not meet; `starts` are those of the tasks, micro-batch-major.
 
     First fit, the largest first: each buffer goes to the lowest offset that is free as long as it is in use (from its
-    first write of the first micro-batch to its last use of the last one).
+    first write of the first micro-batch to its last use of the last one; a holey one is in use all the time).
     """
     alone = side_by_side(work, slots, offchip)
     tasks = len(work.operations) - work.setup
     last = (micro_batches - 1) * tasks
+    makespan = max(s + op.duration for s, op in zip(starts[last:], work.operations[work.setup :], strict=True))
     placed: list[tuple[int, int, int, int]] = []  # from, to (cycles); first and last byte + 1
     buffers = dict(alone.buffers)
     order = list(work.sizes)
@@ -88,6 +89,8 @@ def shared(
         writers, readers = work.writers[value], work.readers[value]
         begin = min(starts[w - work.setup] for w in writers)
         end = max(starts[last + i - work.setup] + work.operations[i].duration for i in (*writers, *readers))
+        if value in work.holey:
+            begin, end = 0, makespan
         offset = 0
         for _, _, first, stop in sorted((p for p in placed if p[0] < end and begin < p[1]), key=lambda p: p[2]):
             if first - offset >= size_of[value]:

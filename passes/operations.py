@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
@@ -21,7 +22,7 @@ class Work:
     """All operations in topological order, PROGRAMs first, and the units that run them.
 
     `setup` counts the PROGRAMs, which are no tasks. `writers` and `readers` give for each stored value the operations
-    that write and read it; `sizes` its bytes for one micro-batch.
+    that write and read it; `sizes` its bytes for one micro-batch; `holey` are those with parts that nothing writes.
     """
 
     operations: tuple[Operation, ...]
@@ -30,11 +31,17 @@ class Work:
     writers: dict[Value, tuple[int, ...]]
     readers: dict[Value, tuple[int, ...]]
     sizes: dict[Value, int]
+    holey: frozenset[Value]
 
 
 def operations_of(graph: Graph, target: Target, placement: Placement, offchip: frozenset[Value] = frozenset()) -> Work:
     """The operations of a mapped graph. Values in `offchip` are kept in off-chip memory: their traffic goes there."""
     return _Builder(graph, target, placement, offchip).build()
+
+
+def covers(op: Mvm) -> bool:
+    """Whether the parts together write every position of the result."""
+    return sum(windows_of(op, p) * p.matrices * p.cols for p in op.parts) == prod(op.out_shape)
 
 
 def stored(graph: Graph) -> dict[Value, Value]:
@@ -88,6 +95,7 @@ class _Builder:
             {v: tuple(w) for v, w in self.writers.items()},
             {v: tuple(self.readers.get(v, ())) for v in self.writers},
             sizes,
+            frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
         )
 
     # -- tables ----------------------------------------------------------------------------------------------------
@@ -148,8 +156,6 @@ class _Builder:
                 readers = self.readers.setdefault(root, [])
                 if not readers or readers[-1] != index:
                     readers.append(index)
-        for value in written:
-            wait.update(dict.fromkeys(i for i in self.writers.get(value, ()) if self.operations[i].kind == "move"))
         after, mask = self._needed(wait)
         self.ancestors.append(mask)
         for value in written:
@@ -201,11 +207,6 @@ class _Builder:
     def _mvm(self, node: Node, op: Mvm) -> None:
         x, result = node.inputs[0], node.outputs[0]
         assert isinstance(result.type, TensorType)
-        written = sum(windows_of(op, p) * p.matrices * p.cols for p in op.parts)
-        if written < result.type.size:
-            here = self.placement.place_of(node)
-            duration = self.durations.streamed(0, [self._source(result)], here)
-            self._add("move", self._unit_at("dma", here), duration, (), (result,), node=node)
         item = result.type.dtype.numpy.itemsize
         for k, part in enumerate(op.parts):
             index = self.group_index[node, k]

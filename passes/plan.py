@@ -54,9 +54,8 @@ class Operation:
     """One instruction to be: what it does, where, how long (cycles for one micro-batch), after what.
 
     `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index of the graph input or
-    output. A "move" whose node is an `Mvm` fills that node's result with zeros (a copy of no pieces), because its parts
-    do not write all of it; the parts come after it. `after` indexes operations of the same micro-batch,
-    `after_previous` pairs (operation, lag): that operation of micro-batch k - lag must have ended.
+    output. `after` indexes operations of the same micro-batch, `after_previous` pairs (operation, lag): that operation
+    of micro-batch k - lag must have ended.
     """
 
     kind: OperationKind
@@ -74,8 +73,9 @@ class Operation:
 class BufferPlan:
     """Where a value lives: byte offset in its space, how many micro-batches of it at once (see `LINE_BYTES`).
 
-    Every value that is neither a constant nor a view has one; buffers whose times of use do not overlap may share
-    bytes.
+    Every value that is neither a constant nor a view has one. Buffers whose times of use do not overlap may share
+    bytes, except the result of an `Mvm` whose parts leave positions unwritten: those stay zero, so nobody else may
+    write there.
     """
 
     value: Value
