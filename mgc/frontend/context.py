@@ -30,6 +30,7 @@ class NodeView:
     """One ONNX node with its operands looked up."""
 
     proto: NodeProto
+    domain: str  # "" for ONNX's own
     source: str  # the name of the node of the main graph that it belongs to
     opset: int  # version of its own domain
     inputs: list[Operand | None]

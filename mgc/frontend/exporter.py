@@ -21,8 +21,9 @@ IR_VERSION = 10
 
 
 def export_graph(graph: Graph, *, extra_outputs: Sequence[Value] = ()) -> ModelProto:
-    """The graph as an ONNX model of opset OPSET with static shapes; input and output names are kept.
+    """The graph as an ONNX model with static shapes; input and output names are kept.
 
+    The opset is OPSET, newer only where a host op needs it.
     `extra_outputs` become further outputs under their IR names. Parameters keep their initializer names. Host ops are
     inlined. IRError if an op has no ONNX form (level 2 has none).
     """
@@ -33,7 +34,7 @@ class _Exporter:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.proto = GraphProto(name=graph.name)
-        self.opsets: dict[str, int] = {"": OPSET}
+        self.opsets: dict[str, int] = {"": _export_opset(graph)}
         self.ir_version = IR_VERSION
         self.names: dict[Value, str] = {}
         self.taken: set[str] = {v.name for v in graph.inputs} | {name for name, _ in graph.outputs}
@@ -140,9 +141,9 @@ class _Exporter:
         """Inlines a host op's model, renamed so that nothing clashes."""
         from onnx.compose import add_prefix
 
-        model = onnx.load_model_from_string(op.model)
-        prefix = self._fresh("host")
-        model = add_prefix(model, f"{prefix}/")
+        model = add_prefix(
+            _at_opset(onnx.load_model_from_string(op.model), self.opsets[""], node), self._fresh("host/")
+        )
         inner = model.graph
         self.ir_version = max(self.ir_version, int(model.ir_version))
         for entry in model.opset_import:
@@ -154,6 +155,29 @@ class _Exporter:
         for outer, info in zip(node.outputs, inner.output, strict=True):
             self.proto.node.append(make_node("Identity", [info.name], [self._name(outer)]))
             self.opaque[outer] = info.type
+
+
+def _export_opset(graph: Graph) -> int:
+    """OPSET, or the newest opset of a host op if that is newer: there is no way to convert down."""
+    newest = OPSET
+    for node in graph.nodes:
+        if isinstance(node.op, Host):
+            model = onnx.load_model_from_string(node.op.model)
+            newest = max([newest, *(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))])
+    return newest
+
+
+def _at_opset(model: ModelProto, opset: int, node: Node) -> ModelProto:
+    """A host op's model at the opset of the export."""
+    from onnx import version_converter
+
+    versions = {o.domain: int(o.version) for o in model.opset_import}
+    if versions.get("", opset) == opset:
+        return model
+    try:
+        return version_converter.convert_version(model, opset)
+    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+        raise IRError(f"host op of {node.sources} cannot be brought to opset {opset}: {error}") from error
 
 
 def _label(node: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import HANDLERS
 from mgc.frontend.host import free_names
+from mgc.frontend.load import MAX_ELEMENTS, to_array
 from mgc.frontend.operand import Known, type_of_known
 from mgc.ir.graph import Graph, Value, evaluate
 from mgc.ir.op import IRError
@@ -24,18 +26,18 @@ _NATIVE = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32), np.dtyp
 
 
 def fold(
-    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], ir_version: int
+    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], folder: Path | None
 ) -> list[Operand | None] | None:
     """The results of a node with known operands; None if nothing here can compute it."""
     if view.op_type == "Constant" and not view.proto.domain:
-        return [_constant(view)]
+        return [_constant(view, folder)]
     return _by_handler(view) or _by_evaluator(view, scope, opsets)
 
 
-def _constant(view: NodeView) -> Known:
+def _constant(view: NodeView, folder: Path | None) -> Known:
     ((name, value),) = [(k, v) for k, v in view.attributes.items()] or [("value", None)]
     if name == "value" and isinstance(value, onnx.TensorProto):
-        return Known(onnx.numpy_helper.to_array(value))
+        return Known(to_array(value, folder))
     kinds: dict[str, Any] = {
         "value_int": np.int64,
         "value_ints": np.int64,
@@ -51,8 +53,7 @@ def _constant(view: NodeView) -> Known:
 
 def _by_handler(view: NodeView) -> list[Operand | None] | None:
     """By the handler for run-time values, on a graph of its own; only where all data is of a native type."""
-    domain = "" if view.proto.domain == "ai.onnx" else view.proto.domain
-    handler = HANDLERS.get((domain, view.op_type))
+    handler = HANDLERS.get((view.domain, view.op_type))
     arrays = [i.array for i in view.inputs if isinstance(i, Known)]
     if handler is None or not all(isinstance(a, np.ndarray) and a.dtype in _NATIVE for a in arrays):
         return None
@@ -65,9 +66,11 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
         for i, result in enumerate(results):
             if isinstance(result, Value):
                 ctx.graph.outputs.append((str(i), result))
+        if any(v.tensor.size > MAX_ELEMENTS for node in ctx.graph.nodes for v in node.outputs):
+            raise MemoryError("it would make a constant of more than 2^28 elements")
         values = evaluate(ctx.graph, {})
-    except (Unsupported, IRError, TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError):
-        return None  # the evaluator then says what is wrong, or does it
+    except (Unsupported, ModelError, IRError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
+        return None  # the evaluator does it, or the handler says what is wrong when it is called for good
     folded: list[Operand | None] = []
     for i, result in enumerate(results):
         if isinstance(result, Value):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import NodeProto, TypeProto
-from onnx.defs import OpSchema, SchemaError
+from onnx.defs import SchemaError
 
 from mgc.frontend.context import NodeView
 
@@ -12,11 +14,10 @@ from mgc.frontend.context import NodeView
 Body = tuple[list[NodeProto], list[str], list[str], dict[str, int]]
 
 
-def schema_of(view: NodeView) -> OpSchema | None:
-    """ONNX's schema of the node's op at its opset; None if ONNX does not know it."""
-    domain = "" if view.proto.domain == "ai.onnx" else view.proto.domain
+def schema_of(view: NodeView) -> Any:
+    """ONNX's schema (OpSchema, whose stub lacks functions) of the node's op at its opset; None if there is none."""
     try:
-        return onnx.defs.get_schema(view.op_type, view.opset, domain)
+        return onnx.defs.get_schema(view.op_type, view.opset, view.domain)
     except SchemaError:
         return None
 

@@ -40,20 +40,14 @@ class HostBuilder:
     ctx: Context
     ir_version: int
     pieces: dict[Node, Piece] = field(default_factory=dict)
+    _constant_names: dict[Known, str] = field(default_factory=dict)
 
     def add(
         self, n: NodeView, reason: str, outer: Mapping[str, Operand], opsets: dict[str, int], wanted: list[str]
     ) -> list[Operand | None]:
         """Adds a host node; `outer` are the values that its subgraphs may capture. Gives its results."""
-        node = NodeProto()
-        node.CopyFrom(n.proto)
-        piece = Piece(node, reason, opsets)
-        names = [self._feed(piece, operand) for operand in n.inputs]
-        del node.input[:]
-        node.input.extend(names)
-        captured = {name: self._feed(piece, outer[name]) for name in free_names(n.proto) if name in outer}
-        if captured:
-            _rename_captured(node, captured)
+        piece = self._piece(n, reason, outer, opsets)
+        node = piece.node
         piece.output_types = infer_types(piece, wanted, self.ir_version)
         kept = [i for i, name in enumerate(wanted) if name]
         types = [ir_type(piece.output_types[i]) for i in kept]
@@ -70,12 +64,35 @@ class HostBuilder:
             Sym(by_index[i], piece.output_types[kept.index(i)]) if i in by_index else None for i in range(len(wanted))
         ]
 
+    def runs(self, n: NodeView, outer: Mapping[str, Operand], opsets: dict[str, int]) -> bool:
+        """Whether ONNX Runtime or the reference evaluator has an implementation of an op that ONNX does not define."""
+        piece = self._piece(n, "", outer, opsets)
+        probe = Piece(NodeProto(), "", opsets, piece.constants)
+        probe.node.CopyFrom(piece.node)
+        inputs = dict(zip(piece.inputs, piece.input_types, strict=True))
+        model = _model([probe], inputs, {}, self.ir_version)
+        model.graph.output.extend(ValueInfoProto(name=name) for name in probe.node.output if name)
+        return _loads(model)
+
+    def _piece(self, n: NodeView, reason: str, outer: Mapping[str, Operand], opsets: dict[str, int]) -> Piece:
+        """The node with its inputs, and what its subgraphs capture, renamed to IR values."""
+        node = NodeProto()
+        node.CopyFrom(n.proto)
+        piece = Piece(node, reason, opsets)
+        names = [self._feed(piece, operand) for operand in n.inputs]
+        del node.input[:]
+        node.input.extend(names)
+        captured = {name: self._feed(piece, outer[name]) for name in free_names(n.proto) if name in outer}
+        if captured:
+            _rename_captured(node, captured)
+        return piece
+
     def _feed(self, piece: Piece, operand: Operand | None) -> str:
         """The name under which a piece's node reads an operand."""
         if operand is None:
             return ""
         if isinstance(operand, Known):
-            name = f"%c{id(operand):x}"
+            name = self._constant_names.setdefault(operand, f"%c{len(self._constant_names)}")
             piece.constants[name] = operand.array
             return name
         value = self.ctx.exact_value(operand)
@@ -271,3 +288,21 @@ def known_type(operand: Operand) -> TypeProto | None:
 def is_tensor(operand: Operand) -> bool:
     """Whether the chip may take the operand."""
     return operand.is_tensor if isinstance(operand, Known) else isinstance(operand.value.type, TensorType)
+
+
+def _loads(model: ModelProto) -> bool:
+    import onnxruntime
+    from onnx.reference import ReferenceEvaluator
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return True
+    except Exception:  # onnxruntime's own C++ errors have no common base class but this
+        pass
+    try:
+        ReferenceEvaluator(model)
+        return True
+    except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError):
+        return False

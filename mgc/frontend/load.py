@@ -14,6 +14,10 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from mgc.frontend.errors import ModelError
+from mgc.frontend.validation import opset_versions
+
+# No constant that a model computes is larger; one that is comes from a damaged file.
+MAX_ELEMENTS = 1 << 28
 
 Source = str | os.PathLike[str] | bytes | ModelProto
 
@@ -47,8 +51,7 @@ def load_model(source: Source) -> LoadedModel:
         raise ModelError("holds no graph", where=name, todo="give an ONNX model (a .onnx file)")
     if proto.graph.sparse_initializer:
         raise ModelError("sparse initializers are not supported", where=name, todo="store them dense")
-    opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in proto.opset_import}
-    opsets.setdefault("", 1)
+    opsets = opset_versions(proto)
     for tensor in _nested_tensors(proto.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = external_bytes(tensor, folder)
@@ -144,7 +147,7 @@ def to_array(tensor: TensorProto, folder: Path | None = None) -> np.ndarray:
         return onnx.numpy_helper.to_array(tensor)
     except ModelError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
         raise ModelError(
             f"data does not fit type and shape {list(tensor.dims)} ({_first_line(error)})", where=where
         ) from error

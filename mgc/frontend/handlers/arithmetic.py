@@ -129,9 +129,9 @@ def clip(ctx: Context, n: NodeView) -> Result:
     if zero and x.tensor.dtype.is_float:
         x = ctx.unary("relu", x)
     elif low is not None:
-        x = ctx.binary("max", x, low if isinstance(low, float) else ctx.value(low))
+        x = ctx.binary("max", x, low if isinstance(low, (int, float)) else ctx.value(low))
     if high is not None:
-        x = ctx.binary("min", x, high if isinstance(high, float) else ctx.value(high))
+        x = ctx.binary("min", x, high if isinstance(high, (int, float)) else ctx.value(high))
     return x if low is not None or high is not None else n.operand(0)
 
 

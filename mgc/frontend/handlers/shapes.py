@@ -11,6 +11,7 @@ from mgc.frontend.context import Context, NodeView, Operand, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.convolution import cropped
 from mgc.frontend.handlers.registry import handles
+from mgc.frontend.load import MAX_ELEMENTS, to_array
 from mgc.frontend.operand import Known, numpy_of
 from mgc.ir.graph import Value
 from mgc.ir.ops import Concat, Expand, Pad, Slice
@@ -56,9 +57,9 @@ def size(ctx: Context, n: NodeView) -> Result:
 @handles("ConstantOfShape")
 def constant_of_shape(ctx: Context, n: NodeView) -> Result:
     """A known shape filled with one number."""
-    from onnx.numpy_helper import to_array
-
     dims = ctx.ints(n.operand(0), "shape") or []
+    if min(dims, default=0) < 0 or prod(dims) > MAX_ELEMENTS:
+        raise ModelError(f"a constant of shape {dims}", where=n.where)
     value = n.attr("value", None)
     fill = np.zeros(1, np.float32) if value is None else to_array(value)
     return Known(np.full(dims, fill.reshape(()), fill.dtype))

@@ -1,6 +1,4 @@
 """Element-wise ops: a function of one operand, of two, a choice, a cast."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """The host op: an ONNX model run off-chip."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 
@@ -60,7 +58,7 @@ class _Runner:
         feeds = dict(zip(self._inputs, arrays, strict=True))
         if self._evaluator is None:
             try:
-                return self._run_ort(feeds)
+                return self._typed(self._run_ort(feeds))
             except Exception as error:  # onnxruntime raises plain RuntimeErrors of its own C++ classes
                 self._failure = error
         return self._run_reference(feeds)
@@ -75,6 +73,18 @@ class _Runner:
             model = self._proto.SerializeToString()
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return self._session.run(self._outputs, feeds)
+
+    def _typed(self, results: list[Any]) -> list[Any]:
+        """ONNX Runtime gives 8-bit floats as their bytes: restores the declared element type."""
+        from onnx.helper import tensor_dtype_to_np_dtype
+
+        typed: list[Any] = []
+        for result, info in zip(results, self._proto.graph.output, strict=True):
+            elem = info.type.tensor_type.elem_type if info.type.HasField("tensor_type") else 0
+            if elem and isinstance(result, np.ndarray) and result.dtype == np.uint8:
+                result = result.view(tensor_dtype_to_np_dtype(elem))
+            typed.append(result)
+        return typed
 
     def _run_reference(self, feeds: dict[str, Any]) -> list[Any]:
         from onnx.reference import ReferenceEvaluator

@@ -1,6 +1,4 @@
 """Linear ops with weights: convolutions, matrix product, resampling along an axis."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 

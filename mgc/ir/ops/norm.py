@@ -1,6 +1,4 @@
 """Batch normalisation in inference form; other normalisations are made of primitives."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 

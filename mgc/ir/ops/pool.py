@@ -1,6 +1,4 @@
 """Pooling over windows."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """Ops that move elements without computing on them."""
-# The methods mean what `Op` says of them.
-# ruff: noqa: D102
 
 from __future__ import annotations
 

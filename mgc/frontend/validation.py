@@ -1,0 +1,108 @@
+"""What must hold of a model before its nodes are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from mgc.frontend.errors import ModelError
+from mgc.ir.types import DType
+
+# far beyond any opset there will be; the schema look-up takes 32-bit numbers
+MAX_OPSET = 10_000
+
+
+def opset_versions(model: ModelProto) -> dict[str, int]:
+    """Opset of each domain, "" being ONNX's own (1 if the model names none). ModelError for a nonsensical one."""
+    opsets: dict[str, int] = {"": 1}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if not 1 <= entry.version <= MAX_OPSET:
+            raise ModelError(f"opset {entry.version} of domain {domain!r}", where="model", todo="export it again")
+        opsets[domain] = int(entry.version)
+    return opsets
+
+
+def check_text(graph: GraphProto) -> None:
+    """Names are text: a damaged file may hold bytes that are not. ModelError."""
+    try:
+        names: list[object] = [graph.name]
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [a.name for a in node.attribute]
+        names += [i.name for i in (*graph.input, *graph.output)] + [t.name for t in graph.initializer]
+    except UnicodeDecodeError as error:
+        raise ModelError("a name is not UTF-8", where="model", todo="the file is damaged: export it again") from error
+    if not all(isinstance(n, str) for n in names):
+        raise ModelError("a name is not UTF-8", where="model", todo="the file is damaged: export it again")
+
+
+def unique_names(nodes: Iterable[NodeProto]) -> list[str]:
+    """A name for each node: its own, or its op type and index; repeated ones get a number."""
+    taken: set[str] = set()
+    names: list[str] = []
+    for index, node in enumerate(nodes):
+        base = node.name or f"{node.op_type}_{index}"
+        name, k = base, 1
+        while name in taken:
+            name, k = f"{base}_{k}", k + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def check_definitions(graph: GraphProto, weights: Mapping[str, TensorProto], nodes: Sequence[str]) -> None:
+    """Every name has one definition, and there is something to compute. ModelError."""
+    outputs = [o.name for o in graph.output]
+    if not outputs:
+        raise ModelError("the graph has no outputs", where="model", todo="export the model again")
+    if len(set(outputs)) < len(outputs):
+        twice = next(o for o in outputs if outputs.count(o) > 1)
+        raise ModelError("two outputs have this name", where=f"output {twice!r}")
+    seen: dict[str, str] = {}
+    for info in graph.input:
+        if not info.name:
+            raise ModelError("an input has no name", where="model")
+        if info.name in seen:
+            raise ModelError("two inputs have this name", where=f"input {info.name!r}")
+        seen[info.name] = "a graph input"
+    seen.update(dict.fromkeys(weights, "an initializer"))
+    for node, source in zip(graph.node, nodes, strict=True):
+        for name in filter(None, node.output):
+            if name in seen:
+                raise ModelError(
+                    f"output {name!r} is already {seen[name]}: a name must be defined once",
+                    where=f"node {source!r} ({node.op_type})",
+                    todo="export the model again",
+                )
+            seen[name] = f"made by node {source!r}"
+
+
+def check_finite(name: str, array: np.ndarray, readers: set[str]) -> None:
+    """ModelError for NaN or infinite weights, as float32. Single numbers may be infinite, and so may masks: -inf
+    that only Where or Add reads.
+    """
+    if array.size == 0 or not _is_float(array.dtype):
+        return
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32, copy=False)
+    if np.isfinite(narrow).all():
+        return
+    nans, infinities = int(np.isnan(narrow).sum()), int(np.isinf(narrow).sum())
+    mask = readers <= {"Where", "Add"} and not np.isposinf(narrow).any()
+    if nans == 0 and (array.size == 1 or mask):
+        return
+    raise ModelError(
+        f"{nans} NaN and {infinities} infinite values (as float32) among {array.size}",
+        where=f"initializer {name!r}",
+        todo="train or export the model again",
+    )
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    try:
+        return DType.of(dtype).is_float
+    except KeyError:
+        return False
