@@ -1,0 +1,31 @@
+"""The order of the passes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from passes.calibrate import Calibrate
+from passes.fold import Fold
+from passes.lower_conv import LowerConv
+from passes.lower_moves import LowerMoves
+from passes.lower_vec import LowerVec
+from passes.manager import Pass
+from passes.mapping import MAPPING_PASSES
+from passes.quantize import Quantize
+from passes.split_batch import SplitBatch
+
+CalibrationMethod = Literal["error", "minmax"]
+
+
+def inference_passes(method: CalibrationMethod) -> tuple[Pass, ...]:
+    """From the imported level-1 graph to a scheduled plan, for inference."""
+    return (
+        Fold(),
+        SplitBatch(),
+        Calibrate(),
+        LowerConv(),
+        Quantize(method),
+        LowerMoves(),
+        LowerVec(),
+        *(mapping() for mapping in MAPPING_PASSES),
+    )
