@@ -43,7 +43,7 @@ def renderable(program: Program, view: str = "summary") -> RenderableType:
 
 
 def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80, title: str = "") -> str:
-    """A view in one of its formats, a picture under `title` (default: the program's name). ReportError if it has none."""
+    """A view in one of its formats; `title` heads a picture (default: the program's name). Raises ReportError."""
     check(view, format)
     if format == "text":
         from mgc.report.text import to_text
