@@ -25,6 +25,7 @@ from targets.loader import load_target
 if TYPE_CHECKING:
     import onnx
 
+    from mgc.frontend.dims import IODescription
     from mgc.frontend.importer import ImportedModel
 
 Progress = Callable[[str, float], None]
