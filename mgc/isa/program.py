@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,8 @@ class Program:
     `batched` is False when the model mixes samples, so that a run takes exactly what the ports' shapes say.
     `sources` maps an instruction's source index to ONNX node names; `absorbed` says for every other node of the model
     why it has no instruction. `target` is the target description, `meta` what reports show (source hashes, costs,
-    pass times are NOT here: a program's bytes depend on input and options only).
+    pass times are NOT here: a program's bytes depend on input and options only). `origin` is the file it was loaded
+    from, if any; it is not part of the program.
     """
 
     name: str
@@ -59,6 +62,23 @@ class Program:
     absorbed: Mapping[str, str]
     tensors: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = field(default="", compare=False)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Program:
+        """Reads and verifies an `.mgc` file. ProgramError for anything wrong with it, OSError if it is not there.
+
+        Tensors are read-only views of the file, which should not be changed while the program is in use.
+        """
+        from mgc.isa.file import load
+
+        return load(Path(path))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes an `.mgc` file, whole or not at all; the same program gives the same bytes. Raises OSError."""
+        from mgc.isa.file import save
+
+        save(self, Path(path))
 
     def root(self, buffer: int) -> int:
         """The buffer whose bytes a buffer stands for: itself, or what it is an alias of."""

@@ -1,0 +1,91 @@
+"""A program as one `.mgc` file: its tensors and streams in safetensors, its tables as JSON in the metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mgc.isa import container
+from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
+from mgc.isa.error import ProgramError
+from mgc.isa.manifest import canonical, from_manifest, to_manifest
+from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.schedule import Schedule
+
+PREFIX = "isa."
+"""Tensors of the file itself; a program's own must have other names."""
+
+STREAMS, WORDS, REALS, STARTS = "isa.streams", "isa.words", "isa.reals", "isa.starts"
+
+
+def save(program: Program, path: Path) -> None:
+    """Writes a program: whole or not at all, the same bytes for the same program.
+
+    Raises ProgramError for a program that cannot be written, OSError for a place that cannot.
+    """
+    reserved = [name for name in program.tensors if name.startswith(PREFIX) or name == "__metadata__"]
+    if reserved:
+        raise ProgramError(f"tensor {reserved[0]!r}: names that begin with {PREFIX!r} are the file's own")
+    streams = encode(program.instructions, len(program.units))
+    manifest = {
+        "format": "mgc",
+        "version": FORMAT_VERSION,
+        "streams": streams.counts,
+        **to_manifest(program),
+    }
+    tensors = {
+        **program.tensors,
+        STREAMS: streams.records.view(np.uint8).reshape(-1, RECORD.itemsize),
+        WORDS: streams.words,
+        REALS: streams.reals,
+        STARTS: narrow(program.schedule.starts),
+    }
+    container.write(path, tensors, canonical(manifest))
+
+
+def load(path: Path) -> Program:
+    """Reads and verifies a program; its tensors stay in the file until they are touched.
+
+    Raises ProgramError for anything wrong: a foreign or damaged file, another format version, a rule broken.
+    """
+    tensors, metadata = container.read(path)
+    try:
+        manifest = json.loads(metadata)
+    except (ValueError, RecursionError) as error:
+        raise ProgramError(f"its manifest is no JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != "mgc":
+        raise ProgramError("it is a safetensors file, but no .mgc program: its manifest is another")
+    if manifest.get("version") != FORMAT_VERSION:
+        raise ProgramError(
+            f"its format version is {manifest.get('version')}, this mgc reads {FORMAT_VERSION}: compile it again"
+        )
+    tables = from_manifest(manifest)
+    own = {name: _own(tensors, name) for name in (STREAMS, WORDS, REALS, STARTS)}
+    streams = own[STREAMS]
+    counts = manifest.get("streams")
+    if streams.dtype != np.uint8 or streams.ndim != 2 or streams.shape[1] != RECORD.itemsize:
+        raise ProgramError(f"its streams are {streams.dtype}{list(streams.shape)}, [n, {RECORD.itemsize}] is expected")
+    if not isinstance(counts, list) or len(counts) != len(tables["units"]) or any(type(n) is not int for n in counts):
+        raise ProgramError("its streams do not go with its units")
+    for name, kind in ((WORDS, "i"), (REALS, "f"), (STARTS, "i")):
+        if own[name].dtype.kind != kind or own[name].ndim != (2 if name == STARTS else 1):
+            raise ProgramError(f"tensor {name} is {own[name].dtype}{list(own[name].shape)}, another is expected")
+    records = np.ascontiguousarray(streams).view(RECORD).reshape(-1)
+    status, makespan, bound, clock = tables.pop("schedule")
+    program = Program(
+        instructions=decode(Streams(records, tuple(counts), own[WORDS], own[REALS])),
+        schedule=Schedule(own[STARTS].astype(np.int64), status, makespan, bound, clock),
+        tensors={name: array for name, array in tensors.items() if not name.startswith(PREFIX)},
+        origin=str(path),
+        **tables,
+    )
+    program.verify()
+    return program
+
+
+def _own(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in tensors:
+        raise ProgramError(f"its tensor {name} is missing")
+    return tensors[name]
