@@ -7,14 +7,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import mgc
 from mgc.isa.program import Program
 from passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
-from passes.pipeline import inference_passes
+from passes.pipeline import CalibrationMethod, inference_passes
 from passes.work import totals
 from targets.codegen.account import run_energy
 from targets.codegen.emit import PortInfo, emit
@@ -47,7 +47,7 @@ def compile(
     batch: int = 1,
     dims: Mapping[str, int] | None = None,
     calibration: str | Path | Mapping[str, np.ndarray] | None = None,
-    calibrate: Literal["error", "minmax"] = "error",
+    calibrate: CalibrationMethod = "error",
     dump_dir: str | Path | None = None,
     seed: int = 0,
 ) -> Program:
@@ -55,9 +55,9 @@ def compile(
 
     model: path, bytes or ModelProto; never written. target: a name of `mgc targets`, a TOML file, or a Target.
     batch binds the first dynamic dimension, `dims` any other by name. calibration: arrays under the input names
-    (samples on axis 0) or an .npz of them; without, noise N(0,1) drawn with `seed`. dump_dir: where to write every
-    stage. Raises ModelError, TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what
-    to do.
+    (samples on axis 0) or an .npz of them; without, noise N(0,1) drawn with `seed`. calibrate: scales by least output
+    error, by the range seen, or none (for `float` numerics only). dump_dir: where to write every stage. Raises
+    ModelError, TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do.
     """
     program, _ = compile_with_stats(
         model,
@@ -79,7 +79,7 @@ def compile_with_stats(
     batch: int = 1,
     dims: Mapping[str, int] | None = None,
     calibration: str | Path | Mapping[str, np.ndarray] | None = None,
-    calibrate: Literal["error", "minmax"] = "error",
+    calibrate: CalibrationMethod = "error",
     dump_dir: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from passes.assume_ranges import AssumeRanges
 from passes.calibrate import Calibrate
 from passes.fold import Fold
 from passes.lower_conv import LowerConv
@@ -14,17 +15,17 @@ from passes.mapping import MAPPING_PASSES
 from passes.quantize import Quantize
 from passes.split_batch import SplitBatch
 
-CalibrationMethod = Literal["error", "minmax"]
+CalibrationMethod = Literal["error", "minmax", "none"]
 
 
 def inference_passes(method: CalibrationMethod) -> tuple[Pass, ...]:
-    """From the imported level-1 graph to a scheduled plan, for inference."""
+    """From the imported level-1 graph to a scheduled plan, for inference; "none" is for `float` numerics only."""
     return (
         Fold(),
         SplitBatch(),
-        Calibrate(),
+        AssumeRanges() if method == "none" else Calibrate(),
         LowerConv(),
-        Quantize(method),
+        Quantize("minmax" if method == "none" else method),
         LowerMoves(),
         LowerVec(),
         *(mapping() for mapping in MAPPING_PASSES),

@@ -77,7 +77,7 @@ class _Walk:
             if accumulator_scale:
                 data = np.asarray(data * self.arithmetic.factor)
             tensor = f"const.{index}"
-            self.tensors[tensor] = np.ascontiguousarray(data)
+            self.tensors[tensor] = np.asarray(data, order="C")
             self.constants.append(Constant(index, value.name, tensor))
             self.constant_of[key] = index
         return Ref(CONSTANT, self.constant_of[key])
