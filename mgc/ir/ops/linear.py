@@ -162,15 +162,17 @@ class ConvTranspose(Op):
             "group": self.groups,
             "kernel_shape": list(types[1].shape[2:]),
         }
-        limits = [max(s, d) for s, d in zip(self.strides, self.dilations, strict=True)]
-        rank = len(limits)
-        if all(extra < limit for extra, limit in zip(self.output_padding, limits, strict=True)):
+        rank = len(self.strides)
+        if all(extra < stride for extra, stride in zip(self.output_padding, self.strides, strict=True)):
             return OnnxForm("ConvTranspose", attributes | {"output_padding": list(self.output_padding)})
-        # ONNX Runtime refuses output_padding that large: pad with zeros (or keep what an end pad would have cut)
-        ends = [extra - self.pads[rank + i] for i, extra in enumerate(self.output_padding)]
-        attributes["pads"] = [*self.pads[:rank], *(max(-e, 0) for e in ends)]
-        amounts = np.array([0] * (rank + 4) + [max(e, 0) for e in ends], np.int64)
-        return OnnxForm("Pad", constants=(amounts,), operands=(OnnxForm("ConvTranspose", attributes),))
+        # ONNX Runtime refuses output_padding that large: add the zeros, then cut the pads off
+        whole = OnnxForm("ConvTranspose", attributes | {"pads": [0] * (2 * rank)})
+        amounts = np.array([0] * (rank + 4) + list(self.output_padding), np.int64)
+        grown = OnnxForm("Pad", constants=(amounts,), operands=(whole,))
+        full = self._full(types[0].shape[2:], types[1].shape[2:])
+        stops = [n - p for n, p in zip(full, self.pads[rank:], strict=True)]
+        bounds = (self.pads[:rank], stops, range(2, rank + 2))
+        return OnnxForm("Slice", constants=tuple(np.array(b, np.int64) for b in bounds), operands=(grown,))
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] else None
