@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar in a terminal; elsewhere a line for each stage, or one every few seconds."""
+"""Progress of long work on stderr: a bar in a terminal, elsewhere one line that names the stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _EVERY_S = 5.0
 def progress(title: str) -> Iterator[Progress]:
     """Shows what the callback is told until the block ends, then takes the bar away."""
     if not sys.stderr.isatty():
-        yield _lines(title)
+        line = _Line(title)
+        try:
+            yield line.tell
+        finally:
+            line.end()
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -29,16 +33,23 @@ def progress(title: str) -> Iterator[Progress]:
         yield lambda stage, share: bar.update(task, description=f"{title} {stage}".rstrip(), completed=share)
 
 
-def _lines(title: str) -> Progress:
-    last, told = "", time.monotonic()
+class _Line:
+    """One line that grows: the stages, and from time to time how much is done."""
 
-    def tell(stage: str, share: float) -> None:
-        nonlocal last, told
+    def __init__(self, title: str) -> None:
+        self._title, self._begun, self._stage, self._told = title, False, "", time.monotonic()
+
+    def tell(self, stage: str, share: float) -> None:
+        """Adds a word for a new stage, or a number every few seconds."""
         now = time.monotonic()
-        if stage == last and now - told < _EVERY_S:
+        if share >= 1 or (stage == self._stage and now - self._told < _EVERY_S):
             return
-        last, told = stage, now
-        sys.stderr.write(f"{title} {100 * share:3.0f} % {stage}".rstrip() + "\n")
+        word = stage if stage != self._stage else f"{share:.0%}"
+        sys.stderr.write(f" {word}" if self._begun else f"{self._title}: {word}")
         sys.stderr.flush()
+        self._begun, self._stage, self._told = True, stage, now
 
-    return tell
+    def end(self) -> None:
+        """Ends the line if there is one."""
+        if self._begun:
+            sys.stderr.write("\n")

@@ -94,7 +94,15 @@ def _bars(program: Program, instruction: Instruction) -> Iterator[_Bar]:
         end = start + instruction.duration
         colour = OPCODE_COLOURS.get(instruction.mnemonic, "#868e96") if by_opcode else _colour(program, k)
         hover = f"{label}\nmicro-batch {k}\ncycles {count(start)} to {count(end)} ({count(instruction.duration)})"
-        yield _Bar(start, end, colour, label.split(" ", 1)[-1], f"{hover}\n{nodes}".rstrip())
+        yield _Bar(start, end, colour, _inside(program, instruction), f"{hover}\n{nodes}".rstrip())
+
+
+def _inside(program: Program, instruction: Instruction) -> str:
+    """What a bar says: not again what its row is called, but the ONNX node."""
+    subject = trace.subject(program, instruction)
+    if subject != program.units[instruction.unit].name:
+        return subject
+    return ", ".join(trace.onnx_nodes(program, instruction))
 
 
 def _colour(program: Program, k: int) -> str:
@@ -188,7 +196,7 @@ def _row(row: _Row, y: float, height: int, scale: float) -> Iterator[str]:
 
 def _bar_label(bar: _Bar, x: float, width: float, middle: float) -> str:
     room = int((width - 8) / (10 * _CHARACTER))
-    if room < 4:
+    if room < min(len(bar.label), 6):
         return ""
     return _text(x + 4, middle + 3.6, _shortened(bar.label, room), size=10, fill=ink_on(bar.colour))
 

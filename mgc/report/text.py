@@ -1,15 +1,19 @@
-"""Text reports: aligned tables that fit the terminal, made with Rich. Long names fold in their own column."""
+"""Text reports: aligned tables that fit the terminal. Long names fold inside their column."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
+
+_GAP = 2
+_NARROWEST = 8
+_SEPARATORS = " /_.,:-+"
 
 
 @dataclass(frozen=True)
@@ -19,31 +23,82 @@ class Column:
     title: str
     number: bool = False
     fold: bool = False
+    style: str = ""
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> RenderableType:
-    """Rows under bold titles, without frames."""
-    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        result.add_column(
-            Text(column.title),
-            justify="right" if column.number else "left",
-            no_wrap=not column.fold,
-            overflow="fold",
-        )
-    for row in rows:
-        result.add_row(*(Text(cell) for cell in row))
-    return result
+@dataclass(frozen=True)
+class Heading:
+    """A row that is one text over the whole width, above the rows that belong to it."""
+
+    text: str
+
+
+Row = Sequence[str] | Heading
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under bold titles (none if all titles are empty), without frames."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lines no wider than the console, unless even the narrowest columns are."""
+        titles = [c.title for c in self.columns]
+        widths = self._widths(options.max_width)
+        if any(titles):
+            yield from self._lines(titles, widths, "bold")
+        for row in self.rows:
+            if isinstance(row, Heading):
+                yield from (Text(line, style="bold") for line in folded(row.text, options.max_width))
+            else:
+                yield from self._lines(row, widths)
+
+    def _widths(self, room: int) -> list[int]:
+        cells = [[c.title for c in self.columns], *(r for r in self.rows if not isinstance(r, Heading))]
+        widths = [max(cell_len(row[k]) for row in cells) for k in range(len(self.columns))]
+        foldable = [k for k, c in enumerate(self.columns) if c.fold]
+        while foldable and sum(widths) + _GAP * (len(widths) - 1) > room:
+            widest = max(foldable, key=lambda k: widths[k])
+            if widths[widest] <= _NARROWEST:
+                break
+            widths[widest] -= 1
+        return widths
+
+    def _lines(self, row: Sequence[str], widths: Sequence[int], style: str = "") -> Iterator[Text]:
+        cells = [folded(cell, w) if c.fold else [cell] for cell, c, w in zip(row, self.columns, widths, strict=True)]
+        for k in range(max(map(len, cells))):
+            line = Text(no_wrap=True)
+            for column, cell, width in zip(self.columns, cells, widths, strict=True):
+                text = cell[k] if k < len(cell) else ""
+                blank = " " * (width - cell_len(text))
+                line.append(blank + text if column.number else text + blank, style=style or column.style)
+                line.append(" " * _GAP)
+            line.rstrip()
+            yield line
+
+
+def folded(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width`, cut after a separator in the line's second half if there is one."""
+    lines = []
+    while cell_len(text) > width:
+        cut = next((k for k in range(width, width // 2, -1) if text[k - 1] in _SEPARATORS), width)
+        while cell_len(text[:cut]) > width:  # characters of double width
+            cut -= 1
+        lines.append(text[:cut])
+        text = text[cut:].lstrip(" ")
+    return [*lines, text]
+
+
+def table(columns: Sequence[Column], rows: Iterable[Row]) -> RenderableType:
+    """Rows under titles."""
+    return Table(tuple(columns), tuple(rows))
 
 
 def pairs(items: Iterable[tuple[str, str]]) -> RenderableType:
     """Names and values, one pair a line; a value that is too long folds beside its name."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in items:
-        grid.add_row(Text(name), Text(value))
-    return grid
+    return Table((Column("", style="bold"), Column("", fold=True)), tuple(items))
 
 
 def section(title: str, body: RenderableType) -> RenderableType:

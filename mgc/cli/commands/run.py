@@ -148,6 +148,7 @@ def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
     drawn = {f"input/{name}": fed.arrays[name] for name in fed.drawn}
     with whole_file(path) as temporary:
         save_npz(temporary, {**drawn, **outputs})
+    console.note(f"{path}: {', '.join([*drawn, *outputs])}")
 
 
 def _draw(path: Path, program: Program, outputs: dict[str, Any]) -> None:
@@ -185,5 +186,5 @@ def _verdict(facts: dict[str, Any]) -> str:
     psnr = "no difference" if c["max_abs_err"] == 0 else f"PSNR {c['psnr_db']:.1f} dB" if c["psnr_db"] else "PSNR -"
     error = "-" if c["max_abs_err"] is None else f"{c['max_abs_err']:.2g}"
     cosine = "-" if c["cosine"] is None else f"{c['cosine']:.6f}"
-    asked = "largest error at most 0.001" if facts["numerics"] == "float" else "PSNR at least 30 dB"
-    return f"{psnr}, largest error {error}, cosine {cosine} ({asked} is asked)"
+    asked = "0.001" if facts["numerics"] == "float" else "30 dB"
+    return f"{psnr}, largest error {error}, cosine {cosine}; {asked} is asked"

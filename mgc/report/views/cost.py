@@ -56,6 +56,6 @@ def render(program: Program) -> RenderableType:
         return head
     total = sum(components.values()) or 1.0
     ordered = sorted(components.items(), key=lambda item: (-item[1], item[0]))
-    rows = [(name, si(joules, "J"), percent(joules / total)) for name, joules in ordered]
+    rows = [(name, si(joules, "J"), percent(joules / total)) for name, joules in ordered if joules]
     columns = [Column("component"), Column("energy", number=True), Column("share", number=True)]
     return stack(head, section("Energy by component", table(columns, rows)))

@@ -11,8 +11,8 @@ from rich.console import RenderableType
 from mgc.isa.instruction import Instruction
 from mgc.isa.program import Program
 from mgc.report import trace
-from mgc.report.text import Column, pairs, section, stack, table
-from mgc.report.units import count, names
+from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.units import count, names, ranges
 
 _COMMON = tuple(f.name for f in fields(Instruction))
 
@@ -47,24 +47,21 @@ def counts(program: Program) -> dict[str, int]:
 
 def render(program: Program) -> RenderableType:
     """One line an instruction; `mgc disasm` prints all fields."""
-    rows = [
-        (
-            count(i.id),
-            trace.label(program, i),
-            program.units[i.unit].name,
-            count(i.duration),
-            " ".join(map(str, i.after)),
-            names(trace.onnx_nodes(program, i), 2),
-        )
-        for i in program.instructions
-    ]
+    rows: list[Row] = []
+    last: tuple[str, ...] = ()
+    for i in program.instructions:
+        nodes = trace.onnx_nodes(program, i)
+        if nodes != last:
+            rows.append(Heading(names(nodes) or "(of no node)"))
+            last = nodes
+        after = ranges(i.after)
+        rows.append((count(i.id), trace.label(program, i), program.units[i.unit].name, count(i.duration), after))
     columns = [
         Column("id", number=True),
         Column("instruction", fold=True),
         Column("unit", fold=True),
         Column("cycles", number=True),
         Column("after", fold=True),
-        Column("ONNX nodes", fold=True),
     ]
     by_opcode = ", ".join(f"{n} {name}" for name, n in counts(program).items())
     head = pairs(
@@ -73,4 +70,4 @@ def render(program: Program) -> RenderableType:
             ("loop", f"{count(program.micro_batches)} micro-batches of {count(program.micro_batch)}"),
         ]
     )
-    return stack(head, section("Instructions (all fields: mgc disasm)", table(columns, rows)))
+    return stack(head, section("Instructions by ONNX node (all fields: mgc disasm)", table(columns, rows)))

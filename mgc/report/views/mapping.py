@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.program import Program
-from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, names, percent, ranges, shape
 
 
@@ -62,19 +62,22 @@ def render(program: Program) -> RenderableType:
         a = program.groups[0].arithmetic
         head.append(("one crossbar", f"{a.rows}×{a.cols} cells of {a.cell_bits} bit, {a.encoding} encoding"))
         head.append(("weights", f"{a.weight_bits} bit: {a.slices} slices × {a.signs} signs, so many cells a weight"))
-    rows = [
-        (
-            g.name,
+    rows: list[Row] = []
+    last: tuple[str, ...] | None = None
+    for g in program.groups:
+        if g.sources != last:
+            rows.append(Heading(names(g.sources)))
+            last = g.sources
+        row = (
+            f"  {g.name}",
             shape((g.matrices, g.rows, g.cols)),
             shape((g.row_blocks, g.column_blocks)),
             count(g.replicas),
             count(len(g.crossbars)),
             percent(utilisation(g)),
             ranges(g.tiles),
-            names(g.sources, 2),
         )
-        for g in program.groups
-    ]
+        rows.append(row)
     columns = [
         Column("group", fold=True),
         Column("weights", number=True),
@@ -83,7 +86,6 @@ def render(program: Program) -> RenderableType:
         Column("xbars", number=True),
         Column("cells", number=True),
         Column("tiles", fold=True),
-        Column("ONNX nodes", fold=True),
     ]
     legend = "weights: matrices × rows × columns; blocks: crossbars down × across, a matrix; cells: share in use"
-    return stack(pairs(head), section("Crossbar groups", table(columns, rows)), section("", legend))
+    return stack(pairs(head), section("Crossbar groups", stack(table(columns, rows), "", legend)))

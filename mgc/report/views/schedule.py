@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import Column, pairs, section, stack, table
-from mgc.report.units import count, names, percent, si
+from mgc.report.units import count, percent, si
 
 _BAR = 20
 
@@ -75,7 +75,6 @@ def render(program: Program) -> RenderableType:
             count(int(schedule.starts[i.id, 0]) + i.duration),
             program.units[i.unit].name,
             trace.label(program, i),
-            names(trace.onnx_nodes(program, i), 2),
         )
         for i in first
     ]
@@ -103,7 +102,6 @@ def render(program: Program) -> RenderableType:
             Column("end", number=True),
             Column("unit", fold=True),
             Column("task", fold=True),
-            Column("ONNX nodes", fold=True),
         ],
         rows,
     )
