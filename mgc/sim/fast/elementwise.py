@@ -1,0 +1,166 @@
+"""Element-wise work on values, in whatever form they lie.
+
+Element-wise operations do not care where an element lies, as long as all operands' elements meet: rows stay rows, in
+parts, and are combined part by part. Positions that share a row share the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from mgc.sim.fast import layout
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.scaling import check_scaling
+from mgc.sim.fast.values import Element, Part, Rows, Value
+
+Operand = Value | np.ndarray
+"""A value, or a constant."""
+
+Emit = Callable[[Sequence[str], list[int]], str]
+"""Makes the nodes for aligned operand tensors, given the result's shape (with one -1), and names the result."""
+
+
+class _MisalignedError(Exception):
+    """The operands do not meet row by row."""
+
+
+def apply(
+    g: GraphBuilder,
+    operands: Sequence[Operand],
+    shape: tuple[int, ...],
+    logical: np.dtype,
+    element: Element,
+    emit: Emit,
+) -> Value:
+    """The element-wise result of `emit` over operands that broadcast to `shape`; its elements are `element`.
+
+    Operands are aligned in rows if one of full shape has them, else as dense tensors. Raises NotLoweredError.
+    """
+    batched = check_scaling(operands, shape)
+    lead = next((o for o in operands if isinstance(o, Value) and o.shape == shape and o.rows is not None), None)
+    if lead is not None and 0 not in shape:
+        try:
+            rows = _over_rows(g, operands, shape, lead, batched, emit)
+            return Value(shape, logical, element, rows=rows, batched=batched)
+        except _MisalignedError:
+            pass
+    tensors = [g.constant(o) if isinstance(o, np.ndarray) else layout.dense(g, o) for o in operands]
+    return Value(shape, logical, element, dense=emit(tensors, layout.leading(shape)), batched=batched)
+
+
+def _over_rows(
+    g: GraphBuilder, operands: Sequence[Operand], shape: tuple[int, ...], lead: Value, batched: bool, emit: Emit
+) -> Rows:
+    """The result in rows like the lead's."""
+    assert lead.rows is not None
+    rows = layout.without_holes(g, lead.rows, lead.element)
+    lanes: list[_Lane] = []
+    for attempt in range(2):
+        try:
+            lanes = [_lane(g, o, shape, lead, rows, batched) for o in operands]
+            break
+        except _MisalignedError:
+            if attempt or rows.in_order:
+                raise
+            rows = layout.in_order(g, rows, lead.element)
+    if any(lane.needs_unfolded for lane in lanes):
+        rows = replace(rows, parts=tuple(layout.folded(g, p, rows.frame.channels, 1) for p in rows.parts))
+    parts: list[Part] = []
+    start = 0
+    for k, part in enumerate(rows.parts):
+        span = slice(start, start + part.rows)
+        tensors = [lane.of(k, span, part) for lane in lanes]
+        made = emit(tensors, [-1, part.rows // part.fold, part.fold * rows.frame.channels])
+        parts.append(Part(made, part.rows, part.fold))
+        start = span.stop
+    return Rows(rows.frame, tuple(parts), rows.index)
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """One operand, ready to be cut into parts: `of(part number, its rows, the part)` names a tensor."""
+
+    of: Callable[[int, slice, Part], str]
+    needs_unfolded: bool = False
+
+
+def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], lead: Value, rows: Rows, batched: bool) -> _Lane:
+    if isinstance(operand, np.ndarray):
+        return _constant_lane(g, operand, shape, rows, batched)
+    if operand.shape != shape or operand.batched != batched:
+        return _broadcast_lane(g, operand, shape, rows)
+    if operand is lead and lead.rows is not None and len(rows.parts) == len(lead.rows.parts):
+        own = rows
+    else:
+        own = _matching(g, operand, rows)
+    channels = rows.frame.channels
+    return _Lane(lambda k, span, part: layout.folded(g, own.parts[k], channels, part.fold).tensor)
+
+
+def _matching(g: GraphBuilder, operand: Value, rows: Rows) -> Rows:
+    """The operand's rows, in the same parts and order as `rows`."""
+    own = operand.rows
+    if own is not None and own.frame == rows.frame:
+        own = layout.without_holes(g, own, operand.element)
+        if [p.rows for p in own.parts] == [p.rows for p in rows.parts] and np.array_equal(own.index, rows.index):
+            return own
+    if not rows.in_order:
+        raise _MisalignedError
+    whole = layout.in_order(g, layout.rows_of(g, operand, rows.frame), operand.element)
+    if len(rows.parts) == 1:
+        return whole
+    raise _MisalignedError
+
+
+def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...], rows: Rows, batched: bool) -> _Lane:
+    frame = rows.frame
+    if constant.size == 1:
+        scalar = g.constant(constant.reshape(()))
+        return _Lane(lambda k, span, part: scalar)
+    by_channel = _per_channel(constant, shape, rows)
+    if by_channel is not None:
+        return _Lane(lambda k, span, part: g.constant(np.tile(by_channel, part.fold)))
+    if frame.batch > 1:
+        raise _MisalignedError
+    full = frame.view(np.ascontiguousarray(np.broadcast_to(constant, shape)).reshape(-1))[0]  # [positions, channels]
+    by_row = np.zeros((rows.total, frame.channels), constant.dtype)
+    by_row[rows.index] = full
+    if not np.array_equal(by_row[rows.index], full):
+        raise _MisalignedError  # positions share a row but not their constant
+    return _Lane(lambda k, span, part: g.constant(by_row[span].reshape(1, part.rows // part.fold, -1)))
+
+
+def _per_channel(constant: np.ndarray, shape: tuple[int, ...], rows: Rows) -> np.ndarray | None:
+    """The constant as [channels], if it varies along the channels only."""
+    padded = (1,) * (len(shape) - constant.ndim) + constant.shape
+    wide = [k for k, n in enumerate(padded) if n > 1]
+    if len(wide) != 1:
+        return None
+    (axis,) = wide
+    stride = prod(shape[axis + 1 :])
+    if shape[axis] != rows.frame.channels or stride != rows.frame.channel_stride:
+        return None
+    return constant.reshape(-1)
+
+
+def _broadcast_lane(g: GraphBuilder, operand: Value, shape: tuple[int, ...], rows: Rows) -> _Lane:
+    """An operand that is broadcast: it may vary by sample, by channel, or by both."""
+    frame, size = rows.frame, prod(operand.shape)
+    if frame.batch > 1 and not operand.batched:
+        raise _MisalignedError
+    numbers = np.broadcast_to(np.arange(size).reshape(operand.shape), shape)
+    at = frame.view(np.ascontiguousarray(numbers).reshape(-1))  # [batch, positions, channels]
+    if not (at == at[:, :1]).all():
+        raise _MisalignedError
+    at = at[:, 0]
+    if size == frame.batch * frame.channels and np.array_equal(at.reshape(-1), np.arange(size)):
+        tensor = g.reshape(layout.dense(g, operand), [-1, 1, frame.channels])
+    elif size == frame.batch and np.array_equal(at, np.arange(size)[:, None] + np.zeros_like(at)):
+        tensor = g.reshape(layout.dense(g, operand), [-1, 1, 1])
+    else:
+        raise _MisalignedError
+    return _Lane(lambda k, span, part: tensor, needs_unfolded=frame.channels > 1)

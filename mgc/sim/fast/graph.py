@@ -1,0 +1,159 @@
+"""One ONNX graph under construction, and the session that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+OPSET = 21
+_INLINE_BYTES = 1024
+"""Initializers up to this size stand in the model; larger ones are handed to the session without a copy."""
+
+
+def onnx_type(dtype: np.dtype) -> int:
+    """ONNX's number of an element type."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+class Session:
+    """A compiled graph, with the arrays whose memory it reads."""
+
+    def __init__(self, session: ort.InferenceSession, weights: tuple[ort.OrtValue, ...]) -> None:
+        self._session = session
+        self._weights = weights  # the session refers to their memory
+        self.inputs = frozenset(i.name for i in session.get_inputs())
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The named outputs."""
+        return [np.asarray(a) for a in self._session.run(list(outputs), dict(feeds))]
+
+
+@dataclass
+class GraphBuilder:
+    """Nodes and initializers of one graph. Equal nodes and equal constants are made once."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, np.dtype] = field(default_factory=dict)
+    outputs: dict[str, np.dtype] = field(default_factory=dict)
+    bytes_per_micro_batch: int = 0
+    """Size of the largest intermediate that lowerings noted."""
+    _known: dict[Any, list[str]] = field(default_factory=dict)
+    _names: int = 0
+
+    def note(self, elements: int) -> None:
+        """Notes an intermediate of so many 8-byte elements a micro-batch."""
+        self.bytes_per_micro_batch = max(self.bytes_per_micro_batch, 8 * elements)
+
+    def _name(self, stem: str) -> str:
+        self._names += 1
+        return f"{stem}_{self._names}"
+
+    def input(self, name: str, dtype: np.dtype) -> str:
+        """Declares a graph input of any shape."""
+        self.inputs[name] = np.dtype(dtype)
+        return name
+
+    def output(self, tensor: str, name: str, dtype: np.dtype) -> str:
+        """Declares a tensor as graph output `name`."""
+        self.nodes.append(helper.make_node("Identity", [tensor], [name]))
+        self.outputs[name] = np.dtype(dtype)
+        return name
+
+    def constant(self, value: np.ndarray | np.generic | Sequence[int]) -> str:
+        """An initializer; a list is int64."""
+        array = np.asarray(value, np.int64) if isinstance(value, (list, tuple)) else np.asarray(value)
+        array = np.array(array, order="C", copy=None)
+        key = ("constant", array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= _INLINE_BYTES else None
+        if key is not None and key in self._known:
+            return self._known[key][0]
+        name = self._name("c")
+        self.constants[name] = array
+        if key is not None:
+            self._known[key] = [name]
+        return name
+
+    def nodes_of(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
+        """The results of a node."""
+        key = (op, tuple(inputs), outputs, tuple(sorted((k, repr(v)) for k, v in attributes.items())))
+        if key not in self._known:
+            names = [self._name(op.lower()) for _ in range(outputs)]
+            self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+            self._known[key] = names
+        return self._known[key]
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """The result of a node with one result."""
+        return self.nodes_of(op, inputs, 1, **attributes)[0]
+
+    def cast(self, x: str, dtype: np.dtype | type) -> str:
+        """x in another element type."""
+        return self.node("Cast", x, to=onnx_type(np.dtype(dtype)))
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """x under another shape, one dimension of which may be -1."""
+        return self.node("Reshape", x, self.constant(list(shape)))
+
+    def session(self, threads: int) -> Session:
+        """Compiles the graph. `threads` work within a node (0: ONNX Runtime's choice).
+
+        Graph optimisations stay off: they may reassociate or fuse float arithmetic, and the plan has nothing to fold.
+        Weights still are packed for their kernels.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        model, external = self._model()
+        weights = [ort.OrtValue.ortvalue_from_numpy(a) for a in external.values()]
+        if external:
+            options.add_external_initializers(list(external), weights)
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return Session(session, tuple(weights))
+
+    def live_inputs(self) -> list[str]:
+        """Graph inputs that the outputs depend on; the session takes no others."""
+        _, used = self._live()
+        return [n for n in self.inputs if n in used]
+
+    def _live(self) -> tuple[list[onnx.NodeProto], set[str]]:
+        """The nodes that the outputs depend on (an abandoned lowering leaves others), and all names they use."""
+        used, nodes = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if any(n in used for n in node.output):
+                used.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], used
+
+    def _model(self) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+        nodes, used = self._live()
+        constants = {n: a for n, a in self.constants.items() if n in used}
+        external = {n: a for n, a in constants.items() if a.nbytes > _INLINE_BYTES}
+        initializers = [
+            _external(n, a) if n in external else onnx.numpy_helper.from_array(a, n) for n, a in constants.items()
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "plan",
+            [helper.make_tensor_value_info(n, onnx_type(d), None) for n, d in self.inputs.items() if n in used],
+            [helper.make_tensor_value_info(n, onnx_type(d), None) for n, d in self.outputs.items()],
+            initializers,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), external
+
+
+def _external(name: str, array: np.ndarray) -> TensorProto:
+    """An initializer without data: the session gets it as an OrtValue under the same name."""
+    proto = TensorProto(name=name, data_type=onnx_type(array.dtype), dims=array.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "memory"), ("offset", "0"), ("length", str(array.nbytes))):
+        entry = proto.external_data.add()
+        entry.key, entry.value = key, value
+    return proto

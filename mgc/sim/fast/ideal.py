@@ -1,0 +1,137 @@
+"""Steps in `float` numerics only, which is compared by tolerance: smooth functions on ONNX Runtime's kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mgc.isa.functions import FUNCTIONS
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.layout import dense
+from mgc.sim.fast.quantisation import ideal_dequant
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.scaling import check_step
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, limit, logical, pointwise
+from mgc.sim.fast.values import Element, Value
+
+Formula = Callable[[GraphBuilder, str, float, float], str]
+
+
+def _smooth(formula: Formula) -> Lowering:
+    """A function of one float32 operand with the attributes alpha and beta."""
+
+    def lower(g: GraphBuilder, call: Call) -> Value:
+        if logical(call.args[0]) != FLOAT:
+            raise NotLoweredError(f"{call.name} of {logical(call.args[0])}")
+        alpha, beta = call.attributes
+        return pointwise(g, call, lambda t, _: formula(g, t[0], alpha, beta))
+
+    return lower
+
+
+def _plain(op: str) -> Lowering:
+    return _smooth(lambda g, x, a, b: g.node(op, x))
+
+
+def _silu(g: GraphBuilder, x: str, alpha: float, beta: float) -> str:
+    scaled = x if alpha == 1 else g.node("Mul", x, g.constant(np.float32(alpha)))
+    return g.node("Mul", x, g.node("Sigmoid", scaled))
+
+
+def _lookup(g: GraphBuilder, call: Call) -> Value:
+    """The function itself instead of its table."""
+    code, alpha, beta, _, _ = call.attributes
+    name = FUNCTIONS[int(code)].name
+    if name not in IDEAL and name not in ("sqrt", "reciprocal", "hard_sigmoid", "hard_swish"):
+        raise NotLoweredError(f"lookup of {name}")
+    from mgc.sim.fast.steps import STEPS
+
+    lower = IDEAL.get(name) or STEPS[name]
+    return lower(g, replace(call, name=name, args=call.args[:1], attributes=(alpha, beta)))
+
+
+def _quant(g: GraphBuilder, call: Call) -> Value:
+    """x itself."""
+    (x,) = call.args
+    if not isinstance(x, Value):
+        raise NotLoweredError("quant of a constant")
+    return x
+
+
+def _pow(g: GraphBuilder, call: Call) -> Value:
+    if any(logical(a) != FLOAT for a in call.args):
+        raise NotLoweredError("pow of other types than float32")
+    return pointwise(g, call, lambda t, _: g.node("Pow", *t))
+
+
+def _matmul(g: GraphBuilder, call: Call) -> Value:
+    a, b = call.args
+    if any(logical(o) != FLOAT for o in call.args):
+        raise NotLoweredError("matmul of other types than float32")
+    if min(len(o.shape) for o in call.args) < 2:
+        raise NotLoweredError("matmul of a vector")
+    batched = check_step("matmul", call.args, (), call.result.shape)
+    tensors = [dense(g, o) if isinstance(o, Value) else g.constant(o) for o in (a, b)]
+    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=g.node("MatMul", *tensors), batched=batched)
+
+
+def _axis_map(g: GraphBuilder, call: Call) -> Value:
+    x, matrix = call.args
+    axis = int(call.attributes[0])
+    if not isinstance(x, Value) or x.logical != FLOAT or not isinstance(matrix, np.ndarray):
+        raise NotLoweredError("axis_map with a computed matrix, or of another type")
+    rank = len(x.shape)
+    if axis == rank - 2:
+        tensor = g.node("MatMul", g.constant(matrix), dense(g, x))
+    else:
+        order = [*(k for k in range(rank) if k != axis), axis]
+        moved = dense(g, x) if axis == rank - 1 else g.node("Transpose", dense(g, x), perm=order)
+        tensor = g.node("MatMul", moved, g.constant(np.ascontiguousarray(matrix.T)))
+        if axis != rank - 1:
+            tensor = g.node("Transpose", tensor, perm=[order.index(k) for k in range(rank)])
+    return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=math.inf)
+
+
+def _reduce(op: str) -> Lowering:
+    def lower(g: GraphBuilder, call: Call) -> Value:
+        (x,) = call.args
+        keepdims, *axes = (int(a) for a in call.attributes)
+        if not isinstance(x, Value) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
+            raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
+        tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
+        bound = limit(x) if op != "ReduceSum" else math.inf
+        return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=bound)
+
+    return lower
+
+
+IDEAL: Mapping[str, Lowering] = {
+    "exp": _plain("Exp"),
+    "log": _plain("Log"),
+    "elu": _smooth(lambda g, x, a, b: g.node("Elu", x, alpha=a)),
+    "selu": _smooth(lambda g, x, a, b: g.node("Selu", x, alpha=a, gamma=b)),
+    "celu": _smooth(lambda g, x, a, b: g.node("Celu", x, alpha=a)),
+    "sigmoid": _plain("Sigmoid"),
+    "tanh": _plain("Tanh"),
+    "softplus": _plain("Softplus"),
+    "softsign": _plain("Softsign"),
+    "erf": _plain("Erf"),
+    "gelu": _plain("Gelu"),
+    "gelu_tanh": _smooth(lambda g, x, a, b: g.node("Gelu", x, approximate="tanh")),
+    "silu": _smooth(_silu),
+    "mish": _plain("Mish"),
+    "sin": _plain("Sin"),
+    "cos": _plain("Cos"),
+    "pow": _pow,
+    "quant": _quant,
+    "dequant": ideal_dequant,
+    "lookup": _lookup,
+    "matmul": _matmul,
+    "axis_map": _axis_map,
+    "reduce_sum": _reduce("ReduceSum"),
+    "reduce_mean": _reduce("ReduceMean"),
+}
+"""Functions whose graph form differs from, or only exists in, `float` numerics."""

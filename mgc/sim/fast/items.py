@@ -1,0 +1,245 @@
+"""What a plan is made of: operations on arrays that hold k micro-batches along axis 0."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ExecutionError
+from mgc.isa.functions import cast, evaluate
+from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.machine import Machine
+from mgc.isa.program import Program
+from mgc.sim.engine import SimulationError
+from mgc.sim.fast.graph import GraphBuilder, Session
+from mgc.sim.host import HostSegments
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value between operations, written once. shape: of one micro-batch; batched: k of them lie along axis 0."""
+
+    id: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    batched: bool
+    opaque: bool = False
+
+
+Arrays = dict[int, Any]
+"""Slot id -> array (or opaque object; a list of k of them if batched)."""
+
+
+class Context:
+    """What operations share: the program, the host, cells for instructions that run as the reference runs them."""
+
+    def __init__(self, program: Program, ideal: bool, threads: int | None) -> None:
+        self.program = program
+        self.ideal = ideal
+        self._host = HostSegments(program, threads)
+        self._cells: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def run_host(self, segment: int, args: Sequence[Any]) -> list[Any]:
+        """Runs a host segment, one at a time."""
+        with self._lock:
+            return self._host.run(segment, args)
+
+    def machine(self, groups: Sequence[int]) -> Machine:
+        """A machine whose cells of `groups` are written."""
+        machine = Machine(self.program, self.ideal, self.run_host)
+        with self._lock:
+            for i in self.program.instructions:
+                if isinstance(i, WriteCells) and i.group in groups and i.group not in self._cells:
+                    i.execute(machine)
+                    self._cells[i.group] = machine.cells[i.group]
+        machine.cells = self._cells
+        return machine
+
+
+class Item(Protocol):
+    """One operation: slots it reads and writes, and its work."""
+
+    @property
+    def reads(self) -> tuple[Slot, ...]: ...
+    @property
+    def writes(self) -> tuple[Slot, ...]: ...
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        """Adds what it writes to `arrays`, for k micro-batches."""
+        ...
+
+
+@dataclass
+class GraphItem:
+    """One ONNX graph. Sessions are made when first needed, one for each number of threads."""
+
+    graph: GraphBuilder
+    feeds: dict[str, Slot] = field(default_factory=dict)
+    fetches: dict[str, Slot] = field(default_factory=dict)
+    _sessions: dict[int, Session] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        return tuple(self.feeds[n] for n in self.graph.live_inputs() if n in self.feeds)
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return tuple(self.fetches.values())
+
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = self.graph.session(threads)
+            session = self._sessions[threads]
+        feeds = {n: np.ascontiguousarray(arrays[s.id], s.dtype).reshape(arrays[s.id].shape)
+                 for n, s in self.feeds.items() if n in session.inputs}  # fmt: skip
+        if "k" in session.inputs:
+            feeds["k"] = np.array([k], np.int64)
+        for slot, array in zip(self.fetches.values(), session.run(list(self.fetches), feeds), strict=True):
+            arrays[slot.id] = array
+
+
+@dataclass(frozen=True)
+class StepItem:
+    """One VEC step as the ISA's own NumPy function, over all micro-batches at once."""
+
+    function: int
+    args: tuple[tuple[Slot, tuple[int, ...]] | np.ndarray, ...]
+    attributes: tuple[float, ...]
+    result: Slot
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        return tuple(a[0] for a in self.args if isinstance(a, tuple))
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return (self.result,)
+
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        args = [_shaped(arrays, *a, k) if isinstance(a, tuple) else a for a in self.args]
+        arrays[self.result.id] = evaluate(self.function, args, self.attributes, context.ideal)
+
+
+@dataclass(frozen=True)
+class MachineItem:
+    """An instruction as the reference runs it, micro-batch after micro-batch. `before`: buffers it reads or extends."""
+
+    instruction: Instruction
+    groups: tuple[int, ...]
+    before: tuple[tuple[int, Slot], ...]
+    constants: tuple[tuple[int, np.ndarray], ...]
+    after: tuple[tuple[int, Slot], ...]
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        return tuple(s for _, s in self.before)
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return tuple(s for _, s in self.after)
+
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        machine = context.machine(self.groups)
+        found: list[list[Any]] = [[] for _ in self.after]
+        batched = any(s.batched for _, s in self.after)
+        for m in range(k if batched else 1):
+            machine.begin({})
+            # copies: an MVM adds to what its destination holds
+            for root, constant in self.constants:
+                machine.write(root, constant.reshape(context.program.buffers[root].shape).copy())
+            for root, slot in self.before:
+                value = _micro_batch(arrays, slot, m, context.program.buffers[root].shape)
+                machine.write(root, value if slot.opaque else value.copy())
+            try:
+                self.instruction.execute(machine)
+            except ExecutionError as error:
+                i = self.instruction
+                raise SimulationError(f"instruction {i.id} ({i.mnemonic}): {error}") from error
+            for (root, _), results in zip(self.after, found, strict=True):
+                results.append(machine.buffer(root))
+        for (_, slot), results in zip(self.after, found, strict=True):
+            arrays[slot.id] = _joined(slot, results)
+
+
+def _micro_batch(arrays: Arrays, slot: Slot, m: int, shape: tuple[int, ...]) -> Any:
+    """Micro-batch m of a slot."""
+    array = arrays[slot.id]
+    if slot.opaque:
+        return array[m] if slot.batched else array
+    if not slot.batched:
+        return array.reshape(shape)
+    rows = slot.shape[0]
+    return array[m * rows : (m + 1) * rows].reshape(shape)
+
+
+def _joined(slot: Slot, results: list[Any]) -> Any:
+    if slot.opaque or not slot.batched:
+        return results if slot.batched else results[0]
+    return np.concatenate(results)
+
+
+def _shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:
+    """A slot under the shape of a view of it."""
+    array: np.ndarray = arrays[slot.id]
+    if slot.batched:
+        shape = (k * shape[0], *shape[1:])
+    return array if array.shape == shape else array.reshape(shape)
+
+
+@dataclass(frozen=True)
+class LoadItem:
+    """A port's array in its buffer's element type."""
+
+    port: str
+    result: Slot
+    reads: tuple[Slot, ...] = ()
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return (self.result,)
+
+    def load(self, value: Any, k: int) -> Any:
+        """The slot's content for k micro-batches from the port's."""
+        if self.result.opaque:
+            return [value] * k if self.result.batched else value
+        with np.errstate(all="ignore"):
+            return value if value.dtype == self.result.dtype else cast(value, self.result.dtype)
+
+
+@dataclass(frozen=True)
+class StoreItem:
+    """A slot, or a constant, as an output port."""
+
+    port: int
+    value: Slot | np.ndarray
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        return (self.value,) if isinstance(self.value, Slot) else ()
+
+    def store(self, program: Program, arrays: Mapping[int, Any], k: int) -> Any:
+        """The port's array for k micro-batches."""
+        port = program.outputs[self.port]
+        repeated = program.batched and port.batched
+        if isinstance(self.value, Slot):
+            value, batched = arrays[self.value.id], self.value.batched
+            if self.value.opaque:
+                return value[0] if batched else value
+        else:
+            value, batched = self.value, False
+        if batched:
+            value = value.reshape((k * port.shape[0], *port.shape[1:]))
+            value = value if repeated else value[: port.shape[0]]
+        else:
+            value = value.reshape(port.shape)
+            value = np.concatenate([value] * k) if repeated else value
+        with np.errstate(all="ignore"):
+            return cast(value, numpy_dtype(port.dtype))

@@ -1,0 +1,144 @@
+"""Between the forms of a value: dense tensors, and rows of channels.
+
+Nothing here computes: every conversion is a permutation, a copy or a type change of whole numbers, hence exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+
+
+def leading(shape: Sequence[int]) -> list[int]:
+    """The shape of k micro-batches for Reshape: axis 0 is free."""
+    return [-1, *shape[1:]] if shape else []
+
+
+def dense(g: GraphBuilder, value: Value) -> str:
+    """The tensor [k * shape[0], *shape[1:]] of a value, elements as `value.element` says."""
+    if value.dense is not None:
+        return value.dense
+    rows = value.rows
+    assert rows is not None
+    frame = rows.frame
+    positions = take(g, rows, np.arange(frame.positions), value.element)
+    roles = ["b", *(f"p{k}" for k in range(len(frame.spatial))), "c"]
+    extents = {role: n for role, n, _ in frame.axes() if role != "b"}
+    present = [r for r in roles if r == "b" or r in extents]
+    order = ["b", *extents]
+    if order == present:
+        return g.reshape(positions, leading(value.shape))
+    spread = g.reshape(positions, [-1, *(extents[r] for r in present[1:])])
+    return g.reshape(g.node("Transpose", spread, perm=[present.index(r) for r in order]), leading(value.shape))
+
+
+def plain(g: GraphBuilder, value: Value) -> str:
+    """`dense` in the value's own element type, as the reference would hold it."""
+    tensor, element = dense(g, value), value.element
+    if element.bias:
+        tensor = g.node("Sub", g.cast(tensor, np.int32), g.constant(np.int32(element.bias)))
+    if element.bias or element.dtype != value.logical:
+        tensor = g.cast(tensor, value.logical)
+    return tensor
+
+
+def viewed(g: GraphBuilder, value: Value, shape: tuple[int, ...]) -> Value:
+    """The same memory under another shape."""
+    if shape == value.shape:
+        return value
+    tensor = g.reshape(value.dense, leading(shape)) if value.dense is not None else None
+    return replace(value, shape=shape, dense=tensor)
+
+
+def rows_of(g: GraphBuilder, value: Value, frame: Frame) -> Rows:
+    """The rows of a value in a frame of its memory."""
+    if value.rows is not None and value.rows.frame == frame:
+        return value.rows
+    tensor = dense(g, value)
+    axes = [(role, n) for role, n, _ in frame.axes() if role != "b"]
+    held = ["b", *(role for role, _ in axes)]
+    wanted = [r for r in ("b", *(f"p{k}" for k in range(len(frame.spatial))), "c") if r in held]
+    if held != wanted:
+        tensor = g.reshape(tensor, [-1, *(n for _, n in axes)])
+        tensor = g.node("Transpose", tensor, perm=[held.index(r) for r in wanted])
+    tensor = g.reshape(tensor, [-1, frame.positions, frame.channels])
+    return Rows(frame, (Part(tensor, frame.positions),), np.arange(frame.positions))
+
+
+def unfolded(g: GraphBuilder, part: Part, channels: int) -> str:
+    """A part as [n, rows, channels]."""
+    return part.tensor if part.fold == 1 else g.reshape(part.tensor, [-1, part.rows, channels])
+
+
+def folded(g: GraphBuilder, part: Part, channels: int, fold: int) -> Part:
+    """A part with another fold."""
+    if part.fold == fold:
+        return part
+    return Part(g.reshape(part.tensor, [-1, part.rows // fold, fold * channels]), part.rows, fold)
+
+
+def zero_row(g: GraphBuilder, like: str, channels: int, element: Element) -> str:
+    """One row of zeros for every sample of the tensor `like` [n, ...]: [n, 1, channels]."""
+    zero = g.constant(np.full((1, 1, channels), element.bias, element.dtype))
+    count = g.node("Shape", like, start=0, end=1)
+    return g.node("Expand", zero, g.node("Concat", count, g.constant([1, channels]), axis=0))
+
+
+def merged(g: GraphBuilder, rows: Rows, element: Element, zero: bool) -> str:
+    """All rows in one tensor [n, total (+ 1), channels]; with `zero`, a row of zeros at the end."""
+    channels = rows.frame.channels
+    tensors = [unfolded(g, p, channels) for p in rows.parts]
+    if zero:
+        tensors.append(zero_row(g, tensors[0], channels, element))
+    return tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=1)
+
+
+def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element) -> str:
+    """The rows at `positions` (-1: zeros), flattened: [n, positions.size, channels]."""
+    wanted = positions.reshape(-1)
+    at = np.where(wanted < 0, -1, rows.index[wanted])
+    zero = bool((at < 0).any())
+    if not zero and len(rows.parts) > 1:
+        rows, at = _narrowed(rows, at)
+    tensor = merged(g, rows, element, zero)
+    if not zero and len(at) == rows.total and bool((at == np.arange(len(at))).all()):
+        return tensor
+    return g.node("Gather", tensor, g.constant(np.where(at < 0, rows.total, at).astype(np.int32)), axis=1)
+
+
+def _narrowed(rows: Rows, at: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """Only the parts that row numbers `at` use, and their numbers there."""
+    start, parts, shift = 0, [], np.zeros(rows.total, np.int64)
+    dropped = 0
+    for part in rows.parts:
+        span = slice(start, start + part.rows)
+        start += part.rows
+        if bool(((at >= span.start) & (at < span.stop)).any()):
+            parts.append(part)
+            shift[span] = dropped
+        else:
+            dropped += part.rows
+    return replace(rows, parts=tuple(parts)), at - shift[at]
+
+
+def without_holes(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
+    """The same value with a row, of zeros, for positions that had none."""
+    if not rows.has_holes:
+        return rows
+    channels = rows.frame.channels
+    zero = zero_row(g, rows.parts[0].tensor, channels, element)
+    index = np.where(rows.index < 0, rows.total, rows.index)
+    return Rows(rows.frame, (*rows.parts, Part(zero, 1)), index)
+
+
+def in_order(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
+    """The same value in one part whose row k is position k."""
+    if rows.in_order and len(rows.parts) == 1:
+        return rows
+    tensor = take(g, rows, np.arange(rows.frame.positions), element)
+    return Rows(rows.frame, (Part(tensor, rows.frame.positions),), np.arange(rows.frame.positions))

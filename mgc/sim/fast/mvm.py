@@ -1,0 +1,276 @@
+"""MVMs of one destination as matrix products over rows of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from mgc.isa.crossbar import Arithmetic
+from mgc.isa.instructions import Mvm
+from mgc.isa.program import Program
+from mgc.sim.fast import kernels, layout, sliced
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.windows import Joint, joints
+
+_FOLD = 2048
+"""Elements of a folded row at most."""
+_BLOCK = 32
+"""Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Accumulators of some windows: tensor [n, windows, columns], whole numbers or (`ideal`) reals, |element| <= limit."""
+
+    tensor: str
+    dtype: np.dtype
+    limit: float
+    kernel: str
+
+
+def lower(
+    g: GraphBuilder, program: Program, instructions: Sequence[Mvm], source: Value, shape: tuple[int, ...], ideal: bool
+) -> tuple[Value, list[str]]:
+    """All MVMs that write one destination (of `shape`), reading one source; also the kernels used, for each of them.
+
+    `quantized`: the sums that the ISA defines, in an int32, float32 or float64 tensor that holds them exactly. For
+    columns whose blocks are exact they are the integer product, done by an exact kernel; for the others `sliced` adds
+    what their converters change. `ideal`: the real product in float32.
+    Raises NotLoweredError for views that no row form covers, and for sums beyond 2^53.
+    """
+    instructions, source_frame, target_frame = _frames(program, instructions, prod(source.shape), prod(shape))
+    made: list[tuple[Joint, Made]] = []
+    for joint in joints(instructions, source_frame.channels, target_frame.channels):
+        made.append((joint, _Product(g, program, joint, source, source_frame, ideal).emit()))
+    dtype = made[0][1].dtype
+    if any(m.dtype != dtype for _, m in made):
+        dtype = np.dtype(np.float64)  # holds what int32 and float32 hold
+    index = np.full(target_frame.positions, -1, np.int64)
+    parts: list[Part] = []
+    used: dict[int, str] = {}
+    for joint, m in made:
+        start, width = sum(p.rows for p in parts), len(joint.instructions)
+        for j, instruction in enumerate(joint.instructions):
+            index[joint.writes[j]] = start + joint.members[j] * width + j
+            used[instruction.id] = m.kernel
+        tensor = m.tensor if m.dtype == dtype else g.cast(m.tensor, dtype)
+        parts.append(_folded(g, tensor, len(joint.reads) * width, target_frame.channels))
+    rows = Rows(target_frame, tuple(parts), index)
+    logical = np.dtype(np.float32 if ideal else np.int64)
+    limit = max(m.limit for _, m in made)
+    value = Value(shape, logical, Element(dtype), rows=rows, limit=limit, batched=source.batched)
+    return value, [used[i.id] for i in instructions]
+
+
+def _frames(
+    program: Program, instructions: Sequence[Mvm], source_size: int, target_size: int
+) -> tuple[Sequence[Mvm], Frame, Frame]:
+    """The frames of source and destination, which all MVMs must share.
+
+    Where a batch axis is not outermost it becomes one more window dimension, of one tap: the same windows otherwise.
+    """
+    if len({(m.src_shape, m.src_strides, m.dst_shape, m.dst_strides, m.signed) for m in instructions}) > 1:
+        raise NotLoweredError("MVMs that see source or destination in different shapes")
+    for m in instructions:
+        group = program.groups[m.group]
+        if group.matrices * group.rows != m.src_shape[1] * prod(m.taps):
+            raise NotLoweredError("source channels that no matrix reads")
+    for candidate in (instructions, [_batch_as_windows(m) for m in instructions]):
+        first = candidate[0]
+        source = Frame.of(first.src_shape, first.src_strides, source_size)
+        target = Frame.of(first.dst_shape, first.dst_strides, target_size)
+        if source is not None and target is not None:
+            return candidate, source, target
+    raise NotLoweredError("a view that is no permutation of its buffer's axes")
+
+
+def _batch_as_windows(m: Mvm) -> Mvm:
+    batch = m.src_shape[0]
+    return replace(
+        m,
+        src_shape=(1, m.src_shape[1], batch, *m.src_shape[2:]),
+        src_strides=(prod(m.src_shape), m.src_strides[1], m.src_strides[0], *m.src_strides[2:]),
+        dst_shape=(1, m.dst_shape[1], batch, *m.dst_shape[2:]),
+        dst_strides=(prod(m.dst_shape), m.dst_strides[1], m.dst_strides[0], *m.dst_strides[2:]),
+        count=(batch, *m.count),
+        taps=(1, *m.taps),
+        in_base=(0, *m.in_base),
+        in_stride=(1, *m.in_stride),
+        in_dilation=(1, *m.in_dilation),
+        out_base=(0, *m.out_base),
+        out_stride=(1, *m.out_stride),
+    )
+
+
+def _folded(g: GraphBuilder, tensor: str, rows: int, channels: int) -> Part:
+    """[n, windows, MVMs * channels] as a part of `rows` rows, folded to a long inner axis if that divides."""
+    most = max(1, _FOLD // channels)
+    fold = max(f for f in range(1, min(most, rows) + 1) if rows % f == 0)
+    return Part(g.reshape(tensor, [-1, rows // fold, fold * channels]), rows, fold)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """One `Joint` on its way to kernels."""
+
+    g: GraphBuilder
+    program: Program
+    joint: Joint
+    source: Value
+    frame: Frame
+    ideal: bool
+
+    @property
+    def matrices(self) -> int:
+        return self.program.groups[self.joint.instructions[0].group].matrices
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return self.program.groups[self.joint.instructions[0].group].arithmetic
+
+    def emit(self) -> Made:
+        first = self.joint.instructions[0]
+        weights = self._weights()
+        split: sliced.Split | None = None
+        if not self.ideal:
+            split = sliced.split(weights, self.arithmetic, first.signed)
+            weights = split.weights
+        taps = self.joint.reads.shape[1]
+        if split is not None and split.blocks:
+            inputs = self._inputs(in_row_order=True)
+            return self._join([self._sliced(x, split, k) for k, x in enumerate(inputs)])
+        if self.matrices == 1:
+            absorbed = self._absorbed()
+            if absorbed is not None:
+                x, order = absorbed
+                return self._multiply(x, weights[0][order])
+        per_matrix = self.frame.channels // self.matrices
+        by_tap = _rows_by_tap(taps, per_matrix) if first.tap_fastest else np.arange(taps * per_matrix)
+        weights = weights[:, by_tap]
+        size = self._block_size(per_matrix)
+        blocks = [_block_diagonal(weights[k : k + size], taps, self.cols) for k in range(0, self.matrices, size)]
+        inputs = self._inputs(in_row_order=False, size=size)
+        return self._join([self._multiply(x, w) for x, w in zip(inputs, blocks, strict=True)], size)
+
+    @property
+    def cols(self) -> int:
+        return self.program.groups[self.joint.instructions[0].group].cols
+
+    def _weights(self) -> np.ndarray:
+        """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side, rows as the program has them."""
+        groups = [self.program.groups[m.group] for m in self.joint.instructions]
+        names = [g.real_weights if self.ideal else g.weights for g in groups]
+        return np.concatenate([self.program.tensors[n] for n in names], axis=2)
+
+    def _absorbed(self) -> tuple[str, np.ndarray] | None:
+        """Inputs of a single window that reads every element once, as the source's rows lie; and the order of weights.
+
+        A product's terms may come in any order, so the weights' rows are permuted instead of the inputs.
+        """
+        rows, reads = self.source.rows, self.joint.reads
+        if rows is None or len(reads) != 1 or rows.frame.batch != self.frame.batch:
+            return None
+        taps, channels = reads.shape[1], self.frame.channels
+        if (reads < 0).any() or taps * channels * self.frame.batch != rows.frame.size or rows.has_holes:
+            return None
+        if len(np.unique(reads)) != taps or sorted(rows.index) != list(range(rows.total)):
+            return None
+        # memory address -> row of the weights
+        tap, channel = np.arange(taps)[:, None], np.arange(channels)
+        row = channel * taps + tap if self.joint.instructions[0].tap_fastest else tap * channels + channel
+        weight_at = np.empty(taps * channels, np.int64)
+        weight_at[self.frame.addresses()[0][reads[0]].reshape(-1)] = row.reshape(-1)
+        order = np.empty((rows.total, rows.frame.channels), np.int64)
+        order[rows.index] = weight_at[rows.frame.addresses()[0]]
+        tensor = layout.merged(self.g, rows, self.source.element, zero=False)
+        return self.g.reshape(tensor, [-1, 1, taps * channels]), order.reshape(-1)
+
+    def _block_size(self, channels: int) -> int:
+        """Matrices that join to one block-diagonal product."""
+        fits = (s for s in range(1, self.matrices + 1) if self.matrices % s == 0 and (s == 1 or s * channels <= _BLOCK))
+        return max(fits)
+
+    def _inputs(self, in_row_order: bool, size: int = 1) -> list[str]:
+        """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or rows in the program's order."""
+        rows = layout.rows_of(self.g, self.source, self.frame)
+        windows, taps = self.joint.reads.shape
+        gathered = layout.take(self.g, rows, self.joint.reads, self.source.element)
+        blocks = self.matrices // size
+        depth = self.frame.channels // blocks
+        if blocks == 1:
+            tensors = [gathered]
+        else:
+            tensors = self.g.nodes_of("Split", [gathered], blocks, axis=2, num_outputs=blocks)
+        if in_row_order and self.joint.instructions[0].tap_fastest and taps > 1 and depth > 1:
+            spread = [self.g.reshape(t, [-1, windows, taps, depth]) for t in tensors]
+            tensors = [self.g.node("Transpose", t, perm=[0, 1, 3, 2]) for t in spread]
+        return [self.g.reshape(t, [-1, windows, taps * depth]) for t in tensors]
+
+    def _multiply(self, x: str, weights: np.ndarray) -> Made:
+        """x [n, windows, K] @ weights [K, columns]."""
+        if self.ideal:
+            tensor = self.g.node("MatMul", x, self.g.constant(weights.astype(np.float32)))
+            return Made(tensor, np.dtype(np.float32), np.inf, "float32")
+        codes = self._span()
+        try:
+            kernel = kernels.choose(weights, codes, self.source.element)
+        except OverflowError as error:
+            raise NotLoweredError(f"{error}: no kernel is exact") from error
+        tensor, dtype = kernels.product(self.g, x, self.source.element, weights, kernel)
+        return Made(tensor, dtype, kernels.largest_partial_sum(weights, codes), kernel)
+
+    def _span(self) -> kernels.Span:
+        """The codes' range. NotLoweredError unless it is known to be one that the crossbar takes: the ISA checks."""
+        least, most = self.arithmetic.code_range(self.joint.instructions[0].signed)
+        if self.source.span is None:
+            raise NotLoweredError("input codes of unknown range")
+        lo, hi = min(self.source.span[0], 0), max(self.source.span[1], 0)
+        if lo < least or hi > most:
+            raise NotLoweredError(f"input codes in {lo}..{hi}, {least}..{most} is expected")
+        return lo, hi
+
+    def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Made:
+        """The integer product of a matrix plus what the converters of its inexact blocks change."""
+        exact = self._multiply(x, split.weights[matrix])
+        blocks = [b for b in split.blocks if b.matrix == matrix]
+        if not blocks:
+            return exact
+        tensor, dtype, limit = sliced.correction(self.g, x, self.source.element, split, blocks)
+        limit += exact.limit
+        if limit >= 1 << 53:
+            raise NotLoweredError(f"sums reach {limit}: no kernel is exact")
+        common = dtype if dtype == exact.dtype == np.int32 and limit < 1 << 31 else np.dtype(np.float64)
+        a, b = (t if d == common else self.g.cast(t, common) for t, d in ((exact.tensor, exact.dtype), (tensor, dtype)))
+        return Made(self.g.node("Add", a, b), common, limit, f"{exact.kernel}+sliced")
+
+    def _join(self, made: list[Made], size: int = 1) -> Made:
+        """The products of all matrices, [n, windows, (MVM, matrix, column)] each, side by side for every MVM."""
+        if len(made) == 1:
+            return made[0]
+        dtype = made[0].dtype if len({m.dtype for m in made}) == 1 else np.dtype(np.float64)
+        tensors = [m.tensor if m.dtype == dtype else self.g.cast(m.tensor, dtype) for m in made]
+        rows = len(self.joint.reads) * len(self.joint.instructions)
+        spread = [self.g.reshape(t, [-1, rows, size * self.cols]) for t in tensors]
+        names = "/".join(dict.fromkeys(m.kernel for m in made))
+        return Made(self.g.node("Concat", *spread, axis=2), dtype, max(m.limit for m in made), names)
+
+
+def _rows_by_tap(taps: int, channels: int) -> np.ndarray:
+    """For each row in tap-major order its number in channel-major order."""
+    return np.arange(channels * taps).reshape(channels, taps).T.reshape(-1)
+
+
+def _block_diagonal(weights: np.ndarray, taps: int, cols: int) -> np.ndarray:
+    """Matrices [m, taps * C, MVMs * cols] as one: rows (tap, matrix, channel), columns (MVM, matrix, column)."""
+    size, depth, width = weights.shape
+    if size == 1:
+        return weights[0]
+    joined = np.zeros((taps, size, depth // taps, width // cols, size, cols), weights.dtype)
+    for k in range(size):
+        joined[:, k, :, :, k] = weights[k].reshape(taps, depth // taps, width // cols, cols)
+    return joined.reshape(depth * size, width * size)

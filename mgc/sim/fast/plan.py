@@ -1,0 +1,388 @@
+"""From a program to a plan: instructions in order, as large a part as possible in ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ExecutionError
+from mgc.isa.functions import evaluate, function
+from mgc.isa.functions.base import Operand as Typed
+from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import BUFFER, CONSTANT, Load, Move, Mvm, Ref, Store, Vec
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.machine import IDEAL_DTYPE
+from mgc.isa.program import Program
+from mgc.sim.fast import layout, moves, mvm, vec
+from mgc.sim.fast.elementwise import Operand
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.scaling import check_step
+from mgc.sim.fast.values import Element, Value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an instruction, or a step of one, went: a kernel's name, or why it runs as the reference runs it."""
+
+    instruction: int
+    what: str
+    kernel: str
+    reason: str = ""
+
+    @property
+    def lowered(self) -> bool:
+        """Whether it is part of a graph."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """loads, then items in order, then stores. bytes_per_micro_batch: the largest intermediate that is known of."""
+
+    loads: tuple[LoadItem, ...]
+    items: tuple[Item, ...]
+    stores: tuple[StoreItem, ...]
+    entries: tuple[Entry, ...]
+    bytes_per_micro_batch: int
+
+
+def build(program: Program, ideal: bool) -> Plan:
+    """The plan of a verified program for `quantized` or (`ideal`) `float` numerics.
+
+    Instructions take effect in the order of their ids, which is a topological order: what timing and units add does not
+    change values. A graph grows while instructions have a graph form; one that has none ends it, unless it can run
+    before it.
+    """
+    return _Builder(program, ideal).build()
+
+
+@dataclass
+class _OpenGraph:
+    """A graph that still grows, and the values it was fed, by slot number."""
+
+    item: GraphItem
+    fed: dict[int, Value] = field(default_factory=dict)
+
+
+@dataclass
+class _Pending:
+    """MVMs that write one buffer, held back until something reads it; the slot or constant that they read."""
+
+    instructions: list[Mvm]
+    source: int | np.ndarray
+
+
+Held = int | np.ndarray
+"""A slot's number, or a constant."""
+
+
+@dataclass
+class _Builder:
+    program: Program
+    ideal: bool
+    loads: list[LoadItem] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    stores: list[StoreItem] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+    made: dict[int, tuple[GraphItem, Value]] = field(default_factory=dict)  # slot -> the graph that defines it
+    facts: dict[int, tuple[float, tuple[int, int] | None]] = field(default_factory=dict)  # slot -> limit and span
+    held: dict[int, Held] = field(default_factory=dict)  # root buffer -> what it holds now
+    pending: dict[int, _Pending] = field(default_factory=dict)  # root buffer -> MVMs that it waits for
+    graph: _OpenGraph | None = None
+
+    def build(self) -> Plan:
+        for instruction in self.program.instructions:
+            match instruction:
+                case WriteCells():
+                    pass
+                case Load():
+                    self._load(instruction)
+                case Store():
+                    self._store(instruction)
+                case Mvm():
+                    self._mvm(instruction)
+                case Vec():
+                    self._vec(instruction)
+                case Move():
+                    self._move(instruction)
+                case _:
+                    self._as_reference(instruction, "runs on the host")
+        for root in list(self.pending):
+            self._flush(root)
+        self._fetch()
+        graphs = [i.graph for i in self.items if isinstance(i, GraphItem)]
+        size = max((g.bytes_per_micro_batch for g in graphs), default=0)
+        self.entries.sort(key=lambda e: e.instruction)
+        return Plan(tuple(self.loads), tuple(self.items), tuple(self.stores), tuple(self.entries), size)
+
+    # ---- slots and graph values
+
+    def _slot(self, shape: tuple[int, ...], dtype: np.dtype, batched: bool, opaque: bool = False) -> Slot:
+        slot = Slot(len(self.slots), shape, dtype, batched and self.program.batched, opaque)
+        self.slots.append(slot)
+        return slot
+
+    def _dtype(self, buffer: int) -> np.dtype:
+        b = self.program.buffers[buffer]
+        return IDEAL_DTYPE if self.ideal and b.kind in ("code", "acc") else numpy_dtype(b.dtype)
+
+    def _holds(self, buffer: int) -> Held:
+        """What a buffer holds; zeros where nothing was written."""
+        root = self.program.root(buffer)
+        if root in self.pending:
+            self._flush(root)
+        if root not in self.held:
+            return np.zeros(self.program.buffers[root].shape, self._dtype(root))
+        return self.held[root]
+
+    def _hold(self, buffer: int, held: Held) -> None:
+        root = self.program.root(buffer)
+        if root in self.pending:
+            self._flush(root)
+        self.held[root] = held
+
+    def _open(self) -> GraphBuilder:
+        if self.graph is None:
+            self.graph = _OpenGraph(GraphItem(GraphBuilder()))
+            self.items.append(self.graph.item)
+        return self.graph.item.graph
+
+    def _value(self, number: int) -> Value:
+        """A slot as a value of the open graph, fed to it if it was made elsewhere."""
+        g, graph = self._open(), self.graph
+        assert graph is not None
+        if number in self.made and self.made[number][0] is graph.item:
+            return self.made[number][1]
+        if number not in graph.fed:
+            slot, name = self.slots[number], f"slot{number}"
+            graph.item.feeds[name] = slot
+            tensor, element = g.input(name, slot.dtype), Element(slot.dtype)
+            if slot.dtype == np.int8:  # codes: the same eight bits plus 128
+                tensor = g.node("BitwiseXor", g.cast(tensor, np.uint8), g.constant(np.uint8(128)))
+                element = Element(np.dtype(np.uint8), 128)
+            limit, span = self.facts.get(number, (np.inf, None))
+            graph.fed[number] = Value(
+                slot.shape, slot.dtype, element, dense=tensor, limit=limit, span=span, batched=slot.batched
+            )
+        return graph.fed[number]
+
+    def _define(self, value: Value) -> int:
+        """A slot for a value of the open graph."""
+        slot = self._slot(value.shape, value.logical, value.batched)
+        assert self.graph is not None
+        self.made[slot.id] = (self.graph.item, value)
+        self.facts[slot.id] = (value.limit, value.span)
+        return slot.id
+
+    def _operand(self, held: Held, shape: tuple[int, ...]) -> Operand:
+        """A slot or constant under a buffer's shape."""
+        if isinstance(held, np.ndarray):
+            return held.reshape(shape)
+        value = self._value(held)
+        return layout.viewed(self._open(), value, shape)
+
+    def _add(self, item: Item) -> None:
+        """Appends an item that is no graph: before the open graph if it does not depend on it, else ending it."""
+        if self.graph is not None:
+            inside = self.graph.item
+            if not any(s.id in self.made and self.made[s.id][0] is inside for s in item.reads):
+                self.items.insert(self.items.index(inside), item)
+                return
+            self.graph = None
+        self.items.append(item)
+
+    def _fetch(self) -> None:
+        """Makes graph outputs of the values that later items need, last graph first; drops graphs that none needs."""
+        needed = {s.id for store in self.stores for s in store.reads}
+        kept: list[Item] = []
+        for item in reversed(self.items):
+            if isinstance(item, GraphItem):
+                for number in sorted(n for n in needed if n in self.made and self.made[n][0] is item):
+                    slot, value = self.slots[number], self.made[number][1]
+                    name = item.graph.output(layout.plain(item.graph, value), f"out{number}", slot.dtype)
+                    item.fetches[name] = slot
+                if not item.fetches:
+                    continue
+            needed.update(s.id for s in item.reads)
+            kept.append(item)
+        self.items = kept[::-1]
+
+    def _constant(self, ref: Ref) -> np.ndarray:
+        return self.program.tensors[self.program.constants[ref.index].tensor]
+
+    # ---- instructions
+
+    def _load(self, load: Load) -> None:
+        port, buffer = self.program.inputs[load.port], self.program.buffers[load.dst]
+        opaque = buffer.kind == "opaque"
+        dtype = np.dtype(object) if opaque else self._dtype(load.dst)
+        slot = self._slot(buffer.shape, dtype, port.batched and not opaque, opaque)
+        self.loads.append(LoadItem(port.name, slot))
+        self._hold(load.dst, slot.id)
+
+    def _store(self, store: Store) -> None:
+        held = self._constant(store.src) if store.src.space == CONSTANT else self._holds(store.src.index)
+        self.stores.append(StoreItem(store.port, held if isinstance(held, np.ndarray) else self.slots[held]))
+
+    def _mvm(self, m: Mvm) -> None:
+        source, root = self._holds(m.src), self.program.root(m.dst)
+        pending = self.pending.get(root)
+        if pending is not None and pending.source is source:
+            pending.instructions.append(m)
+        elif pending is None and root not in self.held:
+            self.pending[root] = _Pending([m], source)
+        else:
+            if pending is not None:
+                self._flush(root)
+            self._as_reference(m, "overwrites a part of a buffer")
+
+    def _flush(self, root: int) -> None:
+        """Runs the MVMs that a buffer waits for."""
+        pending = self.pending.pop(root)
+        first, buffer = pending.instructions[0], self.program.buffers[root]
+        try:
+            if isinstance(pending.source, np.ndarray):
+                raise NotLoweredError("reads a buffer that nothing wrote")
+            source = self._operand(pending.source, self.program.buffers[first.src].shape)
+            assert isinstance(source, Value)
+            value, kernels = mvm.lower(
+                self._open(), self.program, pending.instructions, source, buffer.shape, self.ideal
+            )
+        except NotLoweredError as error:
+            for m in pending.instructions:
+                self._as_reference(m, str(error), {self.program.root(m.src): pending.source})
+            return
+        self.held[root] = self._define(value)
+        self.entries += [Entry(m.id, "mvm", k) for m, k in zip(pending.instructions, kernels, strict=True)]
+
+    def _move(self, move: Move) -> None:
+        shape = self.program.buffers[move.dst].shape
+        try:
+            refs = dict.fromkeys(p.src for p in move.pieces)
+            sources = {r: self._read(r) for r in refs}
+            value = moves.lower(self._open(), move, sources, shape, self._dtype(move.dst))
+        except NotLoweredError as error:
+            self._as_reference(move, str(error))
+            return
+        self._hold(move.dst, self._define(value))
+        self.entries.append(Entry(move.id, "move", "rows" if value.rows is not None else "dense"))
+
+    def _read(self, ref: Ref) -> Operand:
+        """A buffer or constant operand."""
+        if ref.space == CONSTANT:
+            return self._constant(ref)
+        return self._operand(self._holds(ref.index), self.program.buffers[ref.index].shape)
+
+    def _vec(self, kernel: Vec) -> None:
+        """A kernel, step by step; as a whole if a step needs each micro-batch on its own."""
+        entries: list[Entry] = []
+        registers: list[Held] = []
+        types = kernel.registers(self.program)
+        try:
+            for number, step in enumerate(kernel.steps):
+                held, entry = self._step(kernel, number, registers, types)
+                registers.append(held)
+                entries.append(Entry(kernel.id, function(step.function).name, *entry))
+        except NotLoweredError as error:
+            self._as_reference(kernel, str(error))
+            return
+        self.entries += entries
+        for store in kernel.stores:
+            ref = store.value
+            if ref.space == BUFFER:
+                held = self._holds(ref.index)
+            else:
+                held = self._constant(ref) if ref.space == CONSTANT else registers[ref.index]
+            self._hold(store.dst, held)
+
+    def _step(
+        self, kernel: Vec, number: int, registers: Sequence[Held], types: Sequence[Typed]
+    ) -> tuple[Held, tuple[str, str]]:
+        """Where a step's result is; its kernel and the reason why it has none. NotLoweredError: not step by step."""
+        step = kernel.steps[number]
+        name = function(step.function).name
+        held: list[Held] = []
+        shapes: list[tuple[int, ...]] = []
+        for ref in step.args:
+            if ref.space == CONSTANT:
+                held.append(self._constant(ref))
+                shapes.append(self._constant(ref).shape)
+            elif ref.space == BUFFER:
+                held.append(self._holds(ref.index))
+                shapes.append(self.program.buffers[ref.index].shape)
+            else:
+                held.append(registers[ref.index])
+                shapes.append(types[ref.index].shape)
+        if all(isinstance(h, np.ndarray) for h in held):
+            arrays = [h.reshape(s) for h, s in zip(held, shapes, strict=True) if isinstance(h, np.ndarray)]
+            try:
+                return evaluate(step.function, arrays, step.attributes, self.ideal), ("constant", "")
+            except ExecutionError as error:
+                raise NotLoweredError(str(error)) from error
+        args = [self._operand(h, s) for h, s in zip(held, shapes, strict=True)]
+        batched = check_step(name, args, step.attributes, types[number].shape)
+        result = self._result(name, args, types[number])
+        try:
+            value = vec.lower(self._open(), kernel, number, args, result, self.ideal)
+            return self._define(value), ("graph", "")
+        except NotLoweredError as error:
+            slot = self._slot(result.shape, result.dtype, batched)
+            known = [
+                (self.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
+            ]
+            self._add(StepItem(step.function, tuple(known), step.attributes, slot))
+            if name == "quant" and not self.ideal:
+                self.facts[slot.id] = (np.inf, (int(step.attributes[1]), int(step.attributes[2])))
+            return slot.id, ("numpy", str(error))
+
+    def _result(self, name: str, args: Sequence[Operand], typed: Typed) -> Typed:
+        """Type and shape of a step's result in this numerics: what was codes and sums is float32 in `float`."""
+        first = args[0].logical if isinstance(args[0], Value) else args[0].dtype
+        if self.ideal and name != "cast" and typed.dtype.kind in "iu" and first == IDEAL_DTYPE:
+            return Typed(IDEAL_DTYPE, typed.shape)
+        return typed
+
+    def _as_reference(self, i: Instruction, reason: str, known: dict[int, Held] | None = None) -> None:
+        """An instruction as the reference runs it. `known`: what buffers hold that may have changed since."""
+        program = self.program
+        roots = {program.root(b): b for b in i.reads()}
+        if isinstance(i, Mvm):
+            roots[program.root(i.dst)] = i.dst  # it writes a part
+        before: list[tuple[int, Slot]] = []
+        constants: list[tuple[int, np.ndarray]] = []
+        for root in roots:
+            held = known[root] if known and root in known else self._holds(root)
+            if isinstance(held, int):
+                before.append((root, self.slots[held]))
+            elif program.buffers[root].kind != "opaque":
+                constants.append((root, held))
+        batched = any(s.batched for _, s in before)
+        after: list[tuple[int, Slot]] = []
+        for root in dict.fromkeys(program.root(b) for b in i.writes()):
+            buffer = program.buffers[root]
+            opaque = buffer.kind == "opaque"
+            dtype = np.dtype(object) if opaque else self._dtype(root)
+            after.append((root, self._slot(buffer.shape, dtype, batched, opaque)))
+        groups = (i.group,) if isinstance(i, Mvm) else ()
+        self._add(MachineItem(i, groups, tuple(before), tuple(constants), tuple(after)))
+        if isinstance(i, Move):
+            self._move_facts(i, after[0][1])
+        for root, slot in after:
+            self._hold(root, slot.id)
+        self.entries.append(Entry(i.id, i.mnemonic, "reference", reason))
+
+    def _move_facts(self, move: Move, slot: Slot) -> None:
+        """The span of moved codes."""
+        spans = []
+        for piece in move.pieces:
+            held = self._holds(piece.src.index) if piece.src.space == BUFFER else None
+            spans.append(self.facts.get(held, (0, None))[1] if isinstance(held, int) else None)
+        if all(s is not None for s in spans):
+            known = [s for s in spans if s is not None]
+            self.facts[slot.id] = (np.inf, (min(0, *(s[0] for s in known), 0), max(0, *(s[1] for s in known), 0)))

@@ -1,0 +1,134 @@
+"""QUANT, DEQUANT and LOOKUP as graph nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from mgc.isa.dtypes import dtype_of_code
+from mgc.sim.fast import elementwise
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical, pointwise
+from mgc.sim.fast.values import Element, Value
+
+
+def quant(g: GraphBuilder, call: Call) -> Value:
+    """clip(round(x / scale), lo, hi) in float32, NaN to 0.
+
+    Eight bits: QuantizeLinear, which divides, rounds half to even, clips to the type and adds the zero point (128 for
+    signed codes, see `Element`), as a probe confirms on this machine; then the clip to lo..hi where that is narrower.
+    Otherwise the operations one by one; a clipped value is a whole number of the type, so that the cast is exact.
+    """
+    (x,) = call.args
+    if logical(x) != FLOAT:
+        raise NotLoweredError(f"quant of {logical(x)}")
+    scale, lo, hi, code = call.attributes
+    dtype = dtype_of_code(code)
+    may_be_nan = not math.isfinite(limit(x))
+    element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
+
+    def emit(tensors: Sequence[str], _: list[int]) -> str:
+        (t,) = tensors
+        if may_be_nan:
+            t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
+        if dtype.itemsize > 1 or not quantises_exactly():
+            ratio = g.node("Div", t, g.constant(np.float32(scale)))
+            whole = g.node("Clip", g.node("Round", ratio), g.constant(np.float32(lo)), g.constant(np.float32(hi)))
+            if element.bias:
+                whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
+            return g.cast(whole, element.dtype)
+        least, most = int(lo) + element.bias, int(hi) + element.bias
+        t = g.node("QuantizeLinear", t, g.constant(np.float32(scale)), g.constant(np.uint8(element.bias)))
+        if (least, most) != (0, 255):
+            t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
+        return t
+
+    value = elementwise.apply(g, call.args, call.result.shape, dtype, element, emit)
+    return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
+
+
+def dequant(g: GraphBuilder, call: Call) -> Value:
+    """float32(acc * scale + bias), product and sum in float64: the same IEEE operations, never fused."""
+    acc, scale, bias, _ = call.args
+    if not isinstance(acc, Value) or not isinstance(scale, np.ndarray) or not isinstance(bias, np.ndarray):
+        raise NotLoweredError("dequant with computed scale or bias")
+    # adding +0 changes nothing but the sign of a zero, and acc = 0 times a positive scale is +0 already
+    no_bias = not bias.any() and not np.signbit(bias).any() and bool((scale > 0).all())
+    operands = (acc, scale) if no_bias else (acc, scale, bias)
+
+    def emit(tensors: Sequence[str], _: list[int]) -> str:
+        y = tensors[0] if acc.element.dtype == np.float64 else g.cast(tensors[0], np.float64)
+        y = g.node("Mul", y, tensors[1])
+        if not no_bias:
+            y = g.node("Add", y, tensors[2])
+        return g.cast(y, FLOAT)
+
+    value = elementwise.apply(g, operands, call.result.shape, FLOAT, Element(FLOAT), emit)
+    return replace(value, limit=finite(acc.limit * limit(scale) + limit(bias)))
+
+
+def ideal_dequant(g: GraphBuilder, call: Call) -> Value:
+    """float32(acc + bias_float)."""
+    acc, _, _, bias = call.args
+    if logical(acc) != FLOAT or logical(bias) != FLOAT:
+        raise NotLoweredError(f"dequant of {logical(acc)} and {logical(bias)}")
+    trimmed = replace(call, args=(acc, bias))
+    return pointwise(g, trimmed, lambda t, _: g.node("Add", *t))
+
+
+def lookup(g: GraphBuilder, call: Call) -> Value:
+    """values[i] + slopes[i] * (x - (lo + i * step)), i = clip(floor((x - lo) * (1/step)), 0, n - 1), NaN to 0.
+
+    The same float32 operations in the same order. Entries are fetched by GatherElements over the flattened tensor,
+    whose inner loop is several times faster than Gather's.
+    """
+    x, values, slopes = call.args
+    if not isinstance(values, np.ndarray) or not isinstance(slopes, np.ndarray) or logical(x) != FLOAT:
+        raise NotLoweredError("lookup in a computed table")
+    _, _, _, first, width = call.attributes
+    lo, step = np.float32(first), np.float32(width)
+    may_be_nan = not math.isfinite(limit(x))
+    lo_, step_, inverse = (g.constant(v) for v in (lo, step, np.float32(1) / step))
+    table_values, table_slopes = g.constant(values), g.constant(slopes)
+
+    def make(tensors: Sequence[str], shape: list[int]) -> str:
+        flat = g.reshape(tensors[0], [-1])
+        index = g.node("Floor", g.node("Mul", g.node("Sub", flat, lo_), inverse))
+        if may_be_nan:
+            index = g.node("Where", g.node("IsNaN", index), g.constant(np.float32(0)), index)
+        index = g.node("Clip", index, g.constant(np.float32(0)), g.constant(np.float32(len(values) - 1)))
+        at = g.cast(index, np.int32)
+        value = g.node("GatherElements", table_values, at, axis=0)
+        slope = g.node("GatherElements", table_slopes, at, axis=0)
+        rest = g.node("Sub", flat, g.node("Add", lo_, g.node("Mul", index, step_)))
+        return g.reshape(g.node("Add", value, g.node("Mul", slope, rest)), shape)
+
+    trimmed = replace(call, args=(x,))
+    reach = limit(x) + abs(float(lo)) + len(values) * float(step)
+    return pointwise(g, trimmed, make, finite(limit(values) + limit(slopes) * reach))
+
+
+@cache
+def quantises_exactly() -> bool:
+    """Whether QuantizeLinear to uint8 equals the ISA's QUANT on this machine, ties, bounds and infinities included."""
+    rng = np.random.default_rng(0)
+    scale = np.float32(0.0123)
+    ties = (np.arange(-700, 700) / 2 * np.float64(scale)).astype(np.float32)
+    near = np.concatenate([np.nextafter(ties, np.float32(s)) for s in (-np.inf, np.inf)])
+    x = np.concatenate([ties, near, rng.normal(0, 2, 4099).astype(np.float32), [np.inf, -np.inf, 3e38, -0.0]])
+    x = x.astype(np.float32)
+    for bias in (0, 128):
+        g = GraphBuilder()
+        code = g.node("QuantizeLinear", g.input("x", FLOAT), g.constant(scale), g.constant(np.uint8(bias)))
+        g.output(code, "y", np.dtype(np.uint8))
+        got = g.session(1).run(["y"], {"x": x})[0]
+        with np.errstate(over="ignore"):
+            expected = np.clip(np.rint(x / scale), -bias, 255 - bias) + bias
+        if not np.array_equal(got, expected):
+            return False
+    return True

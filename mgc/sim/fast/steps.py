@@ -1,0 +1,248 @@
+"""The steps of VEC kernels as graph nodes, each only where it is equal to the ISA's function bit for bit.
+
+Additions, products, quotients, square roots, comparisons, minima, maxima, roundings and choices of float32 are single
+IEEE operations in ONNX Runtime as in NumPy; graph optimisations, which could fuse them, are off. The sign of a zero
+is not specified after some functions (`mgc.isa.functions`) and is free there. What has no such form is refused and
+runs as the ISA's own NumPy. In `float` numerics, which is compared by tolerance, more functions have a form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mgc.isa.dtypes import dtype_of_code
+from mgc.isa.functions.base import Operand as Typed
+from mgc.sim.fast import elementwise
+from mgc.sim.fast.elementwise import Operand
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.values import Element, Value
+
+FLOAT = np.dtype(np.float32)
+BOOL = np.dtype(np.bool_)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A step to lower: function name, operands, attributes, and its result's type and shape in this numerics.
+
+    `clipped`: every use of the result is a QUANT whose lowest code is at least 0.
+    """
+
+    name: str
+    args: Sequence[Operand]
+    attributes: tuple[float, ...]
+    result: Typed
+    clipped: bool = False
+
+
+Lowering = Callable[[GraphBuilder, Call], Value]
+
+
+def logical(operand: Operand) -> np.dtype:
+    """The element type that the program sees."""
+    return operand.logical if isinstance(operand, Value) else operand.dtype
+
+
+def limit(operand: Operand) -> float:
+    """A bound on an operand's magnitudes, inf if there is none (or a NaN)."""
+    if isinstance(operand, Value):
+        return operand.limit
+    if operand.dtype.kind == "b" or operand.size == 0:
+        return 1.0
+    most = float(np.abs(operand.astype(np.float64)).max())
+    return most if math.isfinite(most) else math.inf
+
+
+def finite(bound: float) -> float:
+    """A bound on the float32 rounding of something bounded; inf where it could overflow."""
+    return bound * (1 + 1e-6) if bound < 3e38 else math.inf
+
+
+def in_program_type(g: GraphBuilder, operand: Operand, tensor: str) -> str:
+    """A tensor of an operand's elements in the program's own type."""
+    if not isinstance(operand, Value) or operand.element == Element(operand.logical):
+        return tensor
+    if operand.element.bias:
+        tensor = g.node("Sub", g.cast(tensor, np.int32), g.constant(np.int32(operand.element.bias)))
+    return g.cast(tensor, operand.logical)
+
+
+def pointwise(
+    g: GraphBuilder, call: Call, make: Callable[[Sequence[str], list[int]], str], bound: float = math.inf
+) -> Value:
+    """The element-wise result of `make` over the operands in the program's types."""
+
+    def emit(tensors: Sequence[str], shape: list[int]) -> str:
+        return make([in_program_type(g, o, t) for o, t in zip(call.args, tensors, strict=True)], shape)
+
+    dtype = call.result.dtype
+    value = elementwise.apply(g, call.args, call.result.shape, dtype, Element(dtype), emit)
+    return replace(value, limit=bound)
+
+
+def _expect(call: Call, *dtypes: np.dtype) -> None:
+    for operand in call.args:
+        if logical(operand) not in dtypes:
+            raise NotLoweredError(f"{call.name} of {logical(operand)}")
+
+
+def _node(op: str, bound: Callable[..., float] | None = None, of: tuple[np.dtype, ...] = (FLOAT,)) -> Lowering:
+    """A function that is one ONNX node. `bound` gives the result's bound from the operands'."""
+
+    def lower(g: GraphBuilder, call: Call) -> Value:
+        _expect(call, *of)
+        most = finite(bound(*map(limit, call.args))) if bound else math.inf
+        return pointwise(g, call, lambda t, _: g.node(op, *t), most)
+
+    return lower
+
+
+def _same(*bounds: float) -> float:
+    return max(bounds)
+
+
+def _relu(g: GraphBuilder, call: Call) -> Value:
+    (x,) = call.args
+    if call.clipped and isinstance(x, Value) and x.logical == FLOAT:
+        # x <= 0 becomes 0, whose code is the lowest, as is x's own: rounding and clipping are monotone
+        return x
+    return _node("Relu", _same)(g, call)
+
+
+def _leaky_relu(g: GraphBuilder, call: Call) -> Value:
+    _expect(call, FLOAT)
+    alpha = float(np.float32(call.attributes[0]))
+    bound = finite(limit(call.args[0]) * max(1.0, abs(alpha)))
+    return pointwise(g, call, lambda t, _: g.node("LeakyRelu", t[0], alpha=alpha), bound)
+
+
+def _scalar(g: GraphBuilder, value: float) -> str:
+    return g.constant(np.float32(value))
+
+
+def _thresholded_relu(g: GraphBuilder, call: Call) -> Value:
+    _expect(call, FLOAT)
+
+    def make(t: Sequence[str], _: list[int]) -> str:
+        over = g.node("Greater", t[0], _scalar(g, call.attributes[0]))
+        return g.node("Where", over, t[0], _scalar(g, 0))
+
+    return pointwise(g, call, make, limit(call.args[0]))
+
+
+def _clipped_line(g: GraphBuilder, x: str, alpha: float, beta: float) -> str:
+    line = g.node("Add", g.node("Mul", _scalar(g, alpha), x), _scalar(g, beta))
+    return g.node("Min", g.node("Max", line, _scalar(g, 0)), _scalar(g, 1))
+
+
+def _hard_sigmoid(g: GraphBuilder, call: Call) -> Value:
+    _expect(call, FLOAT)
+    alpha, beta = call.attributes
+    bound = 1.0 if math.isfinite(limit(call.args[0])) else math.inf
+    return pointwise(g, call, lambda t, _: _clipped_line(g, t[0], alpha, beta), bound)
+
+
+def _hard_swish(g: GraphBuilder, call: Call) -> Value:
+    _expect(call, FLOAT)
+
+    def make(t: Sequence[str], _: list[int]) -> str:
+        return g.node("Mul", t[0], _clipped_line(g, t[0], 1 / 6, 0.5))
+
+    return pointwise(g, call, make, limit(call.args[0]))
+
+
+def _prelu(g: GraphBuilder, call: Call) -> Value:
+    _expect(call, FLOAT)
+    slope = call.args[1]
+    # PRelu multiplies zeros too, which shows in their sign unless slopes are positive
+    plain = isinstance(slope, np.ndarray) and bool((slope > 0).all())
+
+    def make(t: Sequence[str], _: list[int]) -> str:
+        if plain:
+            return g.node("PRelu", *t)
+        return g.node("Where", g.node("Less", t[0], _scalar(g, 0)), g.node("Mul", *t), t[0])
+
+    x, s = map(limit, call.args)
+    return pointwise(g, call, make, finite(x * max(1.0, s)))
+
+
+def _where(g: GraphBuilder, call: Call) -> Value:
+    if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
+        raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
+    return pointwise(g, call, lambda t, _: g.node("Where", *t), max(map(limit, call.args[1:])))
+
+
+def _cast(g: GraphBuilder, call: Call) -> Value:
+    (x,) = call.args
+    target = dtype_of_code(call.attributes[0])
+    if target != FLOAT or logical(x) not in (FLOAT, BOOL, *map(np.dtype, ("int32", "int64", "uint8", "int8"))):
+        raise NotLoweredError(f"cast of {logical(x)} to {target}")
+    return pointwise(g, call, lambda t, _: g.cast(t[0], FLOAT), finite(limit(x)))
+
+
+def _copy(g: GraphBuilder, call: Call) -> Value:
+    (x,) = call.args
+    if not isinstance(x, Value):
+        raise NotLoweredError("copy of a constant")
+    return x
+
+
+def _gather(g: GraphBuilder, call: Call) -> Value:
+    from mgc.sim.fast import layout
+
+    x, indices = call.args
+    axis = int(call.attributes[0])
+    if not isinstance(x, Value) or not isinstance(indices, np.ndarray) or (x.batched and axis == 0):
+        raise NotLoweredError("gather with computed indices or along the batch axis")
+    extent = x.shape[axis]
+    if indices.size == 0 or indices.min() < -extent or indices.max() >= extent:
+        raise NotLoweredError("gather with no index, or one out of range")
+    tensor = g.node("Gather", layout.dense(g, x), g.constant(indices.astype(np.int64)), axis=axis)
+    return replace(x, shape=call.result.shape, dense=tensor, rows=None)
+
+
+FLOAT_OR_BOOL = (FLOAT, BOOL)
+
+STEPS: Mapping[str, Lowering] = {
+    "neg": _node("Neg", _same),
+    "abs": _node("Abs", _same),
+    "sqrt": _node("Sqrt"),
+    "reciprocal": _node("Reciprocal"),
+    "sign": _node("Sign"),
+    "floor": _node("Floor", lambda x: x + 1),
+    "ceil": _node("Ceil", lambda x: x + 1),
+    "round": _node("Round", lambda x: x + 1),
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "thresholded_relu": _thresholded_relu,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "not": _node("Not", of=(BOOL,)),
+    "isnan": _node("IsNaN"),
+    "isinf": _node("IsInf"),
+    "add": _node("Add", lambda x, y: x + y),
+    "sub": _node("Sub", lambda x, y: x + y),
+    "mul": _node("Mul", lambda x, y: x * y if x and y else 0.0),
+    "div": _node("Div"),
+    "max": _node("Max", _same),
+    "min": _node("Min", _same),
+    "prelu": _prelu,
+    "equal": _node("Equal"),
+    "less": _node("Less"),
+    "less_or_equal": _node("LessOrEqual"),
+    "greater": _node("Greater"),
+    "greater_or_equal": _node("GreaterOrEqual"),
+    "and": _node("And", of=(BOOL,)),
+    "or": _node("Or", of=(BOOL,)),
+    "xor": _node("Xor", of=(BOOL,)),
+    "where": _where,
+    "cast": _cast,
+    "copy": _copy,
+    "gather": _gather,
+}
+"""Functions whose graph form is the same in both numerics."""

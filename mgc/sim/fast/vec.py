@@ -1,0 +1,44 @@
+"""VEC kernels step by step: which steps have a graph form, and what their operands are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mgc.isa.functions import function
+from mgc.isa.functions.base import Operand as Typed
+from mgc.isa.instructions import REGISTER, Ref, Vec
+from mgc.sim.fast.elementwise import Operand
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.ideal import IDEAL
+from mgc.sim.fast.quantisation import dequant, lookup, quant
+from mgc.sim.fast.reductions import REDUCTIONS
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.steps import STEPS, Call
+from mgc.sim.fast.values import Value
+
+QUANTISED = {"quant": quant, "dequant": dequant, "lookup": lookup}
+
+
+def lower(g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool) -> Value:
+    """The result of step `number` of a kernel. Raises NotLoweredError."""
+    step = vec.steps[number]
+    name = function(step.function).name
+    table = (IDEAL, REDUCTIONS, STEPS) if ideal else (QUANTISED, REDUCTIONS, STEPS)
+    lowering = next((t[name] for t in table if name in t), None)
+    if lowering is None:
+        raise NotLoweredError(f"{name} has no form that is proven equal")
+    if 0 in result.shape:
+        raise NotLoweredError("an empty result")
+    call = Call(name, args, step.attributes, result, clipped=not ideal and _clipped(vec, number))
+    value = lowering(g, call)
+    return replace(value, logical=result.dtype) if value.logical != result.dtype else value
+
+
+def _clipped(vec: Vec, number: int) -> bool:
+    """Whether a register is used by QUANT steps with lo >= 0 only."""
+    register = Ref(REGISTER, number)
+    if any(s.value == register for s in vec.stores):
+        return False
+    users = [s for s in vec.steps if register in s.args]
+    return bool(users) and all(function(s.function).name == "quant" and s.attributes[1] >= 0 for s in users)

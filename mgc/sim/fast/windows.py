@@ -1,0 +1,110 @@
+"""Which positions an MVM's windows read and write, and which MVMs are worth one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from mgc.isa.instructions import Mvm
+
+SAMPLES = 8
+"""Samples that the cost model assumes to be run at once."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One matrix product for several MVMs that read the same taps: the union of their windows, once.
+
+    `reads` int64 [windows, taps] are flat input positions (-1: outside the input). MVM j's own windows are
+    `members[j]` among them (flat), and write the flat output positions `writes[j]`.
+    """
+
+    instructions: tuple[Mvm, ...]
+    reads: np.ndarray
+    members: tuple[np.ndarray, ...]
+    writes: tuple[np.ndarray, ...]
+
+
+def joints(instructions: Sequence[Mvm], channels: int, cols: int) -> list[Joint]:
+    """Groups MVMs of one source and destination, each of `channels` inputs a tap and `cols` outputs.
+
+    MVMs that read the very same windows always share their product: its matrix is wider, its work the same. MVMs whose
+    windows differ only in where they start (residue classes of a transposed convolution) share one where the union of
+    their windows, computed for all of them, costs less than a product each: more multiplications, fewer copies.
+    """
+    groups: list[Joint] = []
+    by_taps: dict[object, list[Mvm]] = {}
+    for m in instructions:
+        by_taps.setdefault((m.taps, m.in_stride, m.in_dilation), []).append(m)
+    for similar in by_taps.values():
+        whole = _joint(similar)
+        if len(similar) == 1:
+            groups.append(whole)
+            continue
+        by_start: dict[object, list[Mvm]] = {}
+        for m in similar:
+            by_start.setdefault((m.in_base, m.count), []).append(m)
+        split = [_joint(same) for same in by_start.values()]
+        together = _cost(whole, channels, cols)
+        groups += [whole] if together <= sum(_cost(s, channels, cols) for s in split) else split
+    return groups
+
+
+def _joint(similar: Sequence[Mvm]) -> Joint:
+    """The union of the windows of MVMs with the same taps, strides and dilations."""
+    first = similar[0]
+    dims = len(first.count)
+    starts = [[m.in_base[d] + m.in_stride[d] * np.arange(m.count[d]) for m in similar] for d in range(dims)]
+    union = [reduce(np.union1d, s) for s in starts]
+    at = [u[:, None] + k * np.arange(t) for u, k, t in zip(union, first.in_dilation, first.taps, strict=True)]
+    reads = flatten(at, first.src_shape[2:])
+    sizes = [len(u) for u in union]
+    members = []
+    for j in range(len(similar)):
+        own = [np.searchsorted(union[d], starts[d][j]) for d in range(dims)]
+        members.append(_grid(own, sizes))
+    writes = []
+    for m in similar:
+        own = [b + s * np.arange(q) for b, s, q in zip(m.out_base, m.out_stride, m.count, strict=True)]
+        writes.append(_grid(own, m.dst_shape[2:]))
+    return Joint(tuple(similar), reads, tuple(members), tuple(writes))
+
+
+def _grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
+    """Row-major numbers of all points of the product of `axes` in a box of `extents`, flat."""
+    flat = np.zeros(1, np.int64)
+    for axis, extent in zip(axes, extents, strict=True):
+        flat = (flat[:, None] * extent + axis).reshape(-1)
+    return flat
+
+
+def flatten(at: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
+    """Flat positions [windows, taps] from each dimension's [windows, taps]; -1 for those outside the extents."""
+    flat, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), np.bool_)
+    windows = taps = 1
+    for position, extent in zip(at, extents, strict=True):
+        ok = (position >= 0) & (position < extent)
+        windows, taps = windows * len(position), taps * position.shape[1]
+        shape = (windows, taps)
+        flat = (flat[:, None, :, None] * extent + position[None, :, None, :]).reshape(shape)
+        inside = (inside[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
+    return np.where(inside, flat, -1)
+
+
+def _cost(joint: Joint, channels: int, cols: int) -> float:
+    """Estimated nanoseconds of a product over `SAMPLES` samples, its copies and its share of element-wise work.
+
+    The constants are measured once on a processor with 8-bit dot products; only their ratios matter.
+    """
+    windows, taps = joint.reads.shape
+    width = cols * len(joint.instructions)
+    padded = -(-width // 16) * 16  # kernels compute whole tiles of 16 columns
+    multiply = SAMPLES * windows * taps * channels * padded / 400
+    stream = taps * channels * padded / 30  # the weights come from memory once
+    gather = SAMPLES * windows * taps * (3 + channels / 50)
+    elementwise = SAMPLES * windows * width * 0.9
+    nodes = 20_000
+    return max(multiply, stream) + gather + elementwise + nodes
