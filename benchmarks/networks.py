@@ -31,7 +31,13 @@ class _Builder:
     def conv(self, x: str, name: str, shape: Sequence[int], fan_in: float, op: str, stride: int, pad: int) -> str:
         w = self.rng.standard_normal(shape) * np.sqrt(2 / fan_in)
         kernel = list(shape[2:])
-        attributes = {"kernel_shape": kernel, "strides": [stride] * 2, "pads": [pad] * 4, "dilations": [1, 1], "group": 1}
+        attributes = {
+            "kernel_shape": kernel,
+            "strides": [stride] * 2,
+            "pads": [pad] * 4,
+            "dilations": [1, 1],
+            "group": 1,
+        }
         return self.node(op, x, self.weight(f"{name}.weight", w), **attributes)
 
     def batch_norm(self, x: str, name: str, channels: int) -> str:
