@@ -7,6 +7,7 @@ ranges. Topology: Radford et al., "Unsupervised Representation Learning with Dee
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -64,7 +65,7 @@ def generator(width: int = 64, noise: int = 100, colours: int = 3, seed: int = 0
     b = _Builder(seed)
     channels = [noise, 8 * width, 4 * width, 2 * width, width, colours]
     x = "z"
-    for k, (c, n) in enumerate(zip(channels, channels[1:], strict=False)):
+    for k, (c, n) in enumerate(pairwise(channels)):
         # each output of a stride-2 layer sees 4 of the 16 taps
         fan_in = c if k == 0 else c * 4
         x = b.conv(x, f"main.{3 * k}", (c, n, 4, 4), fan_in, "ConvTranspose", 1 if k == 0 else 2, int(k > 0))
@@ -73,11 +74,11 @@ def generator(width: int = 64, noise: int = 100, colours: int = 3, seed: int = 0
 
 
 def discriminator(width: int = 64, colours: int = 3, seed: int = 0) -> onnx.ModelProto:
-    """image [N, colours, 64, 64] -> score [N, 1, 1, 1]; channels 1, 2, 4, 8 times `width`. 11 M weights at width 128."""
+    """image [N, colours, 64, 64] -> score [N, 1, 1, 1]; channels 1, 2, 4, 8 times `width`; 11 M weights at 128."""
     b = _Builder(seed)
     channels = [colours, width, 2 * width, 4 * width, 8 * width, 1]
     x = "image"
-    for k, (c, n) in enumerate(zip(channels, channels[1:], strict=False)):
+    for k, (c, n) in enumerate(pairwise(channels)):
         x = b.conv(x, f"main.{3 * k}", (n, c, 4, 4), c * 16, "Conv", 1 if k == 4 else 2, int(k < 4))
         if 0 < k < 4:
             x = b.batch_norm(x, f"main.{3 * k + 1}", n)
