@@ -139,12 +139,9 @@ class _Exporter:
 
     def _host(self, node: Node, op: Host) -> None:
         """Inlines a host op's model, renamed so that nothing clashes."""
-        from onnx.compose import add_prefix
-
-        model = add_prefix(
-            _at_opset(onnx.load_model_from_string(op.model), self.opsets[""], node), self._fresh("host/")
-        )
+        model = _at_opset(onnx.load_model_from_string(op.model), self.opsets[""], node)
         inner = model.graph
+        _prefix(inner, self._fresh("host/"))
         self.ir_version = max(self.ir_version, int(model.ir_version))
         for entry in model.opset_import:
             self.opsets.setdefault(entry.domain, int(entry.version))
@@ -155,6 +152,21 @@ class _Exporter:
         for outer, info in zip(node.outputs, inner.output, strict=True):
             self.proto.node.append(make_node("Identity", [info.name], [self._name(outer)]))
             self.opaque[outer] = info.type
+
+
+def _prefix(graph: GraphProto, prefix: str) -> None:
+    """Puts a prefix before every name of a closed graph, subgraphs included, in place."""
+    for thing in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        thing.name = prefix + thing.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            renamed = [name and prefix + name for name in names]
+            del names[:]
+            names.extend(renamed)
+        node.name = node.name and prefix + node.name
+        for attribute in node.attribute:
+            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                _prefix(inner, prefix)
 
 
 def _export_opset(graph: Graph) -> int:

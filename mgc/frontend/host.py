@@ -21,7 +21,9 @@ from mgc.ir.types import OpaqueType, TensorType
 
 @dataclass
 class Piece:
-    """One ONNX node for the host, its names already those of the IR values ("%" + name)."""
+    """One ONNX node for the host, its names already those of the IR values ("%" + name) and of data ("#" + number):
+    no ONNX name of a subgraph can clash with them.
+    """
 
     node: NodeProto
     reason: str
@@ -92,7 +94,7 @@ class HostBuilder:
         if operand is None:
             return ""
         if isinstance(operand, Known):
-            name = self._constant_names.setdefault(operand, f"%c{len(self._constant_names)}")
+            name = self._constant_names.setdefault(operand, f"#{len(self._constant_names)}")
             piece.constants[name] = operand.array
             return name
         value = self.ctx.exact_value(operand)
@@ -176,7 +178,7 @@ def _model(
 ) -> ModelProto:
     """One model of some pieces; data is embedded under short names in order of use."""
     constants = {name: array for p in pieces for name, array in p.constants.items()}
-    short = {name: f"c{i}" for i, name in enumerate(constants)}
+    short = {name: f"#{i}" for i, name in enumerate(constants)}
     nodes: list[NodeProto] = []
     initializers = []
     for name, array in constants.items():
