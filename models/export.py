@@ -184,7 +184,7 @@ def _strip_provenance(path: Path) -> None:
 
 
 def arguments(
-    description: str, folder: Path, *, paths: dict[str, Path] | None = None, **numbers: int
+    description: str, folder: Path, *, paths: dict[str, Path] | None = None, threads: int = 2, **numbers: int
 ) -> argparse.Namespace:
     """Reads the command line that every make.py shares, and seeds PyTorch.
 
@@ -194,7 +194,9 @@ def arguments(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", type=Path, default=folder, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the training")
-    parser.add_argument("--threads", type=int, default=2, help="threads PyTorch may use")
+    parser.add_argument(
+        "--threads", type=int, default=threads, help="threads PyTorch may use: another number gives other bits"
+    )
     for name, default in (paths or {}).items():
         parser.add_argument(f"--{name}", type=Path, default=default)
     for name, default in numbers.items():
