@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.instructions import BUFFER, REGISTER, Move, Ref, Vec
 from mgc.isa.program import Program
 from mgc.report import trace
@@ -40,6 +41,13 @@ class Picture:
     high: float
 
 
+def check(program: Program) -> None:
+    """PictureError if no output of the program can be drawn: to be known before it runs."""
+    shapes = {p.name: np.broadcast_to(np.zeros((), numpy_dtype(p.dtype)), p.shape) for p in program.outputs}
+    if not any(view(array) is not None for array in shapes.values() for view in (as_images, as_waveforms)):
+        raise _nothing_to_draw({name: array.shape for name, array in shapes.items()})
+
+
 def draw(program: Program, outputs: Mapping[str, Any]) -> Picture:
     """The first output that is an image, else the first that is a signal. PictureError if there is none.
 
@@ -55,10 +63,14 @@ def draw(program: Program, outputs: Mapping[str, Any]) -> Picture:
                 cells = seen[:MAX_CELLS]
                 image = image_grid(cells, low, high) if kind == "images" else wave_grid(cells, low, high)
                 return Picture(image, name, "images" if kind == "images" else "waveforms", *_counts(seen), low, high)
-    shapes = ", ".join(f"{name} {list(a.shape)}" for name, a in arrays.items())
-    raise PictureError(
-        f"no output is an image or a signal: {shapes}; --png draws [N, 1 or 3, H, W], [N, H, W, 1 or 3], [N, C, L] "
-        f"and [N, L]. Leave --png out; -o OUT.npz keeps the values."
+    raise _nothing_to_draw({name: a.shape for name, a in arrays.items()})
+
+
+def _nothing_to_draw(shapes: Mapping[str, tuple[int, ...]]) -> PictureError:
+    found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    return PictureError(
+        f"no output is an image or a signal: {found}; what can be drawn is [N, 1 or 3, H, W], [N, H, W, 1 or 3], "
+        "[N, H * W], [N, C, L] and [N, L]. Leave --png out; -o OUT.npz keeps the values."
     )
 
 

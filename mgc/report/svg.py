@@ -44,7 +44,7 @@ def draw(program: Program, title: str) -> str:
     """The whole picture. The same program gives the same text."""
     rows = _rows(program)
     kinds = [kind for kind, _ in groupby(rows, lambda r: r.kind)]
-    height = 22 if len(rows) <= 40 else max(9, 880 // len(rows))
+    height = 22 if len(rows) <= 40 else 16 if len(rows) <= 120 else 12
     band = 20
     plot = len(rows) * height + len(kinds) * band
     total = _TOP + plot + _BOTTOM
@@ -196,7 +196,7 @@ def _row(row: _Row, y: float, height: int, scale: float) -> Iterator[str]:
 
 def _bar_label(bar: _Bar, x: float, width: float, middle: float) -> str:
     room = int((width - 8) / (10 * _CHARACTER))
-    if room < min(len(bar.label), 6):
+    if room < min(len(bar.label), 12):
         return ""
     return _text(x + 4, middle + 3.6, _shortened(bar.label, room), size=10, fill=ink_on(bar.colour))
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 _GAP = 2
 _NARROWEST = 8
-_SEPARATORS = " /_.,:-+"
+_SEPARATORS = "/_.,:-+"
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,20 @@ class Table:
 
 
 def folded(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width`, cut after a separator in the line's second half if there is one."""
+    """The text in lines of at most `width`, cut in their second half: at a blank, a separator, or anywhere.
+
+    All lines are indented as the first.
+    """
     lines = []
+    indent = " " * (len(text) - len(text.lstrip(" ")))
     while cell_len(text) > width:
-        cut = next((k for k in range(width, width // 2, -1) if text[k - 1] in _SEPARATORS), width)
+        half = range(width, width // 2, -1)
+        blank = next((k for k in half if " " in text[k - 1 : k + 1]), 0)
+        cut = blank or next((k for k in half if text[k - 1] in _SEPARATORS), width)
         while cell_len(text[:cut]) > width:  # characters of double width
             cut -= 1
-        lines.append(text[:cut])
-        text = text[cut:].lstrip(" ")
+        lines.append(text[:cut].rstrip(" "))
+        text = indent + text[cut:].lstrip(" ")
     return [*lines, text]
 
 

@@ -98,5 +98,5 @@ def test_not_a_number_is_drawn_not_crashed_on():
 
 
 def test_no_picture_is_a_clear_message():
-    with pytest.raises(png.PictureError, match=r"no output is an image or a signal: score \[4, 1\]; --png draws"):
+    with pytest.raises(png.PictureError, match=r"no output is an image or a signal: score \[4, 1\]; what can be drawn"):
         png.draw(chain(), {"score": np.zeros((4, 1))})

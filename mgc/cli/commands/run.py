@@ -79,7 +79,12 @@ def run(
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
     check_outputs({"-o": output, "--png": png}, inputs)
-    simulator = Simulator(loaded, engine=engine.value, numerics=numerics.value, threads=threads)
+    if png is not None:
+        from mgc.report.png import check as check_drawable
+
+        check_drawable(loaded)
+    mode: Any = numerics.value  # "device" as well: the simulator says what it can do
+    simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads)
     fed = feeds(loaded, files, samples, seed)
     begin = time.perf_counter()
     with progress("run") as tell, about(program):
@@ -184,7 +189,8 @@ def _verdict(facts: dict[str, Any]) -> str:
     """The figures of the check, with what is asked of them."""
     c = facts["check"]
     psnr = "no difference" if c["max_abs_err"] == 0 else f"PSNR {c['psnr_db']:.1f} dB" if c["psnr_db"] else "PSNR -"
-    error = "-" if c["max_abs_err"] is None else f"{c['max_abs_err']:.2g}"
-    cosine = "-" if c["cosine"] is None else f"{c['cosine']:.6f}"
-    asked = "0.001" if facts["numerics"] == "float" else "30 dB"
-    return f"{psnr}, largest error {error}, cosine {cosine}; {asked} is asked"
+    error = "largest error " + ("-" if c["max_abs_err"] is None else f"{c['max_abs_err']:.2g}")
+    cosine = "cosine " + ("-" if c["cosine"] is None else f"{c['cosine']:.6f}")
+    if facts["numerics"] == "float":
+        return f"{error} (0.001 asked), {psnr}, {cosine}"
+    return f"{psnr} (30 asked), {error}, {cosine}"
