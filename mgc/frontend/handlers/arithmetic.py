@@ -104,7 +104,7 @@ def isinf(ctx: Context, n: NodeView) -> Result:
     if positive and negative:
         return ctx.unary("isinf", x)
     if not positive and not negative:
-        raise Unsupported("IsInf that looks for neither sign")
+        raise Unsupported("it looks for neither sign")
     return ctx.binary("equal", x, float("inf") if positive else float("-inf"))
 
 
@@ -146,7 +146,7 @@ def cast_like(ctx: Context, n: NodeView) -> Result:
     """A cast to another operand's element type."""
     like = n.type_of(n.operand(1))
     if like is None or not like.HasField("tensor_type"):
-        raise Unsupported("CastLike to something that is no tensor")
+        raise Unsupported("the target is no tensor")
     return cast_to(ctx, n.operand(0), like.tensor_type.elem_type)
 
 
@@ -154,7 +154,7 @@ def cast_to(ctx: Context, x: Operand, elem_type: int) -> Result:
     """x in an ONNX element type."""
     to = ir_dtype(elem_type)
     if to is None:
-        raise Unsupported(f"cast to {elem_type_name(elem_type)}")
+        raise Unsupported(f"the chip has no {elem_type_name(elem_type)}")
     value = ctx.value(x)
     if to.is_float:
         return ctx.typed(value if value.tensor.dtype.is_float else ctx.emit(Cast(DType.F32), value), elem_type)

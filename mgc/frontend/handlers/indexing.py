@@ -44,7 +44,7 @@ def cumsum(ctx: Context, n: NodeView) -> Result:
     """Running sums: a triangular matrix along the axis."""
     x = ctx.value(n.operand(0))
     if not x.tensor.dtype.is_float:
-        raise Unsupported("CumSum of integers")
+        raise Unsupported("the operand is no float tensor")
     axis = int(ctx.known(n.operand(1), "axis").reshape(())) % x.tensor.rank
     size = x.shape[axis]
     triangle = np.tril(np.ones((size, size)), -1 if n.attr("exclusive", 0) else 0)
@@ -58,12 +58,12 @@ def one_hot(ctx: Context, n: NodeView) -> Result:
     depth = int(ctx.known(n.operand(1), "depth").reshape(-1)[0])
     values = ctx.known(n.operand(2), "values")
     if not indices.tensor.dtype.is_integer:
-        raise Unsupported("OneHot of floats")
+        raise Unsupported("indices are no integers")
     rank = indices.tensor.rank
     axis = int(n.attr("axis", -1)) % (rank + 1)
     dtype = indices.tensor.dtype
     if not np.iinfo(dtype.numpy).max >= depth:
-        raise Unsupported("OneHot deeper than its index type counts")
+        raise Unsupported("depth is more than the index type counts")
     column = ctx.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
     if np.iinfo(dtype.numpy).min < 0:
         negative = ctx.binary("less", column, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_letters
+
 import numpy as np
 
 from mgc.frontend.context import Context, NodeView, Operand, Result
@@ -48,19 +50,35 @@ def gemm(ctx: Context, n: NodeView) -> Result:
     return ctx.binary("add", y, bias if done else ctx.binary("mul", bias, beta))
 
 
+def _spelled_out(equation: str, ranks: list[int]) -> str:
+    """The equation with "..." replaced by letters, the same ones in every term, aligned at the right."""
+    if "..." not in equation:
+        return equation
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    free = [c for c in ascii_letters if c not in equation]
+    hidden = [rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True)]
+    most = max(h for h, t in zip(hidden, terms, strict=True) if "..." in t)
+    letters = "".join(free[:most])
+    spelled = [t.replace("...", letters[most - h :]) for t, h in zip(terms, hidden, strict=True)]
+    if arrow:
+        return ",".join(spelled) + "->" + out.replace("...", letters)
+    once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+    return ",".join(spelled) + "->" + letters + "".join(once)
+
+
 @handles("Einsum")
 def einsum(ctx: Context, n: NodeView) -> Result:
     """Sums of products of one or two operands, by transposes and one matrix product."""
     equation = str(n.attr("equation")).replace(" ", "")
-    if "." in equation:
-        raise Unsupported("Einsum with an ellipsis")
+    equation = _spelled_out(equation, [len(ctx.shape_of(n.operand(i))) for i in range(len(n.inputs))])
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
     if not arrow:
         letters = left.replace(",", "")
         out = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     if len(terms) != len(n.inputs) or len(terms) > 2 or any(len(set(t)) != len(t) for t in (*terms, out)):
-        raise Unsupported("Einsum with more than two operands or a repeated index")
+        raise Unsupported("more than two operands, or an index repeated in one term")
     values = [ctx.value(n.operand(i)) for i in range(len(terms))]
     if any(v.tensor.rank != len(t) for v, t in zip(values, terms, strict=True)):
         raise ModelError(f"equation {equation!r} does not fit ranks {[v.tensor.rank for v in values]}", where=n.where)
@@ -74,6 +92,8 @@ def einsum(ctx: Context, n: NodeView) -> Result:
         return ctx.transpose(values[0], [terms[0].index(c) for c in out])
     (p, q), (a, b) = terms, values
     size = dict(zip(p + q, a.shape + b.shape, strict=True))
+    if any(size[c] != d for c, d in zip(p + q, a.shape + b.shape, strict=True)):
+        raise Unsupported("an index has two sizes")
     batch = [c for c in p if c in q and c in out]
     inner = [c for c in p if c in q and c not in out]
     rows, columns = [c for c in p if c not in q], [c for c in q if c not in p]

@@ -37,17 +37,17 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     x = ctx.value(n.operand(0))
     epsilon = float(n.attr("epsilon", 1e-5))
     if n.opset < 9 and not n.attr("spatial", 1) and x.tensor.rank > 2:
-        raise Unsupported("BatchNormalization with spatial=0")
+        raise Unsupported("spatial is 0")
     flat = x.shape
     if x.tensor.rank == 1:
         x = ctx.reshape(x, (x.shape[0], 1))
     if not _trains(n):
         if any(n.wants(i) for i in range(1, 5)):
-            raise Unsupported("BatchNormalization with more than one output in inference")
+            raise Unsupported("more than one output is wanted in inference")
         y = ctx.emit(BatchNorm(epsilon), x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
         return ctx.reshape(y, flat)
     if n.opset < 14 and (n.wants(3) or n.wants(4)):
-        raise Unsupported("BatchNormalization with saved statistics")
+        raise Unsupported("saved statistics are wanted")
     rank, channels = x.tensor.rank, x.shape[1]
     axes = [0, *range(2, rank)]
     mean, centred, variance = _moments(ctx, x, axes)

@@ -33,7 +33,7 @@ def _pool(ctx: Context, n: NodeView, kind: str, x: Value, count_pads: bool) -> V
     dilations = spatial_attribute(n, "dilations", rank, 1)
     pads = window_pads(n, x.shape[2:], kernel, strides, dilations)
     if min(pads) < 0:
-        raise Unsupported("pooling with negative pads")
+        raise Unsupported("pads are negative")
     extra = [0] * rank
     if n.attr("ceil_mode", 0):
         extra = [
@@ -54,7 +54,7 @@ def _pool(ctx: Context, n: NodeView, kind: str, x: Value, count_pads: bool) -> V
 def max_pool(ctx: Context, n: NodeView) -> Result:
     """Maxima of windows."""
     if n.wants(1):
-        raise Unsupported("MaxPool with indices")
+        raise Unsupported("indices are wanted")
     return _pool(ctx, n, "max", ctx.value(n.operand(0)), False)
 
 
@@ -72,7 +72,7 @@ def lp_pool(ctx: Context, n: NodeView) -> Result:
     mean = _pool(ctx, n, "average", powers, True)
     size = prod(int(k) for k in n.attr("kernel_shape"))
     if n.attr("ceil_mode", 0):
-        raise Unsupported("LpPool with ceil_mode")
+        raise Unsupported("ceil_mode is set")
     return ctx.binary("pow", ctx.binary("mul", mean, float(size)), 1 / p)
 
 

@@ -49,7 +49,7 @@ def _of_nothing(x: Value, axes: list[int], keep: bool, fn: str) -> Known:
     elif dtype.is_float:
         neutral = {"max": -np.inf, "min": np.inf, "mean": np.nan}[fn]
     elif fn == "mean":
-        raise Unsupported("mean of no integers")
+        raise Unsupported("the mean of no integers is not defined")
     else:
         limits = np.iinfo(dtype.numpy)
         neutral = int(limits.min if fn == "max" else limits.max)
@@ -81,4 +81,4 @@ def composite(ctx: Context, n: NodeView) -> Result:
 def _on_floats(ctx: Context, fn: str, x: Value) -> Value:
     if x.tensor.dtype.is_float:
         return ctx.unary(fn, x)
-    raise Unsupported(f"{fn} of integers")
+    raise Unsupported(f"the {fn} of integers is wanted")

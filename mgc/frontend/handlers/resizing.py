@@ -102,7 +102,7 @@ def _resample(
     """Axis after axis; what lies outside the input in any of them becomes the extrapolation value at the end."""
     dtype = x.tensor.dtype
     if any(scale.out < 1 for _, scale in axes):
-        raise Unsupported("Resize to nothing")
+        raise Unsupported("the result is empty")
     y = x if kind == "nearest" or dtype.is_float else ctx.emit(Cast(DType.F32), x)
     crops = coordinates == "tf_crop_and_resize"
     for axis, scale in axes:

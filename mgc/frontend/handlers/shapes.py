@@ -34,7 +34,7 @@ def identity(ctx: Context, n: NodeView) -> Result | list[Result]:
         if training is not None and bool(ctx.known(training, "training_mode").any()):
             ratio = n.optional(1)
             if ratio is None or float(ctx.known(ratio, "ratio")) != 0:
-                raise Unsupported("Dropout in training mode draws at random")
+                raise Unsupported("training mode draws at random")
         if n.wants(1):
             mask = np.ones(ctx.shape_of(x), bool if n.opset >= 10 else np.float32)
             return [x, Known(mask)]
