@@ -190,7 +190,7 @@ def decode(streams: Streams) -> tuple[Instruction, ...]:
 def _instruction(decoder: _Decoder, record: np.void) -> Instruction:
     code, index, unit, source, duration, after, previous, operands, reserved = record.tolist()
     if code not in OPCODES or reserved:
-        raise ProgramError(f"opcode {code} is unknown; there are {', '.join(map(str, OPCODES))}")
+        raise ProgramError(f"opcode {code} is unknown; there are {', '.join(map(str, sorted(OPCODES)))}")
     cls = OPCODES[code]
     return cls(
         index,

@@ -2,21 +2,21 @@
 
 This is the normative text of crossbar arithmetic. With a weight matrix W [K, N] of integers and codes x [n, K]:
 
-- *Cells.* "differential": w = p - n, one of them 0, each below 2^(Bw-1), cut into S = ceil((Bw-1)/b) slices of b bits,
+- Cells. "differential": w = p - n, one of them 0, each below 2^(Bw-1), cut into S = ceil((Bw-1)/b) slices of b bits,
   lowest first. "offset": w + 2^(Bw-1) in S = ceil(Bw/b) slices, one sign.
-- *Digits.* Unsigned x: ceil(Bx/d) digits of d bits, lowest first (the top one may be narrower). Signed x: its low Bx-1
+- Digits. Unsigned x: ceil(Bx/d) digits of d bits, lowest first (the top one may be narrower). Signed x: its low Bx-1
   bits likewise in ceil((Bx-1)/d) digits, then the sign bit alone, a digit of 1 bit with weight -2^(Bx-1).
-- *Bitline.* For row block r of `rows` rows (the last may have fewer), column c, slice s, sign g, digit t:
+- Bitline. For row block r of `rows` rows (the last may have fewer), column c, slice s, sign g, digit t:
   a = sum over the block's rows of digit_t(x) * cell, in 0 .. full = rows (2^d - 1) (2^b - 1). A block with fewer rows
   has the same full scale.
-- *ADC.* M = 2^A - 1. "clip": code = min(round(a), M). "scale": code = round(a * M / full) in float64, half to even.
-- *Sum.* y = sum over r, s, g, t of (+1 for p, -1 for n) 2^(b s) weight_of_digit(t) code, in integers.
-- *What MVM writes*, int64: differential: y. Offset: the stored offset is taken off digitally, exactly, with
+- ADC. M = 2^A - 1. "clip": code = min(round(a), M). "scale": code = round(a * M / full) in float64, half to even.
+- Sum. y = sum over r, s, g, t of (+1 for p, -1 for n) 2^(b s) weight_of_digit(t) code, in integers.
+- What MVM writes, int64: differential: y. Offset: the stored offset is taken off digitally, exactly, with
   X = sum over all rows of x: clip: y - 2^(Bw-1) X; scale: full * y - M * 2^(Bw-1) * X, that is in units of 1/M.
-- *Factor.* The product that this stands for is `sums * factor` with factor = 1 (clip), full/M (scale, differential) or
+- Factor. The product that this stands for is `sums * factor` with factor = 1 (clip), full/M (scale, differential) or
   1/M (scale, offset). MVM does not multiply by it: the compiler folds it into the scale of DEQUANT's float64 product.
 
-A column block (r, c, s, g) is *exact* if its ADC loses nothing for any x. Clip: its largest sum, (largest digit) *
+A column block (r, c, s, g) is exact if its ADC loses nothing for any x. Clip: its largest sum, (largest digit) *
 (sum of its cells), is at most M. Scale: M * cell is a multiple of full for each of its cells (always if full divides
 M). A column is exact if all its blocks are: then sums * factor is x @ W, as a rational number.
 """

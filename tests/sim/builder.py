@@ -1,4 +1,4 @@
-"""Builds small valid programs by hand: buffers, kernels, windowed products; dependencies and schedule come out right."""
+"""Builds small valid programs by hand: buffers, kernels, windowed products; dependencies and schedule come right."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ProgramBuilder:
 
     def constant(self, array):
         index = len(self.constants)
-        self.tensors[f"const.{index}"] = np.ascontiguousarray(array)
+        self.tensors[f"const.{index}"] = np.array(array, order="C")
         self.constants.append(Constant(index, f"c{index}", f"const.{index}"))
         return Ref(CONSTANT, index)
 

@@ -247,7 +247,7 @@ class _Parser:
         mnemonic = lexer.word("a mnemonic")
         cls = next((c for c in OPCODES.values() if c.mnemonic == mnemonic), None)
         if cls is None:
-            known = ", ".join(c.mnemonic for c in OPCODES.values())
+            known = ", ".join(OPCODES[code].mnemonic for code in sorted(OPCODES))
             lexer.fail(f"instruction {mnemonic!r} is unknown; there are {known}", at)
         fields = {name: self._named(name, self._reader(kind)) for name, kind in operands_of(cls).fields}
         header: dict[str, Any] = {"id": number, "unit": unit}

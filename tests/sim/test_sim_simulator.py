@@ -1,0 +1,177 @@
+"""The simulator's front: samples, types, missing inputs, unsupported requests."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builder import ProgramBuilder
+
+from mgc.isa.error import ProgramError
+from mgc.sim import SimulationError, Simulator, draw_inputs
+
+
+def doubling(micro_batch=1, batched=True, extra=()):
+    """y = x + x for x [n, 3], with further inputs of given (shape, dtype, batched)."""
+    b = ProgramBuilder(micro_batch=micro_batch, batched=batched)
+    x = b.input((micro_batch, 3), batched=batched, name="x")
+    for k, (shape, dtype, is_batched) in enumerate(extra):
+        b.input(shape, dtype=dtype, batched=is_batched, name=f"e{k}")
+    k = b.kernel()
+    y = k.store(k.step("add", x, x))
+    k.emit()
+    b.output(y, batched=batched, name="y")
+    return b.build()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_any_number_of_samples(samples, micro_batch):
+    x = np.arange(3 * samples, dtype=np.float32).reshape(samples, 3)
+    y = Simulator(doubling(micro_batch), engine="reference").run({"x": x})["y"]
+    assert y.dtype == np.float32
+    assert np.array_equal(y, 2 * x)
+
+
+def test_progress_is_told():
+    seen = []
+    x = np.zeros((5, 3), np.float32)
+    Simulator(doubling(2), engine="reference").run({"x": x}, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_inputs_are_not_changed_and_outputs_are_their_own():
+    simulator = Simulator(doubling(), engine="reference")
+    x = np.ones((2, 3), np.float32)
+    first = simulator.run({"x": x})["y"]
+    simulator.run({"x": 5 * x})
+    assert (x == 1).all()
+    assert (first == 2).all()
+
+
+def test_unbatched_programs_take_exact_shapes():
+    simulator = Simulator(doubling(micro_batch=4, batched=False), engine="reference")
+    assert simulator.run({"x": np.ones((4, 3), np.float32)})["y"].shape == (4, 3)
+    with pytest.raises(SimulationError, match=r"x \(float32\[N, 3\]\) has shape \[5, 3\], .* exactly \[4, 3\]"):
+        simulator.run({"x": np.ones((5, 3), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, r"inputs are missing: x \(float32\[N, 3\]\), e0 \(int64\[N\]\); give an array for each"),
+        ({"z": 1}, r"input z is unknown; the program's inputs are x \(float32\[N, 3\]\), e0"),
+        ({"x": np.zeros((2, 4), "f4")}, r"has shape \[2, 4\], \[n, 3\] is expected for n samples"),
+        ({"x": np.zeros(3, "f4")}, r"has shape \[3\]"),
+        ({"x": np.zeros((2, 3), "i4")}, r"is int32, float32 is expected; convert it"),
+        ({"x": np.zeros((2, 3), "c8")}, "is complex64"),
+        ({"x": np.array([["a"] * 3])}, "float32 is expected"),
+        ({"e0": np.zeros(2, "f4")}, "is float32, int64 is expected"),
+        ({"e0": np.zeros(2, bool)}, "is bool, int64 is expected"),
+        ({"e0": np.array([1 << 63], np.uint64)}, "do not fit into int64"),
+        ({"e0": np.zeros(3, "i8")}, r"different numbers of samples \(x: 2, e0: 3\)"),
+    ],
+)
+def test_wrong_inputs_say_what_to_do(inputs, message):
+    simulator = Simulator(doubling(extra=[((1,), "int64", True)]), engine="reference")
+    good = {"x": np.zeros((2, 3), np.float32), "e0": np.zeros(2, np.int64)}
+    given = {**good, **inputs} if inputs and "z" not in inputs else inputs
+    with pytest.raises(SimulationError, match=message):
+        simulator.run(given)
+
+
+def test_lossless_conversions_are_made():
+    simulator = Simulator(doubling(extra=[((1,), "int8", True)]), engine="reference")
+    for dtype in ("float64", "float16", ">f4"):
+        y = simulator.run({"x": np.ones((2, 3), dtype), "e0": np.array([100, -100], np.int64)})["y"]
+        assert y.dtype == np.float32
+    assert simulator.run({"x": [[1.0, 2.0, 3.0]], "e0": [1]})["y"].tolist() == [[2, 4, 6]]
+    fortran = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert simulator.run({"x": fortran, "e0": [1, 2]})["y"].tolist() == (2 * fortran).tolist()
+
+
+def test_inputs_that_are_not_batched_go_to_every_sample():
+    b = ProgramBuilder()
+    x, bias = b.input((1, 3), name="x"), b.input((3,), batched=False, name="bias")
+    k = b.kernel()
+    y = k.store(k.step("add", x, bias))
+    k.emit()
+    b.output(y, name="y")
+    b.output(bias, batched=False, name="same")
+    result = Simulator(b.build(), engine="reference").run(
+        {"x": np.zeros((4, 3), np.float32), "bias": np.arange(3, dtype=np.float32)}
+    )
+    assert result["y"].tolist() == [[0, 1, 2]] * 4
+    assert result["same"].tolist() == [0, 1, 2]
+
+
+def test_unsupported_requests():
+    program = doubling()
+    with pytest.raises(SimulationError, match="device is not built yet; use quantized or float"):
+        Simulator(program, numerics="device")  # type: ignore[arg-type]
+    with pytest.raises(SimulationError, match="numerics 'exact' is unknown"):
+        Simulator(program, numerics="exact")  # type: ignore[arg-type]
+    with pytest.raises(SimulationError, match="engine 'slow' is unknown; use fast or reference"):
+        Simulator(program, engine="slow")  # type: ignore[arg-type]
+    with pytest.raises(SimulationError, match="threads is 0"):
+        Simulator(program, engine="reference", threads=0)
+
+
+def test_programs_are_verified_first():
+    program = doubling()
+    with pytest.raises(ProgramError, match="makespan"):
+        Simulator(
+            dataclasses.replace(program, schedule=dataclasses.replace(program.schedule, makespan=1)), engine="reference"
+        )
+
+
+def test_data_dependent_failures_name_the_node():
+    b = ProgramBuilder()
+    x, indices = b.input((1, 3), name="x"), b.input((1, 2), dtype="int64", name="i")
+    k = b.kernel()
+    y = k.store(k.step("gather", x, indices, attributes=(1,)))
+    k.emit()
+    b.output(y, name="y")
+    simulator = Simulator(b.build(), engine="reference")
+    x = np.arange(3, dtype=np.float32)[None]
+    assert simulator.run({"x": x, "i": np.array([[2, -3]])})["y"].tolist() == [[[2, 0]]]
+    with pytest.raises(SimulationError, match=r"instruction 2 \(vec\), which computes node2: gather: an index"):
+        simulator.run({"x": x, "i": np.array([[3, 0]])})
+
+
+def test_drawn_inputs():
+    program = doubling(extra=[((1, 2), "float64", True), ((4,), "float16", False)])
+    drawn = draw_inputs(program, 5, seed=3)
+    assert {k: (v.shape, v.dtype.name) for k, v in drawn.items()} == {
+        "x": ((5, 3), "float32"), "e0": ((5, 2), "float64"), "e1": ((4,), "float16")
+    }  # fmt: skip
+    generator = np.random.Generator(np.random.PCG64(3))
+    assert np.array_equal(drawn["x"], generator.standard_normal((5, 3)).astype(np.float32))
+    given = draw_inputs(program, 5, seed=3, given={"x": None})
+    assert list(given) == ["e0", "e1"]
+    assert np.array_equal(given["e0"], drawn["e0"])
+    whole = doubling(extra=[((1,), "int64", True)])
+    with pytest.raises(SimulationError, match=r"e0 \(int64\[N\]\) is not floating"):
+        draw_inputs(whole, 2, 0)
+    assert list(draw_inputs(whole, 2, 0, given={"e0": None})) == ["x"]
+
+
+def test_the_reference_needs_neither_onnx_nor_onnxruntime(tmp_path):
+    doubling().save(tmp_path / "p.mgc")
+    code = """
+import sys
+for name in ("onnx", "onnxruntime", "mgc.ir", "mgc.frontend", "passes", "targets"):
+    sys.modules[name] = None
+import numpy as np
+from mgc.isa.program import Program
+from mgc.sim import Simulator
+program = Program.load(sys.argv[1])
+print(Simulator(program, engine="reference").run({"x": np.ones((2, 3), np.float32)})["y"].tolist())
+"""
+    root = str(Path(__file__).parents[2])
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "p.mgc"], capture_output=True, text=True, env={"PYTHONPATH": root}
+    )
+    assert ran.stdout.strip() == "[[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]", ran.stderr
