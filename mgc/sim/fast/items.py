@@ -13,6 +13,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import Mvm
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
@@ -130,10 +131,12 @@ class StepItem:
 
 @dataclass(frozen=True)
 class MachineItem:
-    """An instruction as the reference runs it, micro-batch after micro-batch. `before`: buffers it reads or extends."""
+    """Instructions as the reference runs them, micro-batch after micro-batch.
 
-    instruction: Instruction
-    groups: tuple[int, ...]
+    before, constants: the root buffers that they read, and what these hold; after: those that they write.
+    """
+
+    instructions: tuple[Instruction, ...]
     before: tuple[tuple[int, Slot], ...]
     constants: tuple[tuple[int, np.ndarray], ...]
     after: tuple[tuple[int, Slot], ...]
@@ -147,22 +150,20 @@ class MachineItem:
         return tuple(s for _, s in self.after)
 
     def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        machine = context.machine(self.groups)
+        machine = context.machine([i.group for i in self.instructions if isinstance(i, Mvm)])
         found: list[list[Any]] = [[] for _ in self.after]
         batched = any(s.batched for _, s in self.after)
         for m in range(k if batched else 1):
             machine.begin({})
-            # copies: an MVM adds to what its destination holds
             for root, constant in self.constants:
-                machine.write(root, constant.reshape(context.program.buffers[root].shape).copy())
+                machine.write(root, constant.reshape(context.program.buffers[root].shape))
             for root, slot in self.before:
-                value = _micro_batch(arrays, slot, m, context.program.buffers[root].shape)
-                machine.write(root, value if slot.opaque else value.copy())
-            try:
-                self.instruction.execute(machine)
-            except ExecutionError as error:
-                i = self.instruction
-                raise SimulationError(f"instruction {i.id} ({i.mnemonic}): {error}") from error
+                machine.write(root, _micro_batch(arrays, slot, m, context.program.buffers[root].shape))
+            for i in self.instructions:
+                try:
+                    i.execute(machine)
+                except ExecutionError as error:
+                    raise SimulationError(f"instruction {i.id} ({i.mnemonic}): {error}") from error
             for (root, _), results in zip(self.after, found, strict=True):
                 results.append(machine.buffer(root))
         for (_, slot), results in zip(self.after, found, strict=True):

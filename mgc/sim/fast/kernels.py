@@ -29,8 +29,9 @@ def largest_partial_sum(weights: np.ndarray, codes: Span) -> int:
         return 0
     wide = weights.astype(np.int64)
     lo, hi = codes
-    up = np.maximum(wide, 0).sum(axis=0)
-    down = np.maximum(-wide, 0).sum(axis=0)
+    # float64 holds every sum exactly that some kernel could; larger ones only have to come out large
+    up = np.maximum(wide, 0).sum(axis=0).astype(np.float64)
+    down = np.maximum(-wide, 0).sum(axis=0).astype(np.float64)
     above = up * hi - down * lo
     below = down * hi - up * lo
     return int(max(above.max(), below.max()))

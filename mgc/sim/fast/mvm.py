@@ -25,7 +25,7 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class Made:
-    """Accumulators of some windows: tensor [n, windows, columns], whole numbers or (`ideal`) reals, |element| <= limit."""
+    """Accumulators of some windows: tensor [n, windows, columns], whole numbers or (`ideal`) reals, up to limit."""
 
     tensor: str
     dtype: np.dtype
@@ -196,7 +196,7 @@ class _Product:
         return max(fits)
 
     def _inputs(self, in_row_order: bool, size: int = 1) -> list[str]:
-        """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or rows in the program's order."""
+        """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or in the program's order."""
         rows = layout.rows_of(self.g, self.source, self.frame)
         windows, taps = self.joint.reads.shape
         gathered = layout.take(self.g, rows, self.joint.reads, self.source.element)
@@ -225,14 +225,9 @@ class _Product:
         return Made(tensor, dtype, kernels.largest_partial_sum(weights, codes), kernel)
 
     def _span(self) -> kernels.Span:
-        """The codes' range. NotLoweredError unless it is known to be one that the crossbar takes: the ISA checks."""
-        least, most = self.arithmetic.code_range(self.joint.instructions[0].signed)
-        if self.source.span is None:
-            raise NotLoweredError("input codes of unknown range")
-        lo, hi = min(self.source.span[0], 0), max(self.source.span[1], 0)
-        if lo < least or hi > most:
-            raise NotLoweredError(f"input codes in {lo}..{hi}, {least}..{most} is expected")
-        return lo, hi
+        """The codes' range; where it is not known, the one that verification makes sure of (`mgc.isa.ranges`)."""
+        known = self.source.span or self.arithmetic.code_range(self.joint.instructions[0].signed)
+        return min(known[0], 0), max(known[1], 0)
 
     def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Made:
         """The integer product of a matrix plus what the converters of its inexact blocks change."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,14 +69,6 @@ class _OpenGraph:
     fed: dict[int, Value] = field(default_factory=dict)
 
 
-@dataclass
-class _Pending:
-    """MVMs that write one buffer, held back until something reads it; the slot or constant that they read."""
-
-    instructions: list[Mvm]
-    source: int | np.ndarray
-
-
 Held = int | np.ndarray
 """A slot's number, or a constant."""
 
@@ -91,9 +83,8 @@ class _Builder:
     entries: list[Entry] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
     made: dict[int, tuple[GraphItem, Value]] = field(default_factory=dict)  # slot -> the graph that defines it
-    facts: dict[int, tuple[float, tuple[int, int] | None]] = field(default_factory=dict)  # slot -> limit and span
-    held: dict[int, Held] = field(default_factory=dict)  # root buffer -> what it holds now
-    pending: dict[int, _Pending] = field(default_factory=dict)  # root buffer -> MVMs that it waits for
+    held: dict[int, Held] = field(default_factory=dict)  # root buffer -> what was written to it
+    pending: dict[int, list[Mvm]] = field(default_factory=dict)  # root buffer -> MVMs that will write it
     graph: _OpenGraph | None = None
 
     def build(self) -> Plan:
@@ -112,7 +103,7 @@ class _Builder:
                 case Move():
                     self._move(instruction)
                 case _:
-                    self._as_reference(instruction, "runs on the host")
+                    self._as_reference([instruction], "runs on the host")
         for root in list(self.pending):
             self._flush(root)
         self._fetch()
@@ -133,19 +124,14 @@ class _Builder:
         return IDEAL_DTYPE if self.ideal and b.kind in ("code", "acc") else numpy_dtype(b.dtype)
 
     def _holds(self, buffer: int) -> Held:
-        """What a buffer holds; zeros where nothing was written."""
+        """What a buffer holds. A verified program reads nothing before all that write it."""
         root = self.program.root(buffer)
         if root in self.pending:
             self._flush(root)
-        if root not in self.held:
-            return np.zeros(self.program.buffers[root].shape, self._dtype(root))
         return self.held[root]
 
     def _hold(self, buffer: int, held: Held) -> None:
-        root = self.program.root(buffer)
-        if root in self.pending:
-            self._flush(root)
-        self.held[root] = held
+        self.held[self.program.root(buffer)] = held
 
     def _open(self) -> GraphBuilder:
         if self.graph is None:
@@ -166,10 +152,11 @@ class _Builder:
             if slot.dtype == np.int8:  # codes: the same eight bits plus 128
                 tensor = g.node("BitwiseXor", g.cast(tensor, np.uint8), g.constant(np.uint8(128)))
                 element = Element(np.dtype(np.uint8), 128)
-            limit, span = self.facts.get(number, (np.inf, None))
-            graph.fed[number] = Value(
-                slot.shape, slot.dtype, element, dense=tensor, limit=limit, span=span, batched=slot.batched
-            )
+            value = Value(slot.shape, slot.dtype, element, dense=tensor, batched=slot.batched)
+            if number in self.made:
+                known = self.made[number][1]
+                value = replace(value, limit=known.limit, span=known.span)
+            graph.fed[number] = value
         return graph.fed[number]
 
     def _define(self, value: Value) -> int:
@@ -177,7 +164,6 @@ class _Builder:
         slot = self._slot(value.shape, value.logical, value.batched)
         assert self.graph is not None
         self.made[slot.id] = (self.graph.item, value)
-        self.facts[slot.id] = (value.limit, value.span)
         return slot.id
 
     def _operand(self, held: Held, shape: tuple[int, ...]) -> Operand:
@@ -231,35 +217,24 @@ class _Builder:
         self.stores.append(StoreItem(store.port, held if isinstance(held, np.ndarray) else self.slots[held]))
 
     def _mvm(self, m: Mvm) -> None:
-        source, root = self._holds(m.src), self.program.root(m.dst)
-        pending = self.pending.get(root)
-        if pending is not None and pending.source is source:
-            pending.instructions.append(m)
-        elif pending is None and root not in self.held:
-            self.pending[root] = _Pending([m], source)
-        else:
-            if pending is not None:
-                self._flush(root)
-            self._as_reference(m, "overwrites a part of a buffer")
+        self.pending.setdefault(self.program.root(m.dst), []).append(m)
 
     def _flush(self, root: int) -> None:
-        """Runs the MVMs that a buffer waits for."""
+        """Runs the MVMs that write a buffer, together: they write disjoint places of it."""
         pending = self.pending.pop(root)
-        first, buffer = pending.instructions[0], self.program.buffers[root]
+        buffer = self.program.buffers[root]
         try:
-            if isinstance(pending.source, np.ndarray):
-                raise NotLoweredError("reads a buffer that nothing wrote")
-            source = self._operand(pending.source, self.program.buffers[first.src].shape)
-            assert isinstance(source, Value)
-            value, kernels = mvm.lower(
-                self._open(), self.program, pending.instructions, source, buffer.shape, self.ideal
-            )
+            if len({self.program.root(m.src) for m in pending}) > 1:
+                raise NotLoweredError("MVMs of several sources")
+            source = self._operand(self._holds(pending[0].src), self.program.buffers[pending[0].src].shape)
+            if not isinstance(source, Value):
+                raise NotLoweredError("an MVM of constants")
+            value, used = mvm.lower(self._open(), self.program, pending, source, buffer.shape, self.ideal)
         except NotLoweredError as error:
-            for m in pending.instructions:
-                self._as_reference(m, str(error), {self.program.root(m.src): pending.source})
+            self._as_reference(pending, str(error))
             return
         self.held[root] = self._define(value)
-        self.entries += [Entry(m.id, "mvm", k) for m, k in zip(pending.instructions, kernels, strict=True)]
+        self.entries += [Entry(m.id, "mvm", kernel) for m, kernel in zip(pending, used, strict=True)]
 
     def _move(self, move: Move) -> None:
         shape = self.program.buffers[move.dst].shape
@@ -268,7 +243,7 @@ class _Builder:
             sources = {r: self._read(r) for r in refs}
             value = moves.lower(self._open(), move, sources, shape, self._dtype(move.dst))
         except NotLoweredError as error:
-            self._as_reference(move, str(error))
+            self._as_reference([move], str(error))
             return
         self._hold(move.dst, self._define(value))
         self.entries.append(Entry(move.id, "move", "rows" if value.rows is not None else "dense"))
@@ -290,7 +265,7 @@ class _Builder:
                 registers.append(held)
                 entries.append(Entry(kernel.id, function(step.function).name, *entry))
         except NotLoweredError as error:
-            self._as_reference(kernel, str(error))
+            self._as_reference([kernel], str(error))
             return
         self.entries += entries
         for store in kernel.stores:
@@ -337,8 +312,6 @@ class _Builder:
                 (self.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
             ]
             self._add(StepItem(step.function, tuple(known), step.attributes, slot))
-            if name == "quant" and not self.ideal:
-                self.facts[slot.id] = (np.inf, (int(step.attributes[1]), int(step.attributes[2])))
             return slot.id, ("numpy", str(error))
 
     def _result(self, name: str, args: Sequence[Operand], typed: Typed) -> Typed:
@@ -348,41 +321,24 @@ class _Builder:
             return Typed(IDEAL_DTYPE, typed.shape)
         return typed
 
-    def _as_reference(self, i: Instruction, reason: str, known: dict[int, Held] | None = None) -> None:
-        """An instruction as the reference runs it. `known`: what buffers hold that may have changed since."""
+    def _as_reference(self, instructions: Sequence[Instruction], reason: str) -> None:
+        """Instructions as the reference runs them."""
         program = self.program
-        roots = {program.root(b): b for b in i.reads()}
-        if isinstance(i, Mvm):
-            roots[program.root(i.dst)] = i.dst  # it writes a part
         before: list[tuple[int, Slot]] = []
         constants: list[tuple[int, np.ndarray]] = []
-        for root in roots:
-            held = known[root] if known and root in known else self._holds(root)
+        for root in dict.fromkeys(program.root(b) for i in instructions for b in i.reads()):
+            held = self._holds(root)
             if isinstance(held, int):
                 before.append((root, self.slots[held]))
-            elif program.buffers[root].kind != "opaque":
+            else:
                 constants.append((root, held))
         batched = any(s.batched for _, s in before)
         after: list[tuple[int, Slot]] = []
-        for root in dict.fromkeys(program.root(b) for b in i.writes()):
-            buffer = program.buffers[root]
-            opaque = buffer.kind == "opaque"
+        for root in dict.fromkeys(program.root(b) for i in instructions for b in i.writes()):
+            opaque = program.buffers[root].kind == "opaque"
             dtype = np.dtype(object) if opaque else self._dtype(root)
-            after.append((root, self._slot(buffer.shape, dtype, batched, opaque)))
-        groups = (i.group,) if isinstance(i, Mvm) else ()
-        self._add(MachineItem(i, groups, tuple(before), tuple(constants), tuple(after)))
-        if isinstance(i, Move):
-            self._move_facts(i, after[0][1])
+            after.append((root, self._slot(program.buffers[root].shape, dtype, batched, opaque)))
+        self._add(MachineItem(tuple(instructions), tuple(before), tuple(constants), tuple(after)))
         for root, slot in after:
-            self._hold(root, slot.id)
-        self.entries.append(Entry(i.id, i.mnemonic, "reference", reason))
-
-    def _move_facts(self, move: Move, slot: Slot) -> None:
-        """The span of moved codes."""
-        spans = []
-        for piece in move.pieces:
-            held = self._holds(piece.src.index) if piece.src.space == BUFFER else None
-            spans.append(self.facts.get(held, (0, None))[1] if isinstance(held, int) else None)
-        if all(s is not None for s in spans):
-            known = [s for s in spans if s is not None]
-            self.facts[slot.id] = (np.inf, (min(0, *(s[0] for s in known), 0), max(0, *(s[1] for s in known), 0)))
+            self.held[root] = slot.id
+        self.entries += [Entry(i.id, i.mnemonic, "reference", reason) for i in instructions]

@@ -73,11 +73,13 @@ def dequant(g: GraphBuilder, call: Call) -> Value:
 
 
 def ideal_dequant(g: GraphBuilder, call: Call) -> Value:
-    """float32(acc + bias_float)."""
+    """acc + bias_float in float32."""
     acc, _, _, bias = call.args
-    if logical(acc) != FLOAT or logical(bias) != FLOAT:
-        raise NotLoweredError(f"dequant of {logical(acc)} and {logical(bias)}")
-    trimmed = replace(call, args=(acc, bias))
+    if logical(acc) != FLOAT or not isinstance(acc, Value) or not isinstance(bias, np.ndarray):
+        raise NotLoweredError(f"dequant of {logical(acc)}, or with a computed bias")
+    if not bias.any():
+        return acc
+    trimmed = replace(call, args=(acc, bias.astype(FLOAT)))
     return pointwise(g, trimmed, lambda t, _: g.node("Add", *t))
 
 

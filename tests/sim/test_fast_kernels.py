@@ -1,0 +1,150 @@
+"""Integer products of the fast engine: bounds, the choice of kernel, the probe, corrections of inexact columns."""
+
+import random
+from itertools import product
+
+import numpy as np
+import pytest
+from builder import ProgramBuilder, quant_attributes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import random_arithmetic
+from test_fast import assert_same_bits, run
+
+from mgc.isa.crossbar import exact_columns
+from mgc.sim.fast import FastEngine, kernels, quantisation
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.values import Element
+from mgc.sim.reference import ReferenceEngine
+
+U8 = np.dtype(np.uint8)
+U16 = np.dtype(np.uint16)
+
+
+def test_probes_find_an_exact_kernel():
+    assert kernels.is_exact("u8s8") or kernels.is_exact("u8u8")
+
+
+def test_quantise_probe_runs():
+    assert quantisation.quantises_exactly() in (True, False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=1, max_size=4),
+    st.integers(-5, 0),
+    st.integers(0, 5),
+)
+def test_partial_sums_never_exceed_the_bound(weights, lo, hi):
+    w = np.array(weights)
+    bound = kernels.largest_partial_sum(w, (lo, hi))
+    # every subset of terms at extreme codes is a partial sum of some order of additions
+    worst = max(
+        abs(sum(x * v for x, v in zip(codes, column, strict=True)))
+        for column in w.T.tolist()
+        for codes in product((lo, 0, hi), repeat=len(column))
+    )
+    assert worst <= bound
+
+
+@pytest.mark.parametrize(
+    ("weights", "codes", "element", "kernel"),
+    [
+        (np.full((4, 2), 127), (0, 255), Element(U8), "u8s8"),
+        (np.full((4, 2), -128), (-128, 127), Element(U8, 128), "u8s8"),
+        (np.full((4, 2), 200), (0, 255), Element(U8), "float32"),
+        (np.full((4, 2), 127), (0, 65535), Element(U16), "float64"),
+        (np.full((1, 2), 255), (0, 65535), Element(U16), "float32"),
+        (np.full((2, 2), 32767), (0, 65535), Element(U16), "float64"),
+    ],
+)
+def test_kernel_is_the_cheapest_exact_one(weights, codes, element, kernel, monkeypatch):
+    monkeypatch.setattr(kernels, "is_exact", lambda name: True)
+    assert kernels.choose(weights, codes, element) == kernel
+
+
+def test_saturating_kernels_are_not_used(monkeypatch):
+    weights, codes = np.full((4, 2), 127), (0, 255)
+    monkeypatch.setattr(kernels, "is_exact", lambda name: name != "u8s8")
+    assert kernels.choose(weights, codes, Element(U8)) == "u8u8"
+    monkeypatch.setattr(kernels, "is_exact", lambda name: False)
+    assert kernels.choose(weights, codes, Element(U8)) == "float32"
+    assert kernels.choose(np.full((1000, 1), 127), codes, Element(U8)) == "float64"
+
+
+def test_sums_beyond_every_kernel_are_refused():
+    with pytest.raises(OverflowError):
+        kernels.choose(np.full((1 << 10, 1), 1 << 40), (0, 255), Element(U8))
+
+
+@pytest.mark.parametrize("kernel", ["u8s8", "u8u8", "float32", "float64"])
+@pytest.mark.parametrize("bias", [0, 128])
+def test_every_kernel_gives_the_integer_product(kernel, bias):
+    if kernel.startswith("u8") and not kernels.is_exact(kernel):
+        pytest.skip("saturates on this processor")
+    rng = np.random.default_rng(3)
+    codes, weights = rng.integers(0, 256, (9, 70)).astype(np.uint8), rng.integers(-128, 128, (70, 21))
+    g = GraphBuilder()
+    result, dtype = kernels.product(g, g.input("x", U8), Element(U8, bias), weights, kernel)
+    g.output(result, "y", dtype)
+    (got,) = g.session(1).run(["y"], {"x": codes})
+    np.testing.assert_array_equal(got, (codes.astype(np.int64) - bias) @ weights)
+
+
+def crossbar_program(arithmetic, weights, signed):
+    """quant -> mvm -> dequant to integers, with the accumulators as float32 sums of any size."""
+    b = ProgramBuilder(micro_batch=1)
+    x = b.input((1, weights.shape[1], 3))
+    k = b.kernel()
+    codes = k.store(k.step("quant", x, attributes=quant_attributes(1.0, arithmetic, signed)), "code")
+    k.emit()
+    acc = b.buffer("acc", "int64", (1, weights.shape[2], 3))
+    b.mvm(b.group(weights, weights / 8, arithmetic), codes, acc, signed, count=[3], taps=[1], in_base=[0],
+          in_stride=[1], in_dilation=[1], out_base=[0], out_stride=[1])  # fmt: skip
+    k = b.kernel()
+    zero = b.constant(np.zeros((1, 1)))
+    one = b.constant(np.ones((1, 1)))
+    b_float = b.constant(np.zeros((1, 1), np.float32))
+    real = k.store(k.step("dequant", acc, one, zero, b_float))
+    k.emit()
+    b.output(real)
+    return b.build()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_inexact_columns_are_corrected(rng: random.Random, signed):
+    arithmetic = random_arithmetic(rng)
+    generator = np.random.default_rng(rng.getrandbits(32))
+    lo, hi = arithmetic.weight_range
+    weights = generator.integers(lo, hi + 1, (1, rng.randint(1, 20), rng.randint(1, 5)))
+    weights[:, :, 0] = 0  # exact in clip mode
+    program = crossbar_program(arithmetic, weights.astype(np.int16 if lo < -128 else np.int8), signed)
+    least, most = arithmetic.code_range(signed)
+    codes = generator.integers(least, most + 1, (2, weights.shape[1], 3)).astype(np.float32)
+    codes.reshape(-1)[::3] = most
+    inputs = {"in0": codes}
+    expected = run(ReferenceEngine(program, "quantized"), program, inputs, 2)
+    engine = FastEngine(program, "quantized", 1)
+    assert_same_bits(run(engine, program, inputs, 2), expected)
+    (entry,) = [e for e in engine.plan_summary() if e.what == "mvm"]
+    assert entry.lowered
+    assert ("sliced" in entry.kernel) == (not exact_columns(weights, arithmetic, signed).all())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_results_do_not_depend_on_the_processors_kernels(rng: random.Random):
+    arithmetic = random_arithmetic(rng)
+    lo, hi = arithmetic.weight_range
+    generator = np.random.default_rng(rng.getrandbits(32))
+    weights = generator.integers(lo, hi + 1, (1, 9, 4)).astype(np.int16 if lo < -128 else np.int8)
+    program = crossbar_program(arithmetic, weights, True)
+    inputs = {"in0": generator.normal(0, 50, (1, 9, 3)).astype(np.float32)}
+    expected = run(FastEngine(program, "quantized", 1), program, inputs, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "is_exact", lambda name: False)
+        patch.setattr(quantisation, "quantises_exactly", lambda: False)
+        plain = FastEngine(program, "quantized", 1)
+        assert_same_bits(run(plain, program, inputs, 1), expected)
+        assert not any("u8" in e.kernel for e in plain.plan_summary())
