@@ -46,6 +46,7 @@ class Comparison:
 
 def compare(outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> Comparison:
     """Compares all outputs that the reference has. UserError where an output is missing or has another shape."""
+    outputs, reference = _apart(outputs), _apart(reference)
     for name, wanted in reference.items():
         if name not in outputs or np.shape(outputs[name]) != np.shape(wanted):
             found = f"has shape {list(np.shape(outputs[name]))}" if name in outputs else "is missing"
@@ -56,6 +57,17 @@ def compare(outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> Compari
     if not floats:
         return Comparison(math.nan, math.nan, largest)
     return Comparison(_psnr(floats), _cosine(floats), largest)
+
+
+def _apart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sequences as their items, under names with an index."""
+    apart: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
+            apart.update(_apart({f"{name}[{k}]": item for k, item in enumerate(value)}))
+        else:
+            apart[name] = value
+    return apart
 
 
 def _is_float(array: np.ndarray) -> bool:

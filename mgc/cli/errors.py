@@ -35,6 +35,9 @@ _KNOWN = (
 )
 
 
+_OURS = ("mgc", "passes", "targets")
+
+
 class UserError(ValueError):
     """Something given on the command line is wrong: the message says what, where and what to do."""
 
@@ -83,6 +86,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 def _message(error: Exception) -> str:
     if isinstance(error, known_errors()):
         return f"error: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in _OURS:
+        return f"error: the Python package {error.name} is missing: install it, or mgc anew with all it needs"
     if isinstance(error, MemoryError):
         return "error: out of memory: try a smaller --batch or -n"
     if isinstance(error, OSError):

@@ -78,7 +78,7 @@ def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
 
 def feeds(program: Program, files: Mapping[str, Path], samples: int | None, seed: int) -> Feeds:
     """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest."""
-    from mgc.sim.inputs import draw_inputs
+    from mgc.sim import SimulationError, draw_inputs
 
     given = {name: load_array(path) for name, path in files.items()}
     batch = program.micro_batch * program.micro_batches
@@ -93,7 +93,10 @@ def feeds(program: Program, files: Mapping[str, Path], samples: int | None, seed
         if found > count:
             console.note(f"{files[name]} holds {found} samples: the first {count} are used")
             given[name] = given[name][: count * rows[name]]
-    drawn = _drawn(draw_inputs, program, count, seed, given)
+    try:
+        drawn = _drawn(draw_inputs, program, count, seed, given)
+    except SimulationError as error:
+        raise UserError(f"{error} with --input NAME=FILE.npy") from error
     checked = _checked(program, {**given, **drawn}, files, count if rows else program.micro_batch)
     group = None if program.batched or not rows else program.micro_batch
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))

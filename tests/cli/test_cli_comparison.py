@@ -89,6 +89,14 @@ def test_strings_are_equal_or_not():
     assert one(np.array(["a"], object), np.array(["b"], object)).max_abs_err == 1
 
 
+def test_sequences_are_compared_item_by_item():
+    items = [RAMP, RAMP[:, :7]]
+    assert one(items, items).ok("float")
+    assert one([RAMP, RAMP[:, :7] + np.float32(0.5)], items).max_abs_err == pytest.approx(0.5)
+    with pytest.raises(UserError, match=r"output 'y\[1\]' is missing"):
+        one(items[:1], items)
+
+
 def test_shapes_must_agree():
     with pytest.raises(UserError, match="output 'y' has shape"):
         one(RAMP, RAMP[:, :-1])

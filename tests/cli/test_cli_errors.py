@@ -52,6 +52,12 @@ def test_the_systems_errors_name_the_file():
     assert (result.exit_code, result.stderr) == (2, "error: x.npz: Permission denied\n")
 
 
+def test_a_missing_package_is_named():
+    result = run(fails_with(ModuleNotFoundError("No module named 'onnx'", name="onnx")))
+    assert (result.exit_code, result.stderr.startswith("error: the Python package onnx is missing")) == (2, True)
+    assert "a bug in mgc" in run(fails_with(ModuleNotFoundError("No module named 'mgc.x'", name="mgc.x"))).stderr
+
+
 def test_out_of_memory():
     assert "out of memory" in run(fails_with(MemoryError())).stderr
 

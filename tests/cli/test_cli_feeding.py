@@ -10,7 +10,6 @@ from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds, feeds, input_files
 from mgc.cli.loading import load_array
 from mgc.isa.memory import Buffer, Port
-from mgc.sim.engine import SimulationError
 
 
 def program(*inputs: Port, batched=True, micro_batch=1, micro_batches=1, output=(1, 5)) -> Any:
@@ -66,7 +65,7 @@ def test_too_few_samples_are_refused(tmp_path):
 
 
 def test_inputs_that_cannot_be_drawn_must_be_given(tmp_path):
-    with pytest.raises(SimulationError, match=r"label .* give its values"):
+    with pytest.raises(UserError, match=r"label .* give its values with --input"):
         feeds(program(Z, LABEL), {}, 2, 0)
     label = saved(tmp_path / "label.npy", np.array([1, 2, 3]))
     fed = feeds(program(Z, LABEL), {"label": label}, None, 0)

@@ -1,6 +1,8 @@
 """`mgc run`: inputs, outputs, checks, pictures."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,23 @@ def test_damaged_and_foreign_programs(refused, compiled, here, command):
         assert f"{name}.mgc" in refused(command, f"{name}.mgc")
     assert "there is no file nope.mgc" in refused(command, "nope.mgc")
     assert "is a folder" in refused(command, ".")
+
+
+def test_reference_runs_where_neither_onnx_nor_the_compiler_is(compiled, here):
+    code = (
+        "import sys\n"
+        "for name in ('onnx', 'onnxruntime', 'ortools', 'networkx', 'passes', 'targets', 'mgc.frontend',"
+        " 'mgc.compiler', 'mgc.ir'):\n"
+        "    sys.modules[name] = None\n"
+        f"program = {str(compiled / 'G.mgc')!r}\n"
+        "sys.argv = ['mgc', 'run', program, '--engine', 'reference', '-o', 'o.npz', '--png', 'g.png']\n"
+        "from mgc.cli import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert sorted(os.listdir()) == ["g.png", "o.npz"]
 
 
 def test_threads_do_not_change_results(mgc, compiled, here):

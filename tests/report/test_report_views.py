@@ -29,7 +29,7 @@ Inputs and outputs
   input   z      float32  N×100         1×100          yes
   output  image  float32  N×100         1×100          yes
 
-Where the 4 ONNX nodes went
+Where every ONNX node went (4)
   ONNX node                 went to
   /gen/conv0/ConvTranspose  program, vec, mvm (instructions 0, 3-4)
   /gen/conv1/ConvTranspose  program, vec, mvm (instructions 1, 5-6)

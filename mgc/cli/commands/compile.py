@@ -116,7 +116,7 @@ def _show(program_file: Path, program: Program, stats: CompileStats) -> None:
     from mgc.report.views.summary import overview
 
     slowest = max(stats.passes, key=lambda p: p.seconds, default=None)
-    most = f", {slowest.seconds:.1f} s of it in {slowest.name}" if slowest else ""
+    most = f", {slowest.seconds:.1f} s of it in {slowest.name}" if slowest and stats.seconds > 1 else ""
     console.emit_text(
         f"{program_file}: {size(program_file.stat().st_size)}, compiled in {stats.seconds:.1f} s{most}\n\n"
     )

@@ -145,7 +145,7 @@ def render(program: Program) -> RenderableType:
     """The overview, inputs and outputs, and where every ONNX node went."""
     held = sum(t.nbytes for t in program.tensors.values())
     ports = [
-        (kind, p.name, p.dtype, shape(p.dims or p.shape), shape(p.shape), "yes" if p.batched else "no")
+        (kind, p.name, p.dtype or "-", shape(p.dims or p.shape), _micro_batch(program, p), "yes" if p.batched else "no")
         for kind, all_ports in (("input", program.inputs), ("output", program.outputs))
         for p in all_ports
     ]
@@ -163,8 +163,14 @@ def render(program: Program) -> RenderableType:
         pairs([("program", program.name), ("tensors", f"{size(held)} in {len(program.tensors)}")]),
         overview(program),
         section("Inputs and outputs", table(port_columns, ports)),
-        section(f"Where the {len(rows)} ONNX nodes went", table(node_columns, rows)),
+        section(f"Where every ONNX node went ({len(rows)})", table(node_columns, rows)),
     )
+
+
+def _micro_batch(program: Program, port: Port) -> str:
+    """The shape of one micro-batch; a dash for what has none before the run (a sequence, say)."""
+    opaque = port.buffer >= 0 and program.buffers[port.buffer].kind == "opaque"
+    return "-" if opaque else shape(port.shape)
 
 
 def _where(node: dict[str, Any]) -> str:
