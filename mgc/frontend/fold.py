@@ -69,7 +69,9 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
         if any(v.tensor.size > MAX_ELEMENTS for node in ctx.graph.nodes for v in node.outputs):
             raise MemoryError("it would make a constant of more than 2^28 elements")
         values = evaluate(ctx.graph, {})
-    except (Unsupported, ModelError, IRError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
+    except ModelError:
+        raise
+    except (Unsupported, IRError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
         return None  # the evaluator does it, or the handler says what is wrong when it is called for good
     folded: list[Operand | None] = []
     for i, result in enumerate(results):

@@ -46,7 +46,9 @@ class AxisScale:
         if mode == "pytorch_half_pixel":
             return (x + HALF) / self.scale - HALF if self.out > 1 else Fraction(0)
         if mode == "align_corners":
-            return Fraction(x * (self.size - 1), self.out - 1) if self.out > 1 else Fraction(0)
+            # by ONNX's test data the output's nominal extent counts, which a scale may make fractional
+            extent = self.scale * self.size
+            return x * (self.size - 1) / (extent - 1) if self.out > 1 else Fraction(0)
         if mode == "asymmetric":
             return x / self.scale
         if mode == "tf_half_pixel_for_nn":

@@ -154,7 +154,7 @@ def test_an_op_that_nothing_can_run(op_type, domain):
     nodes = [node("Relu", ["x"], ["h"]), node(op_type, ["h"], ["y"], domain=domain, name="odd")]
     model = build(nodes, {"x": [2]}, domains={domain: 1} if domain else None)
     with pytest.raises(
-        ModelError, match=r"node 'odd' \(Frobnicate\): op .*Frobnicate is not known.*model-local function"
+        ModelError, match=r"node 'odd' \(Frobnicate\): op .*Frobnicate is not known here.*model-local function"
     ):
         import_model(model)
 

@@ -57,7 +57,13 @@ def resize(ctx: Context, n: NodeView) -> Result:
         axes = [(a, _scaled(n, d, s)) for a, (d, s) in enumerate(zip(x.shape, scales, strict=True))]
         return _resample(ctx, n, x, axes, kind, "asymmetric", "floor")
     coordinates = str(n.attr("coordinate_transformation_mode", "half_pixel"))
-    return _resample(ctx, n, x, _axes(ctx, n, x), kind, coordinates, str(n.attr("nearest_mode", "round_prefer_floor")))
+    axes = _axes(ctx, n, x)
+    if coordinates == "align_corners" and any(s.scale * s.size != s.out for _, s in axes):
+        ctx.warnings.append(
+            f"{n.where}: align_corners with scales that give no whole sizes: ONNX's definition is followed, "
+            "from which ONNX Runtime and PyTorch depart"
+        )
+    return _resample(ctx, n, x, axes, kind, coordinates, str(n.attr("nearest_mode", "round_prefer_floor")))
 
 
 def _axes(ctx: Context, n: NodeView, x: Value) -> list[tuple[int, AxisScale]]:
