@@ -178,15 +178,17 @@ def split_digits(codes: np.ndarray, arithmetic: Arithmetic, signed: bool) -> tup
 
 def adc(sums: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
     """ADC codes, float64 whole numbers in 0..2^A - 1, of bitline sums (non-negative, real)."""
-    wide = np.asarray(sums, np.float64)
+    codes = np.array(sums, np.float64)
     top = float(arithmetic.adc_max)
     if arithmetic.adc_mode == "scale":
-        wide = wide * top / arithmetic.full_scale
-    return np.minimum(np.rint(wide), top)
+        codes *= top
+        codes /= arithmetic.full_scale
+    np.rint(codes, out=codes)
+    return np.minimum(codes, top, out=codes)
 
 
-_CHUNK = 1 << 22
-"""Bitline sums held at once."""
+_CHUNK = 1 << 18
+"""Bitline sums held at once: few enough to stay in a cache."""
 
 
 def sliced_product(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithmetic, signed: bool) -> np.ndarray:

@@ -21,13 +21,14 @@ STREAMS, WORDS, REALS, STARTS = "isa.streams", "isa.words", "isa.reals", "isa.st
 
 
 def save(program: Program, path: Path) -> None:
-    """Writes a program: whole or not at all, the same bytes for the same program.
+    """Verifies a program and writes it: whole or not at all, the same bytes for the same program.
 
-    Raises ProgramError for a program that cannot be written, OSError for a place that cannot.
+    Raises ProgramError for a program that breaks a rule or cannot be written, OSError for a place that cannot.
     """
     reserved = [name for name in program.tensors if name.startswith(PREFIX) or name == "__metadata__"]
     if reserved:
         raise ProgramError(f"tensor {reserved[0]!r}: names that begin with {PREFIX!r} are the file's own")
+    program.verify()
     streams = encode(program.instructions, len(program.units))
     manifest = {
         "format": "mgc",

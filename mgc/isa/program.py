@@ -75,7 +75,10 @@ class Program:
         return load(Path(path))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes an `.mgc` file, whole or not at all; the same program gives the same bytes. Raises OSError."""
+        """Verifies, then writes an `.mgc` file, whole or not at all; equal programs give equal bytes.
+
+        Raises ProgramError for a program that breaks a rule, OSError for a place that cannot be written.
+        """
         from mgc.isa.file import save
 
         save(self, Path(path))

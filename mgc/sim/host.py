@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class _Session:
         self._what = what
         self._threads = threads
         self._model = onnx.load_model_from_string(model)
+        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(self._model)):
+            raise SimulationError(f"{what} names data in other files, which a program must not; compile it again")
         self._names = [i.name for i in self._model.graph.input]
         self._outputs = [o.name for o in self._model.graph.output]
         self._dtypes: list[np.dtype | None] = []
@@ -86,6 +88,19 @@ class _Session:
                 f"{self._what} fails: ONNX Runtime says {_first_line(self._failure)}; "
                 f"ONNX's reference evaluator says {_first_line(error)}"
             ) from error
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor anywhere inside a protobuf message of ONNX."""
+    if type(message).__name__ == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            repeated = not hasattr(value, "ListFields")
+            for part in value if repeated else (value,):
+                if hasattr(part, "ListFields"):
+                    yield from _tensors(part)
 
 
 def _as(value: Any, dtype: np.dtype | None) -> Any:

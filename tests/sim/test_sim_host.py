@@ -95,6 +95,25 @@ def test_results_of_another_shape_are_an_error():
         run(b.build(), x=np.array([[0, 1, 0]], np.float32))
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_data_in_other_files_is_refused(nested):
+    weight = onnx.numpy_helper.from_array(np.ones((1, 3), np.float32), "w")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.ClearField("raw_data")
+    weight.external_data.add(key="location", value="../secret")
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    if nested:
+        nodes = [helper.make_node("Constant", [], ["w"], value=weight), *nodes]
+    graph = helper.make_graph(nodes, "g", [tensor("x", TensorProto.FLOAT, [1, 3])],
+                              [tensor("y", TensorProto.FLOAT, [1, 3])], [] if nested else [weight])  # fmt: skip
+    segment = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    b = ProgramBuilder()
+    (y,) = b.host(segment, [b.input((1, 3), name="x")], [("real", "float32", (1, 3))])
+    b.output(y, name="y")
+    with pytest.raises(SimulationError, match="names data in other files"):
+        run(b.build(), x=np.ones((1, 3), np.float32))
+
+
 def test_a_failing_segment_says_what_both_said():
     segment = model(
         [helper.make_node("Reshape", ["x", "shape"], ["y"])],
