@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,6 +11,9 @@ def main() -> None:
     from mgc.cli import interrupt
 
     interrupt.install()
+    if sys.stdout is None or sys.stderr is None:  # closed by the shell: `mgc ... >&-`
+        nowhere = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a name that the terminal cannot show must not end the command

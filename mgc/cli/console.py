@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mgc.cli.errors import UserError
 from mgc.report.plain import plain
 
 if TYPE_CHECKING:
@@ -16,12 +17,18 @@ if TYPE_CHECKING:
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout. What JSON cannot say (infinity, NaN) becomes null."""
-    sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
+    emit_text(json.dumps(plain(value), allow_nan=False) + "\n")
 
 
 def emit_text(text: str) -> None:
-    """A result as it is."""
-    sys.stdout.write(text)
+    """A result as it is, on stdout."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write to stdout: {error.strerror or error}") from error
 
 
 def emit(renderable: RenderableType) -> None:
@@ -32,7 +39,7 @@ def emit(renderable: RenderableType) -> None:
     from mgc.report.text import to_text
 
     columns = os.environ.get("COLUMNS", "")
-    sys.stdout.write(to_text(renderable, int(columns) if columns.isdecimal() and int(columns) > 0 else 80))
+    emit_text(to_text(renderable, int(columns) if columns.isdecimal() and int(columns) > 0 else 80))
 
 
 def note(message: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -18,11 +20,18 @@ _number = count()
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write to; when the block ends well it becomes `path` in one step, else nothing is left.
 
-    A device or pipe (/dev/stdout) cannot be replaced and is given as it is.
+    A device or pipe (/dev/stdout) is never replaced: it gets the finished file's bytes.
     """
     real = Path(os.path.realpath(path))
     if real.exists() and not real.is_file():
-        yield real
+        with tempfile.TemporaryDirectory(prefix="mgc-") as folder:
+            copy = Path(folder) / "copy"
+            yield copy
+            try:
+                with open(copy, "rb") as source, open(real, "wb") as sink:
+                    shutil.copyfileobj(source, sink)
+            except OSError as error:
+                raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         return
     temporary = real.with_name(f".mgc-{os.getpid()}-{next(_number)}.tmp")
     _unfinished.add(temporary)

@@ -1,4 +1,6 @@
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,22 @@ def test_a_device_is_written_in_place():
     with whole_file(Path(os.devnull)) as path:
         path.write_bytes(b"x")
     assert not Path(os.devnull).is_file()
+
+
+def test_a_pipe_is_not_replaced_even_by_a_writer_that_renames(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    with whole_file(pipe) as path:
+        other = tmp_path / "other"
+        other.write_bytes(b"all of it")
+        shutil.copy(other, path.with_name("draft"))
+        os.replace(path.with_name("draft"), path)
+    reader.join()
+    assert received == [b"all of it"]
+    assert pipe.is_fifo()
 
 
 def test_the_usual_permissions(tmp_path):

@@ -64,6 +64,17 @@ def test_a_closed_pipe_is_quiet(command):
     assert "Exception ignored" not in result.stderr
 
 
+def test_a_full_or_closed_stdout():
+    if os.path.exists("/dev/full"):
+        line = f"{sys.executable} -m mgc.cli targets liu2018 > /dev/full"
+        result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+        assert (result.returncode, result.stderr) == (2, "error: cannot write to stdout: No space left on device\n")
+    line = f"{sys.executable} -m mgc.cli targets >&-"
+    result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 0
+
+
 def test_a_command_whose_reader_left_still_succeeds(tmp_path):
     line = f"({sys.executable} -m mgc.cli targets liu2018; echo $? > code) | true"
     subprocess.run(["sh", "-c", line], capture_output=True, env=ENVIRONMENT, cwd=tmp_path, timeout=60)
