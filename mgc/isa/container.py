@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -51,8 +52,9 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str) -> None:
 
     whole = {name: np.ascontiguousarray(tensors[name]).reshape(tensors[name].shape) for name in sorted(tensors)}
     whole |= {SEAL: np.zeros(32, np.uint8)}
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
+        draft.unlink(missing_ok=True)  # of a process that was killed, under the same number
         with open(draft, "xb") as file:  # a place that cannot be written says so here
             mode = os.fstat(file.fileno()).st_mode
         try:

@@ -49,8 +49,16 @@ def save(program: Program, path: Path) -> None:
 def load(path: Path) -> Program:
     """Reads and verifies a program; its tensors stay in the file until they are touched.
 
-    Raises ProgramError for anything wrong: a foreign or damaged file, another format version, a rule broken.
+    Raises ProgramError, naming the file, for anything wrong: a foreign or damaged file, another format version, a rule
+    broken.
     """
+    try:
+        return _load(path)
+    except ProgramError as error:
+        raise ProgramError(f"{path}: {error}") from error
+
+
+def _load(path: Path) -> Program:
     tensors, metadata = container.read(path)
     try:
         manifest = json.loads(metadata)

@@ -99,7 +99,8 @@ def _engine(program: Program, name: str, numerics: Numerics, threads: int | None
     if name == "fast":
         from mgc.sim.fast import FastEngine
 
-        return FastEngine(program, numerics, threads)
+        fast: Any = FastEngine(program, numerics, threads)  # the type checker takes a cached property for none
+        return fast
     raise SimulationError(f"engine {name!r} is unknown; use fast or reference")
 
 
