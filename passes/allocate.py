@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,7 +80,7 @@ def allocate(demands: Sequence[Demand], budget: int, *, micro_batches: int = 1, 
             best = cost, Allocation(replicas, crossbars, bottleneck, least, latency, bound)
         if cap >= worst:
             return best[1]
-        cap = min(worst, max(cap + 1, cap * 9 // 8))
+        cap = min(worst, max(cap + 1, cap * 5 // 4))
 
 
 def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
@@ -112,6 +112,7 @@ class _Layers:
         for index, demand in enumerate(demands):
             self.members.setdefault(demand.layer, []).append(index)
         self.levels = [self._levels([demands[i] for i in group]) for group in self.members.values()]
+        self.hulls = [_hull(levels, 0, len(levels) - 1) for levels in self.levels]
 
     @staticmethod
     def _levels(group: Sequence[Demand]) -> list[Level]:
@@ -142,8 +143,7 @@ class _Layers:
         left = budget - sum(levels[k][1] for levels, k in zip(self.levels, at, strict=True))
         steps: list[tuple[float, int, int, int]] = []
         for n, levels in enumerate(self.levels):
-            hull = _hull(levels, at[n])
-            for a, b in pairwise(hull):
+            for a, b in pairwise(_hull_from(levels, self.hulls[n], at[n])):
                 gain, cost = levels[a][0] - levels[b][0], levels[b][1] - levels[a][1]
                 steps.append((-gain / cost, n, a, b))
         bound = float(sum(levels[k][0] for levels, k in zip(self.levels, at, strict=True)))
@@ -196,10 +196,16 @@ def _first_at_most(levels: Sequence[Level], cap: int) -> int:
     return len(levels) - 1
 
 
-def _hull(levels: Sequence[Level], start: int) -> list[int]:
-    """Indices of the lower convex hull of latency over crossbars, from `start` on."""
+def _hull_from(levels: Sequence[Level], hull: Sequence[int], start: int) -> list[int]:
+    """The lower convex hull from `start` on, given the whole one: its vertices stay, the way there is new."""
+    after = bisect_left(hull, start)
+    return [*_hull(levels, start, hull[after])[:-1], *hull[after:]]
+
+
+def _hull(levels: Sequence[Level], start: int, stop: int) -> list[int]:
+    """Indices of the lower convex hull of latency over crossbars, from `start` to `stop`."""
     hull: list[int] = []
-    for k in range(start, len(levels)):
+    for k in range(start, stop + 1):
         latency, crossbars, _ = levels[k]
         while len(hull) > 1:
             (la, ca, _), (lb, cb, _) = levels[hull[-2]], levels[hull[-1]]

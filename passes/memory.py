@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from mgc.ir.graph import Value
 from passes.operations import Work
 from passes.plan import LINE_BYTES, BufferPlan, Operation
@@ -24,6 +26,20 @@ def slots_of(work: Work, steady: SteadyState, micro_batches: int) -> dict[Value,
             steady.offsets[i - work.setup] + work.operations[i].duration for i in (*writers, *work.readers[value])
         )
         slots[value] = max(1, min(micro_batches, -(-(end - begin) // steady.interval)))
+    return slots
+
+
+def needed_slots(work: Work, starts: np.ndarray) -> dict[Value, int]:
+    """The fewest slots with which a schedule overwrites nothing too early; `starts` is [operations, micro_batches]."""
+    repeats = starts.shape[1]
+    durations = np.array([op.duration for op in work.operations[work.setup :]], np.int64)
+    ends = starts + durations[:, None]
+    slots: dict[Value, int] = {}
+    for value, writers in work.writers.items():
+        write = [i - work.setup for i in writers]
+        first = starts[write].min(axis=0)
+        last = ends[[*write, *(i - work.setup for i in work.readers[value])]].max(axis=0)
+        slots[value] = next((s for s in range(1, repeats) if (first[s:] >= last[:-s]).all()), repeats)
     return slots
 
 

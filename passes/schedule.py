@@ -7,15 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.ir.graph import Graph, Value
-from passes.memory import Packed, demoted, shared, side_by_side, slots_of, with_slots
+from passes.memory import Packed, demoted, needed_slots, shared, side_by_side, slots_of, with_slots
 from passes.operations import Work, operations_of
 from passes.place import Placement
 from passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from passes.scheduling.bounds import lower_bound
 from passes.scheduling.modulo import steady_state
 from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import best_list, search
+from passes.scheduling.search import Found, best_list, improve
 from passes.scheduling.solver import SolverOptions
 from targets.description import Target
+
+Slots = dict[Value, int]
 
 
 @dataclass(frozen=True)
@@ -33,23 +36,20 @@ def schedule(
 ) -> Scheduled:
     """Schedules a placed graph over micro-batches.
 
-    Every value gets as many slots as the steady state keeps alive. If they do not all fit into the tiles' memory,
-    buffers share bytes over time; if that is not enough, the largest go off-chip, whose bandwidth then counts.
+    A value has as many slots as micro-batches of it are alive at once. The steady state needs few; where that costs
+    time and the tiles' memory has room, values get more. If not even the few fit, buffers share bytes over time; and if
+    that is not enough, large values go off-chip, where they move at that channel's pace. The lower bound knows nothing
+    of slots, except where CP-SAT proved it for a memory that leaves no room for more.
     """
+    options = options or SolverOptions()
     offchip: frozenset[Value] = frozenset()
     capacity = target.edram.bytes_per_tile * target.structure.tiles
     while True:
-        work = operations_of(graph, target, placement, offchip)
-        slots = slots_of(work, steady_state(problem_of(work, work.operations, micro_batches)), micro_batches)
-        problem = problem_of(work, with_slots(work, slots, micro_batches), micro_batches)
-        packed = side_by_side(work, slots, offchip)
-        if packed.edram <= capacity:
-            return _searched(work, slots, offchip, problem, packed, None, options)
-        starts = best_list(problem, 0)
-        packed = shared(work, slots, offchip, starts, micro_batches)
-        if packed.edram <= capacity:
-            return _searched(work, slots, offchip, problem, packed, capacity, options, starts)
-        offchip = demoted(work, slots, offchip, packed.edram - capacity)
+        scheduler = _Scheduler(operations_of(graph, target, placement, offchip), offchip, micro_batches, capacity)
+        done = scheduler.roomy(options) or scheduler.cramped(options)
+        if done is not None:
+            return done
+        offchip = scheduler.next_offchip()
 
 
 def problem_of(work: Work, operations: tuple[Operation, ...], micro_batches: int) -> Problem:
@@ -74,31 +74,89 @@ def _name(op: Operation, index: int) -> str:
     return f"{index}.{op.kind}.{what}" + (f".{op.part}" if op.part >= 0 else "")
 
 
-def _searched(
-    work: Work,
-    slots: dict[Value, int],
-    offchip: frozenset[Value],
-    problem: Problem,
-    packed: Packed,
-    capacity: int | None,
-    options: SolverOptions | None,
-    fallback: list[int] | None = None,
-) -> Scheduled:
-    """The schedule searched for; where buffers share bytes, only if they still fit, else the fallback they fit."""
-    found = search(problem, options)
-    starts, status, makespan = found.starts, found.status, found.makespan
-    if capacity is not None and fallback is not None:
-        again = shared(work, slots, offchip, starts, problem.repeats)
-        if again.edram <= capacity:
-            packed = again
-        else:
-            starts, makespan = fallback, problem.tasks.makespan(fallback)
-            status = "OPTIMAL" if makespan == found.lower_bound else "FEASIBLE"
-    table = np.full((len(work.operations), problem.repeats), -1, np.int64)
-    table[work.setup :] = problem.tasks.matrix(starts)
-    return Scheduled(
-        with_slots(work, slots, problem.repeats),
-        work.units,
-        packed.buffers,
-        SchedulePlan(table, status, makespan, found.lower_bound, found.hint),
-    )
+class _Scheduler:
+    """One choice of what is off-chip: its problem, with any number of slots and with the few of the steady state."""
+
+    def __init__(self, work: Work, offchip: frozenset[Value], micro_batches: int, capacity: int) -> None:
+        self.work = work
+        self.offchip = offchip
+        self.micro_batches = micro_batches
+        self.capacity = capacity
+        self.free = problem_of(work, work.operations, micro_batches)
+        self.bound = lower_bound(self.free.tasks)
+        self.lean = slots_of(work, steady_state(self.free), micro_batches)
+
+    def roomy(self, options: SolverOptions) -> Scheduled | None:
+        """The schedule where every buffer has bytes of its own; None where there is no room for the fewest slots."""
+        if not self._fits(self.lean):
+            return None
+        problem, slots = self._limited(self.lean), self.lean
+        starts = best_list(problem, self.bound)
+        if problem.tasks.makespan(starts) > self.bound and problem.edges != self.free.edges:
+            problem, starts = self._with_more_slots(problem, starts)
+        found = improve(problem, starts, self.bound, options)
+        slots = needed_slots(self.work, problem.tasks.matrix(found.starts))
+        if not self._fits(slots):  # CP-SAT went ahead farther than memory reaches
+            lost = problem.tasks.makespan(starts)
+            found = Found(starts, lost, found.lower_bound, lost)
+            slots = needed_slots(self.work, problem.tasks.matrix(starts))
+        return self._done(found, slots, side_by_side(self.work, slots, self.offchip))
+
+    def cramped(self, options: SolverOptions) -> Scheduled | None:
+        """The schedule where buffers share bytes over time; None if they do not fit even so."""
+        problem = self._limited(self.lean)
+        packed = self._shared(best_list(problem, self.bound, quick=True))
+        self.excess = packed.edram - self.capacity
+        if self.excess > 0:
+            return None
+        starts = best_list(problem, self.bound)
+        packed = self._shared(starts)
+        if packed.edram > self.capacity:
+            starts = best_list(problem, self.bound, quick=True)
+            packed = self._shared(starts)
+        found = improve(problem, starts, self.bound, options)
+        if found.starts != starts:
+            again = self._shared(found.starts)
+            if again.edram <= self.capacity:
+                packed = again
+            else:
+                found = Found(starts, found.hint, found.lower_bound, found.hint)
+        return self._done(found, self.lean, packed)
+
+    def next_offchip(self) -> frozenset[Value]:
+        """What to put off-chip next, after `cramped` found no room."""
+        return demoted(self.work, self.lean, self.offchip, self.excess)
+
+    def _with_more_slots(self, problem: Problem, starts: list[int]) -> tuple[Problem, list[int]]:
+        """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
+        best = problem, starts
+        extra = self.micro_batches
+        while extra:
+            slots = {v: min(self.micro_batches, s + extra) for v, s in self.lean.items()}
+            wider = self._limited(slots)
+            candidate = best_list(wider, self.bound)
+            if self._fits(needed_slots(self.work, wider.tasks.matrix(candidate))):
+                if wider.tasks.makespan(candidate) <= best[0].tasks.makespan(best[1]):
+                    best = wider, candidate
+                break
+            extra //= 2
+        return best
+
+    def _limited(self, slots: Slots) -> Problem:
+        return problem_of(self.work, with_slots(self.work, slots, self.micro_batches), self.micro_batches)
+
+    def _fits(self, slots: Slots) -> bool:
+        return side_by_side(self.work, slots, self.offchip).edram <= self.capacity
+
+    def _shared(self, starts: list[int]) -> Packed:
+        return shared(self.work, self.lean, self.offchip, starts, self.micro_batches)
+
+    def _done(self, found: Found, slots: Slots, packed: Packed) -> Scheduled:
+        table = np.full((len(self.work.operations), self.micro_batches), -1, np.int64)
+        table[self.work.setup :] = self.free.tasks.matrix(found.starts)
+        return Scheduled(
+            with_slots(self.work, slots, self.micro_batches),
+            self.work.units,
+            packed.buffers,
+            SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint),
+        )

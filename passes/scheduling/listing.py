@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -56,7 +56,8 @@ def list_schedule(tasks: Tasks, priority: Sequence[Any], *, backward: bool = Fal
 def self_timed(tasks: Tasks, starts: Sequence[int]) -> list[int]:
     """The schedule in which every unit keeps the order of `starts` and every task starts as soon as it can.
 
-    This is what a machine does that replays the instruction streams.
+    This is what a machine does that replays the instruction streams. Every task must start after all those that it
+    waits for.
     """
     result = [0] * len(tasks)
     free = dict.fromkeys(tasks.on_unit, 0)
@@ -72,16 +73,15 @@ def self_timed(tasks: Tasks, starts: Sequence[int]) -> list[int]:
     return result
 
 
-def justified(tasks: Tasks, starts: Sequence[int], rounds: int = 4) -> list[int]:
-    """Backward and forward list scheduling by turns, each keeping the other's order of urgency; the best one found."""
-    best, least = list(starts), tasks.makespan(starts)
-    current = best
+def justified(tasks: Tasks, starts: Sequence[int], rounds: int = 4) -> Iterator[list[int]]:
+    """Backward and forward list scheduling by turns, each keeping the other's order of urgency, while that helps."""
+    current, least = starts, tasks.makespan(starts)
     for _ in range(rounds):
         ends = [s + d for s, d in zip(current, tasks.durations, strict=True)]
         late = list_schedule(tasks, [-e for e in ends], backward=True)
         current = list_schedule(tasks, late)
+        yield current
         span = tasks.makespan(current)
         if span >= least:
             break
-        best, least = current, span
-    return best
+        least = span

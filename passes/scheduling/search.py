@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from passes.scheduling.bounds import lower_bound
 from passes.scheduling.listing import justified, list_schedule, self_timed
 from passes.scheduling.modulo import steady_state
-from passes.scheduling.problem import Problem, Tasks
+from passes.scheduling.problem import Problem
 from passes.scheduling.solver import SolverOptions, build, solve
+
+MOST_TASKS = 2500
+"""Tasks of the largest problem that goes to CP-SAT whole: beyond, building the model alone takes seconds."""
+
+LIST_BUDGET = 100_000
+"""Tasks that list schedules may place, all candidates together: about a second."""
+
+SMALL_GAP = 0.005
+"""Below this gap CP-SAT gets a quarter of its effort: there is little to win."""
 
 
 @dataclass(frozen=True)
@@ -22,58 +32,93 @@ class Found:
     starts: list[int]
     makespan: int
     lower_bound: int
-    status: str
     hint: int
+
+    @property
+    def status(self) -> str:
+        """OPTIMAL if the makespan meets the bound, else FEASIBLE."""
+        return "OPTIMAL" if self.makespan == self.lower_bound else "FEASIBLE"
 
 
 def search(problem: Problem, options: SolverOptions | None = None) -> Found:
-    """The best schedule found: OPTIMAL if its makespan meets a proven bound, else FEASIBLE.
-
-    List schedules under several rules come first; if the best meets the combinatorial bound there is nothing to solve.
-    """
-    options = options or SolverOptions()
-    tasks = problem.tasks
-    if not len(tasks):
-        return Found([], 0, 0, "OPTIMAL", 0)
-    bound = lower_bound(tasks)
+    """The best schedule found. List schedules come first; if one meets the combinatorial bound, nothing is to solve."""
+    bound = lower_bound(problem.tasks)
     starts = best_list(problem, bound)
-    hint = tasks.makespan(starts)
-    if hint > bound and options.effort > 0:
-        solution = solve(build(problem, starts, bound), options)
-        bound = max(bound, solution.bound)
-        if solution.starts is not None and tasks.makespan(solution.starts) < hint:
-            starts = self_timed(tasks, solution.starts)
-    makespan = tasks.makespan(starts)
-    return Found(starts, makespan, bound, "OPTIMAL" if makespan == bound else "FEASIBLE", hint)
+    return improve(problem, starts, bound, options or SolverOptions())
 
 
-def best_list(problem: Problem, bound: int) -> list[int]:
-    """The shortest of the list schedules, each improved by justification; stops at one that meets the bound."""
+def improve(problem: Problem, hint: list[int], bound: int, options: SolverOptions) -> Found:
+    """The schedule that CP-SAT makes of a hint, left-justified; the hint itself where it finds none that is shorter."""
+    tasks = problem.tasks
+    most = tasks.makespan(hint)
+    found = Found(hint, most, bound, most)
+    if most == bound or len(tasks) > MOST_TASKS or options.effort <= 0:
+        return found
+    if most <= bound * (1 + SMALL_GAP):
+        options = replace(options, effort=options.effort / 4)
+    solution = solve(build(problem, hint, bound), options)
+    found = replace(found, lower_bound=max(bound, solution.bound))
+    if solution.starts is not None and tasks.makespan(solution.starts) < most:
+        starts = self_timed(tasks, solution.starts)
+        found = replace(found, starts=starts, makespan=tasks.makespan(starts))
+    return found
+
+
+def best_list(problem: Problem, bound: int, *, quick: bool = False) -> list[int]:
+    """The shortest of the steady state's schedule and several list schedules.
+
+    Stops at one that meets the bound, or once `LIST_BUDGET` tasks have been scheduled over and over; `quick` stops
+    after the first.
+    """
     tasks = problem.tasks
     best: list[int] = []
-    least = 0
-    for priority in _rules(problem, tasks):
-        starts = list_schedule(tasks, priority)
-        for candidate in (starts, None):
-            candidate = justified(tasks, starts) if candidate is None else candidate
-            span = tasks.makespan(candidate)
-            if not best or span < least:
-                best, least = candidate, span
-            if least <= bound:
-                return self_timed(tasks, best)
+    least = spent = 0
+    for starts in _candidates(problem):
+        span = tasks.makespan(starts)
+        spent += len(tasks)
+        if not best or span < least:
+            best, least = starts, span
+        if least <= bound or quick or spent > LIST_BUDGET:
+            break
     return self_timed(tasks, best)
 
 
-def _rules(problem: Problem, tasks: Tasks) -> Sequence[Sequence[object]]:
-    """Priorities of the list schedules: critical path, oldest micro-batch, steady state, newest, earliest deadline."""
-    n = tasks.operations
+def _candidates(problem: Problem) -> Iterator[list[int]]:
+    """Schedules by several rules, each also improved by justification: the most promising first."""
+    tasks = problem.tasks
+    plain: list[list[int]] = []
+    for priority in _rules(problem):
+        plain.append(list_schedule(tasks, priority))
+        yield plain[-1]
+    steady = _steady_starts(problem) if problem.repeats > 1 else None
+    if steady is not None:
+        plain.append(steady)
+        yield steady
+    for starts in sorted(plain, key=tasks.makespan):
+        yield from justified(tasks, starts)
+
+
+def _steady_starts(problem: Problem) -> list[int] | None:
+    """The steady state's schedule, left-justified; None where edges between micro-batches do not allow its order."""
     steady = steady_state(problem)
+    n = problem.operations
+    starts = [steady.offsets[t % n] + t // n * steady.interval for t in range(n * problem.repeats)]
+    ends = [s + d for s, d in zip(starts, problem.tasks.durations, strict=True)]
+    if any(starts[t] < ends[s] for t, before in enumerate(problem.tasks.before) for s in before):
+        return None
+    return self_timed(problem.tasks, starts)
+
+
+def _rules(problem: Problem) -> Iterator[Sequence[Any]]:
+    """Priorities of the list schedules (least first), by name in the comments."""
+    tasks, n = problem.tasks, problem.operations
     tails, heads = tasks.tails, tasks.heads
     count = range(len(tasks))
-    return [
-        [-tails[t] for t in count],
-        [(t // n, -tails[t]) for t in count],
-        [steady.offsets[t % n] + t // n * steady.interval for t in count],
-        [(tails[t % n], t // n) for t in count],
-        [heads[t] - tails[t] for t in count],
-    ]
+    yield [-tails[t] for t in count]  # critical path
+    if problem.repeats == 1:
+        return
+    yield [(t // n, -tails[t]) for t in count]  # oldest micro-batch
+    steady = steady_state(problem)
+    yield [steady.offsets[t % n] + t // n * steady.interval for t in count]  # steady state
+    yield [(tails[t % n], t // n) for t in count]  # what is nearest to its end
+    yield [heads[t] - tails[t] for t in count]  # least time from before to after
