@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import NodeProto, TypeProto
 from onnx.helper import get_attribute_value
 
 from mgc.frontend.errors import ModelError, Unsupported
+from mgc.frontend.load import MAX_ELEMENTS
 from mgc.frontend.operand import Known, Sym, ir_dtype, onnx_type
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
@@ -168,6 +170,11 @@ class Context:
     def const(self, data: Any, dtype: DType = DType.F32) -> Value:
         """A computed constant."""
         return self.graph.add_constant(np.asarray(data, dtype.numpy), f"{self.hint}.c")
+
+    def room(self, *dims: int) -> None:
+        """Unsupported if a table of these dimensions is larger than any real model needs; ask before making it."""
+        if min(dims) < 0 or prod(dims) > MAX_ELEMENTS:
+            raise Unsupported(f"it takes a table of {' x '.join(map(str, dims))} elements")
 
     def like(self, number: float, value: Value) -> Value:
         """A scalar constant of the element type of `value`."""

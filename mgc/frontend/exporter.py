@@ -146,6 +146,7 @@ class _Exporter:
         for entry in model.opset_import:
             self.opsets.setdefault(entry.domain, int(entry.version))
         for outer, info in zip(node.inputs, inner.input, strict=True):
+            self.opaque.setdefault(outer, info.type)
             self.proto.node.append(make_node("Identity", [self._name(outer)], [info.name]))
         self.proto.initializer.extend(inner.initializer)
         self.proto.node.extend(inner.node)

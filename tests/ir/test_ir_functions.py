@@ -133,6 +133,10 @@ def test_pow_takes_an_exponent_of_another_type():
     check(Binary("pow"), np.array([2, 9], np.int64), np.array([3.0, 0.5], np.float32))
 
 
+def test_modulus_of_floats_has_the_sign_of_the_divisor():
+    check(Binary("mod"), np.array([[-4.3], [7.2], [5.0]], np.float32), np.array([2.1, -3.4], np.float32))
+
+
 def test_nan_passes_through_maximum():
     (y,) = Binary("max").evaluate(np.array([np.nan, 1], np.float32), np.array([0, np.nan], np.float32))
     assert np.isnan(y).all()

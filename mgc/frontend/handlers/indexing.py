@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mgc.frontend.context import Context, NodeView, Result
@@ -34,6 +36,7 @@ def trilu(ctx: Context, n: NodeView) -> Result:
     x = ctx.value(n.operand(0))
     k = n.optional(1)
     offset = 0 if k is None else int(ctx.known(k, "k").reshape(()))
+    ctx.room(*x.shape[-2:])
     ones = np.ones(x.shape[-2:], bool)
     mask = np.triu(ones, offset) if n.attr("upper", 1) else np.tril(ones, offset)
     return ctx.emit(Where(), ctx.const(mask, DType.BOOL), x, ctx.like(0, x))
@@ -47,6 +50,7 @@ def cumsum(ctx: Context, n: NodeView) -> Result:
         raise Unsupported("the operand is no float tensor")
     axis = int(ctx.known(n.operand(1), "axis").reshape(())) % x.tensor.rank
     size = x.shape[axis]
+    ctx.room(size, size)
     triangle = np.tril(np.ones((size, size)), -1 if n.attr("exclusive", 0) else 0)
     return ctx.emit(AxisMap(axis), x, ctx.const(triangle.T if n.attr("reverse", 0) else triangle))
 
@@ -64,6 +68,7 @@ def one_hot(ctx: Context, n: NodeView) -> Result:
     dtype = indices.tensor.dtype
     if not np.iinfo(dtype.numpy).max >= depth:
         raise Unsupported("depth is more than the index type counts")
+    ctx.room(depth)
     column = ctx.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
     if np.iinfo(dtype.numpy).min < 0:
         negative = ctx.binary("less", column, 0)
@@ -71,3 +76,12 @@ def one_hot(ctx: Context, n: NodeView) -> Result:
     classes = ctx.const(np.arange(depth).reshape(-1, *(1,) * (rank - axis)), dtype)
     hit = ctx.emit(Binary("equal"), column, classes)
     return ctx.emit(Where(), hit, *(ctx.value(Known(values[i : i + 1].reshape(()))) for i in (1, 0)))
+
+
+@handles("Range")
+def range_(ctx: Context, n: NodeView) -> Result:
+    """Start, limit and step must be known."""
+    start, limit, delta = (ctx.known(n.operand(i), what) for i, what in enumerate(("start", "limit", "delta")))
+    count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    ctx.room(count)
+    return Known((start.item() + np.arange(count) * delta.item()).astype(start.dtype))

@@ -145,6 +145,7 @@ def local_response(ctx: Context, n: NodeView) -> Result:
     """Each channel by the energy of its neighbours: a band matrix along axis 1 sums them."""
     x = ctx.value(n.operand(0))
     size, channels = int(n.attr("size")), x.shape[1]
+    ctx.room(channels, channels)
     offset = np.arange(channels)[None, :] - np.arange(channels)[:, None]
     band = (offset >= -((size - 1) // 2)) & (offset <= size // 2)
     energy = ctx.emit(AxisMap(1), ctx.binary("mul", x, x), ctx.const(band))

@@ -70,6 +70,7 @@ def eye_like(ctx: Context, n: NodeView) -> Result:
     """Depends on the operand's shape only."""
     x = n.operand(0)
     rows, columns = ctx.shape_of(x)
+    ctx.room(rows, columns)
     kind = n.type_of(x)
     elem = n.attr("dtype", None) or (kind.tensor_type.elem_type if kind is not None else 1)
     return Known(np.eye(rows, columns, int(n.attr("k", 0)), numpy_of(int(elem))))

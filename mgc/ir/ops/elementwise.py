@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from mgc.ir.op import IRError, OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, elementwise_splits, require, same_dtype, tensors
 from mgc.ir.ops.functions import BINARY, UNARY
 from mgc.ir.types import DType, TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mgc.ir.build import Build
+    from mgc.ir.graph import Value
 
 
 def _in_domain(dtype: DType, domain: str) -> bool:
@@ -63,6 +67,12 @@ class Unary(Op):
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
 
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        (x,), (y,), (dy,) = inputs, outputs, cotangents
+        return (None if dy is None else UNARY[self.fn].vjp(build, x, y, dy, self.alpha, self.beta),)
+
 
 @register
 @dataclass(frozen=True)
@@ -97,10 +107,23 @@ class Binary(Op):
         return (np.asarray(y, bool if BINARY[self.fn].to_bool else a.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
+        if self.fn == "mod" and types[0].dtype.is_float:
+            # ONNX Runtime has no floored modulus of floats: a - floor(a / b) b
+            whole = OnnxForm("Floor", operands=(OnnxForm("Div"),))
+            return OnnxForm("Sub", operands=(0, OnnxForm("Mul", operands=(whole, 1))))
         return BINARY[self.fn].onnx
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        (a, b), (y,), (dy,) = inputs, outputs, cotangents
+        if dy is None:
+            return None, None
+        found = BINARY[self.fn].vjp(build, a, b, y, dy)
+        return tuple(None if d is None else build.sum_to(d, v.shape) for v, d in zip(inputs, found, strict=True))
 
 
 @register
@@ -124,6 +147,16 @@ class Where(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        (condition, a, b), (dy,) = inputs, cotangents
+        if dy is None:
+            return None, None, None
+        zero = build.number(0.0, dy)
+        first, second = build.where(condition, dy, zero), build.where(condition, zero, dy)
+        return None, build.sum_to(first, a.shape), build.sum_to(second, b.shape)
 
 
 @register
@@ -149,3 +182,10 @@ class Cast(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        (x,), (dy,) = inputs, cotangents
+        through = dy is not None and x.tensor.dtype.is_float and self.to.is_float
+        return (build.cast(dy, x.tensor.dtype) if dy is not None and through else None,)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
 from mgc.ir.op import OnnxForm
+from mgc.ir.ops import derivatives as d
+from mgc.ir.ops.derivatives import BinaryRule, UnaryRule
 from mgc.ir.types import DType
 
 Array = np.ndarray
@@ -41,7 +43,7 @@ class UnaryFn:
 
     `meaning(x, alpha, beta)` in NumPy; `onnx(alpha, beta)` its ONNX form. `piecewise_linear`: continuous with
     finitely many linear pieces. `nonnegative`: the result is >= 0 (or NaN) for every operand, given alpha and beta.
-    `domain`: the element types it takes; `to_bool`: the result is bool.
+    `domain`: the element types it takes; `to_bool`: the result is bool. `vjp`: its derivative, a rule of `derivatives`.
     """
 
     meaning: Callable[[Array, float, float], Array]
@@ -50,6 +52,7 @@ class UnaryFn:
     nonnegative: Callable[[float, float], bool] = lambda alpha, beta: False
     domain: str = "float"  # float, number, bool
     to_bool: bool = False
+    vjp: UnaryRule = field(kw_only=True)
 
 
 def _plain(op_type: str) -> Callable[[float, float], OnnxForm]:
@@ -92,74 +95,129 @@ def _swish_form(alpha: float, beta: float) -> OnnxForm:
 
 
 UNARY: dict[str, UnaryFn] = {
-    "neg": UnaryFn(lambda x, a, b: -x, _plain("Neg"), True, domain="number"),
-    "abs": UnaryFn(lambda x, a, b: np.abs(x), _plain("Abs"), True, _always, domain="number"),
-    "exp": UnaryFn(lambda x, a, b: np.exp(x), _plain("Exp"), False, _always),
-    "log": UnaryFn(lambda x, a, b: np.log(x), _plain("Log")),
-    "sqrt": UnaryFn(lambda x, a, b: np.sqrt(x), _plain("Sqrt"), False, _always),
-    "reciprocal": UnaryFn(lambda x, a, b: 1 / x, _plain("Reciprocal")),
-    "sign": UnaryFn(lambda x, a, b: np.sign(x), _plain("Sign"), domain="number"),
-    "floor": UnaryFn(lambda x, a, b: np.floor(x), _plain("Floor")),
-    "ceil": UnaryFn(lambda x, a, b: np.ceil(x), _plain("Ceil")),
-    "round": UnaryFn(lambda x, a, b: np.rint(x), _plain("Round")),
-    "relu": UnaryFn(lambda x, a, b: np.maximum(x, 0), _plain("Relu"), True, _always, domain="number"),
-    "leaky_relu": UnaryFn(
-        lambda x, a, b: np.where(x < 0, a * x, x), _with_alpha("LeakyRelu"), True, lambda a, b: a <= 0
+    "neg": UnaryFn(lambda x, a, b: -x, _plain("Neg"), True, domain="number", vjp=d.neg),
+    "abs": UnaryFn(
+        lambda x, a, b: np.abs(x),
+        _plain("Abs"),
+        True,
+        _always,
+        domain="number",
+        vjp=d.by_slope(lambda g, x, y, a, b: g.unary("sign", x)),
     ),
-    "elu": UnaryFn(lambda x, a, b: _elu(x, a), _with_alpha("Elu"), False, lambda a, b: a <= 0),
+    "exp": UnaryFn(lambda x, a, b: np.exp(x), _plain("Exp"), False, _always, vjp=d.by_slope(lambda g, x, y, a, b: y)),
+    "log": UnaryFn(lambda x, a, b: np.log(x), _plain("Log"), vjp=d.log),
+    "sqrt": UnaryFn(lambda x, a, b: np.sqrt(x), _plain("Sqrt"), False, _always, vjp=d.sqrt),
+    "reciprocal": UnaryFn(lambda x, a, b: 1 / x, _plain("Reciprocal"), vjp=d.reciprocal),
+    "sign": UnaryFn(lambda x, a, b: np.sign(x), _plain("Sign"), domain="number", vjp=d.flat),
+    "floor": UnaryFn(lambda x, a, b: np.floor(x), _plain("Floor"), vjp=d.flat),
+    "ceil": UnaryFn(lambda x, a, b: np.ceil(x), _plain("Ceil"), vjp=d.flat),
+    "round": UnaryFn(lambda x, a, b: np.rint(x), _plain("Round"), vjp=d.flat),
+    "relu": UnaryFn(lambda x, a, b: np.maximum(x, 0), _plain("Relu"), True, _always, domain="number", vjp=d.relu),
+    "leaky_relu": UnaryFn(
+        lambda x, a, b: np.where(x < 0, a * x, x), _with_alpha("LeakyRelu"), True, lambda a, b: a <= 0, vjp=d.leaky_relu
+    ),
+    "elu": UnaryFn(lambda x, a, b: _elu(x, a), _with_alpha("Elu"), False, lambda a, b: a <= 0, vjp=d.elu),
     "selu": UnaryFn(
-        lambda x, a, b: b * _elu(x, a), lambda a, b: OnnxForm("Selu", {"alpha": float(a), "gamma": float(b)})
+        lambda x, a, b: b * _elu(x, a),
+        lambda a, b: OnnxForm("Selu", {"alpha": float(a), "gamma": float(b)}),
+        vjp=d.selu,
     ),
     "celu": UnaryFn(
-        lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0) / a)).astype(x.dtype), _with_alpha("Celu")
+        lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0) / a)).astype(x.dtype),
+        _with_alpha("Celu"),
+        vjp=d.celu,
     ),
-    "sigmoid": UnaryFn(lambda x, a, b: _sigmoid(x), _plain("Sigmoid"), False, _always),
-    "tanh": UnaryFn(lambda x, a, b: np.tanh(x), _plain("Tanh")),
-    "softplus": UnaryFn(lambda x, a, b: _softplus(x), _plain("Softplus"), False, _always),
-    "softsign": UnaryFn(lambda x, a, b: x / (1 + np.abs(x)), _plain("Softsign")),
-    "erf": UnaryFn(lambda x, a, b: erf(x), _plain("Erf")),
-    "gelu": UnaryFn(lambda x, a, b: 0.5 * x * (1 + erf(x * math.sqrt(0.5))), _plain("Gelu")),
-    "gelu_tanh": UnaryFn(lambda x, a, b: _gelu_tanh(x), lambda a, b: OnnxForm("Gelu", {"approximate": "tanh"})),
+    "sigmoid": UnaryFn(lambda x, a, b: _sigmoid(x), _plain("Sigmoid"), False, _always, vjp=d.by_slope(d.sigmoid_slope)),
+    "tanh": UnaryFn(lambda x, a, b: np.tanh(x), _plain("Tanh"), vjp=d.by_slope(d.one_less_square)),
+    "softplus": UnaryFn(
+        lambda x, a, b: _softplus(x),
+        _plain("Softplus"),
+        False,
+        _always,
+        vjp=d.by_slope(lambda g, x, y, a, b: g.unary("sigmoid", x)),
+    ),
+    "softsign": UnaryFn(lambda x, a, b: x / (1 + np.abs(x)), _plain("Softsign"), vjp=d.by_slope(d.softsign_slope)),
+    "erf": UnaryFn(
+        lambda x, a, b: erf(x),
+        _plain("Erf"),
+        vjp=d.by_slope(lambda g, x, y, a, b: d.gaussian(g, x, 1.0, 2 / math.sqrt(math.pi))),
+    ),
+    "gelu": UnaryFn(
+        lambda x, a, b: 0.5 * x * (1 + erf(x * math.sqrt(0.5))), _plain("Gelu"), vjp=d.by_slope(d.gelu_slope)
+    ),
+    "gelu_tanh": UnaryFn(
+        lambda x, a, b: _gelu_tanh(x),
+        lambda a, b: OnnxForm("Gelu", {"approximate": "tanh"}),
+        vjp=d.by_slope(d.gelu_tanh_slope),
+    ),
     "hard_sigmoid": UnaryFn(
         lambda x, a, b: _hard_sigmoid(x, a, b),
         lambda a, b: OnnxForm("HardSigmoid", {"alpha": float(a), "beta": float(b)}),
         True,
         _always,
+        vjp=d.hard_sigmoid,
     ),
-    "hard_swish": UnaryFn(lambda x, a, b: x * _hard_sigmoid(x, 1 / 6, 0.5), _plain("HardSwish")),
-    "silu": UnaryFn(lambda x, a, b: x * _sigmoid(a * x), _swish_form),
-    "mish": UnaryFn(lambda x, a, b: x * np.tanh(_softplus(x)), _plain("Mish")),
+    "hard_swish": UnaryFn(lambda x, a, b: x * _hard_sigmoid(x, 1 / 6, 0.5), _plain("HardSwish"), vjp=d.hard_swish),
+    "silu": UnaryFn(lambda x, a, b: x * _sigmoid(a * x), _swish_form, vjp=d.by_slope(d.silu_slope)),
+    "mish": UnaryFn(lambda x, a, b: x * np.tanh(_softplus(x)), _plain("Mish"), vjp=d.by_slope(d.mish_slope)),
     "thresholded_relu": UnaryFn(
         lambda x, a, b: np.where(x > a, x, 0).astype(x.dtype),
         _with_alpha("ThresholdedRelu"),
         False,
         lambda a, b: a >= 0,
+        vjp=d.thresholded_relu,
     ),
-    "sin": UnaryFn(lambda x, a, b: np.sin(x), _plain("Sin")),
-    "cos": UnaryFn(lambda x, a, b: np.cos(x), _plain("Cos")),
-    "tan": UnaryFn(lambda x, a, b: np.tan(x), _plain("Tan")),
-    "asin": UnaryFn(lambda x, a, b: np.arcsin(x), _plain("Asin")),
-    "acos": UnaryFn(lambda x, a, b: np.arccos(x), _plain("Acos"), False, _always),
-    "atan": UnaryFn(lambda x, a, b: np.arctan(x), _plain("Atan")),
-    "sinh": UnaryFn(lambda x, a, b: np.sinh(x), _plain("Sinh")),
-    "cosh": UnaryFn(lambda x, a, b: np.cosh(x), _plain("Cosh"), False, _always),
-    "asinh": UnaryFn(lambda x, a, b: np.arcsinh(x), _plain("Asinh")),
-    "acosh": UnaryFn(lambda x, a, b: np.arccosh(x), _plain("Acosh"), False, _always),
-    "atanh": UnaryFn(lambda x, a, b: np.arctanh(x), _plain("Atanh")),
-    "not": UnaryFn(lambda x, a, b: np.logical_not(x), _plain("Not"), False, _always, "bool", True),
-    "isnan": UnaryFn(lambda x, a, b: np.isnan(x), _plain("IsNaN"), False, _always, "float", True),
-    "isinf": UnaryFn(lambda x, a, b: np.isinf(x), _plain("IsInf"), False, _always, "float", True),
+    "sin": UnaryFn(lambda x, a, b: np.sin(x), _plain("Sin"), vjp=d.by_slope(lambda g, x, y, a, b: g.unary("cos", x))),
+    "cos": UnaryFn(
+        lambda x, a, b: np.cos(x), _plain("Cos"), vjp=d.by_slope(lambda g, x, y, a, b: g.neg(g.unary("sin", x)))
+    ),
+    "tan": UnaryFn(
+        lambda x, a, b: np.tan(x), _plain("Tan"), vjp=d.by_slope(lambda g, x, y, a, b: d.one_plus_square(g, y))
+    ),
+    "asin": UnaryFn(lambda x, a, b: np.arcsin(x), _plain("Asin"), vjp=d.inverse_root(d.one_minus_square)),
+    "acos": UnaryFn(
+        lambda x, a, b: np.arccos(x), _plain("Acos"), False, _always, vjp=d.inverse_root(d.one_minus_square, -1.0)
+    ),
+    "atan": UnaryFn(
+        lambda x, a, b: np.arctan(x), _plain("Atan"), vjp=lambda g, x, y, dy, a, b: g.div(dy, d.one_plus_square(g, x))
+    ),
+    "sinh": UnaryFn(
+        lambda x, a, b: np.sinh(x), _plain("Sinh"), vjp=d.by_slope(lambda g, x, y, a, b: g.unary("cosh", x))
+    ),
+    "cosh": UnaryFn(
+        lambda x, a, b: np.cosh(x),
+        _plain("Cosh"),
+        False,
+        _always,
+        vjp=d.by_slope(lambda g, x, y, a, b: g.unary("sinh", x)),
+    ),
+    "asinh": UnaryFn(lambda x, a, b: np.arcsinh(x), _plain("Asinh"), vjp=d.inverse_root(d.one_plus_square)),
+    "acosh": UnaryFn(
+        lambda x, a, b: np.arccosh(x), _plain("Acosh"), False, _always, vjp=d.inverse_root(d.square_minus_one)
+    ),
+    "atanh": UnaryFn(
+        lambda x, a, b: np.arctanh(x),
+        _plain("Atanh"),
+        vjp=lambda g, x, y, dy, a, b: g.div(dy, d.one_minus_square(g, x)),
+    ),
+    "not": UnaryFn(lambda x, a, b: np.logical_not(x), _plain("Not"), False, _always, "bool", True, vjp=d.flat),
+    "isnan": UnaryFn(lambda x, a, b: np.isnan(x), _plain("IsNaN"), False, _always, "float", True, vjp=d.flat),
+    "isinf": UnaryFn(lambda x, a, b: np.isinf(x), _plain("IsInf"), False, _always, "float", True, vjp=d.flat),
 }
 
 
 @dataclass(frozen=True)
 class BinaryFn:
-    """One function of two operands that broadcast. `domain`: the element types it takes; `to_bool`: result is bool."""
+    """One function of two operands that broadcast. `domain`: the element types it takes; `to_bool`: result is bool.
+
+    `vjp`: its derivative, a rule of `derivatives`.
+    """
 
     meaning: Callable[[Array, Array], Array]
     onnx: OnnxForm
     domain: str = "number"  # number, bool, any
     to_bool: bool = False
+    vjp: BinaryRule = field(kw_only=True)
 
 
 def _div(x: Array, y: Array) -> Array:
@@ -180,22 +238,22 @@ def _pow(x: Array, y: Array) -> Array:
 
 
 BINARY: dict[str, BinaryFn] = {
-    "add": BinaryFn(np.add, OnnxForm("Add")),
-    "sub": BinaryFn(np.subtract, OnnxForm("Sub")),
-    "mul": BinaryFn(np.multiply, OnnxForm("Mul")),
-    "div": BinaryFn(_div, OnnxForm("Div")),
-    "pow": BinaryFn(_pow, OnnxForm("Pow")),
-    "max": BinaryFn(np.maximum, OnnxForm("Max")),
-    "min": BinaryFn(np.minimum, OnnxForm("Min")),
-    "mod": BinaryFn(np.mod, OnnxForm("Mod")),
-    "fmod": BinaryFn(np.fmod, OnnxForm("Mod", {"fmod": 1})),
-    "prelu": BinaryFn(lambda x, slope: np.where(x < 0, x * slope, x), OnnxForm("PRelu")),
-    "equal": BinaryFn(np.equal, OnnxForm("Equal"), "any", True),
-    "less": BinaryFn(np.less, OnnxForm("Less"), "number", True),
-    "less_or_equal": BinaryFn(np.less_equal, OnnxForm("LessOrEqual"), "number", True),
-    "greater": BinaryFn(np.greater, OnnxForm("Greater"), "number", True),
-    "greater_or_equal": BinaryFn(np.greater_equal, OnnxForm("GreaterOrEqual"), "number", True),
-    "and": BinaryFn(np.logical_and, OnnxForm("And"), "bool", True),
-    "or": BinaryFn(np.logical_or, OnnxForm("Or"), "bool", True),
-    "xor": BinaryFn(np.logical_xor, OnnxForm("Xor"), "bool", True),
+    "add": BinaryFn(np.add, OnnxForm("Add"), vjp=d.add),
+    "sub": BinaryFn(np.subtract, OnnxForm("Sub"), vjp=d.sub),
+    "mul": BinaryFn(np.multiply, OnnxForm("Mul"), vjp=d.mul),
+    "div": BinaryFn(_div, OnnxForm("Div"), vjp=d.div),
+    "pow": BinaryFn(_pow, OnnxForm("Pow"), vjp=d.pow_),
+    "max": BinaryFn(np.maximum, OnnxForm("Max"), vjp=d.maximum),
+    "min": BinaryFn(np.minimum, OnnxForm("Min"), vjp=d.minimum),
+    "mod": BinaryFn(np.mod, OnnxForm("Mod"), vjp=d.remainder),
+    "fmod": BinaryFn(np.fmod, OnnxForm("Mod", {"fmod": 1}), vjp=d.remainder),
+    "prelu": BinaryFn(lambda x, slope: np.where(x < 0, x * slope, x), OnnxForm("PRelu"), vjp=d.prelu),
+    "equal": BinaryFn(np.equal, OnnxForm("Equal"), "any", True, vjp=d.no_slope),
+    "less": BinaryFn(np.less, OnnxForm("Less"), "number", True, vjp=d.no_slope),
+    "less_or_equal": BinaryFn(np.less_equal, OnnxForm("LessOrEqual"), "number", True, vjp=d.no_slope),
+    "greater": BinaryFn(np.greater, OnnxForm("Greater"), "number", True, vjp=d.no_slope),
+    "greater_or_equal": BinaryFn(np.greater_equal, OnnxForm("GreaterOrEqual"), "number", True, vjp=d.no_slope),
+    "and": BinaryFn(np.logical_and, OnnxForm("And"), "bool", True, vjp=d.no_slope),
+    "or": BinaryFn(np.logical_or, OnnxForm("Or"), "bool", True, vjp=d.no_slope),
+    "xor": BinaryFn(np.logical_xor, OnnxForm("Xor"), "bool", True, vjp=d.no_slope),
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mgc.ir.op import IRError, Op, register
+from mgc.ir.op import IRError, NotDifferentiable, Op, register
 from mgc.ir.types import TensorType, ValueType
 
 

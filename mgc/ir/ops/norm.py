@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mgc.ir.build import Build
+    from mgc.ir.graph import Value
+
 
 
 @register

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, tensors
 from mgc.ir.types import DType, TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mgc.ir.build import Build
+    from mgc.ir.graph import Value
+
 
 _MEANING: dict[str, Callable[..., np.ndarray]] = {
     "sum": np.sum,
@@ -60,3 +66,31 @@ class Reduce(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and 0 not in self.axes else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        """Sum and mean spread dy; max and min share it evenly among ties (as torch.amax does); prod gives the product
+        of the others, whose own derivative is exact where at most one of them is 0.
+        """
+        (x,), (y,), (dy,) = inputs, outputs, cotangents
+        if dy is None or not x.tensor.dtype.is_float:
+            return (None,)
+        kept = tuple(1 if a in self.axes else d for a, d in enumerate(x.shape))
+        y, dy = build.reshape(y, kept), build.reshape(dy, kept)
+        if self.fn in ("sum", "mean"):
+            count = prod(x.shape[a] for a in self.axes) if self.fn == "mean" else 1
+            return (build.expand(build.mul(dy, 1 / count), x.shape),)
+        zero = build.number(0.0, x)
+        if self.fn != "prod":
+            hit = build.binary("equal", x, y)
+            ties = build.reduce("sum", build.cast(hit, x.tensor.dtype), self.axes)
+            return (build.where(hit, build.div(dy, ties), zero),)
+        null = build.binary("equal", x, zero)
+        nulls = build.reduce("sum", build.cast(null, x.tensor.dtype), self.axes)
+        filled = build.where(null, build.number(1.0, x), x)
+        product = build.mul(dy, build.reduce("prod", filled, self.axes))
+        # no zero: product / x; one zero: it alone has a derivative; more: none has
+        alone = build.binary("and", null, build.binary("equal", nulls, 1.0))
+        smooth = build.binary("equal", nulls, 0.0)
+        return (build.where(smooth, build.div(product, filled), build.where(alone, product, zero)),)
