@@ -181,9 +181,9 @@ def _nonzeros(matrix: Value | TensorType, type_: TensorType, graph: Graph) -> in
     return type_.size if data is None else int(np.count_nonzero(data))
 
 
-def bytes_read(op: Copy) -> list[int]:
-    """Bytes that a copy's pieces read of each operand, repeats counted."""
-    read = [0] * (1 + max((p.operand for p in op.pieces), default=-1))
+def bytes_read(op: Copy, operands: int) -> list[int]:
+    """Bytes that a copy's pieces read of each of its operands, repeats counted; a copy of nothing reads nothing."""
+    read = [0] * operands
     for p in op.pieces:
         read[p.operand] += prod(p.extents) * op.result.dtype.numpy.itemsize
     return read

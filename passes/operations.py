@@ -193,7 +193,7 @@ class _Builder:
                 duration = self.durations.streamed(cycles, self._traffic(node.inputs, node.outputs), here)
                 self._add("vec", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
             case Copy():
-                read = zip(node.inputs, bytes_read(node.op), strict=True)
+                read = zip(node.inputs, bytes_read(node.op, len(node.inputs)), strict=True)
                 moved = [self._source(v, min(size, nbytes(v))) for v, size in read if v not in self.graph.constants]
                 moved.append(self._source(node.outputs[0]))
                 duration = self.durations.streamed(0, moved, here)
