@@ -229,12 +229,12 @@ def test_moves_keep_rows_where_channels_stay_together(middle, kernel):
 
 
 def mvm(**fields):
-    plain = dict(
-        id=0, unit=0, duration=1, after=(), after_previous=(), source=0, group=0, src=0, dst=1, signed=False,
-        tap_fastest=True, src_shape=(1, 4, 32), src_strides=(128, 32, 1), dst_shape=(1, 3, 64),
-        dst_strides=(192, 64, 1), count=(32,), taps=(2,), in_base=(-1,), in_stride=(1,), in_dilation=(1,),
-        out_base=(0,), out_stride=(2,),
-    )  # fmt: skip
+    plain = {
+        "id": 0, "unit": 0, "duration": 1, "after": (), "after_previous": (), "source": 0, "group": 0, "src": 0,
+        "dst": 1, "signed": False, "tap_fastest": True, "src_shape": (1, 4, 32), "src_strides": (128, 32, 1),
+        "dst_shape": (1, 3, 64), "dst_strides": (192, 64, 1), "count": (32,), "taps": (2,), "in_base": (-1,),
+        "in_stride": (1,), "in_dilation": (1,), "out_base": (0,), "out_stride": (2,),
+    }  # fmt: skip
     return Mvm(**(plain | fields))
 
 

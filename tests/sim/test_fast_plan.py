@@ -177,7 +177,8 @@ def mvm_program(src_codes, weights=None, signed=False, **fields):
     k.emit()
     acc = b.buffer("acc", "int64", (1, 3, 6))
     weights = np.random.default_rng(0).integers(-127, 128, (1, 4, 3)).astype(np.int8) if weights is None else weights
-    plain = dict(count=[6], taps=[1], in_base=[0], in_stride=[1], in_dilation=[1], out_base=[0], out_stride=[1])
+    plain = {"count": [6], "taps": [1], "in_base": [0], "in_stride": [1], "in_dilation": [1]}
+    plain |= {"out_base": [0], "out_stride": [1]}
     b.mvm(b.group(weights, weights / 64, PLAIN), codes, acc, signed, **(plain | fields))
     k = b.kernel()
     scale, bias = b.constant(np.full((3, 1), 1 / 512)), b.constant(np.zeros((3, 1)))

@@ -16,10 +16,14 @@ from mgc.sim.engine import Numerics
 from mgc.sim.fast.items import Arrays, Context
 from mgc.sim.fast.plan import Entry, Plan, build
 
-_BUDGET = 8 << 20
-"""Bytes of the largest intermediate of one run: a few of these, not more, are alive at once."""
+_BUDGET = 5 << 19
+"""Bytes of the largest intermediate of one run: what follows it should still find it in a cache of a few MB."""
 _MOST = 64
 """Micro-batches of one run at most."""
+_ROUNDS = 4
+"""Runs in a row for each thread in what is handed to the engine at once."""
+_WORTHWHILE = 200_000.0
+"""Estimated nanoseconds from which on work is shared out to threads."""
 
 
 class FastEngine:
@@ -41,12 +45,16 @@ class FastEngine:
         return build(self._program, self._ideal)
 
     @cached_property
-    def chunk(self) -> int:
-        """See `mgc.sim.engine.Engine.chunk`."""
+    def _slice(self) -> int:
+        """Micro-batches of one run."""
         if not self._program.batched:
             return 1
-        fit = _BUDGET // max(1, self.plan.bytes_per_micro_batch)
-        return max(1, min(_MOST, fit)) * self._threads
+        return max(1, min(_MOST, _BUDGET // max(1, self.plan.bytes_per_micro_batch)))
+
+    @cached_property
+    def chunk(self) -> int:
+        """See `mgc.sim.engine.Engine.chunk`."""
+        return self._slice * self._threads * _ROUNDS if self._program.batched else 1
 
     @cached_property
     def _dead(self) -> dict[int, list[int]]:
@@ -73,12 +81,16 @@ class FastEngine:
 
     def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
-        workers = min(self._threads, micro_batches)
-        if workers < 2:
+        runs = -(-micro_batches // self._slice)
+        if micro_batches * self.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
+            runs = max(runs, min(self._threads, micro_batches))
+        if runs == 1:
             return self._run(batch, micro_batches, self._threads)
-        cuts = [micro_batches * w // workers for w in range(workers + 1)]
-        jobs = [self._pool.submit(self._run, self._part(batch, a, b), b - a, 1) for a, b in pairwise(cuts)]
-        return self._joined([job.result() for job in jobs])
+        cuts = [micro_batches * r // runs for r in range(runs + 1)]
+        parts = [(self._part(batch, a, b), b - a, 1) for a, b in pairwise(cuts)]
+        if self._threads == 1:
+            return self._joined([self._run(*part) for part in parts])
+        return self._joined(list(self._pool.map(lambda part: self._run(*part), parts)))
 
     def _part(self, batch: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """Micro-batches start .. stop - 1 of a batch."""

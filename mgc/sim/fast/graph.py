@@ -44,6 +44,8 @@ class GraphBuilder:
     outputs: dict[str, np.dtype] = field(default_factory=dict)
     bytes_per_micro_batch: int = 0
     """Size of the largest intermediate that lowerings noted."""
+    nanoseconds_per_micro_batch: float = 0.0
+    """Estimated time of the matrix products and what goes with them."""
     _known: dict[Any, list[str]] = field(default_factory=dict)
     _names: int = 0
 

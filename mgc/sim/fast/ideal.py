@@ -92,7 +92,7 @@ def _axis_map(g: GraphBuilder, call: Call) -> Value:
         tensor = g.node("MatMul", moved, g.constant(np.ascontiguousarray(matrix.T)))
         if axis != rank - 1:
             tensor = g.node("Transpose", tensor, perm=[order.index(k) for k in range(rank)])
-    return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=math.inf)
+    return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=math.inf, least=-math.inf)
 
 
 def _reduce(op: str) -> Lowering:
@@ -103,7 +103,7 @@ def _reduce(op: str) -> Lowering:
             raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
         tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
         bound = limit(x) if op != "ReduceSum" else math.inf
-        return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=bound)
+        return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=bound, least=-math.inf)
 
     return lower
 

@@ -11,11 +11,11 @@ import numpy as np
 from mgc.isa.crossbar import Arithmetic
 from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
-from mgc.sim.fast import kernels, layout, sliced
+from mgc.sim.fast import im2col, kernels, layout, sliced
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.windows import Joint, joints
+from mgc.sim.fast.windows import SAMPLES, Joint, cost, joints
 
 _FOLD = 2048
 """Elements of a folded row at most."""
@@ -47,6 +47,7 @@ def lower(
     made: list[tuple[Joint, Made]] = []
     for joint in joints(instructions, source_frame.channels, target_frame.channels):
         made.append((joint, _Product(g, program, joint, source, source_frame, ideal).emit()))
+        g.nanoseconds_per_micro_batch += cost(joint, source_frame.channels, target_frame.channels) / SAMPLES
     dtype = made[0][1].dtype
     if any(m.dtype != dtype for _, m in made):
         dtype = np.dtype(np.float64)  # holds what int32 and float32 hold
@@ -109,6 +110,7 @@ def _batch_as_windows(m: Mvm) -> Mvm:
 
 def _folded(g: GraphBuilder, tensor: str, rows: int, channels: int) -> Part:
     """[n, windows, MVMs * channels] as a part of `rows` rows, folded to a long inner axis if that divides."""
+    g.note(rows * channels)
     most = max(1, _FOLD // channels)
     fold = max(f for f in range(1, min(most, rows) + 1) if rows % f == 0)
     return Part(g.reshape(tensor, [-1, rows // fold, fold * channels]), rows, fold)
@@ -199,12 +201,13 @@ class _Product:
         """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or in the program's order."""
         rows = layout.rows_of(self.g, self.source, self.frame)
         windows, taps = self.joint.reads.shape
-        gathered = layout.take(self.g, rows, self.joint.reads, self.source.element)
+        gathered = im2col.windows(self.g, rows, self.source.element, self.joint)
         blocks = self.matrices // size
         depth = self.frame.channels // blocks
         if blocks == 1:
             tensors = [gathered]
         else:
+            gathered = self.g.reshape(gathered, [-1, windows * taps, self.frame.channels])
             tensors = self.g.nodes_of("Split", [gathered], blocks, axis=2, num_outputs=blocks)
         if in_row_order and self.joint.instructions[0].tap_fastest and taps > 1 and depth > 1:
             spread = [self.g.reshape(t, [-1, windows, taps, depth]) for t in tensors]
@@ -235,7 +238,7 @@ class _Product:
         blocks = [b for b in split.blocks if b.matrix == matrix]
         if not blocks:
             return exact
-        tensor, dtype, limit = sliced.correction(self.g, x, self.source.element, split, blocks)
+        tensor, dtype, limit = sliced.correction(self.g, x, self.source.element, split, blocks, len(self.joint.reads))
         limit += exact.limit
         if limit >= 1 << 53:
             raise NotLoweredError(f"sums reach {limit}: no kernel is exact")

@@ -42,13 +42,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """loads, then items in order, then stores. bytes_per_micro_batch: the largest intermediate that is known of."""
+    """loads, then items in order, then stores.
+
+    bytes_per_micro_batch: the largest intermediate that is known of. nanoseconds_per_micro_batch: a rough estimate.
+    """
 
     loads: tuple[LoadItem, ...]
     items: tuple[Item, ...]
     stores: tuple[StoreItem, ...]
     entries: tuple[Entry, ...]
     bytes_per_micro_batch: int
+    nanoseconds_per_micro_batch: float
 
 
 def build(program: Program, ideal: bool) -> Plan:
@@ -110,7 +114,8 @@ class _Builder:
         graphs = [i.graph for i in self.items if isinstance(i, GraphItem)]
         size = max((g.bytes_per_micro_batch for g in graphs), default=0)
         self.entries.sort(key=lambda e: e.instruction)
-        return Plan(tuple(self.loads), tuple(self.items), tuple(self.stores), tuple(self.entries), size)
+        time = sum(g.nanoseconds_per_micro_batch for g in graphs)
+        return Plan(tuple(self.loads), tuple(self.items), tuple(self.stores), tuple(self.entries), size, time)
 
     # ---- slots and graph values
 

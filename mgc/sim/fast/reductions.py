@@ -1,18 +1,19 @@
-"""Pooling and order-free reductions as graph nodes."""
+"""Pooling and reductions as graph nodes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from mgc.isa.functions import PoolWindows
-from mgc.sim.fast import layout
+from mgc.sim.fast import layout, pairwise
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.steps import FLOAT, Call, Lowering
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, finite, logical
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
 from mgc.sim.fast.windows import flatten
 
@@ -91,6 +92,44 @@ def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) 
     return total.reshape(-1)
 
 
+def _reduce_sum(g: GraphBuilder, call: Call) -> Value:
+    """Sum or mean in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once."""
+    (x,) = call.args
+    axes = [int(a) for a in call.attributes[1:]]
+    if not isinstance(x, Value) or x.logical != FLOAT or not axes or (x.batched and 0 in axes):
+        raise NotLoweredError(f"{call.name} over the batch axis, of {logical(x)}, or over nothing")
+    n = prod(x.shape[a] for a in axes)
+    tensor, channels = _reduced_axis(g, x, axes, n)
+    if not pairwise.is_exact(n, channels):
+        raise NotLoweredError(f"a sum of {n} numbers has no form that is proven equal")
+    g.note(prod(x.shape))
+    # the ISA starts from +0, which turns a sum of -0 into +0
+    total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, g.cast(tensor, np.float64), n, channels))
+    if call.name == "reduce_mean":
+        total = g.node("Div", total, g.constant(np.float64(n)))
+    bound = x.limit * (n if call.name == "reduce_sum" else 1)
+    dense = g.reshape(g.cast(total, FLOAT), layout.leading(call.result.shape))
+    # sums of what is not negative are not negative either
+    least = 0.0 if x.least >= 0 else -math.inf
+    return Value(
+        call.result.shape, FLOAT, Element(FLOAT), dense=dense, limit=finite(bound), least=least, batched=x.batched
+    )
+
+
+def _reduced_axis(g: GraphBuilder, x: Value, axes: list[int], n: int) -> tuple[str, int]:
+    """x as [m, n, channels] with the reduced axes in the middle, what is kept around them; and channels."""
+    rank = len(x.shape)
+    rows = x.rows
+    if rows is not None and axes == list(range(2, rank)) and rows.frame == Frame.channels_first(x.shape):
+        (part,) = layout.in_order(g, rows, x.element).parts
+        return layout.unfolded(g, part, rows.frame.channels), rows.frame.channels
+    kept = [a for a in range(rank) if a not in axes]
+    tensor = layout.dense(g, x)
+    if kept + axes != list(range(rank)):
+        tensor = g.node("Transpose", tensor, perm=kept + axes)
+    return g.reshape(tensor, [-1, n, 1]), 1
+
+
 def _reduce_extreme(op: str) -> Lowering:
     """Maximum or minimum over axes: order-free, of values known not to be NaN."""
 
@@ -110,6 +149,8 @@ def _reduce_extreme(op: str) -> Lowering:
 REDUCTIONS: Mapping[str, Lowering] = {
     "pool_max": _pool_max,
     "pool_average": _pool_average,
+    "reduce_sum": _reduce_sum,
+    "reduce_mean": _reduce_sum,
     "reduce_max": _reduce_extreme("ReduceMax"),
     "reduce_min": _reduce_extreme("ReduceMin"),
 }

@@ -85,7 +85,7 @@ def _linear(
 
 
 def correction(
-    g: GraphBuilder, x: str, element: Element, split: Split, blocks: list[Block]
+    g: GraphBuilder, x: str, element: Element, split: Split, blocks: list[Block], windows: int
 ) -> tuple[str, np.dtype, int]:
     """Sums [n, windows, N] over `blocks` (of one matrix) for inputs x [n, windows, K], their type, a bound on them.
 
@@ -108,6 +108,7 @@ def correction(
         if block.start or len(block.cells) != split.weights.shape[1]:
             ends = [g.constant([v]) for v in (block.start, block.start + len(block.cells))]
             inputs = g.node("Slice", digits, *ends, g.constant([3]))
+        g.note(windows * len(table) * block.cells.shape[1])
         codes = _convert(g, *_bitlines(g, inputs, block.cells, arithmetic), arithmetic)
         added = _reduce(g, g.cast(codes, dtype), block, cols, dtype)
         total = added if total is None else g.node("Add", total, added)

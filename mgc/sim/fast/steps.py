@@ -58,6 +58,19 @@ def limit(operand: Operand) -> float:
     return most if math.isfinite(most) else math.inf
 
 
+def least(operand: Operand) -> float:
+    """A lower bound of an operand's elements, -inf if none is known."""
+    if isinstance(operand, Value):
+        return operand.least
+    most = limit(operand)
+    return float(operand.min()) if operand.size and math.isfinite(most) else -math.inf
+
+
+def rounded_down(bound: float) -> float:
+    """A lower bound, if positive, of the float32 rounding of something that is at least `bound`; else 0 or -inf."""
+    return bound * (1 - 1e-6) if bound > 0 else (0.0 if bound == 0 else -math.inf)
+
+
 def finite(bound: float) -> float:
     """A bound on the float32 rounding of something bounded; inf where it could overflow."""
     return bound * (1 + 1e-6) if bound < 3e38 else math.inf
@@ -104,6 +117,43 @@ def _node(op: str, bound: Callable[..., float] | None = None, of: tuple[np.dtype
 
 def _same(*bounds: float) -> float:
     return max(bounds)
+
+
+def _at_least(lowering: Lowering, bound: Callable[[Call], float]) -> Lowering:
+    """The same with a lower bound of the result, from that of the operands."""
+
+    def lower(g: GraphBuilder, call: Call) -> Value:
+        return replace(lowering(g, call), least=rounded_down(bound(call)))
+
+    return lower
+
+
+def _square(call: Call) -> float:
+    return 0.0 if call.args[0] is call.args[1] and math.isfinite(limit(call.args[0])) else -math.inf
+
+
+def _sum_of_least(call: Call) -> float:
+    return least(call.args[0]) + least(call.args[1])
+
+
+def _root_of_least(call: Call) -> float:
+    return math.sqrt(max(0.0, least(call.args[0])))
+
+
+def _root(g: GraphBuilder, call: Call) -> Value:
+    (x,) = call.args
+    bound = finite(math.sqrt(limit(x))) if least(x) >= 0 else math.inf
+    return replace(_node("Sqrt")(g, call), limit=bound)
+
+
+def _reciprocal(g: GraphBuilder, call: Call) -> Value:
+    below = least(call.args[0])
+    return replace(_node("Reciprocal")(g, call), limit=finite(1 / below) if below > 1e-37 else math.inf)
+
+
+def _div(g: GraphBuilder, call: Call) -> Value:
+    below = least(call.args[1])
+    return replace(_node("Div")(g, call), limit=finite(limit(call.args[0]) / below) if below > 1e-37 else math.inf)
 
 
 def _relu(g: GraphBuilder, call: Call) -> Value:
@@ -206,13 +256,11 @@ def _gather(g: GraphBuilder, call: Call) -> Value:
     return replace(x, shape=call.result.shape, dense=tensor, rows=None)
 
 
-FLOAT_OR_BOOL = (FLOAT, BOOL)
-
 STEPS: Mapping[str, Lowering] = {
     "neg": _node("Neg", _same),
     "abs": _node("Abs", _same),
-    "sqrt": _node("Sqrt"),
-    "reciprocal": _node("Reciprocal"),
+    "sqrt": _at_least(_root, _root_of_least),
+    "reciprocal": _reciprocal,
     "sign": _node("Sign"),
     "floor": _node("Floor", lambda x: x + 1),
     "ceil": _node("Ceil", lambda x: x + 1),
@@ -225,10 +273,10 @@ STEPS: Mapping[str, Lowering] = {
     "not": _node("Not", of=(BOOL,)),
     "isnan": _node("IsNaN"),
     "isinf": _node("IsInf"),
-    "add": _node("Add", lambda x, y: x + y),
+    "add": _at_least(_node("Add", lambda x, y: x + y), _sum_of_least),
     "sub": _node("Sub", lambda x, y: x + y),
-    "mul": _node("Mul", lambda x, y: x * y if x and y else 0.0),
-    "div": _node("Div"),
+    "mul": _at_least(_node("Mul", lambda x, y: x * y if x and y else 0.0), _square),
+    "div": _div,
     "max": _node("Max", _same),
     "min": _node("Min", _same),
     "prelu": _prelu,

@@ -156,9 +156,10 @@ class Value:
     """A buffer's or register's content in one graph, in one form or two.
 
     shape: of one micro-batch. logical: its element type in the program. dense: tensor [k * shape[0], *shape[1:]].
-    limit: no element's magnitude exceeds it, so that there is no NaN either; inf if not known. span: every element is a
-    whole number lo <= x <= hi, None if not known. batched: it differs from micro-batch to micro-batch; otherwise its
-    tensors are those of one micro-batch (k = 1).
+    limit: no element's magnitude exceeds it, so that there is no NaN either; inf if not known.
+    least: every element is at least that; -inf if not known.
+    span: every element is a whole number lo <= x <= hi; None if not known.
+    batched: it differs from micro-batch to micro-batch; otherwise its tensors are those of one micro-batch (k = 1).
     """
 
     shape: tuple[int, ...]
@@ -167,5 +168,6 @@ class Value:
     dense: str | None = None
     rows: Rows | None = None
     limit: float = math.inf
+    least: float = -math.inf
     span: tuple[int, int] | None = None
     batched: bool = True

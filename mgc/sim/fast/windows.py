@@ -19,13 +19,15 @@ class Joint:
     """One matrix product for several MVMs that read the same taps: the union of their windows, once.
 
     `reads` int64 [windows, taps] are flat input positions (-1: outside the input). MVM j's own windows are
-    `members[j]` among them (flat), and write the flat output positions `writes[j]`.
+    `members[j]` among them (flat), and write the flat output positions `writes[j]`. The windows are the product of
+    `starts`, for each dimension the input positions that their first taps read.
     """
 
     instructions: tuple[Mvm, ...]
     reads: np.ndarray
     members: tuple[np.ndarray, ...]
     writes: tuple[np.ndarray, ...]
+    starts: tuple[np.ndarray, ...]
 
 
 def joints(instructions: Sequence[Mvm], channels: int, cols: int) -> list[Joint]:
@@ -48,8 +50,8 @@ def joints(instructions: Sequence[Mvm], channels: int, cols: int) -> list[Joint]
         for m in similar:
             by_start.setdefault((m.in_base, m.count), []).append(m)
         split = [_joint(same) for same in by_start.values()]
-        together = _cost(whole, channels, cols)
-        groups += [whole] if together <= sum(_cost(s, channels, cols) for s in split) else split
+        together = cost(whole, channels, cols)
+        groups += [whole] if together <= sum(cost(s, channels, cols) for s in split) else split
     return groups
 
 
@@ -70,7 +72,7 @@ def _joint(similar: Sequence[Mvm]) -> Joint:
     for m in similar:
         own = [b + s * np.arange(q) for b, s, q in zip(m.out_base, m.out_stride, m.count, strict=True)]
         writes.append(_grid(own, m.dst_shape[2:]))
-    return Joint(tuple(similar), reads, tuple(members), tuple(writes))
+    return Joint(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
 
 
 def _grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
@@ -94,7 +96,7 @@ def flatten(at: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
     return np.where(inside, flat, -1)
 
 
-def _cost(joint: Joint, channels: int, cols: int) -> float:
+def cost(joint: Joint, channels: int, cols: int) -> float:
     """Estimated nanoseconds of a product over `SAMPLES` samples, its copies and its share of element-wise work.
 
     The constants are measured once on a processor with 8-bit dot products; only their ratios matter.

@@ -1,0 +1,103 @@
+"""Windows of rows, side by side: the left operand of a windowed matrix product."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from mgc.sim.fast import layout
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.values import Element, Frame, Part, Rows
+from mgc.sim.fast.windows import SAMPLES, Joint, flatten
+
+_PIECE = 3.0
+"""Nanoseconds that one piece of a Gather costs, however short."""
+_BYTES = 50.0
+"""Bytes a nanosecond that a Gather moves beyond that; half of it for Slice and Concat."""
+_NODE = 2000.0
+"""Nanoseconds of one more node."""
+
+
+def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint) -> str:
+    """[n, windows * taps, channels]: what the windows read, taps fastest, zeros outside the input.
+
+    Either one Gather of single positions, or, where that costs less, of whole lines of taps. Taps along the last
+    dimension that lie next to each other are `span` neighbouring positions. Those windows of a line that start at the
+    same remainder modulo `span` do not overlap, so that they are the line itself, from there on, cut into pieces of
+    `span` positions: a Slice and a Reshape for each remainder.
+    """
+    first = joint.instructions[0]
+    span = first.taps[-1] if first.taps else 1
+    if span > 1 and first.in_dilation[-1] == 1:
+        lines = _Lines(joint, rows)
+        if lines.cost() < _plain_cost(joint, rows):
+            return lines.emit(g, element)
+    return layout.take(g, rows, joint.reads, element)
+
+
+def _plain_cost(joint: Joint, rows: Rows) -> float:
+    return SAMPLES * joint.reads.size * (_PIECE + rows.frame.channels / _BYTES)
+
+
+class _Lines:
+    """The second form of `windows`."""
+
+    def __init__(self, joint: Joint, rows: Rows) -> None:
+        first = joint.instructions[0]
+        *outer, self.extent = first.src_shape[2:]
+        *outer_taps, self.span = first.taps
+        starts = joint.starts[-1]
+        self.joint, self.rows = joint, rows
+        self.low = int(starts[0])
+        self.remainder, self.piece = (starts - self.low) % self.span, (starts - self.low) // self.span
+        self.remainders = sorted(set(self.remainder.tolist()))
+        # pieces of a line for each remainder, and positions of a line that they cover
+        self.pieces = {r: int(self.piece[self.remainder == r].max()) + 1 for r in self.remainders}
+        self.width = max(r + n * self.span for r, n in self.pieces.items())
+        self.outer = prod(outer)
+        axes = zip(joint.starts[:-1], first.in_dilation[:-1], outer_taps, strict=True)
+        self.lines = flatten([s[:, None] + d * np.arange(t) for s, d, t in axes], outer)  # [outer windows, outer taps]
+        column = self.low + np.arange(self.width)
+        column = np.where((column >= 0) & (column < self.extent), column, -1)
+        line = np.arange(self.outer)[:, None] * self.extent
+        self.raster = np.where(column < 0, -1, line + column)
+
+    @property
+    def _in_order(self) -> bool:
+        return self.raster.size == self.rows.total and self.rows.in_order and len(self.rows.parts) == 1
+
+    def cost(self) -> float:
+        """Estimated nanoseconds."""
+        channels = self.rows.frame.channels
+        gather = self.lines.size * len(self.joint.starts[-1]) * (_PIECE + self.span * channels / _BYTES)
+        raster = 0.0 if self._in_order else self.raster.size * (_PIECE + channels / _BYTES)
+        copies = 4 * self.outer * sum(self.pieces.values()) * self.span * channels / _BYTES
+        return SAMPLES * (gather + raster + copies) + (3 + 2 * len(self.remainders)) * _NODE
+
+    def emit(self, g: GraphBuilder, element: Element) -> str:
+        """The nodes."""
+        frame = self.rows.frame
+        wide = self.span * frame.channels
+        raster = layout.take(g, self.rows, self.raster, element)
+        lines = g.reshape(raster, [-1, self.outer, self.width, frame.channels])
+        parts: list[Part] = []
+        start: dict[int, int] = {}
+        for r in self.remainders:
+            count = self.pieces[r]
+            cut = lines
+            if (r, r + count * self.span) != (0, self.width):
+                ends = [g.constant([v]) for v in (r, r + count * self.span)]
+                cut = g.node("Slice", lines, *ends, g.constant([2]))
+            start[r] = sum(p.rows for p in parts)
+            parts.append(Part(g.reshape(cut, [-1, self.outer * count, wide]), self.outer * count))
+        pieces = Rows(
+            Frame(frame.batch, wide, sum(p.rows for p in parts), 0, 0, ()),
+            tuple(parts),
+            np.arange(sum(p.rows for p in parts)),
+        )
+        base = np.array([start[r] for r in self.remainder.tolist()]) + self.piece  # of each window in line 0
+        step = np.array([self.pieces[r] for r in self.remainder.tolist()])
+        # [outer windows, windows of a line, outer taps]
+        at = base[None, :, None] + self.lines[:, None, :] * step[None, :, None]
+        return layout.take(g, pieces, np.where(self.lines[:, None, :] < 0, -1, at), element)

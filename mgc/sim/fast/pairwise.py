@@ -1,0 +1,103 @@
+"""NumPy's pairwise summation as graph nodes, in its very order.
+
+`np.add.reduce` over a contiguous axis of n float64 numbers adds as follows. Below 8: one after the other. Up to 128:
+eight accumulators take every eighth number, are added as ((0+1)+(2+3))+((4+5)+(6+7)), then the last n mod 8 numbers one
+after the other. Above: the sums of two halves, the first of n/2 numbers less its remainder by 8. Every addition is one
+IEEE operation, so that doing the same ones in the same order gives the same bits, whichever numbers are independent of
+which (`test_fast_reductions`). `is_exact` confirms it for a length on this machine and this NumPy.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from mgc.sim.fast.graph import GraphBuilder
+
+_BLOCK = 128
+_LANES = 8
+MOST = 1 << 13
+"""Numbers of a sum at most that does not split evenly: each piece of it costs nodes."""
+_PROBE = 1 << 16
+
+
+def _halves(n: int) -> tuple[int, int]:
+    first = n // 2
+    first -= first % _LANES
+    return first, n - first
+
+
+def _depth(n: int) -> int | None:
+    """How often n splits evenly down to equal blocks of whole lanes; None if it does not."""
+    depth = 0
+    while n > _BLOCK:
+        first, second = _halves(n)
+        if first != second:
+            return None
+        n, depth = first, depth + 1
+    return depth if n % _LANES == 0 and n >= _LANES else None
+
+
+def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
+    """float64 [m, n, channels] -> [m, channels]: the sums over the middle axis."""
+    depth = _depth(n)
+    if depth is None:
+        return _uneven(g, x, n, channels)
+    steps = (n >> depth) // _LANES
+    # number i of lane j of block l is (l * steps + i) * 8 + j; ReduceSum adds the i one after the other, then, pair by
+    # pair from the innermost axis out, lanes and blocks
+    pairs = [2] * (depth + _LANES.bit_length() - 1)
+    total = g.reshape(x, [-1, *pairs[:depth], steps, *pairs[depth:], channels])
+    total = g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0)
+    for axis in range(len(pairs), 0, -1):
+        total = g.node("ReduceSum", total, g.constant([axis]), keepdims=0)
+    return total
+
+
+def _uneven(g: GraphBuilder, x: str, n: int, channels: int) -> str:
+    if n > _BLOCK:
+        first, second = _halves(n)
+        parts = (emit(g, _slice(g, x, 0, first), first, channels),
+                 emit(g, _slice(g, x, first, n), second, channels))  # fmt: skip
+        return g.node("Add", *parts)
+    whole = n - n % _LANES
+    total = emit(g, _slice(g, x, 0, whole), whole, channels) if whole else None
+    for k in range(whole, n):
+        term = g.reshape(_slice(g, x, k, k + 1), [-1, channels])
+        total = term if total is None else g.node("Add", total, term)
+    assert total is not None
+    return total
+
+
+def _uneven_or_even(g: GraphBuilder, x: str, n: int, channels: int) -> str:
+    return emit(g, x, n, channels)
+
+
+def _slice(g: GraphBuilder, x: str, start: int, stop: int) -> str:
+    return g.node("Slice", x, g.constant([start]), g.constant([stop]), g.constant([1]))
+
+
+@cache
+def is_exact(n: int, channels: int) -> bool:
+    """Whether the nodes for sums of n numbers over rows of `channels` give NumPy's bits on this machine.
+
+    The order of the kernels' additions depends on shapes only, and random numbers of very different sizes tell orders
+    apart; several numbers of rows are tried, since kernels treat a single one in their own way. Very wide rows are
+    tried narrower: channels are independent of each other.
+    """
+    if n > MOST and _depth(n) is None:
+        return False
+    channels = min(channels, max(1, _PROBE // n))
+    g = GraphBuilder()
+    dtype = np.dtype(np.float64)
+    g.output(emit(g, g.input("x", dtype), n, channels), "y", dtype)
+    rng = np.random.default_rng(n)
+    for threads in (1, 2):
+        session = g.session(threads)
+        for rows in (1, 3):
+            x = rng.normal(size=(rows, n, channels)) * 10.0 ** rng.integers(-6, 6, (rows, n, channels))
+            (got,) = session.run(["y"], {"x": x})
+            if not np.array_equal(got, np.add.reduce(np.ascontiguousarray(x.transpose(0, 2, 1)), axis=-1)):
+                return False
+    return True
