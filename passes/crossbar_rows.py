@@ -7,16 +7,18 @@ import numpy as np
 from targets.description import Crossbar
 
 
-def exact_columns(weights: np.ndarray, crossbar: Crossbar) -> np.ndarray:
+def exact_columns(weights: np.ndarray, crossbar: Crossbar, *, signed: bool = False) -> np.ndarray:
     """Which columns can never clip: integer weights [matrices, rows, columns] -> bool [matrices, columns].
 
-    A column is exact if in every row block, slice and sign (2^d - 1) * (sum of its cells) <= 2^A - 1. In mode "scale"
-    the converter rounds every sum, so none is.
+    A column is exact if in every row block, slice and sign the sum of its cells times the largest digit (of codes that
+    are `signed` or not; exact for unsigned ones is exact for both) is at most 2^A - 1. In mode "scale" the converter
+    rounds every sum, and none is taken to be exact.
     """
     matrices, _, columns = weights.shape
     if crossbar.adc_mode != "clip":
         return np.zeros((matrices, columns), bool)
-    limit = crossbar.max_code // ((1 << crossbar.dac_bits) - 1)
+    streamed = min(crossbar.dac_bits, crossbar.input_bits - 1 if signed else crossbar.input_bits)
+    limit = crossbar.max_code // ((1 << max(1, streamed)) - 1)
     exact = np.ones((matrices, columns), bool)
     for magnitudes in _magnitudes(weights, crossbar):
         exact &= _largest_sums(magnitudes, crossbar)[..., :columns] <= limit

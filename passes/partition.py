@@ -10,6 +10,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart
 from passes.crossbar_rows import exact_columns
+from passes.durations import signed_input
 from passes.manager import CompileState, Pass, UnsupportedError
 from targets.description import Crossbar, Target
 
@@ -96,7 +97,8 @@ def partition(graph: Graph, target: Target) -> Graph:
     check_capacity(graph, target)
     done: dict[tuple[Value, str, int], Value] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Mvm):
+        # an ADC that scales is exact or not by each cell alone: the order of rows changes nothing
+        if isinstance(node.op, Mvm) and target.crossbar.adc_mode == "clip":
             _order_rows(graph, node, node.op, target.crossbar, done)
     graph.prune()
     return graph
@@ -113,11 +115,12 @@ def _order_rows(
         taps = part.windows.tap_total
         if taps == 1 or part.channels == 1 or not np.issubdtype(weights.dtype, np.integer):
             continue
-        exact = int(exact_columns(weights, crossbar).sum())
-        if exact == part.matrices * part.cols or crossbar.adc_mode != "clip":
+        signed = signed_input(node)
+        exact = int(exact_columns(weights, crossbar, signed=signed).sum())
+        if exact == part.matrices * part.cols:
             continue
         other = TAP_MAJOR if part.row_order == CHANNEL_MAJOR else CHANNEL_MAJOR
-        if int(exact_columns(_reordered(weights, part, other), crossbar).sum()) <= exact:
+        if int(exact_columns(_reordered(weights, part, other), crossbar, signed=signed).sum()) <= exact:
             continue
         parts[k] = replace(part, row_order=other)
         for at in range(1 + k, len(inputs), len(op.parts)):

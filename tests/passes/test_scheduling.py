@@ -81,9 +81,7 @@ def test_the_steady_state_repeats_without_clashes(problem):
         assert steady.offsets[e.after] >= steady.offsets[e.before] + problem.durations[e.before]
     for unit in set(problem.units):
         members = [i for i, u in enumerate(problem.units) if u == unit]
-        busy = [
-            (steady.offsets[i] + c) % steady.interval for i in members for c in range(problem.durations[i])
-        ]
+        busy = [(steady.offsets[i] + c) % steady.interval for i in members for c in range(problem.durations[i])]
         assert len(busy) == len(set(busy))
 
 
