@@ -11,6 +11,7 @@ from onnx.helper import make_attribute, make_model, make_node, make_opsetid
 from onnx.numpy_helper import from_array
 
 from mgc.frontend.operand import onnx_type
+from mgc.ir.build import Build
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.op import IRError, OnnxForm
 from mgc.ir.ops import Host
@@ -110,11 +111,34 @@ class _Exporter:
         if isinstance(node.op, Host):
             self._host(node, node.op)
             return
+        if self._decomposed(node):
+            return
         types = [v.tensor for v in node.inputs]
         form = node.op.onnx(*types)
         if len(node.outputs) != 1:
             raise IRError(f"{node.op.name}: {len(node.outputs)} results have no ONNX form")
         self._form(form, [self._name(v) for v in node.inputs], self._name(node.outputs[0]), _label(node))
+
+    def _decomposed(self, node: Node) -> bool:
+        """Writes an op without an ONNX form as the ops that it is made of; False if it has a form."""
+        scratch = Graph(_names=set(self.graph._names))
+        inputs = [Value(scratch.fresh_name(v.name), v.type) for v in node.inputs]
+        results = node.op.decompose(Build(scratch, sources=node.sources, hint=node.outputs[0].name), inputs)
+        if results is None:
+            return False
+        self.names.update((inner, self._name(outer)) for inner, outer in zip(inputs, node.inputs, strict=True))
+        made = {v for n in scratch.nodes for v in n.outputs}
+        for inner, outer in zip(results, node.outputs, strict=True):
+            if inner in made and inner not in self.names:
+                self.names[inner] = self._name(outer)
+        for value, constant in scratch.constants.items():
+            self.proto.initializer.append(self._initializer(value, constant))
+        for part in scratch.nodes:
+            self._node(part)
+        for inner, outer in zip(results, node.outputs, strict=True):
+            if self._name(inner) != self._name(outer):
+                self.proto.node.append(make_node("Identity", [self._name(inner)], [self._name(outer)]))
+        return True
 
     def _form(self, form: OnnxForm, operands: list[str], result: str, label: str) -> None:
         """Writes a form's nodes, innermost first."""
@@ -126,7 +150,8 @@ class _Exporter:
                 inputs.append(self._fresh(f"{result}.{part.op_type}"))
                 self._form(part, operands, inputs[-1], label)
         inputs += [self._constant(c, result) for c in form.constants]
-        made = make_node(form.op_type, inputs, [result], name=self._fresh_node(label))
+        unused = [self._fresh(f"{result}.unused") for _ in range(form.result)]
+        made = make_node(form.op_type, inputs, [*unused, result], name=self._fresh_node(label))
         made.attribute.extend(_attribute(k, v) for k, v in form.attributes.items())
         self.proto.node.append(made)
 

@@ -1,6 +1,9 @@
 """The level-1 ops. One class an op: its fields, type rule, NumPy meaning, ONNX form and batch rule."""
 
 from mgc.ir.ops.elementwise import Binary, Cast, Unary, Where
+from mgc.ir.ops.gradients import ConvWeightGrad
+from mgc.ir.ops.gradients_gather import ScatterAdd
+from mgc.ir.ops.gradients_pool import AveragePoolGrad, MaxPoolGrad, MaxPoolPick
 from mgc.ir.ops.host import Host
 from mgc.ir.ops.linear import AxisMap, Conv, ConvTranspose, MatMul
 from mgc.ir.ops.norm import BatchNorm
@@ -9,6 +12,7 @@ from mgc.ir.ops.reduce import Reduce
 from mgc.ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 
 __all__ = [
+    "AveragePoolGrad",
     "AxisMap",
     "BatchNorm",
     "Binary",
@@ -16,14 +20,18 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "ConvWeightGrad",
     "Expand",
     "Gather",
     "Host",
     "MatMul",
+    "MaxPoolGrad",
+    "MaxPoolPick",
     "Pad",
     "Pool",
     "Reduce",
     "Reshape",
+    "ScatterAdd",
     "Slice",
     "Transpose",
     "Unary",

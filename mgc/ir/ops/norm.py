@@ -1,4 +1,4 @@
-"""Batch normalisation in inference form; other normalisations are made of primitives."""
+"""Batch normalisation; other normalisations are made of primitives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mgc.ir.op import OnnxForm, Op, register
+from mgc.ir.op import NotDifferentiable, OnnxForm, Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
 
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from mgc.ir.graph import Value
 
 
-
 @register
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """y = scale (x - mean) / sqrt(var + epsilon) + bias along axis 1; all four are [C] for x[N, C, ...]."""
+    """y = scale (x - mean) / sqrt(var + epsilon) + bias along axis 1; all four are [C] for x[N, C, ...].
+
+    With `training` mean and (biased) variance are those of x, and the operands mean and var are not read: they are
+    the running statistics, which `batch-statistics` updates with `momentum` (ONNX's: the weight of the old value).
+    """
 
     epsilon: float = 1e-5
+    momentum: float = 0.9
+    training: bool = False
     name: ClassVar[str] = "batch_norm"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
@@ -37,13 +42,45 @@ class BatchNorm(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, scale, bias, mean, var = arrays
+        if self.training:
+            axes = (0, *range(2, x.ndim))
+            mean, var = x.mean(axes), x.var(axes)
         with np.errstate(all="ignore"):
             factor = scale / np.sqrt(var + self.epsilon)
             shape = (-1, *(1,) * (x.ndim - 2))
             return (np.asarray((x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape), x.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
-        return OnnxForm("BatchNormalization", {"epsilon": float(self.epsilon)})
+        attributes = {"epsilon": float(self.epsilon)}
+        if self.training:
+            attributes |= {"momentum": float(self.momentum), "training_mode": 1}
+        return OnnxForm("BatchNormalization", attributes)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if batched[0] and not any(batched[1:]) else None
+        return self if batched[0] and not any(batched[1:]) and not self.training else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        """Inference form only: `batch-statistics` has replaced the training form before anything is differentiated."""
+        x, scale, _, mean, var = inputs
+        (dy,) = cotangents
+        if self.training:
+            raise NotDifferentiable(self, "run batch-statistics first")
+        if dy is None:
+            return (None,) * 5
+        wide = (1, x.shape[1], *(1,) * (x.tensor.rank - 2))
+        inverse = build.unary("reciprocal", build.unary("sqrt", build.add(var, self.epsilon)))
+        centred = build.sub(x, build.reshape(mean, wide))
+        dbias = build.reshape(build.sum_to(dy, wide), mean.shape)
+        moment = build.reshape(build.sum_to(build.mul(dy, centred), wide), mean.shape)
+        factor = build.mul(scale, inverse)
+        cube = build.mul(build.mul(factor, inverse), build.mul(inverse, -0.5))
+        dmean = build.neg(build.mul(dbias, factor))
+        return (
+            build.mul(dy, build.reshape(factor, wide)),
+            build.mul(moment, inverse),
+            dbias,
+            dmean,
+            build.mul(moment, cube),
+        )

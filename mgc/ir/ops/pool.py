@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, tensors
 from mgc.ir.ops.windows import output_extent, padded, taps
 from mgc.ir.types import DType, TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mgc.ir.build import Build
+    from mgc.ir.graph import Value
 
 
 def _lowest(dtype: DType) -> float:
@@ -102,3 +106,17 @@ class Pool(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] else None
+
+    def vjp(
+        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        """A maximum's dy goes to the first element that has it; an average's is shared."""
+        from mgc.ir.ops.gradients_pool import AveragePoolGrad, MaxPoolGrad
+
+        (x,), (dy,) = inputs, cotangents
+        if dy is None or not x.tensor.dtype.is_float:
+            return (None,)
+        window = (self.kernel, self.strides, self.pads, self.dilations)
+        if self.kind == "max":
+            return (build.emit(MaxPoolGrad(*window), x, dy),)
+        return (build.emit(AveragePoolGrad(x.shape[2:], *window, self.count_include_pad), dy),)
