@@ -28,6 +28,7 @@ class NotDifferentiable(IRError):  # noqa: N818 (it says what is the matter)
 
     def __init__(self, op: Op, reason: str) -> None:
         super().__init__(f"{op.name}: no gradient: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
