@@ -1,4 +1,4 @@
-"""Shared by all tests: golden files, refreshed with `pytest --refresh-golden`."""
+"""Shared by all tests: golden files, refreshed with `pytest --refresh-golden`; lines that a run reports at its end."""
 
 from collections.abc import Callable
 
@@ -23,3 +23,18 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """`tell(line)` shows a line at the end of the run, whichever process the test ran in."""
+    return lambda line: record_property("tell", line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [value for report in reports for key, value in report.user_properties if key == "tell"]
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(str(line))

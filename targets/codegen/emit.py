@@ -132,10 +132,21 @@ def emit(
         micro_batches=plan.micro_batches,
         batched=plan.batched,
         sources=tuple(walk.sources),
-        absorbed=dict(sorted(graph.absorbed.items())),
+        absorbed=_absorbed(walk),
         tensors=walk.tensors,
         meta=meta,
     )
+
+
+def _absorbed(walk: _Walk) -> dict[str, str]:
+    """Why each ONNX node without an instruction has none; views have none, their results alias their operands."""
+    absorbed = dict(walk.plan.graph.absorbed)
+    held = {name for names in walk.sources for name in names}
+    for node in walk.plan.graph.nodes:
+        if isinstance(node.op, mapped.View):
+            seen = f"its result is a view of {node.inputs[0].name}: no data moves"
+            absorbed |= {name: seen for name in node.sources if name not in held}
+    return dict(sorted(absorbed.items()))
 
 
 def _port(info: PortInfo, buffer: int, value: Value) -> Port:
