@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -83,47 +84,80 @@ def side_by_side(work: Work, slots: dict[Value, int], offchip: frozenset[Value])
     return Packed(buffers, used["edram"], used["dram"])
 
 
-def shared(
-    work: Work, slots: dict[Value, int], offchip: frozenset[Value], starts: Sequence[int], micro_batches: int
-) -> Packed:
-    """Buffers share bytes where their times of use do not meet; `starts` are those of the tasks, micro-batch-major.
+@dataclass(frozen=True)
+class Use:
+    """When a value's bytes are in use, over all micro-batches: from its first write to its last use, in cycles."""
 
-    First fit, the largest first: each buffer goes to the lowest offset that is free as long as it is in use (from its
-    first write of the first micro-batch to its last use of the last one; a holey one is in use all the time).
+    value: Value
+    begin: int
+    end: int
+    size: int
+
+
+def uses_of(
+    work: Work, slots: dict[Value, int], offchip: frozenset[Value], starts: Sequence[int], micro_batches: int
+) -> list[Use]:
+    """The uses of all values on the chip; `starts` are those of the tasks, micro-batch-major.
+
+    A value with parts that nothing writes is in use all the time: they must stay zero.
     """
-    alone = side_by_side(work, slots, offchip)
-    tasks = len(work.operations) - work.setup
-    last = (micro_batches - 1) * tasks
-    makespan = max(s + op.duration for s, op in zip(starts[last:], work.operations[work.setup :], strict=True))
-    placed: list[tuple[int, int, int, int]] = []  # from, to (cycles); first and last byte + 1
-    buffers = dict(alone.buffers)
-    order = list(work.sizes)
-    size_of = {v: footprint(work.sizes[v], slots[v]) for v in order}
-    for value in sorted(order, key=lambda v: -size_of[v]):
-        if value in offchip or not size_of[value]:
+    tasks = work.operations[work.setup :]
+    first, last = starts[: len(tasks)], starts[(micro_batches - 1) * len(tasks) :]
+    ends = [s + op.duration for s, op in zip(last, tasks, strict=True)]
+    uses: list[Use] = []
+    for value, size in work.sizes.items():
+        taken = footprint(size, slots[value])
+        if value in offchip or not taken:
+            continue
+        if value in work.holey:
+            uses.append(Use(value, 0, max(ends), taken))
             continue
         writers, readers = work.writers[value], work.readers[value]
-        begin = min(starts[w - work.setup] for w in writers)
-        end = max(starts[last + i - work.setup] + work.operations[i].duration for i in (*writers, *readers))
-        if value in work.holey:
-            begin, end = 0, makespan
+        begin = min(first[i - work.setup] for i in writers)
+        uses.append(Use(value, begin, max(ends[i - work.setup] for i in (*writers, *readers)), taken))
+    return uses
+
+
+def peak(uses: Sequence[Use]) -> tuple[int, int]:
+    """The most bytes in use at once, and when (the first such cycle)."""
+    changes = sorted([(u.begin, u.size) for u in uses] + [(u.end, -u.size) for u in uses])
+    most = when = level = 0
+    for time, change in changes:  # at one time frees come before takes
+        level += change
+        if level > most:
+            most, when = level, time
+    return most, when
+
+
+def shared(work: Work, slots: dict[Value, int], offchip: frozenset[Value], uses: Sequence[Use]) -> Packed:
+    """Buffers share bytes where their times of use do not meet.
+
+    First fit, the largest first: each buffer goes to the lowest offset that is free as long as it is in use.
+    """
+    alone = side_by_side(work, slots, offchip)
+    buffers = dict(alone.buffers)
+    placed: list[tuple[int, int, int, int]] = []  # first byte, last byte + 1; from, to (cycles); in order of bytes
+    for use in sorted(uses, key=lambda u: -u.size):
         offset = 0
-        for _, _, first, stop in sorted((p for p in placed if p[0] < end and begin < p[1]), key=lambda p: p[2]):
-            if first - offset >= size_of[value]:
-                break
-            offset = max(offset, stop)
-        placed.append((begin, end, offset, offset + size_of[value]))
-        buffers[value] = replace(buffers[value], offset=offset)
-    return Packed(buffers, max((p[3] for p in placed), default=0), alone.dram)
+        for low, high, begin, end in placed:
+            if begin < use.end and use.begin < end:
+                if low - offset >= use.size:
+                    break
+                offset = max(offset, high)
+        insort(placed, (offset, offset + use.size, use.begin, use.end))
+        buffers[use.value] = replace(buffers[use.value], offset=offset)
+    return Packed(buffers, max((high for _, high, _, _ in placed), default=0), alone.dram)
 
 
-def demoted(work: Work, slots: dict[Value, int], offchip: frozenset[Value], excess: int) -> frozenset[Value]:
-    """`offchip` and the largest other buffers, as many as take at least `excess` bytes together."""
-    rest = [v for v in work.sizes if v not in offchip]
-    chosen: list[Value] = []
-    for value in sorted(rest, key=lambda v: -footprint(work.sizes[v], slots[v])):
-        if excess <= 0:
+def demoted(uses: Sequence[Use], capacity: int) -> frozenset[Value]:
+    """Values that leave at most `capacity` bytes in use at any time: the largest at the worst time, again and again."""
+    left = list(uses)
+    gone: list[Value] = []
+    while left:
+        most, when = peak(left)
+        if most <= capacity:
             break
-        chosen.append(value)
-        excess -= footprint(work.sizes[value], slots[value])
-    return offchip | frozenset(chosen)
+        worst = max((u for u in left if u.begin <= when < u.end), key=lambda u: u.size)
+        left.remove(worst)
+        gone.append(worst.value)
+    return frozenset(gone)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.ir.graph import Graph, Value
-from passes.memory import Packed, demoted, needed_slots, shared, side_by_side, slots_of, with_slots
+from passes.memory import (
+    Packed,
+    Use,
+    demoted,
+    needed_slots,
+    peak,
+    shared,
+    side_by_side,
+    slots_of,
+    uses_of,
+    with_slots,
+)
 from passes.operations import Work, operations_of
 from passes.place import Placement
 from passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
@@ -105,15 +116,20 @@ class _Scheduler:
     def cramped(self, options: SolverOptions) -> Scheduled | None:
         """The schedule where buffers share bytes over time; None if they do not fit even so."""
         problem = self._limited(self.lean)
-        packed = self._shared(best_list(problem, self.bound, quick=True))
-        self.excess = packed.edram - self.capacity
-        if self.excess > 0:
+        self.quick = best_list(problem, self.bound, quick=True)
+        uses = self._uses(self.quick)
+        self.fragments = 0
+        if peak(uses)[0] > self.capacity:
+            return None
+        packed = self._shared(self.quick)
+        if packed.edram > self.capacity:
+            self.fragments = packed.edram - peak(uses)[0]
             return None
         starts = best_list(problem, self.bound)
-        packed = self._shared(starts)
-        if packed.edram > self.capacity:
-            starts = best_list(problem, self.bound, quick=True)
+        if self._shared(starts).edram <= self.capacity:
             packed = self._shared(starts)
+        else:
+            starts = self.quick
         found = improve(problem, starts, self.bound, options)
         if found.starts != starts:
             again = self._shared(found.starts)
@@ -125,7 +141,7 @@ class _Scheduler:
 
     def next_offchip(self) -> frozenset[Value]:
         """What to put off-chip next, after `cramped` found no room."""
-        return demoted(self.work, self.lean, self.offchip, self.excess)
+        return self.offchip | demoted(self._uses(self.quick), self.capacity - self.fragments)
 
     def _with_more_slots(self, problem: Problem, starts: list[int]) -> tuple[Problem, list[int]]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
@@ -148,8 +164,11 @@ class _Scheduler:
     def _fits(self, slots: Slots) -> bool:
         return side_by_side(self.work, slots, self.offchip).edram <= self.capacity
 
+    def _uses(self, starts: list[int]) -> list[Use]:
+        return uses_of(self.work, self.lean, self.offchip, starts, self.micro_batches)
+
     def _shared(self, starts: list[int]) -> Packed:
-        return shared(self.work, self.lean, self.offchip, starts, self.micro_batches)
+        return shared(self.work, self.lean, self.offchip, self._uses(starts))
 
     def _done(self, found: Found, slots: Slots, packed: Packed) -> Scheduled:
         table = np.full((len(self.work.operations), self.micro_batches), -1, np.int64)
