@@ -1,21 +1,27 @@
-"""The calibrate pass: what the values that will be coded look like on sample data."""
+"""The calibrate pass: what the values that will be coded look like on sample data, and how far their codes reach."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from mgc.ir.graph import Graph, Value, evaluate
-from mgc.ir.ops import Conv, ConvTranspose, Host, MatMul, Reduce, Unary
-from mgc.ir.types import TensorType
+from mgc.ir.graph import Graph
+from mgc.ir.ops import Reduce
 from passes.manager import CompileState, Pass, Tools
+from passes.quantizing.clipping import choose_tops
+from passes.quantizing.network import Feeds, mirrored, run
+from passes.quantizing.observed import graph_macs, observed_values
 from passes.quantizing.samples import sample_feeds
-from passes.quantizing.tables import needs_table
 
-Feeds = Mapping[str, np.ndarray]
+__all__ = ["Calibrate", "Calibration", "observe", "observed_values"]
+
+# Multiply-accumulates that looking at ranges may cost, and the samples that it takes at most and at least.
+_OBSERVE_MACS = 3e10
+_SAMPLES = {"error": 64, "minmax": 16}
+_LEAST = 2
 
 
 @dataclass(frozen=True)
@@ -23,67 +29,60 @@ class Calibration:
     """Sample data and what was seen with it.
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
-    name that they have in the level-1 graph and keep in later ones.
+    name that they have in the level-1 graph and keep in later ones. tops: the magnitude that the largest code of a
+    value reaches, where that is not the largest one seen. graph: the level-1 graph that was run, None: nothing ran.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
+    tops: Mapping[str, float] = field(default_factory=dict)
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True)
 class Calibrate(Pass):
-    """Draws `samples` micro-batches from the user's arrays, or noise N(0,1) from the seed where there are none, runs
-    the network on them in ONNX Runtime, and records the range of every value that will be coded or looked up. Only
-    minima and maxima leave the runtime, so memory does not grow with the network. The graph stays as it is.
+    """Takes samples from the user's arrays, or noise N(0,1) from the seed where there are none, runs the network on
+    them in ONNX Runtime, and records the range of every value that will be coded or looked up. With method "error" it
+    also chooses how far codes reach, by the least error of the network's outputs. How many samples are run, and how
+    much is tried, depends on the network's multiply-accumulates, never on the clock. The graph stays as it is.
     """
 
     name: ClassVar[str] = "calibrate"
-    samples: int = 16
+    method: Literal["error", "minmax"] = "error"
 
     def run(self, state: CompileState) -> CompileState:
-        feeds, warnings = sample_feeds(state, self.samples)
-        ranges = observe(state.graph, feeds, state.tools)
-        return replace(state, calibration=Calibration(feeds, ranges), warnings=(*state.warnings, *warnings))
+        graph = state.graph
+        affordable = int(_OBSERVE_MACS / max(graph_macs(graph), 1))
+        feeds, warnings = sample_feeds(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
+        seen = observe(graph, feeds, state.tools)
+        ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
+        tops: dict[str, float] = {}
+        if self.method == "error":
+            tops = choose_tops(graph, feeds, seen, state.tools, state.target.crossbar.input_bits)
+        found = Calibration(feeds, ranges, tops, graph)
+        return replace(state, calibration=found, warnings=(*state.warnings, *warnings))
 
 
-def observed_values(graph: Graph) -> list[Value]:
-    """The computed real values whose range matters: operands of weighted ops and of functions that become tables."""
-    values: dict[Value, None] = {}
-    for node in graph.nodes:
-        weighted = isinstance(node.op, Conv | ConvTranspose | MatMul)
-        table = isinstance(node.op, Unary) and needs_table(node.op)
-        for value in node.inputs if weighted or table else ():
-            if value not in graph.constants and isinstance(value.type, TensorType) and value.type.dtype.is_float:
-                values[value] = None
-    return list(values)
+def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(least, greatest) number that each observed value takes, one entry a feed; what is not finite counts as 0.
 
-
-def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[float, float]]:
-    """The least and the greatest finite number that each observed value takes over all feeds."""
-    probe = graph.copy()
-    # the copy's values pair with the graph's in order
-    image = {v.name: v for n in probe.nodes for v in n.outputs} | {v.name: v for v in probe.inputs}
-    names = [v.name for v in observed_values(graph) if v.tensor.size]
-    probe.outputs = []
-    for name in names:
-        value = image[name]
-        axes = tuple(range(value.tensor.rank))
-        for fn in ("min", "max"):
-            reduced = probe.add(Reduce(fn, axes, keepdims=False), value) if axes else value
-            probe.outputs.append((f"{fn} {name}", reduced))
-    if not names:
+    Only minima and maxima leave the runtime, so memory does not grow with the network.
+    """
+    names = [v.name for v in observed_values(graph)]
+    if not names or not feeds:
         return {}
-    probe.prune()
-    results: Sequence[Mapping[str, np.ndarray]]
-    if any(isinstance(n.op, Host) for n in probe.nodes):
-        # a host segment knows itself which runtime can run it
-        results = [evaluate(probe, dict(f)) for f in feeds]
-    else:
-        results = tools.run(tools.export(probe), feeds)
-    ranges: dict[str, tuple[float, float]] = {}
+    probe, values = mirrored(graph)
     for name in names:
-        low = [float(r[f"min {name}"]) for r in results]
-        high = [float(r[f"max {name}"]) for r in results]
-        seen = [v for v in (*low, *high) if np.isfinite(v)]
-        ranges[name] = (min(seen), max(seen)) if seen else (0.0, 0.0)
-    return ranges
+        axes = tuple(range(values[name].tensor.rank))
+        for fn in ("min", "max"):
+            extreme = probe.add(Reduce(fn, axes, keepdims=False), values[name]) if axes else values[name]
+            probe.outputs.append((f"{fn} {name}", extreme))
+    results = run(probe, feeds, tools)
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name in names:
+        low, high = (
+            np.nan_to_num(np.array([float(r[f"{fn} {name}"]) for r in results]), nan=0.0, posinf=0.0, neginf=0.0)
+            for fn in ("min", "max")
+        )
+        seen[name] = (low, high)
+    return seen

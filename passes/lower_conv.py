@@ -15,6 +15,7 @@ from mgc.ir.types import DType
 from passes.lower.conv import lower_conv
 from passes.lower.matmul import lower_matmul
 from passes.manager import CompileState, Exporter, Pass
+from passes.work import useful_macs
 
 _MAX_SPATIAL = 3
 
@@ -78,7 +79,7 @@ def _to_host(node: Node, reason: str, export: Exporter) -> None:
 def _lower_conv_node(graph: Graph, node: Node, op: Conv | ConvTranspose) -> None:
     x, w = node.inputs
     y = node.outputs[0]
-    lowered = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w))
+    lowered = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w), useful_macs(node))
     weights = [_weights(graph, part.name, data) for part, data in zip(lowered.op.parts, lowered.weights, strict=True)]
     at = graph.nodes.index(node)
     graph.nodes.remove(node)

@@ -21,9 +21,9 @@ CalibrationMethod = Literal["error", "minmax", "none"]
 def inference_passes(method: CalibrationMethod) -> tuple[Pass, ...]:
     """From the imported level-1 graph to a scheduled plan, for inference; "none" is for `float` numerics only."""
     return (
-        Fold(),
         SplitBatch(),
-        AssumeRanges() if method == "none" else Calibrate(),
+        Fold(),
+        AssumeRanges() if method == "none" else Calibrate(method),
         LowerConv(),
         Quantize("minmax" if method == "none" else method),
         LowerMoves(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -13,12 +14,17 @@ from mgc.ir.ops import Binary, Cast, Expand, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from passes.calibrate import Calibration
 from passes.manager import CompileState, Pass, UnsupportedError
-from passes.quantizing.emit import Emitter
-from passes.quantizing.layers import find_layers
-from passes.quantizing.minmax import choose_minmax
+from passes.quantizing.emit import Emitter, QuantizedLayer
+from passes.quantizing.layers import Codes, Layer, find_layers
+from passes.quantizing.minmax import codes_for
 from passes.quantizing.signs import NonNegative
 from passes.quantizing.tables import make_table, needs_table
+from passes.quantizing.weights import fitted_weights, nearest_weights
+from passes.quantizing.windows import sampled_windows
+from targets.description import Target
 
+# Samples whose windows the rounding of weights looks at.
+_WINDOW_SAMPLES = 32
 # Taken for a value that calibration did not see.
 _UNSEEN = (-8.0, 8.0)
 
@@ -44,40 +50,77 @@ class Quantize(Pass):
         nonnegative = NonNegative(graph)
         layers = find_layers(graph, nonnegative)
         seen = Ranges(graph, state.calibration)
+        coded = [(layer, self._codes(layer, seen, state.target)) for layer in layers]
         emitter = Emitter(graph, crossbar.weight_bits)
-        for layer in layers:
-            if not layer.unsigned and crossbar.input_bits < 2:
-                raise UnsupportedError(
-                    f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
-                    f"but target {state.target.name} has {crossbar.input_bits}"
-                )
-            low, high = seen.of(layer.x)
-            emitter.emit(layer, choose_minmax(layer, low, high, crossbar.input_bits, crossbar.weight_bits))
+        for layer, codes, weights, scales in self._weights(graph, coded, seen, state):
+            emitter.emit(layer, QuantizedLayer(codes, weights, scales, layer.bias, layer.weights, layer.bias))
         simplify_powers(graph)
         warnings = tabulate(graph, seen, state.target.vector.table_segments)
         graph.prune()
         return replace(state, graph=graph, warnings=(*state.warnings, *warnings))
+
+    @staticmethod
+    def _codes(layer: Layer, seen: Ranges, target: Target) -> Codes:
+        bits = target.crossbar.input_bits
+        if not layer.unsigned and bits < 2:
+            raise UnsupportedError(
+                f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
+                f"but target {target.name} has {bits}"
+            )
+        return codes_for(seen.top(layer.x, layer.unsigned), bits, layer.unsigned)
+
+    def _weights(
+        self, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
+    ) -> Iterator[tuple[Layer, Codes, np.ndarray, np.ndarray]]:
+        """(layer, codes, whole numbers, scales) of every layer."""
+        crossbar, calibration = state.target.crossbar, state.calibration
+        fitted: dict[Layer, tuple[np.ndarray, np.ndarray]] = {}
+        if self.method == "error" and calibration is not None and calibration.graph is not None:
+            known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x)]
+            feeds = calibration.feeds[:_WINDOW_SAMPLES]
+            for windows in sampled_windows(known, graph, seen.origin, calibration.graph, feeds, state.tools):
+                fitted[windows.layer] = fitted_weights(windows, crossbar)
+        for layer, codes in coded:
+            weights, scales = fitted.get(layer) or nearest_weights(layer, crossbar)
+            yield layer, codes, weights, scales
 
 
 class Ranges:
     """The range of real values of a lowered graph: as calibration saw it, looked up through ops that only move."""
 
     def __init__(self, graph: Graph, calibration: Calibration) -> None:
-        self._graph, self._ranges = graph, calibration.ranges
+        self._graph, self._calibration = graph, calibration
         self._producers = graph.producers()
 
     def of(self, value: Value) -> tuple[float, float]:
         """(least, greatest) of a value."""
-        while True:
-            data = self._graph.data(value)
-            if data is not None:
-                return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
-            if value.name in self._ranges:
-                return self._ranges[value.name]
-            node = self._producers.get(value)
+        value = self.origin(value)
+        data = self._graph.data(value)
+        if data is not None:
+            return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
+        return self._calibration.ranges.get(value.name, _UNSEEN)
+
+    def top(self, value: Value, unsigned: bool) -> float:
+        """The magnitude that the largest code of a value should reach."""
+        chosen = self._calibration.tops.get(self.origin(value).name)
+        if chosen is not None:
+            return chosen
+        low, high = self.of(value)
+        return max(high, 0.0) if unsigned else max(abs(low), abs(high))
+
+    def is_known(self, value: Value) -> bool:
+        """Whether calibration saw the value."""
+        return self.origin(value).name in self._calibration.ranges
+
+    def origin(self, value: Value) -> Value:
+        """The value that calibration saw, of which this one is a cast or a rearrangement; else the value itself."""
+        at = value
+        while at.name not in self._calibration.ranges and at not in self._graph.constants:
+            node = self._producers.get(at)
             if node is None or not isinstance(node.op, Cast | Expand | Reshape | Transpose):
-                return _UNSEEN
-            value = node.inputs[0]
+                return value
+            at = node.inputs[0]
+        return at
 
 
 def simplify_powers(graph: Graph) -> None:

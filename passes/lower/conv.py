@@ -22,7 +22,9 @@ class Lowered:
     weights: tuple[np.ndarray, ...]
 
 
-def lower_conv(op: Conv | ConvTranspose, x: TensorType, w: np.ndarray, y: TensorType, name: str) -> Lowered:
+def lower_conv(
+    op: Conv | ConvTranspose, x: TensorType, w: np.ndarray, y: TensorType, name: str, macs_useful: int
+) -> Lowered:
     """The product that equals `op` on an operand of type `x` with weights `w` and result type `y`.
 
     Parts are named `name.I,J` after the first output position that they write (`name` alone if there is one part).
@@ -51,9 +53,7 @@ def lower_conv(op: Conv | ConvTranspose, x: TensorType, w: np.ndarray, y: Tensor
         matrices, rows, cols = data.shape
         parts.append(MvmPart(part_name, matrices, rows, cols, CHANNEL_MAJOR, windows))
         weights.append(data)
-    mvm = Mvm(
-        tuple(parts), Layout.nchw(x.shape), Layout.nchw(y.shape), y.shape, useful_macs(op, x.shape, w.shape, y.shape)
-    )
+    mvm = Mvm(tuple(parts), Layout.nchw(x.shape), Layout.nchw(y.shape), y.shape, macs_useful)
     return Lowered(mvm, tuple(weights))
 
 
@@ -67,11 +67,3 @@ def part_weights(op: Conv | ConvTranspose, w: np.ndarray, axes: tuple[AxisClass,
         per_tap = chosen.reshape(g, w.shape[0] // g, w.shape[1], taps).swapaxes(2, 3)
         rows = per_tap.reshape(g, w.shape[0] // g * taps, w.shape[1])
     return np.ascontiguousarray(rows)
-
-
-def useful_macs(op: Conv | ConvTranspose, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...]) -> int:
-    """Multiply-accumulates by definition (design section 4): windows of the input (ConvTranspose) or of the output
-    (Conv), times kernel taps, times input channels of a group, times output channels; for the whole operand.
-    """
-    positions = prod(y[2:]) if isinstance(op, Conv) else prod(x[2:])
-    return x[0] * positions * prod(w[2:]) * (x[1] // op.groups) * y[1]

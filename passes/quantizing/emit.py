@@ -8,7 +8,7 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Dequant, Quant
-from mgc.ir.types import DType, TensorType
+from mgc.ir.types import TensorType
 from passes.quantizing.layers import Codes, Layer
 
 
@@ -27,13 +27,6 @@ class QuantizedLayer:
     bias: np.ndarray
     real_weights: np.ndarray
     real_bias: np.ndarray
-
-
-def code_dtype(codes: Codes) -> DType:
-    """The narrowest element type that holds the codes."""
-    if codes.signed:
-        return DType.I8 if codes.lo >= -128 and codes.hi <= 127 else DType.I16
-    return DType.U8 if codes.hi <= 255 else DType.U16
 
 
 class Emitter:
@@ -79,10 +72,10 @@ class Emitter:
         return self._coded[key]
 
     def _add_quant(self, x: Value, codes: Codes, before: Node) -> Value:
-        graph, dtype = self._graph, code_dtype(codes)
+        graph, dtype = self._graph, codes.dtype
         data = graph.data(x)
         if data is not None:
-            return graph.add_constant(codes.quantized(data).astype(dtype.numpy), f"{x.name}.codes")
+            return graph.add_constant(codes.stored(data), f"{x.name}.codes")
         assert isinstance(x.type, TensorType)
         op = Quant(codes.scale, codes.lo, codes.hi, dtype)
         return graph.add(op, x, name=f"{x.name}.codes", sources=before.sources, at=graph.nodes.index(before))

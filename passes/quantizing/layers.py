@@ -11,6 +11,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Layout, Mvm
 from mgc.ir.ops import Binary
+from mgc.ir.types import DType
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Codes:
     def quantized(self, x: np.ndarray) -> np.ndarray:
         """The codes of `x`, as whole numbers in float32 (the arithmetic of the `quant` op)."""
         return np.clip(np.rint(x.astype(np.float32) / np.float32(self.scale)), self.lo, self.hi)
+
+    @property
+    def dtype(self) -> DType:
+        """The narrowest element type that holds the codes."""
+        if self.signed:
+            return DType.I8 if self.lo >= -128 and self.hi <= 127 else DType.I16
+        return DType.U8 if self.hi <= 255 else DType.U16
+
+    def stored(self, x: np.ndarray) -> np.ndarray:
+        """The codes of `x` in their element type; those of NaN are 0."""
+        return np.nan_to_num(self.quantized(x), nan=0.0).astype(self.dtype.numpy)
 
 
 @dataclass(eq=False)

@@ -1,11 +1,10 @@
-"""The quick choice: scales from the largest magnitudes seen."""
+"""Scales from largest magnitudes, and rounding to nearest."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from passes.quantizing.emit import QuantizedLayer
-from passes.quantizing.layers import Codes, Layer
+from passes.quantizing.layers import Codes
 
 # Scales are float32 in the program, and a code divides by them: stay clear of denormals.
 _SMALLEST = 2.0**-100
@@ -30,11 +29,3 @@ def rounded(weights: np.ndarray, scales: np.ndarray, weight_bits: int) -> np.nda
     """The nearest whole numbers, in float32, clipped to the codes of `weight_bits` bits."""
     most = (1 << (weight_bits - 1)) - 1
     return np.clip(np.rint(weights / scales[:, None, :].astype(np.float32)), -most, most)
-
-
-def choose_minmax(layer: Layer, low: float, high: float, input_bits: int, weight_bits: int) -> QuantizedLayer:
-    """Codes that reach the range low .. high seen, and weights scaled by each column's largest magnitude."""
-    codes = codes_for(max(high, 0.0) if layer.unsigned else max(abs(low), abs(high)), input_bits, layer.unsigned)
-    scales = column_scales(layer.weights, weight_bits)
-    weights = rounded(layer.weights, scales, weight_bits)
-    return QuantizedLayer(codes, weights, scales, layer.bias, layer.weights, layer.bias)

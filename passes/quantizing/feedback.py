@@ -1,0 +1,64 @@
+"""Rounding with error feedback: each weight's rounding error is made up for by the weights that are rounded after it.
+
+Rows are rounded in order; before a row is rounded it takes over as much of the error left in the layer's outputs (over
+sampled windows) as its own inputs can undo. This is the greedy path-following quantisation of Lybrand and Saab (2021,
+"A greedy algorithm for quantizing neural networks") with a ridge that keeps it from fitting noise where there are few
+windows, done in blocks of rows so that nearly all work is matrix products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BLOCK = 128
+# Weight of a row's own rounding error beside that of the outputs, relative to the mean energy of a row's inputs.
+_RIDGE = 1.0
+
+
+def round_with_feedback(codes: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
+    """Whole numbers of magnitude <= most with outputs near those of the real weights.
+
+    codes: integers [matrices, windows, rows], what the rows read; weights: [matrices, rows, cols] in units of their
+    code. Sums are taken in float64, so that the order in which a processor adds cannot show in the result.
+    """
+    matrices, windows, rows = codes.shape
+    cols = weights.shape[2]
+    left = np.zeros((matrices, windows, cols))
+    result = np.empty(weights.shape, np.float32)
+    energies = _energies(codes)
+    ridge = energies.mean(axis=1, keepdims=True) * _RIDGE + 1e-9
+    for begin in range(0, rows, _BLOCK):
+        end = min(begin + _BLOCK, rows)
+        x = codes[:, :, begin:end].astype(np.float64)
+        turned = np.ascontiguousarray(x.swapaxes(1, 2))
+        gram, pull = turned @ x, turned @ left
+        gain = 1 / (energies[:, begin:end, None] + ridge[:, :, None])
+        exact = weights[:, begin:end].astype(np.float64)
+        errors = np.empty_like(exact)
+        for t in range(end - begin):
+            # what the outputs are off by before this block, and what its rows so far have added
+            off = pull[:, t] + (gram[:, t, None, :t] @ errors[:, :t])[:, 0] if t else pull[:, 0]
+            chosen = np.rint(exact[:, t] + off * gain[:, t])
+            np.minimum(chosen, most, out=chosen)
+            np.maximum(chosen, -most, out=chosen)
+            errors[:, t] = exact[:, t] - chosen
+            result[:, begin + t] = chosen
+        left += x @ errors
+    return result
+
+
+def _energies(codes: np.ndarray) -> np.ndarray:
+    """float64 [matrices, rows]: the sum of squares of what each row reads."""
+    total = np.zeros((codes.shape[0], codes.shape[2]))
+    for begin in range(0, codes.shape[1], 256):
+        total += np.square(codes[:, begin : begin + 256], dtype=np.float64).sum(axis=1)
+    return total
+
+
+def output_error(codes: np.ndarray, difference: np.ndarray) -> float:
+    """The squared error of the outputs over some windows, for weights that are off by `difference`."""
+    total = 0.0
+    for begin in range(0, codes.shape[1], 256):
+        off = codes[:, begin : begin + 256].astype(np.float32) @ difference.astype(np.float32)
+        total += float(np.square(off, dtype=np.float64).sum())
+    return total

@@ -1,0 +1,85 @@
+"""A level-1 graph made ready to be run many times: big constants are fed, not written into each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Value, evaluate
+from mgc.ir.ops import Binary, Host, Reduce, Unary
+from passes.manager import Tools
+from passes.quantizing.observed import activation_operand
+
+Feeds = Mapping[str, np.ndarray]
+
+# Constants above this many elements are handed over by reference at each run: a model of kilobytes loads in
+# milliseconds, whatever the network's size.
+_LARGE = 4096
+
+
+def mirrored(graph: Graph) -> tuple[Graph, dict[str, Value]]:
+    """A copy of a graph without outputs, and the copy's values by name."""
+    copy = graph.copy()
+    copy.outputs = []
+    values = {v.name: v for v in (*copy.inputs, *copy.constants)}
+    values.update({v.name: v for n in copy.nodes for v in n.outputs})
+    return copy, values
+
+
+def run(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> list[Feeds]:
+    """The graph's outputs for each set of feeds. Changes `graph`: it is pruned and big constants become inputs."""
+    graph.prune()
+    if any(isinstance(n.op, Host) for n in graph.nodes):
+        # a host segment knows itself which runtime can run it
+        return [evaluate(graph, dict(f)) for f in feeds]
+    fed: dict[str, np.ndarray] = {}
+    for value, constant in list(graph.constants.items()):
+        if constant.data.size > _LARGE:
+            del graph.constants[value]
+            graph.inputs.append(value)
+            fed[value.name] = constant.data
+    wanted = {v.name for v in graph.inputs}
+    return list(tools.run(tools.export(graph), [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds]))
+
+
+def add_coding(graph: Graph, value: Value, lo: int, hi: int) -> str:
+    """Lets the weighted ops that read `value` read it coded and decoded again; returns the name of the new input that
+    takes the scale (a float32 scalar).
+    """
+    dtype = value.tensor.dtype.numpy
+    scale = graph.add_input(graph.fresh_name(f"scale.{value.name}") + ".in", value.tensor.with_shape(()))
+    readers = [n for n in graph.nodes if activation_operand(graph, n) is value]
+    at = graph.nodes.index(readers[0])
+    coded = value
+    for op, other in (
+        (Binary("div"), scale),
+        (Unary("round"), None),
+        (Binary("max"), graph.add_constant(np.array(lo, dtype), "lo")),
+        (Binary("min"), graph.add_constant(np.array(hi, dtype), "hi")),
+        (Binary("mul"), scale),
+    ):
+        coded = graph.add(op, coded, *(() if other is None else (other,)), at=at)
+        at += 1
+    for node in readers:
+        node.inputs = tuple(coded if v is value else v for v in node.inputs)
+    return scale.name
+
+
+def add_errors(graph: Graph, outputs: Sequence[tuple[str, Value]]) -> list[str]:
+    """Makes the graph's outputs the sums of squared deviations of float `outputs` from references, which become
+    inputs "ref NAME"; returns the names of the outputs, "error NAME".
+    """
+    names: list[str] = []
+    for name, value in outputs:
+        if not value.tensor.dtype.is_float:
+            continue
+        reference = graph.add_input(f"ref {name}", value.tensor)
+        difference = graph.add(Binary("sub"), value, reference)
+        square = graph.add(Binary("mul"), difference, difference)
+        axes = tuple(range(value.tensor.rank))
+        graph.outputs.append(
+            (f"error {name}", graph.add(Reduce("sum", axes, keepdims=False), square) if axes else square)
+        )
+        names.append(f"error {name}")
+    return names

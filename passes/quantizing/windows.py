@@ -1,0 +1,115 @@
+"""Samples of what crossbars read: some windows of every layer, as codes, from calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import CHANNEL_MAJOR, MvmPart
+from passes.manager import Tools
+from passes.quantizing.layers import Codes, Layer
+from passes.quantizing.network import Feeds, mirrored, run
+
+# Windows of one part that are looked at (fewer of a very large one, whose work grows with windows x weights), and the
+# memory that sampled windows may take at once.
+_WINDOWS = (256, 1024)
+_WORK = 4e9
+_BYTES = 1 << 27
+
+
+@dataclass(frozen=True)
+class CodedWindows:
+    """For each part of a layer the codes [matrices, windows, rows] of sampled windows, in their own element type."""
+
+    layer: Layer
+    parts: tuple[np.ndarray, ...]
+
+
+def window_codes(x: np.ndarray, part: MvmPart, samples: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Rows of chosen windows: x [batch, channels, *spatial] -> [matrices, chosen, rows], zero outside the input.
+
+    `samples` and `windows` (numbered row-major over the part's windows) give each chosen one's batch entry and place.
+    """
+    w = part.windows
+    inside = np.ones((len(windows), *[1] * len(w.count)), bool)
+    at: list[np.ndarray] = []
+    for d, q in enumerate(np.unravel_index(windows, w.count)):
+        taps = np.arange(w.taps[d]).reshape([-1 if k == d + 1 else 1 for k in range(len(w.count) + 1)])
+        first = (w.in_base[d] + q * w.in_stride[d]).reshape(-1, *[1] * len(w.count))
+        place = first + taps * w.in_dilation[d]
+        inside = inside & (place >= 0) & (place < x.shape[2 + d])
+        at.append(np.clip(place, 0, x.shape[2 + d] - 1))
+    # two advanced indices around a slice: the chosen windows come first, then taps, then channels
+    rows = x[(samples.reshape(-1, *[1] * len(w.count)), slice(None), *at)]
+    rows = np.where(inside[..., None], rows, x.dtype.type(0))
+    grouped = rows.reshape(len(windows), w.tap_total, part.matrices, part.channels)
+    order = (2, 0, 3, 1) if part.row_order == CHANNEL_MAJOR else (2, 0, 1, 3)
+    return np.ascontiguousarray(grouped.transpose(order)).reshape(part.matrices, len(windows), part.rows)
+
+
+def sampled_windows(
+    layers: Sequence[tuple[Layer, Codes]],
+    graph: Graph,
+    origin: Callable[[Value], Value],
+    calibrated: Graph,
+    feeds: Sequence[Feeds],
+    tools: Tools,
+) -> Iterator[CodedWindows]:
+    """The windows of each layer in turn. `graph` holds the layers, `calibrated` is the level-1 graph that is run;
+    `origin` leads from a layer's input to the value that both graphs have.
+    """
+    producers = graph.producers()
+    group: list[tuple[Layer, Codes]] = []
+    size = 0
+    for layer, codes in layers:
+        size += sum(_wanted(part) * part.matrices * part.rows for part in layer.op.parts)
+        group.append((layer, codes))
+        if size > _BYTES:
+            yield from _of_group(group, producers, origin, calibrated, feeds, tools)
+            group, size = [], 0
+    if group:
+        yield from _of_group(group, producers, origin, calibrated, feeds, tools)
+
+
+def _of_group(
+    group: Sequence[tuple[Layer, Codes]],
+    producers: Mapping[Value, Node],
+    origin: Callable[[Value], Value],
+    calibrated: Graph,
+    feeds: Sequence[Feeds],
+    tools: Tools,
+) -> Iterator[CodedWindows]:
+    found: list[list[list[np.ndarray]]] = [[[] for _ in layer.op.parts] for layer, _ in group]
+    probe, values = mirrored(calibrated)
+    names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
+    probe.outputs = [(f"value {name}", values[name]) for name in names]
+    rng = np.random.default_rng(len(calibrated.nodes))
+    for feed in feeds:
+        (result,) = run(probe.copy(), [feed], tools)
+        for (layer, codes), parts in zip(group, found, strict=True):
+            x = _moved(result[f"value {origin(layer.x).name}"], layer.x, origin(layer.x), producers)
+            source = layer.op.source.view(np.ascontiguousarray(codes.stored(x)))
+            for part, chunks in zip(layer.op.parts, parts, strict=True):
+                total = source.shape[0] * part.windows.total
+                chosen = np.sort(rng.permutation(total)[: -(-_wanted(part) // len(feeds))])
+                chunks.append(window_codes(source, part, *np.divmod(chosen, part.windows.total)))
+    for (layer, _), parts in zip(group, found, strict=True):
+        yield CodedWindows(layer, tuple(np.concatenate(chunks, axis=1) for chunks in parts))
+
+
+def _wanted(part: MvmPart) -> int:
+    """How many windows of a part to look at."""
+    least, most = _WINDOWS
+    return max(least, min(most, int(_WORK / (part.rows * part.cols))))
+
+
+def _moved(data: np.ndarray, value: Value, origin: Value, producers: Mapping[Value, Node]) -> np.ndarray:
+    """The data of `value`, given that of the value of which it is a cast or rearrangement."""
+    if value is origin:
+        return data
+    node = producers[value]
+    (result,) = node.op.evaluate(_moved(data, node.inputs[0], origin, producers))
+    return result
