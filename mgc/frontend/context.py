@@ -163,7 +163,7 @@ class Context:
         key = (id(known), data.shape, DType.of(data.dtype))
         if key not in self._constants:
             self._alive.append(known)
-            hint = known.name or f"{self.hint}.c"
+            hint = known.name or known.hint or f"{self.hint}.c"
             self._constants[key] = self.graph.add_constant(data, hint, onnx_name=known.name)
         return self._constants[key]
 
@@ -210,8 +210,9 @@ class Context:
     def transpose(self, operand: Operand | Value, perm: Sequence[int]) -> Value:
         """The operand with its axes permuted; a constant at once, unless it is a parameter to be kept."""
         perm = tuple(int(p) for p in perm)
-        if isinstance(operand, Known) and not (self.keep_parameters and operand.name):
-            return self._constant(Known(np.ascontiguousarray(operand.array.transpose(perm))), None)
+        if isinstance(operand, Known) and not (self.keep_parameters and operand.is_parameter):
+            turned = np.ascontiguousarray(operand.array.transpose(perm))
+            return self._constant(Known(turned, hint=operand.name and f"{operand.name}.T"), None)
         value = self.value(operand)
         return value if perm == tuple(range(len(perm))) else self.emit(Transpose(perm), value)
 

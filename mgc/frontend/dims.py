@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from onnx import TypeProto, ValueInfoProto
 
 from mgc.frontend.errors import ModelError
 from mgc.frontend.operand import elem_type_name
+
+# nothing larger fits a host's memory in float32
+MAX_INPUT_ELEMENTS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -86,4 +90,7 @@ def bound_type(info: ValueInfoProto, sizes: Mapping[str, int]) -> TypeProto:
         for dim, name in zip(proto.tensor_type.shape.dim, names, strict=True):
             dim.Clear()
             dim.dim_value = name if isinstance(name, int) else sizes[name]
+        shape = [d.dim_value for d in proto.tensor_type.shape.dim]
+        if prod(shape) > MAX_INPUT_ELEMENTS:
+            raise ModelError(f"shape {shape} holds more than 2^31 elements", where=f"input {info.name!r}")
     return proto

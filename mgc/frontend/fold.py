@@ -67,7 +67,7 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
             if isinstance(result, Value):
                 ctx.graph.outputs.append((str(i), result))
         if any(v.tensor.size > MAX_ELEMENTS for node in ctx.graph.nodes for v in node.outputs):
-            raise MemoryError("it would make a constant of more than 2^28 elements")
+            raise MemoryError("it would make a constant of more than 2^26 elements")
         values = evaluate(ctx.graph, {})
     except ModelError:
         raise
@@ -119,6 +119,9 @@ def _by_evaluator(view: NodeView, scope: Mapping[str, Operand], opsets: dict[str
     except (RuntimeContextError, RuntimeImplementationError, RuntimeTypeError, RuntimeError, NotImplementedError):
         return None
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError):
+        return None
+    if any(isinstance(v, np.ndarray) and v.dtype == object and not all(isinstance(e, str) for e in v.flat)
+           for v in found.values()):  # fmt: skip
         return None
     results: list[Operand | None] = []
     for name in view.outputs:

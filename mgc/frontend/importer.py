@@ -49,8 +49,8 @@ def import_model(
     """Imports an ONNX model (path, bytes or ModelProto) into a level-1 graph.
 
     The first dynamic dimension of the inputs gets size `batch`, others come by name from `dims`. With
-    `keep_parameters` no float initializer is transposed or scaled at import, so that a trained one can go back under
-    its own name. Raises ModelError: what is wrong, where, what to do.
+    `keep_parameters` nothing is computed from float initializers at import (no transposed weights, no weight norm),
+    so that they can be trained and go back under their own names. Raises ModelError: what is wrong, where, what to do.
     """
     loaded = load_model(source)
     model = _inlined(loaded)
@@ -70,6 +70,8 @@ def import_model(
     for info in infos:
         type_ = bound_type(info, sizes)
         scope[info.name] = Sym(graph.add_input(info.name, ir_type(type_)), type_)
+        if type_.HasField("tensor_type") and not type_.tensor_type.HasField("shape"):
+            ctx.warnings.append(f"input {info.name!r} declares no shape: what depends on it runs on the host")
     scope.update(_weights(loaded, model))
     interpreter.run(model.graph.node, scope, names, loaded.opsets)
     for info in model.graph.output:

@@ -36,7 +36,7 @@ MALFORMED = (
     ArithmeticError,
     AttributeError,
     MemoryError,
-    RecursionError,
+    RuntimeError,
 )
 
 Scope = MutableMapping[str, Operand]
@@ -97,7 +97,9 @@ class Interpreter:
         if (domain, node.op_type) == ("", "If") and inputs and isinstance(inputs[0], Known):
             return self._branch(view, bool(np.asarray(inputs[0].array).reshape(-1)[0]), scope, opsets)
         draws = node.op_type in RANDOM
-        if not draws and all(i is None or isinstance(i, Known) for i in inputs):
+        # what is computed from a parameter changes with it in training
+        kept = self.ctx.keep_parameters and any(isinstance(i, Known) and i.is_parameter for i in inputs)
+        if not draws and not kept and all(i is None or isinstance(i, Known) for i in inputs):
             results = fold(view, scope, opsets, self.folder)
             if results is not None:
                 return results

@@ -17,7 +17,7 @@ from mgc.frontend.errors import ModelError
 from mgc.frontend.validation import opset_versions
 
 # No constant that a model computes is larger; one that is comes from a damaged file.
-MAX_ELEMENTS = 1 << 28
+MAX_ELEMENTS = 1 << 26
 
 Source = str | os.PathLike[str] | bytes | ModelProto
 

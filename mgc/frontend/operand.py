@@ -21,11 +21,17 @@ _IR_DTYPE: dict[int, DType] = {int(np_dtype_to_tensor_dtype(d.numpy)): d for d i
 class Known:
     """A value known at import: an array in its ONNX element type (or a list, None, strings: whatever ONNX holds).
 
-    `name` is the initializer it is, "" if computed.
+    `name` is the initializer it is, "" if computed; `hint` then may say from what.
     """
 
     array: Any
     name: str = ""
+    hint: str = ""
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it may be trained: a float initializer."""
+        return bool(self.name) and self.is_tensor and DType.of(self.array.dtype).is_float
 
     @property
     def is_tensor(self) -> bool:

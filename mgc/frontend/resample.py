@@ -60,45 +60,49 @@ class AxisScale:
             return (start + end) * (self.size - 1) / 2
         raise ValueError(f"coordinate_transformation_mode {mode!r} is not one of ONNX's")
 
-    def sources(self, mode: str) -> list[Fraction]:
-        """`source` of every output element."""
-        return [self.source(x, mode) for x in range(self.out)]
+    def sources(self, mode: str) -> tuple[np.ndarray, int]:
+        """`source` of every output element as whole numerators over one denominator: all modes are linear in x."""
+        first = self.source(0, mode)
+        step = self.source(1, mode) - first if self.out > 1 else Fraction(0)
+        denominator = math.lcm(first.denominator, step.denominator)
+        begin, slope = int(first * denominator), int(step * denominator)
+        largest = 4 * (abs(begin) + abs(slope) * self.out + denominator * (self.size + 1))
+        x = np.arange(self.out) if largest < 1 << 62 else np.arange(self.out).astype(object)
+        return begin + slope * x, denominator
 
     def outside(self, mode: str) -> np.ndarray:
         """Which output elements read outside the input (they take the extrapolation value)."""
-        return np.array([x < 0 or x > self.size - 1 for x in self.sources(mode)], bool)
+        numerators, denominator = self.sources(mode)
+        return np.asarray((numerators < 0) | (numerators > (self.size - 1) * denominator), bool)
 
 
-def nearest_index(x: Fraction, rule: str) -> int:
-    """The element next to a coordinate. ValueError for an unknown rule."""
+def round_ratio(numerators: np.ndarray, denominator: int, rule: str) -> np.ndarray:
+    """Coordinates rounded to whole ones by a nearest_mode. ValueError for an unknown one."""
     if rule == "round_prefer_floor":
-        return math.ceil(x - HALF)
+        return -((denominator - 2 * numerators) // (2 * denominator))
     if rule == "round_prefer_ceil":
-        return math.floor(x + HALF)
+        return (2 * numerators + denominator) // (2 * denominator)
     if rule == "floor":
-        return math.floor(x)
+        return numerators // denominator
     if rule == "ceil":
-        return math.ceil(x)
+        return -(-numerators // denominator)
     raise ValueError(f"nearest_mode {rule!r} is not one of ONNX's")
 
 
 def nearest(axis: AxisScale, mode: str, rule: str) -> np.ndarray:
-    """Source index of every output element."""
-    found = [min(max(nearest_index(x, rule), 0), axis.size - 1) for x in axis.sources(mode)]
-    return np.array(found, np.int64)
+    """Source index of every output element, int64."""
+    return np.clip(round_ratio(*axis.sources(mode), rule), 0, axis.size - 1).astype(np.int64)
 
 
-def _triangle(t: float) -> float:
-    return max(0.0, 1 - abs(t))
+def _triangle(t: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - np.abs(t), 0)
 
 
-def _keys_cubic(t: float, a: float) -> float:
-    t = abs(t)
-    if t <= 1:
-        return ((a + 2) * t - (a + 3)) * t * t + 1
-    if t < 2:
-        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-    return 0.0
+def _keys_cubic(t: np.ndarray, a: float) -> np.ndarray:
+    t = np.abs(t)
+    inner = ((a + 2) * t - (a + 3)) * t * t + 1
+    outer = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, inner, np.where(t < 2, outer, 0))
 
 
 def filter_matrix(
@@ -108,22 +112,18 @@ def filter_matrix(
     `exclude` and the rest scaled up; `antialias` widens the filter when shrinking.
     """
     stretch = float(min(axis.scale, Fraction(1))) if antialias else 1.0
-    reach = (1 if kind == "linear" else 2) / stretch
+    reach = math.ceil((1 if kind == "linear" else 2) / stretch)
+    numerators, denominator = axis.sources(mode)
+    near = (numerators // denominator).astype(np.int64)[:, None]
+    part = (numerators % denominator / denominator).astype(np.float64)[:, None]
+    taps = np.arange(-reach, reach + 1)[None, :]
+    distance = (taps - part) * stretch
+    weights = _triangle(distance) if kind == "linear" else _keys_cubic(distance, cubic_a)
+    index = near + taps
+    if exclude:
+        weights = np.where((index >= 0) & (index < axis.size), weights, 0)
+    total = weights.sum(1, keepdims=True)
+    weights = weights / np.where(total == 0, 1, total)
     matrix = np.zeros((axis.out, axis.size))
-    for row, x in enumerate(axis.sources(mode)):
-        near = math.floor(x)
-        part = float(x - near)
-        first, last = math.floor(part - reach) + 1, math.ceil(part + reach) - 1
-        taps = range(first, max(last, first) + 1)
-        if kind == "linear":
-            weights = np.array([_triangle((t - part) * stretch) for t in taps])
-        else:
-            weights = np.array([_keys_cubic((t - part) * stretch, cubic_a) for t in taps])
-        index = np.array([near + t for t in taps])
-        if exclude:
-            weights = np.where((index >= 0) & (index < axis.size), weights, 0)
-        total = weights.sum()
-        if total != 0:
-            weights = weights / total
-        np.add.at(matrix[row], np.clip(index, 0, axis.size - 1), weights)
+    np.add.at(matrix, (np.arange(axis.out)[:, None], np.clip(index, 0, axis.size - 1)), weights)
     return matrix

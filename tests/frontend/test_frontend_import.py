@@ -297,6 +297,35 @@ def test_parameters_can_be_kept_as_they_are():
     assert kept == {"w": (3, 4), "c": (3,)}
 
 
+def test_what_is_computed_from_parameters_can_be_kept():
+    """Weight normalisation: folded for inference, in the graph for training."""
+    nodes = [
+        node("ReduceL2", ["v"], ["norm"], axes=[1], keepdims=1),
+        node("Div", ["v", "norm"], ["unit"]),
+        node("Mul", ["unit", "g"], ["w"]),
+        node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = build(nodes, {"x": ["N", 3]}, weights={"v": floats(3, 4), "g": floats(3, 1)})
+    assert ops(same(model, {"x": floats(2, 3)}, batch=2)) == ["matmul"]
+    result = same(model, {"x": floats(2, 3)}, batch=2, keep_parameters=True)
+    assert {c.onnx_name for c in result.graph.constants.values()} == {"v", "g"}
+    assert ops(result)[-1] == "matmul"
+    assert len(ops(result)) > 3
+
+
+def test_an_input_without_a_shape_is_a_warning():
+    model = build([node("Relu", ["x"], ["y"])], {"x": [2]})
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    result = imported(model)
+    assert any("'x' declares no shape" in w for w in result.warnings)
+    assert evaluate(result.graph, {"x": np.array([-1.0, 2.0], np.float32)})["y"].tolist() == [0, 2]
+
+
+def test_an_input_too_large_for_any_host():
+    with pytest.raises(ModelError, match=r"input 'x'.*more than 2\^31 elements"):
+        import_model(relu({"x": [2**20, 2**20]}))
+
+
 # -- accounting --------------------------------------------------------------------------------------------------------
 
 

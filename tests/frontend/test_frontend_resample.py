@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx_models import build, close, floats, imported, node, ops, run_ort, same
 
 from mgc.frontend import ModelError, import_model
-from mgc.frontend.resample import AxisScale, filter_matrix, nearest, nearest_index, ratio_of
+from mgc.frontend.resample import AxisScale, filter_matrix, nearest, ratio_of, round_ratio
 from mgc.ir.graph import evaluate
 
 MODES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
@@ -49,15 +49,19 @@ def test_nearest_where_onnx_runtime_errs():
 
 
 def test_rounding_of_ties():
-    half = Fraction(5, 2)
-    assert [nearest_index(half, r) for r in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")] == [
-        2,
-        3,
-        2,
-        3,
-    ]
+    rules = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    halves = np.array([-3, 5, 4])
+    assert [round_ratio(halves, 2, r).tolist() for r in rules] == [[-2, 2, 2], [-1, 3, 2], [-2, 2, 2], [-1, 3, 2]]
     with pytest.raises(ValueError, match="nearest_mode 'round'"):
-        nearest_index(half, "round")
+        round_ratio(halves, 2, "round")
+
+
+@given(st.integers(1, 2**20), st.integers(1, 30), st.sampled_from(MODES))
+@settings(deadline=None)
+def test_sources_are_exact_whatever_the_size(size, out, mode):
+    axis = AxisScale(size, out, Fraction(out, size))
+    numerators, denominator = axis.sources(mode)
+    assert [Fraction(int(n), denominator) for n in numerators] == [axis.source(x, mode) for x in range(out)]
 
 
 @settings(max_examples=60, deadline=None)

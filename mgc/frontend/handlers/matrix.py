@@ -22,8 +22,9 @@ def matmul(ctx: Context, n: NodeView) -> Result:
 
 def _factor(ctx: Context, operand: Operand, factor: float) -> tuple[Operand | Value, bool]:
     """The operand times a number, and whether that is done: a constant at once unless it is a parameter to keep."""
-    if isinstance(operand, Known) and factor != 1 and not (ctx.keep_parameters and operand.name):
-        return Known((operand.array * operand.array.dtype.type(factor)).astype(operand.array.dtype)), True
+    if isinstance(operand, Known) and factor != 1 and not (ctx.keep_parameters and operand.is_parameter):
+        scaled = (operand.array * operand.array.dtype.type(factor)).astype(operand.array.dtype)
+        return Known(scaled, hint=operand.hint or operand.name), True
     return operand, factor == 1
 
 

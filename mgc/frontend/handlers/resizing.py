@@ -110,7 +110,7 @@ def _resample(
     if any(scale.out < 1 for _, scale in axes):
         raise Unsupported("the result is empty")
     for _, scale in axes:
-        ctx.room(scale.out, 64 if kind == "nearest" else scale.size)
+        ctx.room(scale.out, 1 if kind == "nearest" else scale.size)
     y = x if kind == "nearest" or dtype.is_float else ctx.emit(Cast(DType.F32), x)
     crops = coordinates == "tf_crop_and_resize"
     for axis, scale in axes:
