@@ -34,9 +34,40 @@ class Work:
     holey: frozenset[Value]
 
 
-def operations_of(graph: Graph, target: Target, placement: Placement, offchip: frozenset[Value] = frozenset()) -> Work:
-    """The operations of a mapped graph. Values in `offchip` are kept in off-chip memory: their traffic goes there."""
-    return _Builder(graph, target, placement, offchip).build()
+def operations_of(
+    graph: Graph,
+    target: Target,
+    placement: Placement,
+    offchip: frozenset[Value] = frozenset(),
+    *,
+    pipelined: bool = False,
+) -> Work:
+    """The operations of a mapped graph. Values in `offchip` are kept in off-chip memory: their traffic goes there.
+
+    Operations of one node share the off-chip channel. Where micro-batches are `pipelined` and the channel would be
+    the busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of
+    the channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
+    """
+    builder = _Builder(graph, target, placement, offchip)
+    work = builder.build()
+    return _throttled(work, builder.channel) if pipelined and builder.channel else work
+
+
+def _throttled(work: Work, channel: dict[int, int]) -> Work:
+    """The work with one operation so long that its unit is as busy as the off-chip channel; `channel` has each one's
+    cycles on it.
+    """
+    load: dict[int, int] = {}
+    for op in work.operations[work.setup :]:
+        load[op.unit] = load.get(op.unit, 0) + op.duration
+    index = max(channel, key=lambda i: (channel[i], -i))
+    short = sum(channel.values()) - max(load.values())
+    if short <= 0:
+        return work
+    operations = list(work.operations)
+    op = operations[index]
+    operations[index] = replace(op, duration=op.duration + sum(channel.values()) - load[op.unit])
+    return replace(work, operations=tuple(operations))
 
 
 def covers(op: Mvm) -> bool:
@@ -66,6 +97,7 @@ class _Builder:
     readers: dict[Value, list[int]] = field(default_factory=dict)
     place: dict[Value, Place] = field(default_factory=dict)
     ancestors: list[int] = field(default_factory=list)
+    channel: dict[int, int] = field(default_factory=dict)
 
     def build(self) -> Work:
         graph = self.graph
@@ -130,6 +162,13 @@ class _Builder:
         where = None if root in self.offchip else self.place[root]
         return Source(nbytes(value) if size is None else size, where)
 
+    def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
+        """`Durations.streamed` of the next operation; takes down what it moves off-chip."""
+        size = sum(s.size for s in moved if s.place is None)
+        if size:
+            self.channel[len(self.operations)] = self.durations.cost.dram_cycles(size)
+        return self.durations.streamed(work, moved, here)
+
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
         """Constants cost nothing: tables and scales sit in the unit."""
         values = [v for v in dict.fromkeys(read) if v not in self.graph.constants]
@@ -190,13 +229,13 @@ class _Builder:
                 self._mvm(node, node.op)
             case Vec():
                 cycles = self.durations.vec(self.graph, node, node.op, len(here.tiles))
-                duration = self.durations.streamed(cycles, self._traffic(node.inputs, node.outputs), here)
+                duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
                 self._add("vec", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
             case Copy():
                 read = zip(node.inputs, bytes_read(node.op, len(node.inputs)), strict=True)
                 moved = [self._source(v, min(size, nbytes(v))) for v, size in read if v not in self.graph.constants]
                 moved.append(self._source(node.outputs[0]))
-                duration = self.durations.streamed(0, moved, here)
+                duration = self._streamed(0, moved, here)
                 self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs, node=node)
             case ops.Host():
                 unit = self._unit("host", 0, UnitPlan("host", "host"))
@@ -208,16 +247,19 @@ class _Builder:
         x, result = node.inputs[0], node.outputs[0]
         assert isinstance(result.type, TensorType)
         item = result.type.dtype.numpy.itemsize
+        whole = [s for s in self._traffic((x,), (result,)) if s.place is None]
         for k, part in enumerate(op.parts):
             index = self.group_index[node, k]
             group = self.placement.groups[index]
             blocks = Geometry.of(part, self.target.crossbar).row_blocks
             windows = windows_of(op, part)
             work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
-            sums = self._source(result, windows * part.matrices * part.cols * item)
             here = Place(group.tiles)
-            if sums.place is not None:
-                sums = Source(sums.size, here)  # a part's sums are collected in its own tiles
-            duration = self.durations.streamed(work, [*self._traffic((x,), ()), sums], here)
+            # a part's sums are collected in its own tiles; off-chip, all parts share the channel
+            moved = [s for s in self._traffic((x,), ()) if s.place is not None]
+            if result not in self.offchip:
+                moved.append(Source(windows * part.matrices * part.cols * item, here))
+            stream = self._streamed if k == 0 else self.durations.streamed
+            duration = stream(work, [*moved, *whole], here)
             unit = self.units["crossbar", index]
             self._add("mvm", unit, duration, (x,), (result,), node=node, part=k, group=index)

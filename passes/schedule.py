@@ -56,7 +56,8 @@ def schedule(
     offchip: frozenset[Value] = frozenset()
     capacity = target.edram.bytes_per_tile * target.structure.tiles
     while True:
-        scheduler = _Scheduler(operations_of(graph, target, placement, offchip), offchip, micro_batches, capacity)
+        work = operations_of(graph, target, placement, offchip, pipelined=micro_batches > 1)
+        scheduler = _Scheduler(work, offchip, micro_batches, capacity)
         done = scheduler.roomy(options) or scheduler.cramped(options)
         if done is not None:
             return done
