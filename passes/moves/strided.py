@@ -54,6 +54,8 @@ class Strided:
         """Whether these are all elements of the root in the root's order."""
         if prod(self.shape) != self.root.tensor.size:
             return False
+        if not self.root.tensor.size:
+            return True
         extents, (strides,) = merge_axes(self.shape, self.strides)
         return self.base == 0 and (extents, strides) in (([prod(self.shape)], [1]), ([], []))
 

@@ -15,11 +15,16 @@ from networks import chain, level2, networks, program_of, small_target, with_mem
 from pass_graphs import state_of
 from plan_facts import facts_of_plan
 
-from mgc.ir.graph import evaluate
+from mgc.ir import ops
+from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import Mvm
+from mgc.ir.ops import Host
+from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.verify import verify
 from mgc.sim.replay import replay
 from mgc.sim.simulator import Simulator
+from passes.lower_moves import lower_moves
+from passes.lower_vec import lower_vec
 from passes.manager import PassManager
 from passes.mapping import MAPPING_PASSES, MappingOptions, plan
 from passes.plan import Plan
@@ -166,3 +171,33 @@ def test_an_unused_input_and_outputs_that_share_a_value_are_fine():
     mapped = plan(level2(graph, target), target, 1, 2, True)
     assert not check(facts_of_plan(mapped, target))
     verify(program_of(mapped, target))
+
+
+def test_graphs_without_any_work_of_the_chip_are_planned():
+    target = small_target()
+    type_ = TensorType(DType.F32, (1, 2))
+    identity = Graph()
+    identity.outputs = [("y", identity.add_input("x", type_))]
+    constant = Graph()
+    constant.outputs = [("y", constant.add_constant(np.ones((1, 2), np.float32)))]
+    host = Graph()
+    a = host.add_input("x", type_)
+    (sequence,) = host.add_multi(Host(b"", "no unit", ("SequenceConstruct",), (OpaqueType(),)), a, sources=["make"])
+    (back,) = host.add_multi(Host(b"", "no unit", ("SequenceAt",), (type_,)), sequence, sources=["at"])
+    host.outputs = [("y", host.add(ops.Unary("relu"), back)), ("s", sequence)]
+    empty = Graph()
+    x = empty.add_input("x", TensorType(DType.F32, (1, 0, 3)))
+    moved = empty.add(ops.Transpose((0, 2, 1)), x)
+    empty.outputs = [("y", empty.add(ops.Unary("relu"), moved)), ("r", empty.add(ops.Reshape((0, 5)), moved))]
+    for graph, kinds in (
+        (identity, ["load", "store"]),
+        (constant, ["store"]),
+        (host, ["load", "host", "host", "vec", "store", "store"]),
+        (empty, ["load", "vec", "store", "store"]),
+    ):
+        for micro_batches in (1, 3):
+            mapped = plan(lower_vec(lower_moves(graph.copy())), target, 1, micro_batches, True)
+            assert [o.kind for o in mapped.operations] == kinds
+            assert not check(facts_of_plan(mapped, target))
+            assert mapped.schedule is not None
+            assert mapped.schedule.status == "OPTIMAL"
