@@ -9,6 +9,7 @@ import numpy as np
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Lookup, Quant
+from mgc.ir.op import Op
 
 
 def hoist_quant(graph: Graph) -> None:
@@ -25,7 +26,23 @@ def hoist_quant(graph: Graph) -> None:
     for node in [n for n in graph.nodes if n in hoisting.work]:
         hoisting.hoist(node)
     graph.sort()
+    _share(graph)
     graph.prune()
+
+
+def _share(graph: Graph) -> None:
+    """Does work that two consumers moved to the same value only once."""
+    first: dict[tuple[Op, tuple[Value, ...]], Node] = {}
+    same: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if _is_pointwise(graph, node):
+            inputs = tuple(same.get(v, v) for v in node.inputs)
+            kept = first.setdefault((node.op, inputs), node)
+            if kept is not node:
+                same[node.outputs[0]] = kept.outputs[0]
+                kept.sources = tuple(dict.fromkeys(kept.sources + node.sources))
+    graph.nodes = [n for n in graph.nodes if not (n.outputs and n.outputs[0] in same)]
+    graph.replace(same)
 
 
 def _is_pointwise(graph: Graph, node: Node) -> bool:

@@ -19,7 +19,7 @@ class SolverOptions:
     `effort` is in CP-SAT's deterministic time (about seconds of one core), there is no wall-clock limit.
     """
 
-    effort: float = 4.0
+    effort: float = 2.0
     workers: int = 1
     seed: int = 1
 

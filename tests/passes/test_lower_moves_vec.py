@@ -153,3 +153,14 @@ def test_an_op_without_unit_is_refused_by_name():
     g.outputs = [("y", g.add(ops.Conv((1, 1), (0, 0, 0, 0), (1, 1)), x, w, sources=["/conv"]))]
     with pytest.raises(UnsupportedError, match=r"conv .of /conv."):
         lower_vec(g)
+
+
+def test_work_that_meets_itself_on_its_way_up_is_done_once():
+    g = Graph()
+    x = g.add_input("x", TensorType(F32, (1, 2, 3, 3)))
+    a, b = (g.add(ops.Pad((0, 0, k, k, 0, 0, k, k)), x, sources=[f"pad{k}"]) for k in (1, 2))
+    outs = [g.add(Quant(0.1, -128, 127, DType.I8), v, sources=[f"quant{k}"]) for k, v in enumerate((a, b))]
+    g.outputs = [(f"y{k}", v) for k, v in enumerate(outs)]
+    lower_vec(lower_moves(g))
+    assert [type(n.op) for n in g.nodes] == [Vec, Copy, Copy]
+    assert g.nodes[0].sources == ("quant0", "quant1")
