@@ -17,6 +17,9 @@ from mgc.sim.reference import ReferenceEngine
 # functions that jump: a rounding error of `float` numerics on one side of a jump is no small error any more
 JUMPS = {function_code(n) for n in ("floor", "ceil", "round", "sign", "less", "cast")}
 
+# a seed, not a random stream drawn by hypothesis: that one prefers small numbers and gives poor programs
+SEEDS = st.integers(0, 2**32 - 1)
+
 
 def jumps(program):
     return any(s.function in JUMPS for i in program.instructions if isinstance(i, Vec) for s in i.steps)
@@ -35,18 +38,20 @@ def assert_same_bits(got, expected):
         np.testing.assert_array_equal(got[name], array)
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.randoms(use_true_random=False), st.sampled_from([1, 2, 3]))
-def test_random_programs_give_the_same_bits(rng: random.Random, micro_batches):
+@settings(max_examples=400, deadline=None)
+@given(SEEDS, st.sampled_from([1, 2, 3]))
+def test_random_programs_give_the_same_bits(seed, micro_batches):
+    rng = random.Random(seed)
     program = random_program(rng)
     inputs = random_inputs(program, rng, samples=micro_batches * program.micro_batch)
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, micro_batches)
     assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, micro_batches), expected)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_float_numerics_are_close(rng: random.Random):
+@settings(max_examples=120, deadline=None)
+@given(SEEDS)
+def test_float_numerics_are_close(seed):
+    rng = random.Random(seed)
     program = random_program(rng)
     inputs = random_inputs(program, rng, samples=2 * program.micro_batch)
     expected = run(ReferenceEngine(program, "float"), program, inputs, 2)
@@ -59,9 +64,10 @@ def test_float_numerics_are_close(rng: random.Random):
             np.testing.assert_allclose(got[name], array, rtol=1e-3, atol=1e-4 * size)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_threads_and_batching_do_not_change_results(rng: random.Random):
+@settings(max_examples=80, deadline=None)
+@given(SEEDS)
+def test_threads_and_batching_do_not_change_results(seed):
+    rng = random.Random(seed)
     program = random_program(rng)
     samples = 5 * program.micro_batch
     inputs = random_inputs(program, rng, samples)

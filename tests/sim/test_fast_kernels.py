@@ -9,7 +9,7 @@ from builder import ProgramBuilder, quant_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import random_arithmetic
-from test_fast import assert_same_bits, run
+from test_fast import SEEDS, assert_same_bits, run
 
 from mgc.isa.crossbar import exact_columns
 from mgc.sim.fast import FastEngine, kernels, quantisation
@@ -111,9 +111,10 @@ def crossbar_program(arithmetic, weights, signed):
     return b.build()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.randoms(use_true_random=False), st.booleans())
-def test_inexact_columns_are_corrected(rng: random.Random, signed):
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, st.booleans())
+def test_inexact_columns_are_corrected(seed, signed):
+    rng = random.Random(seed)
     arithmetic = random_arithmetic(rng)
     generator = np.random.default_rng(rng.getrandbits(32))
     lo, hi = arithmetic.weight_range
@@ -132,9 +133,10 @@ def test_inexact_columns_are_corrected(rng: random.Random, signed):
     assert ("sliced" in entry.kernel) == (not exact_columns(weights, arithmetic, signed).all())
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_results_do_not_depend_on_the_processors_kernels(rng: random.Random):
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_results_do_not_depend_on_the_processors_kernels(seed):
+    rng = random.Random(seed)
     arithmetic = random_arithmetic(rng)
     lo, hi = arithmetic.weight_range
     generator = np.random.default_rng(rng.getrandbits(32))

@@ -44,9 +44,16 @@ def lower(
     Raises NotLoweredError for views that no row form covers, and for sums beyond 2^53.
     """
     instructions, source_frame, target_frame = _frames(program, instructions, prod(source.shape), prod(shape))
+    exact = {m.id: ideal or _is_exact(program, m) for m in instructions}
+
+    def kind(m: Mvm) -> object:
+        """Inexact MVMs share products only where they cut their rows into the same blocks."""
+        return True if exact[m.id] else (m.tap_fastest, program.groups[m.group].arithmetic)
+
     made: list[tuple[Joint, Made]] = []
-    for joint in joints(instructions, source_frame.channels, target_frame.channels):
-        made.append((joint, _Product(g, program, joint, source, source_frame, ideal).emit()))
+    for joint in joints(instructions, source_frame.channels, target_frame.channels, kind):
+        product = _Product(g, program, joint, source, source_frame, ideal, exact[joint.instructions[0].id])
+        made.append((joint, product.emit()))
         g.nanoseconds_per_micro_batch += cost(joint, source_frame.channels, target_frame.channels) / SAMPLES
     dtype = made[0][1].dtype
     if any(m.dtype != dtype for _, m in made):
@@ -66,6 +73,11 @@ def lower(
     limit = max(m.limit for _, m in made)
     value = Value(shape, logical, Element(dtype), rows=rows, limit=limit, batched=source.batched)
     return value, [used[i.id] for i in instructions]
+
+
+def _is_exact(program: Program, m: Mvm) -> bool:
+    group = program.groups[m.group]
+    return sliced.is_exact(program.tensors[group.weights], group.arithmetic, m.signed)
 
 
 def _frames(
@@ -126,6 +138,7 @@ class _Product:
     source: Value
     frame: Frame
     ideal: bool
+    exact: bool
 
     @property
     def matrices(self) -> int:
@@ -135,39 +148,38 @@ class _Product:
     def arithmetic(self) -> Arithmetic:
         return self.program.groups[self.joint.instructions[0].group].arithmetic
 
+    @property
+    def cols(self) -> int:
+        return self.program.groups[self.joint.instructions[0].group].cols
+
     def emit(self) -> Made:
         first = self.joint.instructions[0]
-        weights = self._weights()
-        split: sliced.Split | None = None
-        if not self.ideal:
-            split = sliced.split(weights, self.arithmetic, first.signed)
-            weights = split.weights
-        taps = self.joint.reads.shape[1]
-        if split is not None and split.blocks:
-            inputs = self._inputs(in_row_order=True)
-            return self._join([self._sliced(x, split, k) for k, x in enumerate(inputs)])
+        if not self.exact:
+            split = sliced.split(self._weights(by_tap=False), self.arithmetic, first.signed)
+            return self._join([self._sliced(x, split, k) for k, x in enumerate(self._inputs(in_row_order=True))])
+        weights = self._weights(by_tap=True)
         if self.matrices == 1:
             absorbed = self._absorbed()
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
-        per_matrix = self.frame.channels // self.matrices
-        by_tap = _rows_by_tap(taps, per_matrix) if first.tap_fastest else np.arange(taps * per_matrix)
-        weights = weights[:, by_tap]
-        size = self._block_size(per_matrix)
+        size, taps = self._block_size(self.frame.channels // self.matrices), self.joint.reads.shape[1]
         blocks = [_block_diagonal(weights[k : k + size], taps, self.cols) for k in range(0, self.matrices, size)]
         inputs = self._inputs(in_row_order=False, size=size)
         return self._join([self._multiply(x, w) for x, w in zip(inputs, blocks, strict=True)], size)
 
-    @property
-    def cols(self) -> int:
-        return self.program.groups[self.joint.instructions[0].group].cols
-
-    def _weights(self) -> np.ndarray:
-        """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side, rows as the program has them."""
-        groups = [self.program.groups[m.group] for m in self.joint.instructions]
-        names = [g.real_weights if self.ideal else g.weights for g in groups]
-        return np.concatenate([self.program.tensors[n] for n in names], axis=2)
+    def _weights(self, by_tap: bool) -> np.ndarray:
+        """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side; rows tap-major, or as they are."""
+        taps, channels = self.joint.reads.shape[1], self.frame.channels // self.matrices
+        found = []
+        for m in self.joint.instructions:
+            group = self.program.groups[m.group]
+            weights = self.program.tensors[group.real_weights if self.ideal else group.weights]
+            if by_tap and m.tap_fastest and taps > 1:
+                spread = weights.reshape(len(weights), channels, taps, group.cols)
+                weights = spread.swapaxes(1, 2).reshape(weights.shape)
+            found.append(weights)
+        return np.concatenate(found, axis=2)
 
     def _absorbed(self) -> tuple[str, np.ndarray] | None:
         """Inputs of a single window that reads every element once, as the source's rows lie; and the order of weights.
@@ -183,10 +195,8 @@ class _Product:
         if len(np.unique(reads)) != taps or sorted(rows.index) != list(range(rows.total)):
             return None
         # memory address -> row of the weights
-        tap, channel = np.arange(taps)[:, None], np.arange(channels)
-        row = channel * taps + tap if self.joint.instructions[0].tap_fastest else tap * channels + channel
         weight_at = np.empty(taps * channels, np.int64)
-        weight_at[self.frame.addresses()[0][reads[0]].reshape(-1)] = row.reshape(-1)
+        weight_at[self.frame.addresses()[0][reads[0]].reshape(-1)] = np.arange(taps * channels)
         order = np.empty((rows.total, rows.frame.channels), np.int64)
         order[rows.index] = weight_at[rows.frame.addresses()[0]]
         tensor = layout.merged(self.g, rows, self.source.element, zero=False)
@@ -235,10 +245,9 @@ class _Product:
     def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Made:
         """The integer product of a matrix plus what the converters of its inexact blocks change."""
         exact = self._multiply(x, split.weights[matrix])
-        blocks = [b for b in split.blocks if b.matrix == matrix]
-        if not blocks:
+        if split.corrections[matrix] is None:
             return exact
-        tensor, dtype, limit = sliced.correction(self.g, x, self.source.element, split, blocks, len(self.joint.reads))
+        tensor, dtype, limit = sliced.emit(self.g, x, self.source.element, split, matrix, len(self.joint.reads))
         limit += exact.limit
         if limit >= 1 << 53:
             raise NotLoweredError(f"sums reach {limit}: no kernel is exact")
@@ -256,11 +265,6 @@ class _Product:
         spread = [self.g.reshape(t, [-1, rows, size * self.cols]) for t in tensors]
         names = "/".join(dict.fromkeys(m.kernel for m in made))
         return Made(self.g.node("Concat", *spread, axis=2), dtype, max(m.limit for m in made), names)
-
-
-def _rows_by_tap(taps: int, channels: int) -> np.ndarray:
-    """For each row in tap-major order its number in channel-major order."""
-    return np.arange(channels * taps).reshape(channels, taps).T.reshape(-1)
 
 
 def _block_diagonal(weights: np.ndarray, taps: int, cols: int) -> np.ndarray:

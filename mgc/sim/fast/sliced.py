@@ -27,47 +27,74 @@ from mgc.sim.fast.values import Element
 
 @dataclass(frozen=True)
 class Block:
-    """The inexact bitlines of one row block of one matrix.
+    """The inexact bitlines of one row block, in a grid: for each affected column as many as the worst one has.
 
-    `cells` uint8 [rows of the block, bitlines]; bitline q adds significance[q] times its codes to column columns[q].
+    cells uint8 [rows of the block, depth, columns]; bitline [i, j] adds significance[i, j] times its codes to the j-th
+    affected column. Places that a column does not need have no cells and no significance.
     """
 
-    matrix: int
     start: int
     cells: np.ndarray
     significance: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Bitlines."""
+        return self.significance.size
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The inexact blocks of one matrix, and the columns (of N) that they affect."""
+
     columns: np.ndarray
+    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Integer weights W' [matrices, K, N] (int64), and the blocks that need a correction."""
+    """Integer weights W' [matrices, K, N], and for each matrix its correction, if it needs one."""
 
     weights: np.ndarray
-    blocks: tuple[Block, ...]
+    corrections: tuple[Correction | None, ...]
     arithmetic: Arithmetic
     signed: bool
+
+
+def is_exact(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> bool:
+    """Whether the sums of weights [matrices, K, N] are the integer product as it stands."""
+    return arithmetic.adc_mode == "clip" and bool(exact_blocks(weights, arithmetic, signed).all())
 
 
 def split(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> Split:
     """Splits an MVM's weights [matrices, K, N] into an integer product and corrections."""
     exact = exact_blocks(weights, arithmetic, signed)
-    if arithmetic.adc_mode == "clip" and exact.all():
-        return Split(weights, (), arithmetic, signed)
     cells = encode_weights(weights, arithmetic)  # [matrices, slices, signs, K, N]
     steps = np.array([[sign << (arithmetic.cell_bits * s) for sign in (1, -1)] for s in range(arithmetic.slices)])
     steps = steps[:, : arithmetic.signs].astype(np.int64)
+    corrections = tuple(_correction(cells[m], exact[m], steps, arithmetic.rows) for m in range(len(weights)))
+    return Split(_linear(weights, cells, exact, steps, arithmetic), corrections, arithmetic, signed)
+
+
+def _correction(cells: np.ndarray, exact: np.ndarray, steps: np.ndarray, rows: int) -> Correction | None:
+    """The inexact blocks of one matrix: cells [slices, signs, K, N], exact [row_blocks, N, slices, signs]."""
+    columns = np.flatnonzero(~exact.all(axis=(0, 2, 3)))
+    if not columns.size:
+        return None
     blocks: list[Block] = []
-    for matrix, start in np.ndindex(exact.shape[:2]):
-        # bitlines ordered slice, sign, column
-        inexact = ~np.moveaxis(exact[matrix, start], 0, -1)
-        if not inexact.any():
+    for k in range(len(exact)):
+        inexact = ~exact[k, columns].reshape(len(columns), -1)  # [columns, slices * signs]
+        depth = int(inexact.sum(axis=1).max())
+        if not depth:
             continue
-        row = start * arithmetic.rows
-        s, sign, columns = np.nonzero(inexact)
-        chosen = cells[matrix, :, :, row : row + arithmetic.rows].transpose(2, 0, 1, 3)[:, s, sign, columns]
-        blocks.append(Block(matrix, row, np.ascontiguousarray(chosen), steps[s, sign], columns))
-    return Split(_linear(weights, cells, exact, steps, arithmetic), tuple(blocks), arithmetic, signed)
+        order = np.argsort(~inexact, axis=1, kind="stable")[:, :depth].T  # [depth, columns]: each column's bitlines
+        used = np.take_along_axis(inexact.T, order, axis=0)
+        own = cells[:, :, k * rows : (k + 1) * rows].reshape(steps.size, -1, cells.shape[3])
+        chosen = own[order, :, columns[None, :]]  # [depth, columns, rows]
+        chosen = np.where(used[:, :, None], chosen, 0).transpose(2, 0, 1)
+        significance = np.where(used, steps.reshape(-1)[order], 0)
+        blocks.append(Block(k * rows, np.ascontiguousarray(chosen), significance))
+    return Correction(columns, tuple(blocks))
 
 
 def _linear(
@@ -75,7 +102,7 @@ def _linear(
 ) -> np.ndarray:
     """W' of the module's text."""
     if arithmetic.adc_mode == "clip":
-        return weights.astype(np.int64)
+        return weights
     kept = np.repeat(np.moveaxis(exact, (3, 4), (1, 2)), arithmetic.rows, axis=3)[:, :, :, : weights.shape[1]]
     levels = np.where(kept, cells, 0).astype(np.int64) * arithmetic.adc_max
     scaled = np.einsum("mtgkn,tg->mkn", levels, steps)
@@ -84,49 +111,41 @@ def _linear(
     return scaled // arithmetic.full_scale  # exact: every kept M * cell is a multiple of full
 
 
-def correction(
-    g: GraphBuilder, x: str, element: Element, split: Split, blocks: list[Block], windows: int
+def emit(
+    g: GraphBuilder, x: str, element: Element, split: Split, matrix: int, windows: int
 ) -> tuple[str, np.dtype, int]:
-    """Sums [n, windows, N] over `blocks` (of one matrix) for inputs x [n, windows, K], their type, a bound on them.
+    """The correction [n, windows, N] of a matrix for inputs x [n, windows, K], its type, and a bound on it.
 
-    All steps are exact: digits are bits of the codes; bitline sums are below full <= 2^32 and taken in the narrowest
-    type that holds them; the converter is the ISA's, tabulated over every sum there can be (`_convert`); sums of codes
-    stay below the bound that chose int32 or float64.
+    All steps are exact: digits are bits of the codes; bitline sums are below full <= 2^32 and taken by an exact kernel;
+    the converter is the ISA's own formula; sums of codes stay below the bound that chose int32 or float64.
     """
-    arithmetic = split.arithmetic
+    correction, arithmetic = split.corrections[matrix], split.arithmetic
+    assert correction is not None
     table = arithmetic.digit_table(split.signed)
-    digits = _digits(g, x, element, table)
-    cols = split.weights.shape[2]
     factor = arithmetic.full_scale if (arithmetic.adc_mode, arithmetic.encoding) == ("scale", "offset") else 1
-    most = sum(_largest(b, arithmetic) for b in blocks) * sum(abs(w) for _, _, w in table) * factor
+    term = arithmetic.adc_max if arithmetic.adc_mode == "scale" else arithmetic.full_scale
+    per_digit = term * sum(int(np.abs(b.significance).sum(axis=0).max()) for b in correction.blocks)
+    most = per_digit * sum(abs(w) for _, _, w in table) * factor
     if most >= 1 << 53:
         raise NotLoweredError(f"sums reach {most}: no kernel is exact")
     dtype = np.dtype(np.int32 if most < 1 << 31 else np.float64)
+    digits = _digits(g, x, element, table)
     total: str | None = None
-    for block in blocks:
-        inputs = digits
-        if block.start or len(block.cells) != split.weights.shape[1]:
-            ends = [g.constant([v]) for v in (block.start, block.start + len(block.cells))]
-            inputs = g.node("Slice", digits, *ends, g.constant([3]))
-        g.note(windows * len(table) * block.cells.shape[1])
-        codes = _convert(g, *_bitlines(g, inputs, block.cells, arithmetic), arithmetic)
-        added = _reduce(g, g.cast(codes, dtype), block, cols, dtype)
+    for block in correction.blocks:
+        g.note(windows * len(table) * block.size)
+        added = _block(g, digits, split, block, dtype)
         total = added if total is None else g.node("Add", total, added)
     assert total is not None
-    # [digits, n, windows, N]: weigh the digits and add them up
+    # [digits, n, windows, columns]: weigh the digits and add them up
     weights = np.array([w * factor for _, _, w in table]).astype(dtype).reshape(-1, 1, 1, 1)
     weighed = g.node("Mul", total, g.constant(weights))
-    parts = g.nodes_of("Split", [weighed], len(table), axis=0, num_outputs=len(table)) if len(table) > 1 else [weighed]
-    result = parts[0]
-    for part in parts[1:]:
-        result = g.node("Add", result, part)
-    return g.node("Squeeze", result, g.constant([0])), dtype, most
-
-
-def _largest(block: Block, arithmetic: Arithmetic) -> int:
-    """A bound on the sum over a column's bitlines of |significance * term| for one digit, for the worst column."""
-    term = arithmetic.adc_max if arithmetic.adc_mode == "scale" else arithmetic.full_scale
-    return int(np.bincount(block.columns, np.abs(block.significance)).max()) * term
+    result = g.node("ReduceSum", weighed, g.constant([0]), keepdims=0)
+    if len(correction.columns) == split.weights.shape[2]:
+        return result, dtype, most
+    place = np.full(split.weights.shape[2], len(correction.columns), np.int32)
+    place[correction.columns] = np.arange(len(correction.columns))
+    widened = g.node("Pad", result, g.constant([0, 0, 0, 0, 0, 1]))
+    return g.node("Gather", widened, g.constant(place), axis=2), dtype, most
 
 
 def _digits(g: GraphBuilder, x: str, element: Element, table: tuple[tuple[int, int, int], ...]) -> str:
@@ -149,12 +168,23 @@ def _digits(g: GraphBuilder, x: str, element: Element, table: tuple[tuple[int, i
     return parts[0] if len(parts) == 1 else g.node("Concat", *parts, axis=0)
 
 
-def _bitlines(g: GraphBuilder, digits: str, cells: np.ndarray, arithmetic: Arithmetic) -> tuple[str, np.dtype]:
-    """Bitline sums [digits, n, windows, bitlines], exact, and their type."""
-    codes = (0, (1 << arithmetic.dac_bits) - 1)
-    element = Element(np.dtype(np.uint8))
-    kernel = kernels.choose(cells.astype(np.int64), codes, element)
-    return kernels.product(g, digits, element, cells.astype(np.int64), kernel)
+def _block(g: GraphBuilder, digits: str, split: Split, block: Block, dtype: np.dtype) -> str:
+    """A block's sums of significance * term for each digit: [digits, n, windows, columns]."""
+    rows, depth, columns = block.cells.shape
+    if rows != split.weights.shape[1]:
+        ends = [g.constant([v]) for v in (block.start, block.start + rows)]
+        digits = g.node("Slice", digits, *ends, g.constant([3]))
+    cells = block.cells.reshape(rows, -1).astype(np.int64)
+    element, codes = Element(np.dtype(np.uint8)), (0, (1 << split.arithmetic.dac_bits) - 1)
+    sums, real = kernels.product(g, digits, element, cells, kernels.choose(cells, codes, element))
+    terms = _convert(g, sums, real, split.arithmetic)
+    significance = g.constant(block.significance.reshape(-1).astype(dtype))
+    weighed = g.node("Mul", g.cast(terms, dtype), significance)
+    if depth == 1:
+        return weighed
+    # [digits, n, windows, depth * columns]; whole numbers: the order of additions does not matter
+    spread = g.node("Reshape", weighed, g.constant([0, 0, 0, depth, columns]))
+    return g.node("ReduceSum", spread, g.constant([3]), keepdims=0)
 
 
 def _convert(g: GraphBuilder, sums: str, dtype: np.dtype, arithmetic: Arithmetic) -> str:
@@ -167,22 +197,3 @@ def _convert(g: GraphBuilder, sums: str, dtype: np.dtype, arithmetic: Arithmetic
     most = g.constant(np.float64(top))
     scaled = g.node("Div", g.node("Mul", wide, most), g.constant(np.float64(arithmetic.full_scale)))
     return g.node("Min", g.node("Round", scaled), most)
-
-
-def _reduce(g: GraphBuilder, codes: str, block: Block, cols: int, dtype: np.dtype) -> str:
-    """Adds the bitlines of each column with their significance: [digits, n, windows, N]."""
-    lines = len(block.columns)
-    if lines % cols == 0 and bool((block.columns.reshape(-1, cols) == np.arange(cols)).all()):
-        weighed = g.node("Mul", codes, g.constant(block.significance.astype(dtype)))
-        if lines == cols:
-            return weighed
-        parts = g.nodes_of("Split", [weighed], lines // cols, axis=3, num_outputs=lines // cols)
-        result = parts[0]
-        for part in parts[1:]:
-            result = g.node("Add", result, part)
-        return result
-    # few bitlines: a product with the matrix that says where each goes
-    combine = np.zeros((lines, cols))
-    combine[np.arange(lines), block.columns] = block.significance
-    real = g.node("MatMul", g.cast(codes, np.float64), g.constant(combine))
-    return g.cast(real, dtype)

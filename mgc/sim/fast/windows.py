@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -30,8 +30,10 @@ class Joint:
     starts: tuple[np.ndarray, ...]
 
 
-def joints(instructions: Sequence[Mvm], channels: int, cols: int) -> list[Joint]:
-    """Groups MVMs of one source and destination, each of `channels` inputs a tap and `cols` outputs.
+def joints(
+    instructions: Sequence[Mvm], channels: int, cols: int, kind: Callable[[Mvm], object] = lambda m: None
+) -> list[Joint]:
+    """Groups MVMs of one source and destination, each of `channels` inputs a tap and `cols` outputs, and of one kind.
 
     MVMs that read the very same windows always share their product: its matrix is wider, its work the same. MVMs whose
     windows differ only in where they start (residue classes of a transposed convolution) share one where the union of
@@ -40,7 +42,7 @@ def joints(instructions: Sequence[Mvm], channels: int, cols: int) -> list[Joint]
     groups: list[Joint] = []
     by_taps: dict[object, list[Mvm]] = {}
     for m in instructions:
-        by_taps.setdefault((m.taps, m.in_stride, m.in_dilation), []).append(m)
+        by_taps.setdefault((m.taps, m.in_stride, m.in_dilation, kind(m)), []).append(m)
     for similar in by_taps.values():
         whole = _joint(similar)
         if len(similar) == 1:
