@@ -101,18 +101,44 @@ class Arithmetic:
             table.append((bits, 1, -(1 << bits)))
         return tuple(table)
 
+    @property
+    def transposed_columns(self) -> int:
+        """The most columns of one slice and sign that a crossbar holds: what a transposed read adds up at once."""
+        return -(-self.cols // (self.slices * self.signs))
+
+    @property
+    def transposed_full_scale(self) -> int:
+        """The largest sum one wordline can carry in a transposed read."""
+        return self.transposed_columns * ((1 << self.dac_bits) - 1) * ((1 << self.cell_bits) - 1)
+
+    @property
+    def transposed_factor(self) -> float:
+        """What the sums that MVM_T adds are to be multiplied by, as `factor` is for MVM."""
+        if self.adc_mode == "clip":
+            return 1.0
+        return self.transposed_full_scale / self.adc_max if self.encoding == "differential" else 1 / self.adc_max
+
     def largest_sum(self, rows: int) -> int:
         """A bound on what MVM adds up for weights of `rows` rows; it must stay below 2^63."""
+        return self._largest(rows, -(-rows // self.rows), self.full_scale)
+
+    def largest_transposed_sum(self, cols: int) -> int:
+        """A bound on what one transposed read adds up for weights of `cols` columns; it must stay below 2^63."""
+        blocks = -(-(cols * self.slices * self.signs) // self.cols)
+        return self._largest(cols, min(cols, blocks), self.transposed_full_scale)
+
+    def _largest(self, lines: int, blocks: int, full: int) -> int:
+        """A bound for `lines` driven lines in `blocks` crossbars of full scale `full`."""
         streamed = sum(abs(weight) for _, _, weight in self.digit_table(True) + self.digit_table(False))
-        reads = -(-rows // self.rows) * streamed * sum(1 << (self.cell_bits * s) for s in range(self.slices))
-        inputs = rows << (self.input_bits + self.weight_bits - 1)
+        reads = blocks * streamed * sum(1 << (self.cell_bits * s) for s in range(self.slices))
+        inputs = lines << (self.input_bits + self.weight_bits - 1)
         if self.encoding == "differential":
             return self.adc_max * reads
         if self.adc_mode == "clip":
             return self.adc_max * reads + inputs
         # full * code is at most M * a + full / 2, and all a add up to x @ (w + 2^(Bw-1))
-        stored = rows << (self.input_bits + self.cell_bits * self.slices)
-        return self.adc_max * (stored + inputs) + self.full_scale * reads
+        stored = lines << (self.input_bits + self.cell_bits * self.slices)
+        return self.adc_max * (stored + inputs) + full * reads
 
     def check(self) -> None:
         """Raises ProgramError for a value outside what the ISA knows."""
@@ -176,13 +202,16 @@ def split_digits(codes: np.ndarray, arithmetic: Arithmetic, signed: bool) -> tup
     return digits, np.array([weight for _, _, weight in table], np.int64)
 
 
-def adc(sums: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
-    """ADC codes, float64 whole numbers in 0..2^A - 1, of bitline sums (non-negative, real)."""
+def adc(sums: np.ndarray, arithmetic: Arithmetic, full_scale: int | None = None) -> np.ndarray:
+    """ADC codes, float64 whole numbers in 0..2^A - 1, of bitline sums (non-negative, real).
+
+    `full_scale` is the arithmetic's own unless given.
+    """
     codes = np.array(sums, np.float64)
     top = float(arithmetic.adc_max)
     if arithmetic.adc_mode == "scale":
         codes *= top
-        codes /= arithmetic.full_scale
+        codes /= full_scale or arithmetic.full_scale
     np.rint(codes, out=codes)
     return np.minimum(codes, top, out=codes)
 
@@ -218,6 +247,15 @@ def sliced_product(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithmetic,
             return total - inputs
         return arithmetic.full_scale * total - arithmetic.adc_max * inputs
     return total
+
+
+def decode_weights(cells: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
+    """The integer weights, int32 [..., K, N], that cell levels [..., slices, signs, K, N] hold."""
+    shifts = arithmetic.cell_bits * np.arange(arithmetic.slices, dtype=np.int32)
+    levels = (cells.astype(np.int32) << shifts[:, None, None, None]).sum(axis=-4, dtype=np.int32)
+    if arithmetic.encoding == "offset":
+        return levels[..., 0, :, :] - (1 << (arithmetic.weight_bits - 1))
+    return levels[..., 0, :, :] - levels[..., 1, :, :]
 
 
 def crossbar_product(
@@ -258,7 +296,9 @@ class CrossbarGroup:
     g (0 = p, 1 = n) is physical column q = (c * slices + s) * signs + g, which sits in column block q // cols at
     bitline q mod cols. Crossbars of one replica are numbered matrix-major, then row block, then column block;
     `crossbars` lists their ids on the chip, replica after replica.
-    `weights` names the integer weights, `real_weights` the float32 ones that `float` numerics uses.
+    `weights` names the integer weights, `real_weights` the float32 ones that `float` numerics uses. `weight_scale` is
+    what a step of an integer weight is worth, one for the whole group, so that it holds for reads in both directions
+    and for UPDATE; 0 in a group of an inference program, whose scales (one a column) are in its dequantising constants.
     """
 
     id: int
@@ -273,6 +313,7 @@ class CrossbarGroup:
     tiles: tuple[int, ...]
     crossbars: tuple[int, ...]
     sources: tuple[str, ...] = ()
+    weight_scale: float = 0.0
 
     @property
     def row_blocks(self) -> int:

@@ -1,11 +1,13 @@
-"""Who writes what before whom: single writers, no read before its write has ended."""
+"""Who writes what before whom: single writers, no read before its write has ended, no race for what persists."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mgc.isa.error import ProgramError
-from mgc.isa.instructions import Mvm
+from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import Mvm, MvmT
+from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.isa.strided import strided_view
 
@@ -31,19 +33,24 @@ def ancestors(program: Program) -> list[int]:
 
 
 def check_dataflow(program: Program) -> None:
-    """Raises ProgramError unless every buffer is written by one instruction, or by MVMs in disjoint places, and every
-    reader waits for all of them.
+    """Raises ProgramError unless every reader of a buffer waits for all its writers, and these are: one instruction; or
+    MVMs in disjoint places; or MVM_Ts, of which the first to run begins and the others accumulate.
+
+    Persistent buffers and crossbar groups are read and written any number of times, but of two instructions that use
+    one, where at least one writes it, one waits for the other: within a micro-batch, and from one to the next.
     """
     writers = writers_of(program)
-    for root, ids in writers.items():
-        writes = [b for k in ids for b in program.instructions[k].writes() if program.root(b) == root]
-        if len(writes) > 1:
-            _check_disjoint(program, root, ids, len(writes))
     before = ancestors(program)
+    for root, ids in writers.items():
+        if not program.buffers[root].persistent:
+            writes = [b for k in ids for b in program.instructions[k].writes() if program.root(b) == root]
+            _check_writers(program, root, ids, len(writes), before)
     for i in program.instructions:
         written = {program.root(b) for b in i.writes()}
         for b in i.reads():
             root = program.root(b)
+            if program.buffers[root].persistent:
+                continue
             if root in written:
                 raise ProgramError(f"instruction {i.id} ({i.mnemonic}) reads and writes buffer {b}")
             late = [k for k in writers.get(root, []) if not before[i.id] >> k & 1]
@@ -55,6 +62,87 @@ def check_dataflow(program: Program) -> None:
             if root not in writers:
                 name = program.buffers[b].name
                 raise ProgramError(f"instruction {i.id} ({i.mnemonic}) reads buffer {b} ({name}), which nothing writes")
+    _check_races(program, before)
+
+
+def _check_writers(program: Program, root: int, ids: list[int], writes: int, before: list[int]) -> None:
+    """Rules for the writers of a buffer that does not persist."""
+    instructions = [program.instructions[k] for k in ids]
+    transposed = [i for i in instructions if isinstance(i, MvmT)]
+    if len(transposed) < writes or not transposed:
+        if writes > 1:
+            _check_disjoint(program, root, ids, writes)
+        return
+    name = program.buffers[root].name
+    first, *others = transposed
+    for i in transposed:
+        if i.accumulate != (i is not first):
+            raise ProgramError(
+                f"instruction {i.id} (mvm_t) {'adds to' if i.accumulate else 'begins'} buffer {name}: "
+                f"the first of instructions {ids} begins it, the others accumulate"
+            )
+    late = [i.id for i in others if not before[i.id] >> first.id & 1]
+    if late:
+        raise ProgramError(
+            f"instruction {late[0]} (mvm_t) adds to buffer {name} without waiting for instruction {first.id}"
+        )
+    units = {
+        (group.weight_scale, group.arithmetic.transposed_factor)
+        for group in (program.groups[i.group] for i in transposed)
+    }
+    if len(units) > 1:
+        raise ProgramError(f"instructions {ids} (mvm_t) add sums of different weight scales or factors to {name}")
+    if sum(i.largest_sum(program) for i in transposed) >= 1 << 63:
+        raise ProgramError(f"instructions {ids} (mvm_t) can exceed 63-bit sums in buffer {name}")
+
+
+def _check_races(program: Program, before: list[int]) -> None:
+    """No two instructions touch what persists in an order that is left open, if one of them changes it."""
+    touching: dict[tuple[str, int], list[tuple[Instruction, bool]]] = {}
+    for i in program.instructions:
+        if isinstance(i, WriteCells):
+            continue
+        writes = {("buffer", program.root(b)) for b in i.writes()} | {("group", g) for g in i.writes_groups()}
+        reads = {("buffer", program.root(b)) for b in i.reads()} | {("group", g) for g in i.reads_groups()}
+        for what in sorted(writes | reads):
+            if what[0] == "group" or program.buffers[what[1]].persistent:
+                touching.setdefault(what, []).append((i, what in writes))
+    touching = {what: users for what, users in touching.items() if any(writes for _, writes in users)}
+    if not touching:
+        return
+    later = _ancestors_before(program, before)
+    for (kind, index), users in touching.items():
+        name = (program.groups if kind == "group" else program.buffers)[index].name
+        for n, (i, i_writes) in enumerate(users):
+            for j, j_writes in users[:n]:
+                if (i_writes or j_writes) and not before[i.id] >> j.id & 1:
+                    raise ProgramError(
+                        f"instructions {j.id} ({j.mnemonic}) and {i.id} ({i.mnemonic}) both use {kind} {name} and at "
+                        "least one changes it: one must wait for the other"
+                    )
+        if program.micro_batches == 1:
+            continue
+        for i, i_writes in users:
+            for j, j_writes in users:
+                if (i_writes or j_writes) and not later[i.id] >> j.id & 1:
+                    raise ProgramError(
+                        f"instruction {i.id} ({i.mnemonic}) must wait for instruction {j.id} ({j.mnemonic}) of the "
+                        f"micro-batch before: both use {kind} {name} and at least one changes it"
+                    )
+
+
+def _ancestors_before(program: Program, before: list[int]) -> list[int]:
+    """For each instruction a bit set of those of the micro-batch before that it waits for, directly or not."""
+    sets: list[int] = []
+    for i in program.instructions:
+        bits = 0
+        for j in i.after:
+            bits |= sets[j]
+        for j, lag in i.after_previous:
+            if lag == 1:
+                bits |= before[j] | 1 << j
+        sets.append(bits)
+    return sets
 
 
 def _check_disjoint(program: Program, root: int, ids: list[int], writes: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
-from mgc.isa import asm, codec, container, crossbar, functions, verify
+from mgc.isa import asm, codec, container, crossbar, functions, optimizers, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import DTYPES
 from mgc.isa.functions import VecFunction
@@ -20,6 +20,7 @@ from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import FORMAT_VERSION, Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.schema import operands_of, record_of
+from mgc.isa.state import State, StatePiece
 
 _INTRODUCTION = f"""\
 # The instruction set
@@ -37,8 +38,10 @@ and accumulator buffers hold float32, QUANT passes its operand through, LOOKUP c
 """
 
 _ORDER = """\
-Before the first micro-batch every PROGRAM runs. Then, for each micro-batch, all buffers are zero and the other
-instructions run; any order is the same that respects `after`. Micro-batches do not see one another. A unit runs the
+Before the first micro-batch every PROGRAM runs. Then, for each micro-batch, all buffers are zero but the persistent
+ones, and the other instructions run; any order is the same that respects `after` (in `float` numerics up to rounding,
+where MVM_Ts add up). Micro-batches do not see one another, except through persistent buffers and the cells that UPDATE
+writes: a program that changes these runs its micro-batches one after the other. A unit runs the
 tasks of its stream in order of planned start, each as soon as the one before it has ended on the unit, those in `after`
 have ended for the same micro-batch, and those in `after_previous` for theirs: this self-timed replay ends at the
 schedule's makespan.
@@ -58,6 +61,16 @@ def document() -> str:
         *_classes((CrossbarGroup, Arithmetic)),
         "### Arithmetic",
         _prose(_doc(crossbar).split("\n\n", 1)[1]),
+        "### Transposed reads",
+        _prose(_doc(transposed).split("\n\n", 1)[1]),
+        "## States",
+        *_classes((State, StatePiece)),
+        "### Optimizers",
+        _prose(_doc(optimizers).split("\n\n", 1)[1]),
+        _table(
+            ("code", "name", "hyper-parameters"),
+            [(str(o.code), f"`{o.name}`", ", ".join(o.hyper)) for o in optimizers.OPTIMIZERS.values()],
+        ),
         "## Units and schedule",
         *_classes((Unit, Schedule)),
         "## Instructions",
@@ -81,8 +94,8 @@ def document() -> str:
         _prose(
             "The metadata entry `mgc` is the manifest: JSON with sorted keys and no blanks, holding the format version,"
             " name, mode, target, buffers, constants, crossbar groups, units, ports, host segments, schedule, the"
-            " source table and the nodes that have no instruction. Tables are lists of rows, a row being the fields"
-            " above in order without the id, which is its place. Lists of crossbars and tiles are [first, count] runs."
+            " states, the source table and the nodes that have no instruction. Tables are lists of rows, a row being the"
+            " fields above in order without the id, which is its place. Lists of crossbars and tiles are [first, count] runs."
             " Tensors whose names begin with `isa.` are the file's own: `isa.streams`, `isa.words`, `isa.reals`,"
             " `isa.starts` (planned starts, [instructions, micro-batches]) and `isa.sha256`. Equal programs give equal"
             " bytes."

@@ -53,6 +53,14 @@ class Instruction:
         """Ids of the buffers it writes."""
         return ()
 
+    def reads_groups(self) -> tuple[int, ...]:
+        """Ids of the crossbar groups whose cells it reads."""
+        return ()
+
+    def writes_groups(self) -> tuple[int, ...]:
+        """Ids of the crossbar groups whose cells it writes."""
+        return ()
+
 
 OPCODES: dict[int, type[Instruction]] = {}
 

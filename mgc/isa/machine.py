@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.isa.crossbar import decode_weights, encode_weights
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast
 from mgc.isa.memory import Buffer
+from mgc.isa.optimizers import in_reals, in_steps
 from mgc.isa.program import Program
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Machine:
     as zero until something is written. The program must have passed `Program.verify`: addresses are not checked again.
     `cells` maps a group to what PROGRAM wrote: levels uint8 [matrices, slices, signs, rows, cols], or in `float`
     numerics real weights [matrices, rows, cols]. `inputs` and `outputs` hold one micro-batch under port numbers.
+    `persistent` holds the persistent buffers by root, at first what the program's states say.
     """
 
     def __init__(self, program: Program, ideal: bool, host: HostRunner) -> None:
@@ -40,9 +43,17 @@ class Machine:
         self.inputs: dict[int, Any] = {}
         self.outputs: dict[int, Any] = {}
         self._data: dict[int, Any] = {}
+        self.persistent: dict[int, np.ndarray] = {
+            b.id: np.zeros(b.shape, self.dtype(b)) for b in program.buffers if b.persistent and b.alias_of < 0
+        }
+        for state in program.states:
+            held = [p for p in state.pieces if p.buffer >= 0]
+            for piece in held:
+                home = self.persistent[program.root(piece.buffer)]
+                piece.of_home(home)[...] = piece.of_state(np.ascontiguousarray(program.tensors[state.initial]))
 
     def begin(self, inputs: dict[int, Any]) -> None:
-        """Starts a micro-batch: all buffers are zero."""
+        """Starts a micro-batch: all buffers are zero but the persistent ones."""
         self.inputs = inputs
         self.outputs = {}
         self._data = {}
@@ -59,23 +70,29 @@ class Machine:
             return self.program.tensors[self.program.constants[ref.index].tensor]
         return registers[ref.index]
 
+    def _store(self, root: int) -> dict[int, Any]:
+        """Where a root buffer's array is."""
+        return self.persistent if self.program.buffers[root].persistent else self._data
+
     def buffer(self, index: int) -> Any:
         """What a buffer holds, in its shape; not to be changed."""
         buffer = self.program.buffers[index]
         root = self.program.root(index)
+        store = self._store(root)
         if buffer.kind == "opaque":
-            return self._data.get(root)
-        if root not in self._data:
+            return store.get(root)
+        if root not in store:
             return np.zeros(buffer.shape, self.dtype(buffer))
-        return self._data[root].reshape(buffer.shape)
+        return store[root].reshape(buffer.shape)
 
     def writable(self, index: int) -> np.ndarray:
         """A buffer's own array in its shape, zero where nothing was written before, to be changed in place."""
         buffer = self.program.buffers[index]
         root = self.program.root(index)
-        if root not in self._data:
-            self._data[root] = np.zeros(buffer.shape, self.dtype(buffer))
-        return self._data[root].reshape(buffer.shape)
+        store = self._store(root)
+        if root not in store:
+            store[root] = np.zeros(buffer.shape, self.dtype(buffer))
+        return store[root].reshape(buffer.shape)
 
     def write(self, index: int, value: Any) -> None:
         """Replaces what a buffer holds; the value is converted to its element type. ExecutionError on another shape."""
@@ -91,8 +108,31 @@ class Machine:
         dtype = self.dtype(buffer)
         with np.errstate(all="ignore"):
             array = array if array.dtype == dtype else cast(array, dtype)
-        self._data[self.program.root(index)] = np.array(array, order="C", copy=None)
+        root = self.program.root(index)
+        self._store(root)[root] = np.array(array, order="C", copy=None)
 
     def forget(self, root: int) -> None:
-        """Frees a buffer that nothing reads any more."""
+        """Frees a buffer that nothing reads any more in this micro-batch; a persistent one stays."""
         self._data.pop(root, None)
+
+    def write_cells(self, group: int, weights: np.ndarray) -> None:
+        """Writes a group's weights [matrices, rows, cols] into its cells: integers, in `float` numerics real ones."""
+        self.cells[group] = weights if self.ideal else encode_weights(weights, self.program.groups[group].arithmetic)
+
+    def weights(self, group: int) -> np.ndarray:
+        """A group's weights [matrices, rows, cols] as its cells hold them: int32, in `float` numerics float32."""
+        cells = self.cells[group]
+        return cells if self.ideal else decode_weights(cells, self.program.groups[group].arithmetic)
+
+    def real_weights(self, group: int) -> np.ndarray:
+        """What a group's cells stand for, float32 [matrices, rows, cols]. The group has a weight scale."""
+        if self.ideal:
+            return self.cells[group].astype(np.float32)
+        return in_reals(self.weights(group), self.program.groups[group].weight_scale)
+
+    def write_real_weights(self, group: int, weights: np.ndarray) -> None:
+        """Writes real weights, float32, into a group's cells, rounded to whole steps of its weight scale."""
+        entry = self.program.groups[group]
+        if not self.ideal:
+            weights = in_steps(weights, entry.weight_scale, entry.arithmetic.weight_bits)
+        self.write_cells(group, weights)

@@ -14,6 +14,7 @@ from mgc.isa.error import ProgramError
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import HostSegment, Program
 from mgc.isa.schedule import Unit
+from mgc.isa.state import State, StatePiece
 
 Json = Any
 _T = TypeVar("_T")
@@ -79,6 +80,7 @@ def to_manifest(program: Program) -> Json:
         "micro_batches": program.micro_batches,
         "batched": program.batched,
         "sources": program.sources,
+        "states": [[s.name, s.kind, s.phase, s.initial, [astuple(p) for p in s.pieces]] for s in program.states],
         "absorbed": program.absorbed,
         "meta": program.meta,
     }
@@ -88,6 +90,7 @@ def _group_row(group: CrossbarGroup, arithmetic: int) -> list[Json]:
     row = [getattr(group, f.name) for f in fields(group)][1:]
     row[4] = arithmetic
     row[8], row[9] = runs(group.tiles), runs(group.crossbars)
+    row[11] = float(group.weight_scale)
     return row
 
 
@@ -98,6 +101,11 @@ def _group(index: int, row: Sequence[Json], arithmetics: Sequence[Arithmetic]) -
     values[4] = arithmetics[values[4]]
     values[8], values[9] = unrun(values[8]), unrun(values[9])
     return typed(CrossbarGroup, [index, *values])
+
+
+def _state(index: int, row: Sequence[Json]) -> State:
+    name, kind, phase, initial, pieces = row
+    return typed(State, [index, name, kind, phase, initial, [typed(StatePiece, p) for p in pieces]])
 
 
 def from_manifest(manifest: Json) -> dict[str, Any]:
@@ -124,6 +132,7 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
             "sources": tuple(tuple(_is(str, s) for s in names) for names in manifest["sources"]),
             "absorbed": {k: _is(str, v) for k, v in _is(dict, manifest["absorbed"]).items()},
             "meta": _is(dict, manifest["meta"]),
+            "states": tuple(_state(k, row) for k, row in enumerate(manifest["states"])),
         }
         status, makespan, bound, clock = manifest["schedule"]
         result["schedule"] = (_is(str, status), _is(int, makespan), _is(int, bound), float(clock))
@@ -152,11 +161,15 @@ def typed(cls: Callable[..., _T], values: Sequence[Json]) -> _T:
     converted = []
     for f, value in zip(names, values, strict=True):
         annotation = str(f.type)
-        if annotation.startswith("tuple"):
+        if annotation == "tuple[StatePiece, ...]":
+            converted.append(tuple(value))
+        elif annotation.startswith("tuple"):
             item: type = int if "int" in annotation else str
             converted.append(tuple(_is(item, v) for v in value))
         elif annotation in ("int", "bool"):
             converted.append(_is(int if annotation == "int" else bool, value))
+        elif annotation == "float":
+            converted.append(float(_is(float, value)))
         elif annotation == "Arithmetic":
             converted.append(value)
         else:  # text, or one of a few words: the verifier says which

@@ -17,7 +17,8 @@ class Buffer:
     values instead. "opaque" holds whatever a host segment made (a sequence, strings, a data-dependent shape).
     `offset` is the byte address in its space, `slots` how many micro-batches of it may be alive at once: micro-batch
     k uses slot k mod slots, at offset + slot * nbytes rounded up to the target's line. `alias_of` makes it a view
-    (same bytes, other shape) of another buffer; -1 otherwise.
+    (same bytes, other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one slot) keeps what
+    it holds from micro-batch to micro-batch and from run to run: it is the home of states, which say how it begins.
     """
 
     id: int
@@ -29,6 +30,7 @@ class Buffer:
     offset: int = 0
     slots: int = 1
     alias_of: int = -1
+    persistent: bool = False
 
 
 @dataclass(frozen=True)

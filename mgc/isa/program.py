@@ -17,6 +17,7 @@ from mgc.isa.functions.base import Operand
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.schedule import Schedule, Unit
+from mgc.isa.state import State
 
 FORMAT_VERSION = 1
 
@@ -40,7 +41,8 @@ class Program:
     `sources` maps an instruction's source index to ONNX node names; `absorbed` says for every other node of the model
     why it has no instruction. `target` is the target description, `meta` what reports show (source hashes, costs,
     pass times are NOT here: a program's bytes depend on input and options only). `origin` is the file it was loaded
-    from, if any; it is not part of the program.
+    from, if any; it is not part of the program. `states` are what a training program keeps from run to run (one run is
+    one iteration), and what of an inference program can be replaced by trained values.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Program:
     absorbed: Mapping[str, str]
     tensors: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
     origin: str = field(default="", compare=False)
 
     @staticmethod

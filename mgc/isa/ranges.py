@@ -11,7 +11,7 @@ import numpy as np
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import Attributes, PoolWindows, function
-from mgc.isa.instructions import BUFFER, CONSTANT, Move, Mvm, Ref, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Move, Mvm, MvmT, Ref, Vec
 from mgc.isa.program import Program
 
 Range = tuple[int, int]
@@ -28,13 +28,13 @@ def check_ranges(program: Program) -> None:
             _vec(program, i, codes)
         elif isinstance(i, Move):
             _move(program, i, codes)
-        elif isinstance(i, Mvm):
+        elif isinstance(i, Mvm | MvmT):
             lo, hi = _buffer(program, i.src, codes)
             least, most = program.groups[i.group].arithmetic.code_range(i.signed)
             if lo < least or hi > most:
                 name = program.buffers[i.src].name
                 raise ProgramError(
-                    f"instruction {i.id} (mvm): codes of buffer {name} are in {lo}..{hi}, "
+                    f"instruction {i.id} ({i.mnemonic}): codes of buffer {name} are in {lo}..{hi}, "
                     f"group {i.group} takes {least}..{most}"
                 )
 
@@ -75,6 +75,8 @@ def _vec(program: Program, vec: Vec, codes: dict[int, Range]) -> None:
         ranges = [r for r in map(range_of, step.args) if r is not None]
         if name == "quant":
             registers.append((int(step.attributes[1]), int(step.attributes[2])))
+        elif name == "quant_by":
+            registers.append((int(step.attributes[0]), int(step.attributes[1])))
         elif not ranges or type_.dtype.kind not in "iu":
             registers.append(None)
         elif name in CHOOSING or (name == "pool_max" and _meets_input(step.attributes)):

@@ -17,12 +17,13 @@ from mgc.isa.dataflow import check_dataflow
 from mgc.isa.dtypes import CODES, is_float, numpy_dtype
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
-from mgc.isa.instructions import Host, Load, Mvm, Store
+from mgc.isa.instructions import Host, Load, Store
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.memory import BufferKind, Port
 from mgc.isa.program import Program
 from mgc.isa.ranges import check_ranges
 from mgc.isa.schedule import UnitKind
+from mgc.isa.verify_states import check_changes, check_persistent, check_states
 
 MOST_ELEMENTS = 1 << 31
 """Elements of the largest buffer."""
@@ -40,6 +41,7 @@ def verify(program: Program) -> None:
         ("group", program.groups),
         ("unit", program.units),
         ("host segment", program.host_segments),
+        ("state", program.states),
         ("instruction", program.instructions),
     )
     for what, table in tables:
@@ -53,8 +55,10 @@ def verify(program: Program) -> None:
         if unit.kind not in get_args(UnitKind):
             raise ProgramError(f"unit {unit.name} is of kind {unit.kind!r}; there are {', '.join(get_args(UnitKind))}")
     _check_ports(program)
+    check_states(program)
     for instruction in program.instructions:
         _check_instruction(program, instruction.id)
+    check_changes(program)
     check_dataflow(program)
     check_ranges(program)
     _check_schedule(program)
@@ -94,6 +98,9 @@ def _check_buffers(program: Program) -> None:
             same = (of.kind, of.dtype, prod(of.shape)) == (b.kind, b.dtype, prod(b.shape))
             if not same or b.kind == "opaque":
                 raise ProgramError(f"{where} cannot be an alias of buffer {of.id}: kind, dtype or size differ")
+            if of.persistent != b.persistent:
+                raise ProgramError(f"{where} and buffer {of.id}, of which it is an alias, are not both persistent")
+        check_persistent(b)
 
 
 def _check_groups(program: Program) -> None:
@@ -121,6 +128,8 @@ def _check_groups(program: Program) -> None:
             raise ProgramError(f"{where}: weights are in {least}..{most}, its cells hold {lo}..{hi}")
         if not is_float(program.tensors[g.real_weights].dtype):
             raise ProgramError(f"{where}: real weights are {program.tensors[g.real_weights].dtype}, float is expected")
+        if not (math.isfinite(g.weight_scale) and g.weight_scale >= 0):
+            raise ProgramError(f"{where}: weight scale {g.weight_scale} is not finite and at least 0")
         if g.arithmetic.largest_sum(g.rows) >= 1 << 63:
             raise ProgramError(f"{where}: {g.rows} rows with this arithmetic can exceed 63-bit sums")
         if len(g.crossbars) != g.replicas * g.crossbars_per_replica:
@@ -194,10 +203,11 @@ def _check_instruction(program: Program, index: int) -> None:
         i.check(program)
     except ProgramError as error:
         raise ProgramError(f"{where}: {error}") from error
-    if isinstance(i, Mvm) and not any(
-        isinstance(p, WriteCells) and p.group == i.group for p in program.instructions[:index]
-    ):
-        raise ProgramError(f"{where}: no PROGRAM before it writes group {i.group}")
+    if isinstance(i, WriteCells):
+        return
+    for group in (*i.reads_groups(), *i.writes_groups()):
+        if not any(isinstance(p, WriteCells) and p.group == group for p in program.instructions[:index]):
+            raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
 
 
 def _check_schedule(program: Program) -> None:

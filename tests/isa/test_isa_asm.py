@@ -118,7 +118,7 @@ def line_of(text, at):
         (r"relu\(", "rely(", "function 'rely' is unknown"),
         (r"relu\(b0\)", "relu(x0)", "an operand like b0"),
         (r"relu\(b0\)", "relu(b)", "an operand like b0"),
-        (r"scale=", "scala=", "attribute scale of quant is expected"),
+        (r"\{scale=", "{scala=", "attribute scale of quant is expected"),
         (r"signed=true|signed=false", "signed=1", "true or false"),
         (r"group=", "grope=", "group= is expected, not 'grope'"),
         (r"\bdst=(\d+)", r"dst=[\1]", "a whole number, is expected, not '\\['"),

@@ -20,7 +20,8 @@ from mgc.isa.manifest import unrun
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import FORMAT_VERSION, HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.schema import HEADER, Kind, ListOf, Pair, Record, Scalar, operands_of
+from mgc.isa.schema import HEADER, Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
+from mgc.isa.state import State, StatePiece
 
 Resolver = Callable[[str], Mapping[str, np.ndarray]]
 """The tensors of the `.mgc` file of a name."""
@@ -59,9 +60,8 @@ class _Parser:
         self.lexer = Lexer(text)
         self.resolve = resolve
         self.facts: dict[str, Any] = {}
-        self.tables: dict[str, list[Any]] = {
-            k: [] for k in ("buffer", "constant", "arithmetic", "group", "unit", "input", "output", "host", "source")
-        }
+        names = "buffer", "constant", "arithmetic", "group", "unit", "input", "output", "host", "state", "source"
+        self.tables: dict[str, list[Any]] = {name: [] for name in names}
         self.tensors: dict[str, np.ndarray] = {}
         self.absorbed: dict[str, str] = {}
         self.instructions: dict[int, Instruction] = {}
@@ -102,6 +102,7 @@ class _Parser:
             **self.facts[".batch"],
             sources=tables["source"],
             absorbed=self.absorbed,
+            states=tables["state"],
             tensors=self.tensors,
             meta=self.facts[".meta"],
         )
@@ -164,7 +165,8 @@ class _Parser:
         name, kind, dtype = lexer.text("a name"), lexer.word("a kind"), lexer.word("an element type")
         shape, space = self._integers("a dimension"), lexer.word("a space")
         fields = [self._named(n, lexer.integer) for n in ("offset", "slots", "alias_of")]
-        return Buffer(number, name, kind, dtype, shape, space, *fields)  # type: ignore[arg-type]
+        persistent = self._named("persistent", self._bool)
+        return Buffer(number, name, kind, dtype, shape, space, *fields, persistent)  # type: ignore[arg-type]
 
     def _constant(self, number: int) -> Constant:
         return Constant(number, self.lexer.text("a name"), self.lexer.text("a tensor"))
@@ -186,9 +188,9 @@ class _Parser:
         replicas = self._named("replicas", lexer.integer)
         tiles, crossbars = self._named("tiles", self._runs), self._named("crossbars", self._runs)
         chosen = self.tables["arithmetic"][arithmetic]
-        sources = self._named("sources", self._texts)
+        sources, scale = self._named("sources", self._texts), self._named("weight_scale", lexer.real)
         return CrossbarGroup(
-            number, name, matrices, rows, cols, chosen, weights, real, replicas, tiles, crossbars, sources
+            number, name, matrices, rows, cols, chosen, weights, real, replicas, tiles, crossbars, sources, scale
         )
 
     def _unit(self, number: int) -> Unit:
@@ -206,6 +208,13 @@ class _Parser:
 
     def _host(self, number: int) -> HostSegment:
         return HostSegment(number, self.lexer.text("a tensor"), self.lexer.text("a reason"), self._texts("operators"))
+
+    def _state(self, number: int) -> State:
+        lexer = self.lexer
+        name, kind = lexer.text("a name"), lexer.word("a kind")
+        phase, initial = self._named("phase", lexer.text), self._named("initial", lexer.text)
+        pieces = self._named("pieces", self._reader(ListOf(record_of(StatePiece))))
+        return State(number, name, kind, phase, initial, pieces)  # type: ignore[arg-type]
 
     def _source(self, number: int) -> tuple[str, ...]:
         return self._texts("nodes")

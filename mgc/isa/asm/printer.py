@@ -14,7 +14,8 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Ref, Step
 from mgc.isa.manifest import canonical, runs
 from mgc.isa.program import FORMAT_VERSION, Program
-from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of
+from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
+from mgc.isa.state import StatePiece
 
 SPACES = "bcr"
 """Letters of the operand spaces: buffer, constant, register."""
@@ -64,7 +65,7 @@ def _tables(program: Program) -> list[str]:
     arithmetics = list(dict.fromkeys(g.arithmetic for g in program.groups))
     lines = ["", "; buffers: kind, element type, shape of one micro-batch"]
     for b in program.buffers:
-        place = f"{b.space} offset={b.offset} slots={b.slots} alias_of={b.alias_of}"
+        place = f"{b.space} offset={b.offset} slots={b.slots} alias_of={b.alias_of} persistent={_bool(b.persistent)}"
         lines.append(f".buffer {b.id} {_text(b.name)} {b.kind} {b.dtype} {_list(b.shape)} {place}")
     lines += ["", "; constants: name, tensor"]
     lines += [f".constant {c.id} {_text(c.name)} {_text(c.tensor)}" for c in program.constants]
@@ -77,7 +78,8 @@ def _tables(program: Program) -> list[str]:
             f".group {g.id} {_text(g.name)} matrices={g.matrices} rows={g.rows} cols={g.cols} "
             f"arithmetic={arithmetics.index(g.arithmetic)} weights={_text(g.weights)} "
             f"real_weights={_text(g.real_weights)} replicas={g.replicas} tiles={_runs(g.tiles)} "
-            f"crossbars={_runs(g.crossbars)} sources={_texts(g.sources)}"
+            f"crossbars={_runs(g.crossbars)} sources={_texts(g.sources)} "
+            f"weight_scale={real(g.weight_scale)}"
         )
     lines += ["", "; units"]
     lines += [f".unit {u.id} {_text(u.name)} {u.kind} tile={u.tile}" for u in program.units]
@@ -90,6 +92,13 @@ def _tables(program: Program) -> list[str]:
             )
     lines += ["", "; host segments: tensor with the model, reason, operators"]
     lines += [f".host {h.id} {_text(h.tensor)} {_text(h.reason)} {_texts(h.op_types)}" for h in program.host_segments]
+    if program.states:
+        lines += ["", "; states: name, kind, phase, tensor with the first value, where its entries live"]
+    for s in program.states:
+        pieces = _value(ListOf(record_of(StatePiece)), s.pieces)
+        lines.append(
+            f".state {s.id} {_text(s.name)} {s.kind} phase={_text(s.phase)} initial={_text(s.initial)} pieces={pieces}"
+        )
     lines += ["", "; sources of instructions: nodes of the model"]
     lines += [f".source {k} {_texts(names)}" for k, names in enumerate(program.sources)]
     lines += ["", "; nodes without an instruction, and why"]

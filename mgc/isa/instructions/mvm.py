@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mgc.isa.crossbar import encode_weights, sliced_product
+from mgc.isa.crossbar import sliced_product
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.strided import (
@@ -42,10 +42,10 @@ class Program(Instruction):
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        if machine.ideal:
-            machine.cells[self.group] = machine.program.tensors[group.real_weights]
-        else:
-            machine.cells[self.group] = encode_weights(machine.program.tensors[group.weights], group.arithmetic)
+        machine.write_cells(self.group, machine.program.tensors[group.real_weights if machine.ideal else group.weights])
+
+    def writes_groups(self) -> tuple[int, ...]:
+        return (self.group,)
 
 
 _CHUNK = 1 << 24
@@ -177,3 +177,6 @@ class Mvm(Instruction):
 
     def writes(self) -> tuple[int, ...]:
         return (self.dst,)
+
+    def reads_groups(self) -> tuple[int, ...]:
+        return (self.group,)

@@ -1,0 +1,334 @@
+"""MVM_T, OUTER, UPDATE: what training adds to reading crossbars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from mgc.isa.error import ExecutionError, ProgramError
+from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.optimizers import optimize, optimizer
+from mgc.isa.strided import check_distinct, gather_windows
+from mgc.isa.transposed import transposed_product
+from mgc.isa.windows import View, Windows
+
+if TYPE_CHECKING:
+    from mgc.isa.machine import Machine
+    from mgc.isa.program import Program
+
+
+def _check_kind(program: Program, index: int, kind: str) -> None:
+    program.operand(0, index)
+    if program.buffers[index].kind != kind:
+        raise ProgramError(f"buffer {index} is of kind {program.buffers[index].kind}, {kind} is expected")
+
+
+_CHUNK = 1 << 24
+"""Elements of windows held at once."""
+
+
+@opcode
+@dataclass(frozen=True)
+class MvmT(Instruction):
+    """The transposed read of a group: streams errors along the columns, adds the sums along the rows to what MVM reads.
+
+    It undoes the address generation of the MVM with the same `count` .. `out_stride` and `tap_fastest`: the source is
+    laid out as that MVM's destination, the destination as its source, each seen as [batch, channels, *spatial] through
+    its shape and strides (elements). Window q of matrix g takes the errors at output position out_base + q*out_stride,
+    channels [g*cols, (g+1)*cols), and adds the sum of row k to the input position and channel that row k of window q
+    reads; sums for positions outside the input are dropped. `in_stride` is not 0 where there is more than one window.
+
+    Without `accumulate` the destination is zero before; with it the sums are added to what is there (several parts of
+    one layer add into one destination). In `quantized` numerics the sums are those of the transposed arithmetic, to be
+    multiplied by its factor and the group's weight scale. In `float` numerics they are products with the real weights,
+    summed over windows in float64 together with what was there, rounded once to float32.
+    """
+
+    opcode: ClassVar[int] = 8
+    mnemonic: ClassVar[str] = "mvm_t"
+    cost_class: ClassVar[str] = "crossbar"
+
+    group: int
+    src: int
+    dst: int
+    signed: bool
+    accumulate: bool
+    tap_fastest: bool
+    src_shape: tuple[int, ...]
+    src_strides: tuple[int, ...]
+    dst_shape: tuple[int, ...]
+    dst_strides: tuple[int, ...]
+    count: tuple[int, ...]
+    taps: tuple[int, ...]
+    in_base: tuple[int, ...]
+    in_stride: tuple[int, ...]
+    in_dilation: tuple[int, ...]
+    out_base: tuple[int, ...]
+    out_stride: tuple[int, ...]
+
+    @property
+    def windows(self) -> Windows:
+        """Its address generator."""
+        return Windows(self.count, self.taps, self.in_base, self.in_stride, self.in_dilation, self.out_base,
+                       self.out_stride, self.tap_fastest)  # fmt: skip
+
+    @property
+    def inner(self) -> View:
+        """The destination: what the forward windows read."""
+        return View("dst", self.dst_shape, self.dst_strides)
+
+    @property
+    def outer(self) -> View:
+        """The source: what the forward windows write."""
+        return View("src", self.src_shape, self.src_strides)
+
+    def check(self, program: Program) -> None:
+        if not 0 <= self.group < len(program.groups):
+            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
+        group = program.groups[self.group]
+        _check_kind(program, self.src, "code")
+        _check_kind(program, self.dst, "acc")
+        src, dst = program.operand(0, self.src), program.operand(0, self.dst)
+        if (src.dtype.kind == "i") != self.signed:
+            raise ProgramError(f"signed is {self.signed} but the source is {src}")
+        sizes = (prod(dst.shape), prod(src.shape))
+        self.windows.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
+        check_distinct("dst", self.dst_shape, self.dst_strides)
+        if any(s == 0 and q > 1 for s, q in zip(self.in_stride, self.count, strict=True)):
+            raise ProgramError("in_stride is 0 where several windows add to the same positions")
+        if self.largest_sum(program) >= 1 << 63:
+            raise ProgramError(f"{group.cols} columns with this arithmetic and these windows can exceed 63-bit sums")
+
+    def largest_sum(self, program: Program) -> int:
+        """A bound on what it adds to one element of its destination."""
+        group = program.groups[self.group]
+        return group.arithmetic.largest_transposed_sum(group.cols) * self.windows.hits(self.dst_shape[2:])
+
+    def execute(self, machine: Machine) -> None:
+        group = machine.program.groups[self.group]
+        windows = self.windows
+        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.src)), group.matrices)
+        sums = self._product(machine, errors)
+        buffer = machine.writable(self.dst)
+        if not self.accumulate:
+            buffer[...] = 0
+        target = self.inner.of(buffer)
+        wide = target.astype(np.float64 if machine.ideal else np.int64)
+        windows.add_inputs(sums, wide, group.matrices)
+        target[...] = wide
+
+    def _product(self, machine: Machine, errors: np.ndarray) -> np.ndarray:
+        """Sums [matrices, n, rows] for errors [matrices, n, cols]."""
+        arithmetic = machine.program.groups[self.group].arithmetic
+        cells = machine.cells[self.group]
+        if machine.ideal:
+            return np.matmul(errors.astype(np.float64), cells.astype(np.float64).transpose(0, 2, 1))
+        return np.stack([transposed_product(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
+
+    def reads(self) -> tuple[int, ...]:
+        return (self.src,)
+
+    def writes(self) -> tuple[int, ...]:
+        return (self.dst,)
+
+    def reads_groups(self) -> tuple[int, ...]:
+        return (self.group,)
+
+
+@opcode
+@dataclass(frozen=True)
+class Outer(Instruction):
+    """The weight gradient of one group: inputs times errors, summed over all windows and samples in the gradient unit.
+
+    `x` is what the MVM with the same `count` .. `out_stride` and `tap_fastest` read, `dy` is laid out as what it wrote,
+    each seen as [batch, channels, *spatial] through its shape and strides (elements). The destination is
+    [matrices, rows, cols]: entry (g, k, c) is the sum over windows of what row k of matrix g reads times the error of
+    its column c. In `quantized` numerics the sum of the products of codes is exact, in int64: there is no ADC. In
+    `float` numerics products and sums are float64, rounded once to float32.
+    """
+
+    opcode: ClassVar[int] = 9
+    mnemonic: ClassVar[str] = "outer"
+    cost_class: ClassVar[str] = "gradient"
+
+    x: int
+    dy: int
+    dst: int
+    tap_fastest: bool
+    x_shape: tuple[int, ...]
+    x_strides: tuple[int, ...]
+    dy_shape: tuple[int, ...]
+    dy_strides: tuple[int, ...]
+    count: tuple[int, ...]
+    taps: tuple[int, ...]
+    in_base: tuple[int, ...]
+    in_stride: tuple[int, ...]
+    in_dilation: tuple[int, ...]
+    out_base: tuple[int, ...]
+    out_stride: tuple[int, ...]
+
+    @property
+    def windows(self) -> Windows:
+        """Its address generator."""
+        return Windows(self.count, self.taps, self.in_base, self.in_stride, self.in_dilation, self.out_base,
+                       self.out_stride, self.tap_fastest)  # fmt: skip
+
+    @property
+    def inner(self) -> View:
+        """What the forward windows read."""
+        return View("x", self.x_shape, self.x_strides)
+
+    @property
+    def outer(self) -> View:
+        """What the forward windows write."""
+        return View("dy", self.dy_shape, self.dy_strides)
+
+    def check(self, program: Program) -> None:
+        _check_kind(program, self.x, "code")
+        _check_kind(program, self.dy, "code")
+        _check_kind(program, self.dst, "acc")
+        shape = program.operand(0, self.dst).shape
+        if len(shape) != 3 or min(shape) < 1:
+            raise ProgramError(f"the destination has shape {list(shape)}, [matrices, rows, cols] is expected")
+        sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
+        self.windows.check(self.inner, self.outer, sizes, *shape)
+
+    def execute(self, machine: Machine) -> None:
+        matrices, rows, cols = machine.program.buffers[self.dst].shape
+        windows, x = self.windows, self.inner.of(machine.buffer(self.x))
+        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
+        channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
+        total = np.zeros((matrices, rows, cols), np.float64 if machine.ideal else np.int64)
+        batch, each = x.shape[0], prod(self.count)
+        step = max(1, _CHUNK // (matrices * rows * each))
+        for n in range(0, batch, step):
+            met = gather_windows(x[n : n + step], positions, matrices, channels, self.tap_fastest)
+            total += _outer(met, errors[:, n * each : n * each + met.shape[1]], machine.ideal)
+        machine.write(self.dst, total.astype(np.float32) if machine.ideal else total)
+
+    def reads(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((self.x, self.dy)))
+
+    def writes(self) -> tuple[int, ...]:
+        return (self.dst,)
+
+
+def _outer(met: np.ndarray, errors: np.ndarray, ideal: bool) -> np.ndarray:
+    """[matrices, rows, cols] of [matrices, n, rows] and [matrices, n, cols]."""
+    largest = 1 if ideal else int(np.abs(met.astype(np.int64)).max(initial=0)) * met.shape[1]
+    if ideal or largest * int(np.abs(errors.astype(np.int64)).max(initial=0)) < 1 << 53:
+        real = np.matmul(met.astype(np.float64).transpose(0, 2, 1), errors.astype(np.float64))
+        return real if ideal else real.astype(np.int64)  # whole numbers that float64 holds: exact in any order
+    return np.matmul(met.astype(np.int64).transpose(0, 2, 1), errors.astype(np.int64))
+
+
+@opcode
+@dataclass(frozen=True)
+class Update(Instruction):
+    """One step of an optimizer: new moments, and new weights into a crossbar group or a persistent buffer.
+
+    `optimizer` and its hyper-parameters `hyper` are as in the text on optimizers. The target is crossbar group `group`
+    or persistent buffer `parameter` (float32), the other is -1. `gradient` is a float32 buffer of the target's shape,
+    [matrices, rows, cols] for a group; `moments` are persistent float32 buffers of that shape, in the optimizer's
+    order, changed in place. `step` is an int64 buffer of one element that holds the number of this step, 1 for the
+    first (-1: none, for an optimizer that does not count); UPDATE does not change it. New weights are clipped to
+    [`lo`, `hi`] (-inf and inf: not at all).
+
+    A group in `quantized` numerics: the weight is float32(int * weight_scale), the product in float64; the new integer
+    is clip(rint(w' / weight_scale), -most, most), half to even, quotient in float64, most = 2^(Bw-1) - 1; it is written
+    to the cells. In `float` numerics the cells hold the float32 weight itself. A gradient, moment or weight that is
+    not finite stops the run.
+    """
+
+    opcode: ClassVar[int] = 10
+    mnemonic: ClassVar[str] = "update"
+    cost_class: ClassVar[str] = "write"
+
+    optimizer: int
+    hyper: tuple[float, ...]
+    group: int
+    parameter: int
+    gradient: int
+    moments: tuple[int, ...]
+    step: int
+    lo: float
+    hi: float
+
+    def check(self, program: Program) -> None:
+        found = optimizer(self.optimizer, self.hyper)
+        if (self.group < 0) == (self.parameter < 0) or min(self.group, self.parameter) != -1:
+            raise ProgramError(f"the target is group {self.group}, parameter {self.parameter}: one of them is expected")
+        if self.group >= len(program.groups):
+            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
+        if self.group >= 0:
+            group = program.groups[self.group]
+            shape = (group.matrices, group.rows, group.cols)
+            if not (isfinite(group.weight_scale) and group.weight_scale > 0):
+                raise ProgramError(f"group {self.group} has weight scale {group.weight_scale}: it is not for training")
+        else:
+            shape = program.operand(0, self.parameter).shape
+        names = found.moments(self.hyper)
+        if len(self.moments) != len(names):
+            raise ProgramError(f"{found.name} keeps {len(names)} moments, {len(self.moments)} buffers are given")
+        kept = [self.parameter] * (self.parameter >= 0) + list(self.moments)
+        if len({program.root(b) for b in kept}) != len(kept):
+            raise ProgramError("moments and parameter must be different buffers")
+        for index in (*kept, self.gradient):
+            value = program.operand(0, index)
+            if value.dtype != np.float32 or value.shape != shape or program.buffers[index].kind != "real":
+                raise ProgramError(f"buffer {index} is {value}, real float32{list(shape)} is expected")
+        for index in kept:
+            if not program.buffers[index].persistent:
+                raise ProgramError(f"buffer {index} is not persistent")
+        if (self.step >= 0) != found.counts:
+            raise ProgramError(f"{found.name} {'needs' if found.counts else 'takes no'} step buffer, not {self.step}")
+        if self.step >= 0:
+            value = program.operand(0, self.step)
+            if value.dtype != np.int64 or prod(value.shape) != 1 or program.buffers[self.step].kind != "real":
+                raise ProgramError(f"the step is {value}, one int64 is expected")
+        if not self.lo <= self.hi:
+            raise ProgramError(f"weights cannot be clipped to {self.lo}..{self.hi}")
+
+    def execute(self, machine: Machine) -> None:
+        program = machine.program
+        gradient = machine.buffer(self.gradient)
+        moments = [machine.buffer(b) for b in self.moments]
+        step = int(machine.buffer(self.step).reshape(())) if self.step >= 0 else 0
+        if self.step >= 0 and step < 1:
+            raise ExecutionError(f"the number of the step is {step}; it counts from 1")
+        if not np.isfinite(gradient).all():
+            raise ExecutionError(f"the gradient of {self.target(program)} is not finite")
+        old = machine.real_weights(self.group) if self.group >= 0 else machine.buffer(self.parameter)
+        new, kept = optimize(self.optimizer, self.hyper, old, gradient, moments, step, (self.lo, self.hi))
+        if not all(np.isfinite(value).all() for value in (new, *kept)):
+            raise ExecutionError(f"a new weight or moment of {self.target(program)} is not finite")
+        for buffer, value in zip(self.moments, kept, strict=True):
+            machine.write(buffer, value)
+        if self.group >= 0:
+            machine.write_real_weights(self.group, new)
+        else:
+            machine.write(self.parameter, new)
+
+    def target(self, program: Program) -> str:
+        """What it changes, for messages: names of the states that live there, or of the group or buffer."""
+        root = program.root(self.parameter) if self.parameter >= 0 else -1
+        names = [
+            s.name
+            for s in program.states
+            if any(p.group == self.group >= 0 or (p.buffer >= 0 and program.root(p.buffer) == root) for p in s.pieces)
+        ]
+        fallback = program.groups[self.group].name if self.group >= 0 else program.buffers[self.parameter].name
+        return ", ".join(names) or fallback
+
+    def reads(self) -> tuple[int, ...]:
+        buffers = (self.gradient, *self.moments, self.parameter, self.step)
+        return tuple(dict.fromkeys(b for b in buffers if b >= 0))
+
+    def writes(self) -> tuple[int, ...]:
+        return (*self.moments, *((self.parameter,) if self.parameter >= 0 else ()))
+
+    def writes_groups(self) -> tuple[int, ...]:
+        return (self.group,) if self.group >= 0 else ()
