@@ -94,6 +94,7 @@ class Context:
 
     graph: Graph
     keep_parameters: bool = False
+    producer: str = ""  # what wrote the model, in lower case
     warnings: list[str] = field(default_factory=list)
     source: str = ""  # stamped on every op that is added
     hint: str = ""  # name for the next values

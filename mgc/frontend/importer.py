@@ -61,7 +61,7 @@ def import_model(
     sizes, batch_dim = bind(infos, batch, dims or {})
 
     graph = Graph(model.graph.name or "graph")
-    ctx = Context(graph, keep_parameters)
+    ctx = Context(graph, keep_parameters, model.producer_name.lower())
     if batch != 1 and batch_dim is None:
         ctx.warnings.append(f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind")
     host = HostBuilder(ctx, max(int(model.ir_version), 4))
@@ -117,9 +117,8 @@ def _output(ctx: Context, host: HostBuilder, scope: Scope, info: ValueInfoProto,
         # strings, 8-bit floats and the like: the host makes them
         node = onnx.helper.make_node("Identity", ["x"], ["y"])
         view = NodeView(node, "", "", opsets[""], [operand], [info.name])
-        (result,) = host.add(
-            view, "a constant of a type that the chip does not have", {}, {"": opsets[""]}, [info.name]
-        )
+        reason = "a constant of a type that the chip does not have"
+        (result,) = host.add(view, reason, {}, {"": opsets[""]}, [info.name]) or [None]
         assert isinstance(result, Sym)
         return result.value
     if isinstance(operand.value.type, OpaqueType):

@@ -182,14 +182,16 @@ class Interpreter:
         needed = {domain: version for domain, version in opsets.items() if domain in used}
         self._stamp(view)
         # ONNX has schemas of ops that nothing implements (training); those of its main domain all run somewhere
-        if (view.domain or schema_of(view) is None) and not self.host.runs(view, scope, needed):
+        foreign = bool(view.domain) or schema_of(view) is None
+        results = self.host.add(view, reason, scope, needed, view.outputs, foreign)
+        if results is None:
             name = f"{view.domain}.{view.op_type}" if view.domain else view.op_type
             raise ModelError(
                 f"op {name} is not known here and nothing can run it",
                 where=view.where,
                 todo="replace it by standard ONNX ops, or add its definition as a model-local function",
             )
-        return self.host.add(view, reason, scope, needed, view.outputs)
+        return results
 
 
 class _Undefined(Exception):  # noqa: N818 - becomes a ModelError once it is known what comes later

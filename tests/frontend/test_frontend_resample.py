@@ -150,6 +150,8 @@ def test_align_corners_with_a_fractional_extent_follows_onnx_and_warns():
     x = np.array([1, 2, 3, 4], np.float32).reshape(1, 1, 1, 4)
     np.testing.assert_allclose(evaluate(result.graph, {"x": x})["y"].ravel(), [1, 1 + 3 / 1.4], rtol=1e-6)
     assert any("align_corners" in w for w in result.warnings)
+    model.producer_name = "pytorch"
+    same(model, {"x": x})
 
 
 @pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])

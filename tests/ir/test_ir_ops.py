@@ -19,7 +19,6 @@ from mgc.ir.ops import (
     ConvTranspose,
     Expand,
     Gather,
-    Host,
     MatMul,
     Pad,
     Pool,
@@ -314,6 +313,8 @@ def test_every_level_1_op_is_registered_and_exported():
     import mgc.ir.ops as ops
 
     classes = {getattr(ops, name) for name in ops.__all__}
-    assert {c for c in REGISTRY.values() if c.level == 1 and c.__module__.startswith("mgc.ir.ops")} == classes
+    classes = {c for c in classes if issubclass(c, Op)}
+    assert {c for c in REGISTRY.values() if c.__module__.startswith("mgc.ir.ops")} == classes
     assert all(c.infer is not Op.infer and c.evaluate is not Op.evaluate for c in classes)
-    assert all(c.onnx is not Op.onnx for c in classes - {Host})
+    # a host op is inlined by the exporter, an update is several results in one
+    assert {c.name for c in classes if c.onnx is Op.onnx} <= {"host", "update"}

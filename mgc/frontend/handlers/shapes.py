@@ -204,7 +204,9 @@ def split(ctx: Context, n: NodeView) -> list[Result]:
     length = x.shape[axis]
     sizes = attribute_or_input(ctx, n, "split", 1)
     if sizes is None:
-        count = int(n.attr("num_outputs", 0)) or len(n.outputs)
+        count = len(n.proto.output)
+        if n.attr("num_outputs", count) != count:
+            raise ModelError(f"num_outputs is {n.attr('num_outputs')} but there are {count} outputs", where=n.where)
         chunk = -(-length // count)
         sizes = [max(min(chunk, length - i * chunk), 0) for i in range(count)]
     if sum(sizes) != length or len(sizes) < len(n.outputs):
