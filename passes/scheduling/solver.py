@@ -83,6 +83,7 @@ def solve(built: Model, options: SolverOptions) -> Solution:
     parameters.num_workers = options.workers
     parameters.interleave_search = options.workers > 1
     parameters.random_seed = options.seed
+    parameters.catch_sigint_signal = False  # an interrupt ends the process, not just the search
     parameters.max_deterministic_time = options.effort
     status = solver.solve(built.model)
     name = solver.status_name(status)
