@@ -12,8 +12,10 @@ from mgc.ir.ops.norm import BatchNorm
 from mgc.ir.ops.pool import Pool
 from mgc.ir.ops.reduce import Reduce
 from mgc.ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mgc.ir.ops.update import Adam, RmsProp, Sgd, Update
 
 __all__ = [
+    "Adam",
     "AveragePoolGrad",
     "AxisMap",
     "BatchNorm",
@@ -35,9 +37,12 @@ __all__ = [
     "Pool",
     "Reduce",
     "Reshape",
+    "RmsProp",
     "ScatterAdd",
+    "Sgd",
     "Slice",
     "Transpose",
     "Unary",
+    "Update",
     "Where",
 ]

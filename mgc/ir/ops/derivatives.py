@@ -4,10 +4,10 @@ A unary rule gives the operand's cotangent from x, y = fn(x), the result's cotan
 attributes; None where the derivative is zero everywhere. A binary rule gives both operands' cotangents in the
 result's shape, before they are summed over what was broadcast.
 
-Where a function has no derivative the rules take what PyTorch takes: relu'(0) = 0, abs'(0) = sign(0) = 0; leaky_relu,
-prelu and elu take the left side at 0; hard_sigmoid is flat at its corners; max and min share a tie half and half (as
-torch.maximum does; torch.clamp would pass all of it). Rules are in terms of the result where that saves keeping the
-operand and is as exact.
+Where a function has no derivative the rules take what PyTorch takes: relu'(0) = 0, abs'(0) = sign(0) = 0,
+sqrt'(0) = 0 (as its norm has it); leaky_relu, prelu and elu take the left side at 0; hard_sigmoid is flat at its
+corners; max and min share a tie half and half (as torch.maximum does; torch.clamp would pass all of it). Rules are in
+terms of the result where that saves keeping the operand and is as exact.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def log(g: Build, x: Value, y: Value, dy: Value, a: float, b: float) -> Value:
 
 
 def sqrt(g: Build, x: Value, y: Value, dy: Value, a: float, b: float) -> Value:
-    """dy / 2y."""
-    return g.div(dy, g.mul(y, 2.0))
+    """dy / 2y, 0 where y is 0: PyTorch's norm has that derivative there, its sqrt an infinite one."""
+    positive = g.binary("greater", y, 0.0)
+    return g.where(positive, g.div(dy, g.mul(g.where(positive, y, 1.0), 2.0)), 0.0)
 
 
 def reciprocal(g: Build, x: Value, y: Value, dy: Value, a: float, b: float) -> Value:

@@ -1,0 +1,205 @@
+"""From the forward half to training steps: phases unrolled one after the other, each differentiated and updated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mgc.ir.build import Build
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import Op
+from mgc.ir.ops.update import Rule
+from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
+from mgc.ir.types import tensor_type_of
+from passes.folding.simplify import SIMPLIFICATIONS
+from passes.training.differentiate import gradients
+from passes.training.optimizers import clipped, updated, with_rate
+
+_ROUNDS = 10
+
+
+def training_iteration(model: TrainingModel, phases: Sequence[Phase], rule: Rule) -> Iteration:
+    """The segments of one iteration of `phases`, in order, each minimising its loss over the parameters whose group
+    has its name, with the optimizer `rule`.
+
+    A phase reads the versions of parameters and running statistics that the phases before it left; what reads the
+    same versions as in an earlier phase is computed once. A phase of K steps adds a segment with that phase alone,
+    repeated K - 1 times before the segment in which it runs with those that follow.
+    """
+    segments: list[Segment] = []
+    warnings: list[str] = []
+    current: list[Phase] = []
+
+    def flush() -> None:
+        if current:
+            segments.append(Segment(_unrolled(model, current, phases, rule, warnings)))
+            current.clear()
+
+    for phase in phases:
+        if phase.steps > 1:
+            flush()
+            segments.append(Segment(_unrolled(model, [phase], phases, rule, warnings), phase.steps - 1))
+        current.append(phase)
+    flush()
+    return Iteration(tuple(segments), tuple(dict.fromkeys((*model.warnings, *warnings))))
+
+
+def _unrolled(
+    model: TrainingModel, run: Sequence[Phase], every: Sequence[Phase], rule: Rule, warnings: list[str]
+) -> TrainingStep:
+    unroller = _Unroller(model, every, rule, warnings)
+    for phase in run:
+        unroller.phase(phase)
+    return unroller.finish(run)
+
+
+@dataclass
+class _Unroller:
+    """Builds one step's graph. `versions` holds the current value of every state, by name."""
+
+    model: TrainingModel
+    every: Sequence[Phase]
+    rule: Rule
+    warnings: list[str]
+    graph: Graph = field(init=False)
+    build: Build = field(init=False)
+    versions: dict[str, Value] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+    losses: dict[str, str] = field(default_factory=dict)
+    made: dict[tuple[Op, tuple[Value, ...]], Node] = field(default_factory=dict)
+    constants: dict[Value, Value] = field(default_factory=dict)
+    counted: set[tuple[str, Value]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.graph = Graph(self.model.graph.name, absorbed=dict(self.model.graph.absorbed))
+        self.build = Build(self.graph)
+        inputs = {v.name: v for v in self.model.graph.inputs}
+        self.data = {d.name: self.graph.add_input(d.name, inputs[d.name].type) for d in self.model.data}
+        for state in self.model.states:
+            self._add_state(state)
+
+    def _add_state(self, state: State) -> Value:
+        """The current version of a state, which becomes an input when it is first asked for."""
+        if state.name not in self.versions:
+            self.states[state.name] = state
+            self.versions[state.name] = self.graph.add_input(state.name, tensor_type_of(state.initial))
+        return self.versions[state.name]
+
+    # -- one phase -------------------------------------------------------------------------------------------------
+
+    def phase(self, phase: Phase) -> None:
+        """Forward, running statistics, gradients, updates."""
+        image = self._forward(phase)
+        loss = image[dict(self.model.graph.outputs)[phase.loss]]
+        if phase.loss not in self.losses:
+            self.losses[phase.loss] = phase.name
+            self.graph.outputs.append((phase.loss, loss))
+        self._statistics(image)
+        parameters = [s for s in self.model.states if s.kind == "parameter" and s.group == phase.name]
+        found = gradients(self.graph, loss, [self.versions[s.name] for s in parameters])
+        rule = with_rate(self.rule, phase.lr)
+        t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
+        for state, g in zip(parameters, found, strict=True):
+            w = self.versions[state.name]
+            if g is None:
+                self.warnings.append(
+                    f"phase {phase.name}: {state.name} does not affect {phase.loss}, so it stays as it is"
+                )
+                self.versions[state.name] = clipped(self.build, w, phase.clip)
+                continue
+            moments = [
+                State(
+                    f"{state.name}.{m}",
+                    "moment",
+                    np.zeros_like(state.initial),
+                    phase.name,
+                    of=state.name,
+                )
+                for m in rule.moments
+            ]
+            new = updated(self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], t)
+            for each, value in zip((state, *moments), new, strict=True):
+                self.versions[each.name] = value
+
+    def _forward(self, phase: Phase) -> dict[Value, Value]:
+        """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
+        source = self.model.graph
+        image: dict[Value, Value] = {v: {**self.data, **self.versions}[v.name] for v in source.inputs}
+        needed = {dict(source.outputs)[phase.loss]}
+        wanted: list[Node] = []
+        for node in reversed(source.nodes):
+            if any(v in needed for v in node.outputs):
+                wanted.append(node)
+                needed.update(node.inputs)
+        for value in needed & source.constants.keys():
+            image[value] = self._constant(value)
+        for node in reversed(wanted):
+            key = (node.op, tuple(image[v] for v in node.inputs))
+            if key not in self.made:
+                new = self.graph.add_multi(node.op, *key[1], names=[v.name for v in node.outputs], sources=node.sources)
+                self.made[key] = Node(node.op, key[1], new)
+            image.update(zip(node.outputs, self.made[key].outputs, strict=True))
+        return image
+
+    def _constant(self, value: Value) -> Value:
+        if value not in self.constants:
+            held = self.model.graph.constants[value]
+            self.constants[value] = self.graph.add_constant(
+                held.data, value.name, group=held.group, onnx_name=held.onnx_name
+            )
+        return self.constants[value]
+
+    def _statistics(self, image: Mapping[Value, Value]) -> None:
+        """Updates running statistics by every application that this phase computed and no phase before it did."""
+        outputs = dict(self.model.graph.outputs)
+        build = self.build
+        for statistic in self.model.statistics:
+            batch = image.get(outputs[statistic.output])
+            if batch is None or (statistic.state, batch) in self.counted:
+                continue
+            self.counted.add((statistic.state, batch))
+            build.hint = f"{statistic.state}.new"
+            old = build.mul(self.versions[statistic.state], statistic.momentum)
+            new = build.add(old, build.mul(batch, (1 - statistic.momentum) * statistic.factor))
+            self.versions[statistic.state] = new
+            build.hint = ""
+
+    def _count(self, phase: Phase) -> Value:
+        """The number of this step of a phase."""
+        counter = State(f"{phase.name}.steps", "counter", np.zeros((), np.float32), phase.name)
+        self.versions[counter.name] = self.build.add(self._add_state(counter), 1.0)
+        return self.versions[counter.name]
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def finish(self, run: Sequence[Phase]) -> TrainingStep:
+        """The step, with dead code gone and equal work shared."""
+        inputs = {v.name: v for v in self.graph.inputs}
+        for name in self.states:
+            if self.versions[name] is not inputs[name]:
+                self.graph.outputs.append((name + ".next", self.versions[name]))
+        self.graph.prune()
+        for _ in range(_ROUNDS):
+            changed = [rewrite(self.graph) for rewrite in SIMPLIFICATIONS]
+            self.graph.prune()
+            if not any(changed):
+                break
+        self.graph.sort()
+        held = {s for n in self.graph.nodes for s in n.sources}
+        self.graph.absorbed = {s: why for s, why in self.graph.absorbed.items() if s not in held}
+        self._drop_unused_states()
+        states = tuple(self.states.values())
+        step = TrainingStep(self.graph, self.model.data, states, self.losses, tuple(run))
+        step.check()
+        return step
+
+    def _drop_unused_states(self) -> None:
+        """Forgets states that this step neither reads nor writes."""
+        read = {v for n in self.graph.nodes for v in n.inputs} | self.graph.output_values()
+        outputs = {name for name, _ in self.graph.outputs}
+        for value in list(self.graph.inputs):
+            if value.name in self.states and value not in read and value.name + ".next" not in outputs:
+                del self.states[value.name]
+                self.graph.inputs.remove(value)
