@@ -23,10 +23,10 @@ class LossTable:
     """f and f' on segments of the score axis.
 
     data: float64, little-endian, [segments, COLUMNS], left ends ascending; on segment i, with u from its left end x_i
-    to the next, f(u) = v_i + k_i (u - x_i) and f'(u) likewise. The first segment reaches down to -inf and the last up to
-    +inf (their left ends are where v_i stands): these are the linear tails. Between `low` and `high` the errors are
-    proven: |table - f| <= loss_error * max(1, |f|), and likewise for f' and delta_error, except at the `corners`, where
-    f' jumps or is not known to be continuous: each stands for a stretch no wider than 1e-6 around it.
+    to the next, f(u) = v_i + k_i (u - x_i), and f'(u) likewise. The first segment reaches down to -inf and the last up
+    to +inf: these are the linear tails. Between `low` and `high` the errors are proven: |table - f| <= loss_error *
+    max(1, |f|), and likewise for f' and delta_error, except at the `corners`, where f' jumps or is not known to be
+    continuous: each stands for a stretch no wider than 1e-6 around it.
     """
 
     data: bytes = field(repr=False)
