@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.program import Program
-from mgc.sim.engine import Numerics
+from mgc.sim.engine import Numerics, SimulationError
 from mgc.sim.fast.items import Arrays, Context
 from mgc.sim.fast.plan import Entry, Plan, build
 
@@ -30,10 +30,15 @@ class FastEngine:
     """Runs micro-batches through a plan of large operations; see `mgc.sim.engine.Engine`.
 
     In `quantized` numerics results equal the reference engine's bit for bit. The plan is made when first needed.
+    Raises SimulationError for a program that is not for inference.
     Several micro-batches are shared out to `threads` workers; a single one has its operations split instead.
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
+        if program.mode != "inference":
+            raise SimulationError(
+                f"the fast engine runs inference programs, this one is for {program.mode}; use engine reference"
+            )
         self._program = program
         self._ideal = numerics == "float"
         self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
@@ -73,7 +78,7 @@ class FastEngine:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="mgc-fast")
+        return ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="mgc-fast")
 
     def plan_summary(self) -> tuple[Entry, ...]:
         """Where every instruction (for VEC: every step) went, in program order."""
@@ -87,10 +92,22 @@ class FastEngine:
         if runs == 1:
             return self._run(batch, micro_batches, self._threads)
         cuts = [micro_batches * r // runs for r in range(runs + 1)]
-        parts = [(self._part(batch, a, b), b - a, 1) for a, b in pairwise(cuts)]
-        if self._threads == 1:
-            return self._joined([self._run(*part) for part in parts])
-        return self._joined(list(self._pool.map(lambda part: self._run(*part), parts)))
+        parts = [(self._part(batch, a, b), b - a) for a, b in pairwise(cuts)]
+        results: list[dict[str, Any]] = [{}] * runs
+        queue = iter(range(runs))
+
+        def work() -> None:
+            for n in queue:
+                results[n] = self._run(*parts[n], 1)
+
+        # the calling thread works too: waking another one costs more than a small run
+        others = [self._pool.submit(work) for _ in range(min(self._threads, runs) - 1)]
+        try:
+            work()
+        finally:
+            for other in others:
+                other.result()
+        return self._joined(results)
 
     def _part(self, batch: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """Micro-batches start .. stop - 1 of a batch."""
