@@ -10,6 +10,7 @@ from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import DTYPES
 from mgc.isa.functions import VecFunction
 from mgc.isa.functions.binary import BINARY
+from mgc.isa.functions.gradients import GRADIENTS
 from mgc.isa.functions.quantised import QUANTISED
 from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR
@@ -88,17 +89,18 @@ def document() -> str:
         *_functions("Of two operands, and a choice", BINARY),
         *_functions("Casts, shapes, gathers, digital products", TENSOR),
         *_functions("Reductions and pooling", REDUCE),
+        *_functions("Gradients", GRADIENTS),
         *_functions("Between real values and codes", QUANTISED),
         "## File",
         _prose(_doc(container)),
         _prose(
             "The metadata entry `mgc` is the manifest: JSON with sorted keys and no blanks, holding the format version,"
-            " name, mode, target, buffers, constants, crossbar groups, units, ports, host segments, schedule, the"
-            " states, the source table and the nodes that have no instruction. Tables are lists of rows, a row being the"
-            " fields above in order without the id, which is its place. Lists of crossbars and tiles are [first, count] runs."
-            " Tensors whose names begin with `isa.` are the file's own: `isa.streams`, `isa.words`, `isa.reals`,"
-            " `isa.starts` (planned starts, [instructions, micro-batches]) and `isa.sha256`. Equal programs give equal"
-            " bytes."
+            " name, mode, target, buffers, constants, crossbar groups, units, ports, host segments, schedule,"
+            " states, the source table and the nodes that have no instruction. Tables are lists of rows, a row being"
+            " the fields above in order without the id, which is its place. Lists of crossbars and tiles are"
+            " [first, count] runs. Tensors whose names begin with `isa.` are the file's own: `isa.streams`, `isa.words`,"
+            " `isa.reals`, `isa.starts` (planned starts, [instructions, micro-batches]) and `isa.sha256`. Equal"
+            " programs give equal bytes."
         ),
         "### Streams",
         _prose(_doc(codec)),

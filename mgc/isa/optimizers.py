@@ -1,22 +1,20 @@
 """The optimizers of UPDATE, by PyTorch's definitions.
 
 This is the normative text. w is the weight, g the gradient, t the number of the step (1 for the first); a dash marks a
-new value. All are float32 and every operation is rounded once, in the order that the parentheses say; hyper-parameters
-are rounded to float32 when they meet them. Where a factor is written in brackets [..], it is computed in float64 from
-the hyper-parameters and t, then rounded once. With a weight decay other than 0, first g := g + decay * w.
+new value. All are float32 and every operation is rounded once, in the order that the parentheses say. A number in
+brackets [..] is computed in float64 from the hyper-parameters and t, then rounded once to float32.
 
-- sgd (lr, weight_decay): w' = w - lr * g.
-- momentum (lr, weight_decay, momentum, nesterov), moment b: b' = momentum * b + g; with nesterov (1, else 0)
-  w' = w - lr * (g + momentum * b'), else w' = w - lr * b'.
-- adam (lr, weight_decay, beta1, beta2, eps), moments m, v and the step t: m' = m + [1 - beta1] * (g - m);
-  v' = beta2 * v + ([1 - beta2] * g) * g; d = sqrt(v') / [sqrt(1 - beta2^t)] + eps;
-  w' = w - ([lr / (1 - beta1^t)] * m') / d.
-- rmsprop (lr, weight_decay, alpha, eps, momentum, centered), moments v, then with centered (1, else 0) a, then with
-  momentum > 0 b: v' = alpha * v + ([1 - alpha] * g) * g; a' = a + [1 - alpha] * (g - a);
-  d = sqrt(v') + eps, with centered sqrt(v' - a' * a') + eps; without momentum w' = w - (lr * g) / d, with it
-  b' = momentum * b + g / d and w' = w - lr * b'.
+- sgd (lr): w' = w - [lr] * g.
+- momentum (lr, momentum), moment b: b' = [momentum] * b + g; w' = w - [lr] * b'.
+- adam (lr, beta1, beta2, eps), moments m, v, and the step t: m' = [beta1] * m + [1 - beta1] * g;
+  v' = [beta2] * v + [1 - beta2] * (g * g); d = sqrt(v') * [(1 - beta2^t)^-0.5] + [eps];
+  w' = w - [lr / (1 - beta1^t)] * (m' / d).
+- rmsprop (lr, alpha, eps, momentum, centered), moments v, then a if centered (1, else 0), then b if momentum > 0:
+  v' = [alpha] * v + [1 - alpha] * (g * g); a' = [alpha] * a + [1 - alpha] * g;
+  d = g / (sqrt(v') + [eps]), centered g / (sqrt(v' - a' * a') + [eps]); b' = [momentum] * b + d;
+  w' = w - [lr] * d, with momentum w - [lr] * b'.
 
-Last, where clipping bounds lo, hi are finite: w' := min(max(w', lo), hi).
+Last, where a clipping bound lo, hi is finite: w' := min(max(w', [lo]), [hi]).
 """
 
 from __future__ import annotations
@@ -51,56 +49,45 @@ class Optimizer:
 _f = np.float32
 
 
-def _decayed(w: np.ndarray, g: np.ndarray, decay: float) -> np.ndarray:
-    return g + _f(decay) * w if decay else g
-
-
 def _sgd(
     w: np.ndarray, g: np.ndarray, moments: Sequence[np.ndarray], hyper: tuple[float, ...], step: int
 ) -> tuple[np.ndarray, Moments]:
-    lr, decay = hyper
-    return w - _f(lr) * _decayed(w, g, decay), []
+    (lr,) = hyper
+    return w - _f(lr) * g, []
 
 
 def _momentum(
     w: np.ndarray, g: np.ndarray, moments: Sequence[np.ndarray], hyper: tuple[float, ...], step: int
 ) -> tuple[np.ndarray, Moments]:
-    lr, decay, momentum, nesterov = hyper
-    g = _decayed(w, g, decay)
+    lr, momentum = hyper
     b = _f(momentum) * moments[0] + g
-    return w - _f(lr) * (g + _f(momentum) * b if nesterov else b), [b]
+    return w - _f(lr) * b, [b]
 
 
 def _adam(
     w: np.ndarray, g: np.ndarray, moments: Sequence[np.ndarray], hyper: tuple[float, ...], step: int
 ) -> tuple[np.ndarray, Moments]:
-    lr, decay, beta1, beta2, eps = hyper
+    lr, beta1, beta2, eps = hyper
     m, v = moments
-    g = _decayed(w, g, decay)
-    m = m + _f(1 - beta1) * (g - m)
-    v = _f(beta2) * v + (_f(1 - beta2) * g) * g
-    d = np.sqrt(v) / _f(math.sqrt(1 - beta2**step)) + _f(eps)
-    return w - (_f(lr / (1 - beta1**step)) * m) / d, [m, v]
+    m = _f(beta1) * m + _f(1 - beta1) * g
+    v = _f(beta2) * v + _f(1 - beta2) * (g * g)
+    d = np.sqrt(v) * _f((1 - beta2**step) ** -0.5) + _f(eps)
+    return w - _f(lr / (1 - beta1**step)) * (m / d), [m, v]
 
 
 def _rmsprop(
     w: np.ndarray, g: np.ndarray, moments: Sequence[np.ndarray], hyper: tuple[float, ...], step: int
 ) -> tuple[np.ndarray, Moments]:
-    lr, decay, alpha, eps, momentum, centered = hyper
-    g = _decayed(w, g, decay)
+    lr, alpha, eps, momentum, centered = hyper
     kept = list(moments)
-    v = _f(alpha) * kept[0] + (_f(1 - alpha) * g) * g
-    kept[0] = v
-    square = v
+    kept[0] = square = _f(alpha) * kept[0] + _f(1 - alpha) * (g * g)
     if centered:
-        a = kept[1] + _f(1 - alpha) * (g - kept[1])
-        kept[1] = a
-        square = v - a * a
-    d = np.sqrt(square) + _f(eps)
-    if not momentum:
-        return w - (_f(lr) * g) / d, kept
-    kept[-1] = _f(momentum) * kept[-1] + g / d
-    return w - _f(lr) * kept[-1], kept
+        kept[1] = a = _f(alpha) * kept[1] + _f(1 - alpha) * g
+        square = square - a * a
+    d = g / (np.sqrt(square) + _f(eps))
+    if momentum:
+        kept[-1] = d = _f(momentum) * kept[-1] + d
+    return w - _f(lr) * d, kept
 
 
 def _rmsprop_moments(hyper: tuple[float, ...]) -> tuple[str, ...]:
@@ -111,11 +98,10 @@ def _rmsprop_moments(hyper: tuple[float, ...]) -> tuple[str, ...]:
 OPTIMIZERS: dict[int, Optimizer] = {
     o.code: o
     for o in (
-        Optimizer(0, "sgd", ("lr", "weight_decay"), lambda h: (), False, _sgd),
-        Optimizer(1, "momentum", ("lr", "weight_decay", "momentum", "nesterov"), lambda h: ("b",), False, _momentum),
-        Optimizer(2, "adam", ("lr", "weight_decay", "beta1", "beta2", "eps"), lambda h: ("m", "v"), True, _adam),
-        Optimizer(3, "rmsprop", ("lr", "weight_decay", "alpha", "eps", "momentum", "centered"), _rmsprop_moments,
-                  False, _rmsprop),
+        Optimizer(0, "sgd", ("lr",), lambda h: (), False, _sgd),
+        Optimizer(1, "momentum", ("lr", "momentum"), lambda h: ("b",), False, _momentum),
+        Optimizer(2, "adam", ("lr", "beta1", "beta2", "eps"), lambda h: ("m", "v"), True, _adam),
+        Optimizer(3, "rmsprop", ("lr", "alpha", "eps", "momentum", "centered"), _rmsprop_moments, False, _rmsprop),
     )
 }  # fmt: skip
 """Code -> optimizer."""
@@ -133,7 +119,7 @@ def optimizer(code: int, hyper: tuple[float, ...]) -> Optimizer:
     if len(hyper) != len(found.hyper):
         raise ProgramError(f"{found.name} takes ({', '.join(found.hyper)}), not {len(hyper)} values")
     for name, value in zip(found.hyper, hyper, strict=True):
-        fine = value in (0, 1) if name in ("nesterov", "centered") else math.isfinite(value) and value >= 0
+        fine = value in (0, 1) if name == "centered" else math.isfinite(value) and value >= 0
         if not fine or (name in ("momentum", "alpha", "beta1", "beta2") and value >= 1):
             raise ProgramError(f"{found.name}: {name} is {value}, which is outside its range")
     return found

@@ -14,12 +14,13 @@ import numpy as np
 from mgc.isa.error import ProgramError
 from mgc.isa.functions.base import Array, Attributes, CostClass, Operand, VecFunction
 from mgc.isa.functions.binary import BINARY
+from mgc.isa.functions.gradients import GRADIENTS
 from mgc.isa.functions.quantised import QUANTISED
 from mgc.isa.functions.reduce import REDUCE, PoolWindows
 from mgc.isa.functions.tensor import TENSOR, cast
 from mgc.isa.functions.unary import UNARY
 
-FUNCTIONS: dict[int, VecFunction] = {f.code: f for f in (*UNARY, *BINARY, *TENSOR, *REDUCE, *QUANTISED)}
+FUNCTIONS: dict[int, VecFunction] = {f.code: f for f in (*UNARY, *BINARY, *TENSOR, *REDUCE, *GRADIENTS, *QUANTISED)}
 """Code -> function."""
 
 BY_NAME: dict[str, VecFunction] = {f.name: f for f in FUNCTIONS.values()}

@@ -55,6 +55,44 @@ def _infer_dequant(args: Sequence[Operand], attributes: Attributes) -> Operand:
     return Operand(np.dtype(np.float32), shape)
 
 
+def _quant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    x, scale = args
+    if ideal:
+        return x
+    lo, hi, dtype = attributes
+    code = np.rint(x.astype(np.float32) / scale.astype(np.float32))
+    code = np.where(np.isnan(code), np.float32(0), code)
+    return np.clip(code, lo, hi).astype(dtype_of_code(dtype))
+
+
+def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    x, scale = args
+    require(scale.dtype == np.float32, f"quant_by: the scale is {scale}, float32 is expected")
+    shape = broadcast([x.shape, scale.shape])
+    require(shape == x.shape, f"quant_by: the scale {scale} does not broadcast to {x}")
+    return _infer_quant([x], (1.0, *attributes))
+
+
+def _dequant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    acc, first, second = args
+    if ideal:
+        return acc.astype(np.float32)
+    (factor,) = attributes
+    scale = first.astype(np.float64) * second.astype(np.float64) * factor
+    return (acc.astype(np.float64) * scale).astype(np.float32)
+
+
+def _infer_dequant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    acc, *scales = args
+    require(acc.dtype == np.int64, f"dequant_by: the accumulator is {acc}, int64 is expected")
+    for scale in scales:
+        require(scale.dtype == np.float32, f"dequant_by: a scale is {scale}, float32 is expected")
+    (factor,) = attributes
+    require(math.isfinite(factor) and factor > 0, f"dequant_by: factor {factor} is not positive and finite")
+    require(broadcast([a.shape for a in args]) == acc.shape, f"dequant_by: the scales do not broadcast to {acc}")
+    return Operand(np.dtype(np.float32), acc.shape)
+
+
 def _lookup(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     code, alpha, beta, first, width = attributes
     x, values, slopes = args
@@ -89,5 +127,12 @@ QUANTISED: tuple[VecFunction, ...] = (
                 "piecewise-linear table in float32, each operation rounded: i = clip(floor((x - lo) * (1/step)), 0, "
                 "n - 1), NaN to 0; values[i] + slopes[i] * (x - (lo + i * step)); in float numerics the function of "
                 "one operand that `function` numbers", _lookup, _infer_lookup),
+    VecFunction(131, "quant_by", ("x", "scale"), ("lo", "hi", "dtype"), "divide",
+                "as quant, with a float32 operand as the scale: clip(round(x / scale), lo, hi); in float numerics x "
+                "itself", _quant_by, _infer_quant_by),
+    VecFunction(132, "dequant_by", ("acc", "scale1", "scale2"), ("factor",), "multiply",
+                "float32(acc * ((scale1 * scale2) * factor)), the scales float32, products in float64; in float "
+                "numerics float32(acc). `factor` holds what is known beforehand: the weight scale and the "
+                "arithmetic's factor; a scale that is not needed is a constant 1", _dequant_by, _infer_dequant_by),
 )  # fmt: skip
-"""Quantise, dequantise, look up."""
+"""Quantise, dequantise, look up; scales fixed by the compiler, or computed on the chip."""

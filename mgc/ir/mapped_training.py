@@ -1,0 +1,250 @@
+"""Level-2 ops of training: transposed reads, weight gradients, updates of cells, codes with scales made on the chip.
+
+They mean what the instructions MVM_T, OUTER and UPDATE and the vector functions quant_by and dequant_by mean, in the
+same order of operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.mapped import CHANNEL_MAJOR, Layout, MvmPart, gather_windows
+from mgc.ir.op import IRError, Op, register
+from mgc.ir.ops.update import Rule
+from mgc.ir.types import DType, TensorType, ValueType
+
+
+def _tensors(op: str, types: tuple[ValueType, ...], count: int) -> list[TensorType]:
+    if len(types) != count:
+        raise IRError(f"{op}: {count} operands are expected, not {len(types)}")
+    found = [t for t in types if isinstance(t, TensorType)]
+    if len(found) < count:
+        raise IRError(f"{op}: an operand is opaque")
+    return found
+
+
+def gather_errors(dy: np.ndarray, part: MvmPart) -> np.ndarray:
+    """What the windows of a part write, of dy [batch, channels, *spatial]: [matrices, batch*windows, cols]."""
+    w = part.windows
+    where = tuple(slice(b, b + (q - 1) * s + 1, s) for b, q, s in zip(w.out_base, w.count, w.out_stride, strict=True))
+    met = dy[(slice(None), slice(None), *where)].reshape(dy.shape[0], part.matrices, part.cols, w.total)
+    return met.transpose(1, 0, 3, 2).reshape(part.matrices, dy.shape[0] * w.total, part.cols)
+
+
+def add_windows(sums: np.ndarray, part: MvmPart, x: np.ndarray) -> None:
+    """Adds sums [matrices, batch*windows, rows] into x [batch, channels, *spatial] where the windows of a part read.
+
+    Tap after tap, the last axis fastest; sums for positions outside x are dropped.
+    """
+    w = part.windows
+    dims, batch, spatial = len(w.count), x.shape[0], x.shape[2:]
+    channel_major = part.row_order == CHANNEL_MAJOR
+    split = (part.channels, w.tap_total) if channel_major else (w.tap_total, part.channels)
+    values = sums.reshape(part.matrices, batch, *w.count, *split)
+    tap_axis, channel_axis = (dims + 3, dims + 2) if channel_major else (dims + 2, dims + 3)
+    values = values.transpose(tap_axis, 1, 0, channel_axis, *range(2, dims + 2))
+    channels = part.matrices * part.channels
+    values = values.reshape(w.tap_total, batch, channels, *w.count)
+    # positions outside the input go to one more position at the end of each axis, which is dropped
+    whole = np.zeros((batch, channels, *(n + 1 for n in spatial)), sums.dtype)
+    for tap, added in zip(np.ndindex(*w.taps), values, strict=True):
+        positions = []
+        for d, t in enumerate(tap):
+            at = w.in_base[d] + w.in_stride[d] * np.arange(w.count[d]) + w.in_dilation[d] * t
+            positions.append(np.where((at >= 0) & (at < spatial[d]), at, spatial[d]))
+        where = np.ix_(*positions) if dims else ()
+        whole[(slice(None), slice(None), *where)] += added
+    x[:, :channels] += whole[(slice(None), slice(None), *[slice(0, -1)] * dims)]
+
+
+def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Stacked matrix products of integers in int64, or of reals in float64."""
+    if np.issubdtype(a.dtype, np.floating) or np.issubdtype(b.dtype, np.floating):
+        return np.matmul(a.astype(np.float64), b.astype(np.float64))
+    largest = int(np.abs(a.astype(np.int64)).max(initial=0)) * int(np.abs(b.astype(np.int64)).max(initial=0))
+    if largest * a.shape[-1] < 1 << 53:  # whole numbers that float64 holds
+        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
+    return np.matmul(a.astype(np.int64), b.astype(np.int64))
+
+
+@register
+@dataclass(frozen=True)
+class MvmT(Op):
+    """The transposed read of the groups of an `Mvm`: the gradient of its input from the gradient of its result.
+
+    Operands: dy, then for each part its weight matrices [matrices, rows, cols], and after `quantize` the real ones, as
+    for the `Mvm`; several operands may be the same value. `source` is the layout of dy (the `Mvm`'s `result`), `result`
+    that of the result (the `Mvm`'s `source`). Real dy and weights give the real product, codes and integer weights the
+    exact integer one in i64. All groups of one op have one weight scale. Result: dense [*out_shape], all parts added.
+    """
+
+    name: ClassVar[str] = "mvm_t"
+    level: ClassVar[int] = 2
+    parts: tuple[MvmPart, ...]
+    source: Layout
+    result: Layout
+    out_shape: tuple[int, ...]
+    macs_useful: int = 0
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        double = len(types) == 1 + 2 * len(self.parts)
+        dy, *weights = _tensors(self.name, types, 1 + (1 + double) * len(self.parts))
+        for part, w in zip(self.parts, weights, strict=False):
+            if w.shape != (part.matrices, part.rows, part.cols):
+                raise IRError(f"mvm_t: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}")
+            if w.dtype.is_float != dy.dtype.is_float:
+                raise IRError(f"mvm_t: part {part.name}: weights {w} do not go with errors {dy}")
+        return (TensorType(dy.dtype if dy.dtype.is_float else DType.I64, self.out_shape),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        dy, *weights = arrays
+        real = np.issubdtype(dy.dtype, np.floating)
+        total = np.zeros(self.out_shape, np.float64 if real else np.int64)
+        source, target = self.source.view(np.ascontiguousarray(dy)), self.result.view(total)
+        for part, w in zip(self.parts, weights, strict=False):
+            add_windows(_exact(gather_errors(source, part), w.transpose(0, 2, 1)), part, target)
+        return (total.astype(dy.dtype) if real else total,)
+
+
+@register
+@dataclass(frozen=True)
+class Outer(Op):
+    """The weight gradients of the parts of an `Mvm`: what its windows read times the errors of what they wrote.
+
+    Operands: x and dy, both real or both codes; `source` and `errors` are their layouts (the `Mvm`'s `source` and
+    `result`). Results: for each part [matrices, rows, cols], summed over windows and samples; exact in i64 for codes.
+    """
+
+    name: ClassVar[str] = "outer"
+    level: ClassVar[int] = 2
+    parts: tuple[MvmPart, ...]
+    source: Layout
+    errors: Layout
+    macs_useful: int = 0
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        x, dy = _tensors(self.name, types, 2)
+        if x.dtype.is_float != dy.dtype.is_float or (x.dtype.is_float and x.dtype != dy.dtype):
+            raise IRError(f"outer: x is {x}, dy is {dy}: both codes, or of one float type, are expected")
+        dtype = x.dtype if x.dtype.is_float else DType.I64
+        return tuple(TensorType(dtype, (p.matrices, p.rows, p.cols)) for p in self.parts)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, dy = arrays
+        source = self.source.view(np.ascontiguousarray(x))
+        errors = self.errors.view(np.ascontiguousarray(dy))
+        results = []
+        for part in self.parts:
+            dot = _exact(gather_windows(source, part).transpose(0, 2, 1), gather_errors(errors, part))
+            results.append(dot.astype(x.dtype) if np.issubdtype(x.dtype, np.floating) else dot)
+        return tuple(results)
+
+
+@register
+@dataclass(frozen=True)
+class UpdateCells(Op):
+    """One step of an optimizer on the weights of a crossbar group (level-1 `Update` is that of any other parameter).
+
+    Operands: w [matrices, rows, cols], either f32 or i16, its gradient and the rule's moments, f32 of its shape, and
+    the number of the step if the rule counts. Results: the new w, of w's type, and the new moments. An integer w stands
+    for float32(w * weight_scale); the new one is clip(rint(w' / weight_scale), -most, most), half to even, both in
+    float64, with most = 2^(weight_bits-1) - 1. `clip` limits the real weights to [-clip, clip] before that.
+    """
+
+    name: ClassVar[str] = "update_cells"
+    level: ClassVar[int] = 2
+    rule: Rule
+    weight_scale: float
+    weight_bits: int
+    clip: float | None = None
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        if not isinstance(self.rule, Rule):
+            raise IRError(f"update_cells: {self.rule!r} is no optimizer")
+        names = ("g", *self.rule.moments)
+        w, *others = _tensors(self.name, types, 1 + len(names) + self.rule.counts)
+        if w.dtype not in (DType.F32, DType.I16) or not 2 <= self.weight_bits <= 16 or not self.weight_scale > 0:
+            raise IRError(f"update_cells: w is {w} with {self.weight_bits} bits of scale {self.weight_scale}")
+        for name, t in zip(names, others, strict=False):
+            if t != TensorType(DType.F32, w.shape):
+                raise IRError(f"update_cells: w is {w} but {name} is {t}")
+        if self.rule.counts and others[-1].size != 1:
+            raise IRError(f"update_cells: the step is {others[-1]}, a scalar is expected")
+        if self.clip is not None and not self.clip > 0:
+            raise IRError(f"update_cells: clip is {self.clip}, a positive number is expected")
+        return (w, *others[1 : 1 + len(self.rule.moments)])
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        w, g, *rest = arrays
+        count = len(self.rule.moments)
+        integers = not np.issubdtype(w.dtype, np.floating)
+        old = (w.astype(np.float64) * self.weight_scale).astype(np.float32) if integers else w
+        with np.errstate(all="ignore"):
+            step, moments = self.rule.change(g, rest[:count], float(rest[count].item()) if self.rule.counts else 0.0)
+            new = old - step
+        if self.clip is not None:
+            new = np.minimum(np.maximum(new, np.float32(-self.clip)), np.float32(self.clip))
+        if integers:
+            most = (1 << (self.weight_bits - 1)) - 1
+            new = np.clip(np.rint(new.astype(np.float64) / self.weight_scale), -most, most).astype(w.dtype)
+        return (new, *moments)
+
+
+@register
+@dataclass(frozen=True)
+class QuantBy(Op):
+    """Real to code with a scale that is an operand: clip(round_half_even(x / s), lo, hi) in float32, NaN to 0.
+
+    Operands: x f32, s f32 (broadcast against x).
+    """
+
+    name: ClassVar[str] = "quant_by"
+    level: ClassVar[int] = 2
+    lo: int
+    hi: int
+    to: DType
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        x, s = _tensors(self.name, types, 2)
+        if x.dtype != DType.F32 or s.dtype != DType.F32 or np.broadcast_shapes(x.shape, s.shape) != x.shape:
+            raise IRError(f"quant_by: x is {x}, the scale is {s}")
+        return (x.with_dtype(self.to),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, s = arrays
+        with np.errstate(all="ignore"):
+            code = np.rint(x / s)
+        code = np.where(np.isnan(code), np.float32(0), code)
+        return (np.clip(code, self.lo, self.hi).astype(self.to.numpy),)
+
+
+@register
+@dataclass(frozen=True)
+class DequantBy(Op):
+    """Accumulator to real with scales that are operands: float32(acc * ((s1 * s2) * factor)), products in float64.
+
+    Operands: acc i64, s1 f32 and s2 f32 (broadcast against acc; a constant 1 where there is only one). `factor` is
+    what is known beforehand: the weight scale of the groups and the factor of their arithmetic. In `float` numerics,
+    where acc is real, the result is acc.
+    """
+
+    name: ClassVar[str] = "dequant_by"
+    level: ClassVar[int] = 2
+    factor: float
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        acc, s1, s2 = _tensors(self.name, types, 3)
+        shape = np.broadcast_shapes(acc.shape, s1.shape, s2.shape)
+        if acc.dtype != DType.I64 or s1.dtype != DType.F32 or s2.dtype != DType.F32 or shape != acc.shape:
+            raise IRError(f"dequant_by: the accumulator is {acc}, the scales are {s1} and {s2}")
+        if not self.factor > 0:
+            raise IRError(f"dequant_by: factor {self.factor} is not positive")
+        return (acc.with_dtype(DType.F32),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        acc, s1, s2 = arrays
+        scale = s1.astype(np.float64) * s2.astype(np.float64) * self.factor
+        return ((acc.astype(np.float64) * scale).astype(np.float32),)
