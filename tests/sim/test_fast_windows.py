@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
-from mgc.sim.fast import FastEngine, im2col, pairwise
+from mgc.sim.fast import FastEngine, im2col, matmul, pairwise
 from mgc.sim.fast import windows as fast_windows
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element, Frame, Part, Rows
@@ -128,3 +128,66 @@ def test_sums_have_numpys_bits(n, channels):
 
 def test_very_long_uneven_sums_are_left_to_numpy():
     assert not pairwise.is_exact(pairwise.MOST + 1, 1)
+
+
+def step_program(shape, make, others=()):
+    """One kernel `make(builder, kernel, refs)` on inputs of `shape` and `others`."""
+    b = ProgramBuilder()
+    refs = [b.input(s) for s in (shape, *others)]
+    k = b.kernel()
+    y = k.store(make(b, k, *refs))
+    k.emit()
+    b.output(y)
+    return b.build()
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_resizing_is_a_few_gathers():
+    matrix = np.zeros((5, 4), np.float32)
+    matrix[0, 0], matrix[1, [0, 1]], matrix[2, [1, 2]], matrix[3, [2, 3]] = 1, (0.3, 0.7), (0.5, 0.5), (0.9, 0.2)
+    program = step_program((1, 3, 6, 4, 2), lambda b, k, x: k.step("axis_map", x, b.constant(matrix), attributes=(3,)))
+    inputs = {"in0": noise(2, 3, 6, 4, 2)}
+    engine = FastEngine(program, "quantized", 1)
+    assert_same_bits(run(engine, program, inputs, 2), run(ReferenceEngine(program, "quantized"), program, inputs, 2))
+    assert [e.kernel for e in engine.plan_summary()] == ["graph"]
+
+
+@pytest.mark.parametrize("depth", [1, 5, 64, 1000])
+@pytest.mark.parametrize("hard", [False, True])
+def test_products_of_computed_matrices_are_certified(depth, hard):
+    shapes = [(1, 2, 7, depth), (1, 2, depth, 9)]
+    program = step_program(shapes[0], lambda b, k, x, y: k.step("matmul", x, y), shapes[1:])
+    x, y = noise(3, 2, 7, depth), noise(3, 2, depth, 9, seed=1)
+    if hard:  # sums that cancel, and sums on the edge between two float32 numbers
+        x[:, :, ::2, depth // 2 :] = -x[:, :, ::2, : depth - depth // 2]
+        y[:, :, depth // 2 :] = y[:, :, : depth - depth // 2]
+        x[:, :, 1], y[:, :, :, 0] = 0, 0
+        x[:, :, 1, 0], y[:, :, 0, 0] = 1 + 2.0**-12, 1 + 2.0**-12
+        x[0, 0, 3, :2] = 3e38
+        y[0, 0, :2, 4] = 3e38
+    inputs = {"in0": x, "in1": y}
+    engine = FastEngine(program, "quantized", 1)
+    got, expected = run(engine, program, inputs, 3), run(ReferenceEngine(program, "quantized"), program, inputs, 3)
+    assert got["out0"].tobytes() == expected["out0"].tobytes()
+    assert [e.kernel for e in engine.plan_summary()] == ["certified"]
+
+
+def test_elements_are_summed_again_in_order():
+    program = step_program((1, 3, 50), lambda b, k, x, y: k.step("matmul", x, y), [(1, 50, 4)])
+    inputs = {"in0": noise(2, 3, 50), "in1": noise(2, 50, 4)}
+    expected = run(ReferenceEngine(program, "quantized"), program, inputs, 2)
+    result = np.full((2, 3, 4), np.nan, np.float32)
+    matmul._settle(result, np.argwhere(np.isnan(result)), inputs["in0"], inputs["in1"])
+    assert result.tobytes() == expected["out0"].tobytes()
+
+
+def test_products_with_infinities_are_the_isas():
+    program = step_program((1, 3, 5), lambda b, k, x, y: k.step("matmul", x, y), [(1, 5, 4)])
+    x = noise(1, 3, 5)
+    x[0, 0, 0], x[0, 1, 1] = np.inf, np.nan
+    inputs = {"in0": x, "in1": noise(1, 5, 4)}
+    expected = run(ReferenceEngine(program, "quantized"), program, inputs, 1)
+    assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, 1), expected)

@@ -10,12 +10,12 @@ import numpy as np
 
 from mgc.isa.functions import FUNCTIONS
 from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.layout import dense
+from mgc.sim.fast.layout import dense, in_order, leading, unfolded
 from mgc.sim.fast.quantisation import ideal_dequant
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, limit, logical, pointwise
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.values import Element, Frame, Value
 
 Formula = Callable[[GraphBuilder, str, float, float], str]
 
@@ -101,7 +101,13 @@ def _reduce(op: str) -> Lowering:
         keepdims, *axes = (int(a) for a in call.attributes)
         if not isinstance(x, Value) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
             raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
-        tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
+        rows, frame = x.rows, Frame.channels_first(x.shape)
+        if rows is not None and rows.frame == frame and axes == list(range(2, len(x.shape))):
+            (part,) = in_order(g, rows, x.element).parts
+            tensor = g.node(op, unfolded(g, part, rows.frame.channels), g.constant([1]), keepdims=0)
+            tensor = g.reshape(tensor, leading(call.result.shape))
+        else:
+            tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
         bound = limit(x) if op != "ReduceSum" else math.inf
         return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=bound, least=-math.inf)
 

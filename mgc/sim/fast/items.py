@@ -125,7 +125,7 @@ class StepItem:
         return (self.result,)
 
     def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        args = [_shaped(arrays, *a, k) if isinstance(a, tuple) else a for a in self.args]
+        args = [shaped(arrays, *a, k) if isinstance(a, tuple) else a for a in self.args]
         arrays[self.result.id] = evaluate(self.function, args, self.attributes, context.ideal)
 
 
@@ -187,7 +187,7 @@ def _joined(slot: Slot, results: list[Any]) -> Any:
     return np.concatenate(results)
 
 
-def _shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:
+def shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:
     """A slot under the shape of a view of it."""
     array: np.ndarray = arrays[slot.id]
     if slot.batched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mgc.sim.fast import layout, moves, mvm, vec
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
+from mgc.sim.fast.matmul import MatmulItem
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.values import Element, Value
@@ -90,6 +92,7 @@ class _Builder:
     held: dict[int, Held] = field(default_factory=dict)  # root buffer -> what was written to it
     pending: dict[int, list[Mvm]] = field(default_factory=dict)  # root buffer -> MVMs that will write it
     graph: _OpenGraph | None = None
+    largest: int = 0  # bytes of the largest step outside graphs, for one micro-batch
 
     def build(self) -> Plan:
         for instruction in self.program.instructions:
@@ -113,6 +116,7 @@ class _Builder:
         self._fetch()
         graphs = [i.graph for i in self.items if isinstance(i, GraphItem)]
         size = max((g.bytes_per_micro_batch for g in graphs), default=0)
+        size = max(size, self.largest)
         self.entries.sort(key=lambda e: e.instruction)
         time = sum(g.nanoseconds_per_micro_batch for g in graphs)
         return Plan(tuple(self.loads), tuple(self.items), tuple(self.stores), tuple(self.entries), size, time)
@@ -316,6 +320,10 @@ class _Builder:
             known = [
                 (self.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
             ]
+            self.largest = max(self.largest, 8 * sum(prod(s) for s in (*shapes, result.shape)))
+            if name == "matmul" and _certifiable(args):
+                self._add(MatmulItem(tuple(known), slot))
+                return slot.id, ("certified", "")
             self._add(StepItem(step.function, tuple(known), step.attributes, slot))
             return slot.id, ("numpy", str(error))
 
@@ -347,3 +355,9 @@ class _Builder:
         for root, slot in after:
             self.held[root] = slot.id
         self.entries += [Entry(i.id, i.mnemonic, "reference", reason) for i in instructions]
+
+
+def _certifiable(args: Sequence[Operand]) -> bool:
+    """Whether a MATMUL's operands are float32 matrices or stacks of them."""
+    types = [a.logical if isinstance(a, Value) else a.dtype for a in args]
+    return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0

@@ -40,12 +40,16 @@ def _nchw(shape: tuple[int, ...]) -> Frame:
 
 
 def _pool_max(g: GraphBuilder, call: Call) -> Value:
-    """Maxima are order-free. Padding is left out by reading a tap inside twice; a window of padding only is refused."""
+    """Maxima are order-free, and Max passes NaN on as NumPy's does.
+
+    Padding is left out by reading a tap inside twice; a window of padding only is refused.
+    """
     x, _, reads = _source(call)
-    if x.logical == FLOAT and not math.isfinite(x.limit):
-        raise NotLoweredError("a maximum of values that may be NaN")
-    if x.element.dtype.name not in ("float32", "uint8", "int8", "int32", "int64"):
-        raise NotLoweredError(f"a maximum of {x.element.dtype}")
+    own, wide = x.element.dtype, x.element.dtype
+    if own in (np.uint16, np.int16):
+        wide = np.dtype(np.int32)  # Max knows no 16-bit integers
+    elif own.name not in ("float32", "uint8", "int8", "int32", "int64"):
+        raise NotLoweredError(f"a maximum of {own}")
     inside = (reads >= 0).any(axis=1)
     if not inside.all():
         raise NotLoweredError("a window that meets nothing but padding")
@@ -54,7 +58,11 @@ def _pool_max(g: GraphBuilder, call: Call) -> Value:
     frame, target = _nchw(x.shape), _nchw(call.result.shape)
     rows = layout.rows_of(g, x, frame)
     taps = list(dict.fromkeys(layout.take(g, rows, reads[:, t], x.element) for t in range(reads.shape[1])))
+    if own != wide:
+        taps = [g.cast(t, wide) for t in taps]
     tensor = taps[0] if len(taps) == 1 else g.node("Max", *taps)
+    if own != wide:
+        tensor = g.cast(tensor, own)
     found = Rows(target, (Part(tensor, target.positions),), np.arange(target.positions))
     return replace(x, shape=call.result.shape, dense=None, rows=found)
 

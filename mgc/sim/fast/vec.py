@@ -14,10 +14,11 @@ from mgc.sim.fast.ideal import IDEAL
 from mgc.sim.fast.quantisation import dequant, lookup, quant
 from mgc.sim.fast.reductions import REDUCTIONS
 from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.resampling import axis_map
 from mgc.sim.fast.steps import STEPS, Call
 from mgc.sim.fast.values import Value
 
-QUANTISED = {"quant": quant, "dequant": dequant, "lookup": lookup}
+QUANTISED = {"quant": quant, "dequant": dequant, "lookup": lookup, "axis_map": axis_map}
 
 
 def lower(g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool) -> Value:
