@@ -7,7 +7,7 @@ parts, and are combined part by part. Positions that share a row share the resul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -67,8 +67,6 @@ def _over_rows(
             if attempt or rows.in_order:
                 raise
             rows = layout.in_order(g, rows, lead.element)
-    if any(lane.needs_unfolded for lane in lanes):
-        rows = replace(rows, parts=tuple(layout.folded(g, p, rows.frame.channels, 1) for p in rows.parts))
     parts: list[Part] = []
     start = 0
     for k, part in enumerate(rows.parts):
@@ -85,7 +83,6 @@ class _Lane:
     """One operand, ready to be cut into parts: `of(part number, its rows, the part)` names a tensor."""
 
     of: Callable[[int, slice, Part], str]
-    needs_unfolded: bool = False
 
 
 def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], lead: Value, rows: Rows, batched: bool) -> _Lane:
@@ -156,11 +153,19 @@ def _broadcast_lane(g: GraphBuilder, operand: Value, shape: tuple[int, ...], row
     at = frame.view(np.ascontiguousarray(numbers).reshape(-1))  # [batch, positions, channels]
     if not (at == at[:, :1]).all():
         raise _MisalignedError
-    at = at[:, 0]
-    if size == frame.batch * frame.channels and np.array_equal(at.reshape(-1), np.arange(size)):
-        tensor = g.reshape(layout.dense(g, operand), [-1, 1, frame.channels])
-    elif size == frame.batch and np.array_equal(at, np.arange(size)[:, None] + np.zeros_like(at)):
-        tensor = g.reshape(layout.dense(g, operand), [-1, 1, 1])
-    else:
+    at, channels = at[:, 0], frame.channels
+    if size == frame.batch and np.array_equal(at, np.arange(size)[:, None] + np.zeros_like(at)):
+        single = g.reshape(layout.dense(g, operand), [-1, 1, 1])
+        return _Lane(lambda k, span, part: single)
+    if size != frame.batch * channels or not np.array_equal(at.reshape(-1), np.arange(size)):
         raise _MisalignedError
-    return _Lane(lambda k, span, part: tensor, needs_unfolded=frame.channels > 1)
+    tensor = g.reshape(layout.dense(g, operand), [-1, 1, channels])
+
+    def repeated(k: int, span: slice, part: Part) -> str:
+        """The channels once for each row that the part's fold puts side by side."""
+        if part.fold == 1:
+            return tensor
+        spread = g.node("Expand", g.reshape(tensor, [-1, 1, 1, channels]), g.constant([1, 1, part.fold, channels]))
+        return g.reshape(spread, [-1, 1, part.fold * channels])
+
+    return _Lane(repeated)
