@@ -14,7 +14,7 @@ from passes.manager import CompileState, Pass, Tools
 from passes.quantizing.clipping import choose_tops
 from passes.quantizing.network import Feeds, mirrored, run
 from passes.quantizing.observed import graph_macs, observed_values
-from passes.quantizing.samples import sample_feeds
+from passes.quantizing.samples import take_samples
 
 __all__ = ["Calibrate", "Calibration", "observe", "observed_values"]
 
@@ -53,14 +53,14 @@ class Calibrate(Pass):
     def run(self, state: CompileState) -> CompileState:
         graph = state.graph
         affordable = int(_OBSERVE_MACS / max(graph_macs(graph), 1))
-        feeds, warnings = sample_feeds(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
-        seen = observe(graph, feeds, state.tools)
+        samples = take_samples(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
+        seen = observe(graph, samples.feeds, state.tools)
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
         tops: dict[str, float] = {}
         if self.method == "error":
-            tops = choose_tops(graph, feeds, seen, state.tools, state.target.crossbar.input_bits)
-        found = Calibration(feeds, ranges, tops, graph)
-        return replace(state, calibration=found, warnings=(*state.warnings, *warnings))
+            tops = choose_tops(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
+        found = Calibration(samples.feeds, ranges, tops, graph)
+        return replace(state, calibration=found, warnings=(*state.warnings, *samples.warnings))
 
 
 def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:

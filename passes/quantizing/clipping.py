@@ -9,7 +9,8 @@ errors, each sample's relative to its energy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,18 +18,25 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.ops import Conv, MatMul
 from passes.manager import Tools
 from passes.quantizing.layers import Codes
-from passes.quantizing.minmax import codes_for
-from passes.quantizing.network import Feeds, add_coding, add_errors, mirrored, run
+from passes.quantizing.minmax import codes_for, normal_top
+from passes.quantizing.network import Feeds, add_coding, add_errors, cut_above, downstream, mirrored, run
 from passes.quantizing.observed import activation_operand, coded_values, graph_macs
+from passes.quantizing.samples import Samples
 from passes.quantizing.signs import NonNegative
+from passes.work import useful_macs
 
-# Multiply-accumulates that the search may cost in all, and what it is planned with.
-_SEARCH_MACS = 8e10
+# Multiply-accumulates that the search, and the check of its result, may cost; how many trials of a value are expected.
+_SEARCH_MACS = 1.6e11
+_CHECK_MACS = 4e10
 _TRIALS = 7
-_SAMPLES = 32
+_SAMPLES = 64
 _FEWEST = 4
+# What the values that a part of the network starts from may take in memory, for all samples; else all of it is run.
+_CACHE_BYTES = 1 << 28
 # Squared errors in all that a comparison should rest on.
 _ENOUGH = 2048
+# How much worse the outputs of a choice that was not made by them must be for it to be given up.
+_MARKED = 1.5
 # Tried reaches are STEP^k times the median of the samples' largest magnitudes.
 _STEP = 1.2
 _BELOW = 4
@@ -54,20 +62,25 @@ class _Ladder:
 
     def codes(self, k: float) -> Codes:
         """The codes of rung k."""
-        return codes_for(self.top(k), self.bits, self.unsigned)
+        return self.codes_to(self.top(k))
+
+    def codes_to(self, top: float) -> Codes:
+        """The codes that reach `top`."""
+        return codes_for(top, self.bits, self.unsigned)
 
     def inside(self, k: int) -> bool:
         """Whether there is a rung k."""
         return -_BELOW <= k <= self.end
 
 
-def choose_tops(graph: Graph, feeds: Sequence[Feeds], seen: Seen, tools: Tools, bits: int) -> dict[str, float]:
-    """For each value of a level-1 graph that will be coded, the magnitude that its largest code should reach.
+def choose_tops(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bits: int) -> dict[str, float]:
+    """For values of a level-1 graph that will be coded, the magnitude that the largest code should reach.
 
-    seen: (least, greatest) by name, one entry a feed. Falls back on the largest magnitudes seen where the choice does
-    not make the outputs better.
+    seen: (least, greatest) by name, one entry a sample. An input that is noise needs no search. The others have none,
+    that is the largest magnitudes seen, where the choice would make the outputs worse.
     """
     nonnegative = NonNegative(graph)
+    feeds = samples.feeds
     ladders: dict[str, _Ladder] = {}
     for value in coded_values(graph):
         ladder = _Ladder(*seen[value.name], nonnegative(value), bits)
@@ -75,61 +88,104 @@ def choose_tops(graph: Graph, feeds: Sequence[Feeds], seen: Seen, tools: Tools, 
             ladders[value.name] = ladder
     if not ladders or not feeds:
         return {}
+    noise = {name: normal_top(bits) for name in samples.noise if name in ladders}
+    tops = dict(noise)
+    wanted = {name: ladder for name, ladder in ladders.items() if name not in tops}
     scorer = _Outputs(graph, tools)
-    affordable = int(_SEARCH_MACS / (max(graph_macs(graph), 1) * _TRIALS * len(ladders)))
-    samples = min(len(feeds), _SAMPLES, affordable)
-    if samples >= _FEWEST and samples * scorer.elements >= _ENOUGH:
-        prepared = scorer.with_references(feeds[:samples])
-        rungs = {name: _descend(ladder, scorer, name, prepared) for name, ladder in ladders.items()}
+    count = min(len(feeds), _SAMPLES, _affordable(graph, wanted))
+    by_outputs = count >= _FEWEST and count * scorer.elements >= _ENOUGH
+    if by_outputs:
+        tops |= {name: ladder.top(_descend(ladder, scorer, name, feeds[:count])) for name, ladder in wanted.items()}
     else:
-        rungs = _by_layers(graph, feeds[:_SAMPLES], ladders, tools)
-    chosen = {name: ladder.codes(rungs[name]) for name, ladder in ladders.items()}
-    plain = {name: ladder.codes(ladder.end) for name, ladder in ladders.items()}
+        rungs = _by_layers(graph, feeds[:_SAMPLES], wanted, tools)
+        tops |= {name: ladder.top(rungs[name]) for name, ladder in wanted.items()}
     if scorer.elements:
-        held_out = scorer.with_references(feeds[-max(samples, _FEWEST) :])
-        better, worse = scorer.errors([chosen, plain], held_out)
-        if not better <= worse:
-            return {}
-    return {name: ladder.top(rungs[name]) for name, ladder in ladders.items()}
+        checked = feeds[: max(_FEWEST, int(_CHECK_MACS / (2 * max(graph_macs(graph), 1))))]
+        chosen = {name: ladder.codes_to(tops[name]) for name, ladder in ladders.items()}
+        plain = {name: chosen[name] if name in noise else l.codes_to(l.most) for name, l in ladders.items()}
+        better, worse = scorer.whole(checked).errors([chosen, plain])
+        # few outputs say little: only a marked loss counts
+        if not better <= worse * (1.0 if by_outputs else _MARKED):
+            return noise
+    return tops
+
+
+def _affordable(graph: Graph, names: Collection[str]) -> int:
+    """How many samples the search can be paid for."""
+    once = sum(useful_macs(n) for v in coded_values(graph) if v.name in names for n in downstream(graph, v))
+    return int(_SEARCH_MACS / (_TRIALS * max(once, 1)))
 
 
 class _Outputs:
-    """Runs a network with some values coded, and says how far its outputs are off."""
+    """Says how far the network's float outputs are off when some values are coded."""
 
     def __init__(self, graph: Graph, tools: Tools) -> None:
         self._graph, self._tools = graph, tools
         self._floats = [(n, v) for n, v in graph.outputs if v.tensor.dtype.is_float]
-        self._weights: dict[str, float] = {}
         self.elements = sum(v.tensor.size for _, v in self._floats)
 
-    def with_references(self, feeds: Sequence[Feeds]) -> list[Feeds]:
-        """The feeds with the network's own outputs beside them."""
+    def whole(self, feeds: Sequence[Feeds]) -> _Trials:
+        """Trials of any values over the whole network."""
         probe, values = mirrored(self._graph)
-        probe.outputs = [(name, values[v.name]) for name, v in self._floats]
-        results = run(probe, feeds, self._tools)
-        for name, value in self._floats:
-            arrays = [r[name] for r in results]
-            spread = float(max(a.max() for a in arrays)) - float(min(a.min() for a in arrays))
-            # errors of several outputs add up relative to their ranges
-            good = np.isfinite(spread) and spread > 0
-            self._weights[f"error {name}"] = 1 / (spread * spread * value.tensor.size) if good else 0.0
-        return [{**f, **{f"ref {n}": r[n] for n, _ in self._floats}} for f, r in zip(feeds, results, strict=True)]
+        return self._trials(probe, values, feeds, [])
 
-    def errors(self, trials: Sequence[Mapping[str, Codes]], prepared: Sequence[Feeds]) -> list[float]:
-        """For each trial, all for the same values: the outputs' squared error, infinite if it is not a number."""
+    def below(self, name: str, feeds: Sequence[Feeds]) -> _Trials:
+        """Trials of one value, for which only what depends on it is run, if its surroundings fit in memory."""
         probe, values = mirrored(self._graph)
+        probe.outputs = [(n, values[v.name]) for n, v in self._floats]
+        cut = cut_above(probe, values[name])
+        if len(feeds) * sum(v.tensor.nbytes for v in cut) > _CACHE_BYTES:
+            return self.whole(feeds)
+        return self._trials(probe, values, feeds, [v.name for v in cut])
+
+    def _trials(self, probe: Graph, values: dict[str, Value], feeds: Sequence[Feeds], cut: list[str]) -> _Trials:
+        reached = {v.name for n in probe.nodes for v in n.outputs}
+        floats = [(n, v) for n, v in self._floats if v.name in reached]
+        reference, originals = mirrored(self._graph)
+        reference.outputs = [(f"ref {n}", originals[v.name]) for n, v in floats]
+        reference.outputs += [(f"cut {name}", originals[name]) for name in cut]
+        results = run(reference, feeds, self._tools)
+        prepared: list[Feeds] = []
+        for feed, result in zip(feeds, results, strict=True):
+            fed = {name: result[f"cut {name}"] for name in cut}
+            prepared.append({**feed, **fed, **{f"ref {n}": result[f"ref {n}"] for n, _ in floats}})
+        weights = {f"error {n}": _weight([r[f"ref {n}"] for r in results], v) for n, v in floats}
+        probe.outputs = []
+        return _Trials(probe, values, [(n, values[v.name]) for n, v in floats], weights, prepared, self._tools)
+
+
+def _weight(arrays: Sequence[np.ndarray], value: Value) -> float:
+    """Errors of several outputs add up relative to their ranges."""
+    spread = float(max(a.max() for a in arrays)) - float(min(a.min() for a in arrays))
+    return 1 / (spread * spread * value.tensor.size) if np.isfinite(spread) and spread > 0 else 0.0
+
+
+@dataclass
+class _Trials:
+    """A network with inputs for the outputs wanted of it; `weights` are those of its outputs' squared errors."""
+
+    probe: Graph
+    values: dict[str, Value]
+    floats: list[tuple[str, Value]]
+    weights: dict[str, float]
+    prepared: Sequence[Feeds]
+    tools: Tools
+
+    def errors(self, trials: Sequence[Mapping[str, Codes]]) -> list[float]:
+        """For each trial, all of the same values: the outputs' squared error, infinite if it is not a number."""
+        probe, values = mirrored(self.probe)
         scales = {name: add_coding(probe, values[name], codes.lo, codes.hi) for name, codes in trials[0].items()}
-        add_errors(probe, [(name, values[v.name]) for name, v in self._floats])
+        add_errors(probe, [(name, values[v.name]) for name, v in self.floats])
         feeds = [
-            {**f, **{scales[name]: _scale(values[name], codes) for name, codes in trial.items()}}
+            {**feed, **{scales[name]: _scale(values[name], codes) for name, codes in trial.items()}}
             for trial in trials
-            for f in prepared
+            for feed in self.prepared
         ]
-        results = run(probe, feeds, self._tools)
+        results = run(probe, feeds, self.tools)
         totals: list[float] = []
         for k in range(len(trials)):
-            mine = results[k * len(prepared) : (k + 1) * len(prepared)]
-            total = sum(self._weights[name] * float(r[name]) for r in mine for name in self._weights)
+            mine = results[k * len(self.prepared) : (k + 1) * len(self.prepared)]
+            total = sum(self.weights[name] * float(r[name]) for r in mine for name in self.weights)
             totals.append(total if np.isfinite(total) else np.inf)
         return totals
 
@@ -138,13 +194,14 @@ def _scale(value: Value, codes: Codes) -> np.ndarray:
     return np.array(codes.scale, value.tensor.dtype.numpy)
 
 
-def _descend(ladder: _Ladder, scorer: _Outputs, name: str, prepared: Sequence[Feeds]) -> float:
+def _descend(ladder: _Ladder, scorer: _Outputs, name: str, feeds: Sequence[Feeds]) -> float:
     """The rung with the least error of the outputs: goes down from neighbour to neighbour, then between rungs."""
+    trials = scorer.below(name, feeds)
     known: dict[int, float] = {}
     best = 0
     wanted = [k for k in (0, 2) if ladder.inside(k)]
     while wanted:
-        known.update(zip(wanted, scorer.errors([{name: ladder.codes(k)} for k in wanted], prepared), strict=True))
+        known.update(zip(wanted, trials.errors([{name: ladder.codes(k)} for k in wanted]), strict=True))
         best = min(known, key=known.__getitem__)
         wanted = [k for k in (best - 1, best + 1) if ladder.inside(k) and k not in known]
     return best + _vertex(known.get(best - 1), known[best], known.get(best + 1))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Rows go in blocks, and blocks in a few rows at a time: all but the last few rows' part is in matrix products.
 _BLOCK = 128
+_INNER = 16
 # Weight of a row's own rounding error beside that of the outputs, relative to the mean energy of a row's inputs.
 _RIDGE = 1.0
 
@@ -36,8 +38,12 @@ def round_with_feedback(codes: np.ndarray, weights: np.ndarray, most: int) -> np
         exact = weights[:, begin:end].astype(np.float64)
         errors = np.empty_like(exact)
         for t in range(end - begin):
-            # what the outputs are off by before this block, and what its rows so far have added
-            off = pull[:, t] + (gram[:, t, None, :t] @ errors[:, :t])[:, 0] if t else pull[:, 0]
+            inner = t - t % _INNER
+            if t == inner and t:
+                done = slice(inner - _INNER, inner)
+                pull[:, t:] += gram[:, t:, done] @ errors[:, done]
+            # what the outputs are off by before these few rows, and what those of them that are done have added
+            off = pull[:, t] if t == inner else pull[:, t] + (gram[:, t, None, inner:t] @ errors[:, inner:t])[:, 0]
             chosen = np.rint(exact[:, t] + off * gain[:, t])
             np.minimum(chosen, most, out=chosen)
             np.maximum(chosen, -most, out=chosen)

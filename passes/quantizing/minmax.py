@@ -29,3 +29,16 @@ def rounded(weights: np.ndarray, scales: np.ndarray, weight_bits: int) -> np.nda
     """The nearest whole numbers, in float32, clipped to the codes of `weight_bits` bits."""
     most = (1 << (weight_bits - 1)) - 1
     return np.clip(np.rint(weights / scales[:, None, :].astype(np.float32)), -most, most)
+
+
+def normal_top(bits: int) -> float:
+    """The reach of signed codes of `bits` bits with the least mean square error on N(0,1) (8 bits: about 3.9)."""
+    x = np.linspace(0, 8, 8001)
+    density = np.exp(-x * x / 2)
+    tops = np.arange(0.5, 8, 0.05)
+    errors: list[float] = []
+    for top in tops:
+        codes = codes_for(float(top), bits, unsigned=False)
+        off = np.clip(np.rint(x / codes.scale), codes.lo, codes.hi) * codes.scale - x
+        errors.append(float((density * off * off).sum()))
+    return float(tops[int(np.argmin(errors))])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mgc.ir.graph import Graph, Value, evaluate
+from mgc.ir.graph import Graph, Node, Value, evaluate
 from mgc.ir.ops import Binary, Host, Reduce, Unary
 from passes.manager import Tools
 from passes.quantizing.observed import activation_operand
@@ -64,6 +64,32 @@ def add_coding(graph: Graph, value: Value, lo: int, hi: int) -> str:
     for node in readers:
         node.inputs = tuple(coded if v is value else v for v in node.inputs)
     return scale.name
+
+
+def downstream(graph: Graph, value: Value) -> list[Node]:
+    """The nodes whose results depend on a value, in order."""
+    reached = {value}
+    found: list[Node] = []
+    for node in graph.nodes:
+        if not reached.isdisjoint(node.inputs):
+            reached.update(node.outputs)
+            found.append(node)
+    return found
+
+
+def cut_above(graph: Graph, value: Value) -> list[Value]:
+    """Keeps only what depends on `value`: it and all else that is read there become inputs, which are returned.
+
+    Outputs that do not depend on it go away.
+    """
+    kept = downstream(graph, value)
+    made = {v for n in kept for v in n.outputs}
+    read = dict.fromkeys([value, *(v for n in kept for v in n.inputs)])
+    fed = [v for v in read if v not in made and v not in graph.constants and v not in graph.inputs]
+    graph.nodes = kept
+    graph.inputs.extend(fed)
+    graph.outputs = [(name, v) for name, v in graph.outputs if v in made]
+    return fed
 
 
 def add_errors(graph: Graph, outputs: Sequence[tuple[str, Value]]) -> list[str]:

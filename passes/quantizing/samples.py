@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,8 +13,17 @@ from mgc.ir.types import DType, TensorType
 from passes.manager import CompileState, UnsupportedError
 
 
-def sample_feeds(state: CompileState, count: int) -> tuple[tuple[Mapping[str, np.ndarray], ...], list[str]]:
-    """Up to `count` sets of graph inputs, each for one micro-batch, and warnings about what had to be made up.
+@dataclass(frozen=True)
+class Samples:
+    """Sets of graph inputs, each for one micro-batch; the inputs that are N(0,1) noise; what to warn of."""
+
+    feeds: tuple[Mapping[str, np.ndarray], ...]
+    noise: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def take_samples(state: CompileState, count: int) -> Samples:
+    """Up to `count` sets of inputs, from the user's arrays where there are any.
 
     Of arrays with more samples than needed, evenly spaced ones are taken. UnsupportedError: an array does not fit.
     """
@@ -35,7 +45,9 @@ def sample_feeds(state: CompileState, count: int) -> tuple[tuple[Mapping[str, np
             if data:
                 warnings.append(f"calibration data has no array for input {value.name!r}: it was drawn")
     length = min((len(c) for c in columns), default=1)
-    return tuple({n: c[k] for n, c in zip(names, columns, strict=True)} for k in range(length)), warnings
+    feeds = tuple({n: c[k] for n, c in zip(names, columns, strict=True)} for k in range(length))
+    noise = tuple(v.name for v in graph.inputs if v.name not in data and v.tensor.dtype.is_float)
+    return Samples(feeds, noise, tuple(warnings))
 
 
 def _cut(value: Value, type_: TensorType, array: np.ndarray, count: int) -> list[np.ndarray]:
