@@ -21,6 +21,16 @@ def writers_of(program: Program) -> dict[int, list[int]]:
     return writers
 
 
+def changing(program: Program) -> tuple[int, ...]:
+    """Ids of the instructions that change what persists from run to run: persistent buffers, cells after PROGRAM."""
+    return tuple(
+        i.id
+        for i in program.instructions
+        if not isinstance(i, WriteCells)
+        and (i.writes_groups() or any(program.buffers[b].persistent for b in i.writes()))
+    )
+
+
 def ancestors(program: Program) -> list[int]:
     """For each instruction a bit set of those that `after` makes it wait for, directly or not."""
     sets: list[int] = []

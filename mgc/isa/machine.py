@@ -47,16 +47,24 @@ class Machine:
             b.id: np.zeros(b.shape, self.dtype(b)) for b in program.buffers if b.persistent and b.alias_of < 0
         }
         for state in program.states:
-            held = [p for p in state.pieces if p.buffer >= 0]
-            for piece in held:
-                home = self.persistent[program.root(piece.buffer)]
-                piece.of_home(home)[...] = piece.of_state(np.ascontiguousarray(program.tensors[state.initial]))
+            first = np.ascontiguousarray(program.tensors[state.initial])
+            for piece in state.pieces:
+                if piece.buffer >= 0:
+                    piece.of_home(self.persistent[program.root(piece.buffer)])[...] = piece.of_state(first)
 
     def begin(self, inputs: dict[int, Any]) -> None:
         """Starts a micro-batch: all buffers are zero but the persistent ones."""
         self.inputs = inputs
         self.outputs = {}
         self._data = {}
+
+    def kept(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Cells and persistent buffers as they are: instructions replace these arrays, never change them."""
+        return dict(self.cells), dict(self.persistent)
+
+    def keep(self, kept: tuple[dict[int, np.ndarray], dict[int, np.ndarray]]) -> None:
+        """Goes back to what `kept` gave."""
+        self.cells, self.persistent = dict(kept[0]), dict(kept[1])
 
     def dtype(self, buffer: Buffer) -> np.dtype:
         """Element type of a buffer in this machine's numerics."""
@@ -109,7 +117,10 @@ class Machine:
         with np.errstate(all="ignore"):
             array = array if array.dtype == dtype else cast(array, dtype)
         root = self.program.root(index)
-        self._store(root)[root] = np.array(array, order="C", copy=None)
+        if buffer.persistent:  # nothing outside may change it later
+            self.persistent[root] = np.array(array, order="C")
+        else:
+            self._data[root] = np.array(array, order="C", copy=None)
 
     def forget(self, root: int) -> None:
         """Frees a buffer that nothing reads any more in this micro-batch; a persistent one stays."""

@@ -78,10 +78,3 @@ def read_state(state: State, base: np.ndarray, homes: Homes) -> np.ndarray:
     for piece in state.pieces:
         piece.of_state(value)[...] = piece.of_home(homes(piece))
     return value
-
-
-def write_state(state: State, value: np.ndarray, homes: Homes) -> None:
-    """Writes the value's entries into the homes of its pieces (which are changed in place)."""
-    flat = np.ascontiguousarray(value)
-    for piece in state.pieces:
-        piece.of_home(homes(piece))[...] = piece.of_state(flat)

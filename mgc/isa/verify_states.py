@@ -8,8 +8,8 @@ from typing import get_args
 
 import numpy as np
 
+from mgc.isa.dataflow import changing
 from mgc.isa.error import ProgramError
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.instructions import Update
 from mgc.isa.memory import Buffer
 from mgc.isa.program import Program
@@ -79,6 +79,13 @@ def _check_piece(program: Program, state: State, piece: StatePiece, held: dict[H
     check_box("home", piece.home_base, piece.extents, piece.home_strides, size)
     check_distinct("state", piece.extents, piece.strides)
     check_distinct("home", piece.extents, piece.home_strides)
+    if piece.group >= 0:
+        real = program.tensors[program.groups[piece.group].real_weights]
+        same = real.dtype == dtype and np.array_equal(
+            piece.of_home(np.ascontiguousarray(real)), piece.of_state(np.ascontiguousarray(initial)), equal_nan=True
+        )
+        if not same:
+            raise ProgramError(f"its first value is not in the real weights of group {piece.group}")
     hits = held.setdefault(home_of(program, piece), np.zeros(size, np.uint8))
     box = piece.of_home(hits)
     if box.any():
@@ -104,13 +111,7 @@ def check_changes(program: Program) -> None:
         for piece in (p for s in program.states for p in s.pieces if p.group == index):
             piece.of_home(hits)[...] = 1
         _check_whole(hits, hits.size, f"group {group.name}, which UPDATE writes")
-    changes = [i for i in program.instructions if not isinstance(i, WriteCells) and _changes(program, i.id)]
+    changes = changing(program)
     if changes and program.batched:
-        raise ProgramError(
-            f"instruction {changes[0].id} ({changes[0].mnemonic}) changes what persists: the program cannot be batched"
-        )
-
-
-def _changes(program: Program, index: int) -> bool:
-    i = program.instructions[index]
-    return bool(i.writes_groups()) or any(program.buffers[b].persistent for b in i.writes())
+        i = program.instructions[changes[0]]
+        raise ProgramError(f"instruction {i.id} ({i.mnemonic}) changes what persists: the program cannot be batched")

@@ -1,9 +1,20 @@
 """Runs a program: reference interpreter, fast engine, replay of the schedule. Knows nothing but `mgc.isa`."""
 
-from mgc.sim.engine import Engine, Numerics, SimulationError
+from mgc.sim.engine import Engine, EngineState, Numerics, SimulationError, TrainingEngine
 from mgc.sim.exactness import exact_columns
 from mgc.sim.inputs import draw_inputs
 from mgc.sim.replay import Replay, replay
 from mgc.sim.simulator import Simulator
 
-__all__ = ["Engine", "Numerics", "Replay", "SimulationError", "Simulator", "draw_inputs", "exact_columns", "replay"]
+__all__ = [
+    "Engine",
+    "EngineState",
+    "Numerics",
+    "Replay",
+    "SimulationError",
+    "Simulator",
+    "TrainingEngine",
+    "draw_inputs",
+    "exact_columns",
+    "replay",
+]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 Numerics = Literal["quantized", "float"]
 
@@ -34,4 +37,29 @@ class Engine(Protocol):
         value is a Python object. The result holds every output port in the same way. Inputs are not to be changed, and
         a result may not share memory with what a later `run` writes. Raises SimulationError.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What an engine keeps from run to run, for the crossbar groups and persistent buffers that states live in.
+
+    `weights` maps a group to its weights [matrices, rows, cols]: integers, in `float` numerics float32. `buffers` maps
+    a persistent root buffer to its array, in its own shape. Arrays are C-contiguous and the receiver's own.
+    """
+
+    weights: dict[int, np.ndarray]
+    buffers: dict[int, np.ndarray]
+
+
+@runtime_checkable
+class TrainingEngine(Engine, Protocol):
+    """An engine that also runs programs with states. A `run` that raises leaves what it keeps as it was before."""
+
+    def state(self) -> EngineState:
+        """What it keeps now: at first, what the program says."""
+        ...
+
+    def restore(self, state: EngineState) -> None:
+        """Keeps this from now on; the integers fit their cells."""
         ...

@@ -11,7 +11,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import Numerics, SimulationError
+from mgc.sim.engine import EngineState, Numerics, SimulationError
 from mgc.sim.host import HostSegments
 
 
@@ -30,17 +30,40 @@ class ReferenceEngine:
 
     def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
-        machine = self._machine
-        if not self._ready:
-            for instruction in self._setup:
-                instruction.execute(machine)
-            self._ready = True
-        results = [self._micro_batch(batch, k) for k in range(micro_batches)]
+        kept = self._set_up().kept()
+        try:
+            results = [self._micro_batch(batch, k) for k in range(micro_batches)]
+        except BaseException:
+            self._machine.keep(kept)
+            raise
         outputs: dict[str, Any] = {}
         for n, port in enumerate(self._program.outputs):
             parts = [r[n] for r in results]
             outputs[port.name] = np.concatenate(parts) if port.batched and self._program.batched else parts[0]
         return outputs
+
+    def state(self) -> EngineState:
+        """See `mgc.sim.engine.TrainingEngine.state`."""
+        machine = self._set_up()
+        groups = dict.fromkeys(p.group for s in self._program.states for p in s.pieces if p.group >= 0)
+        weights = {group: np.array(machine.weights(group), order="C") for group in groups}
+        shapes = {root: self._program.buffers[root].shape for root in machine.persistent}
+        return EngineState(weights, {root: machine.persistent[root].reshape(s).copy() for root, s in shapes.items()})
+
+    def restore(self, state: EngineState) -> None:
+        """See `mgc.sim.engine.TrainingEngine.restore`."""
+        machine = self._set_up()
+        for group, weights in state.weights.items():
+            machine.write_cells(group, np.array(weights))
+        machine.persistent.update({root: np.array(array) for root, array in state.buffers.items()})
+
+    def _set_up(self) -> Machine:
+        """The machine with its crossbars programmed."""
+        if not self._ready:
+            for instruction in self._setup:
+                instruction.execute(self._machine)
+            self._ready = True
+        return self._machine
 
     def _micro_batch(self, batch: Mapping[str, Any], k: int) -> dict[int, Any]:
         inputs: dict[int, Any] = {}

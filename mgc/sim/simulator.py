@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mgc.isa.dataflow import changing
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
-from mgc.sim.engine import Engine, Numerics, SimulationError
+from mgc.sim.engine import Engine, Numerics, SimulationError, TrainingEngine
 from mgc.sim.exactness import exact_columns
 from mgc.sim.inputs import check_inputs
+from mgc.sim.training import initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
 Progress = Callable[[int, int], None]
@@ -42,7 +44,11 @@ class Simulator:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
         self.program = program
+        self._numerics: Numerics = numerics
         self._engine = _engine(program, engine, numerics, threads)
+        if program.states and not isinstance(self._engine, TrainingEngine):
+            raise SimulationError(f"engine {engine} does not run programs with states; use engine reference")
+        self._base = initial_states(program)
 
     @property
     def exact_columns(self) -> float:
@@ -83,6 +89,42 @@ class Simulator:
             else:
                 result[port.name] = parts[port.name][0]
         return result
+
+    def run_iteration(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """One iteration of a training program: its outputs (losses) under their names; the states move on.
+
+        Raises SimulationError for a program that does not train, wrong inputs, or a value that is not finite where
+        training cannot go on: a gradient, a new weight (the states then stay as they were before) or a loss.
+        """
+        if not changing(self.program):
+            raise SimulationError(f"program {self.program.name} changes no state, so there is nothing to train")
+        outputs = self.run(inputs)
+        for name, value in outputs.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise SimulationError(f"output {name} is not finite ({value.reshape(-1)[:4].tolist()})")
+        return outputs
+
+    def states(self) -> dict[str, np.ndarray]:
+        """What the program keeps from run to run, under its names: a copy of each, in the model's own shape.
+
+        Element types are those of the chip (float32, int64). A weight in a crossbar is what it stands for: its integer
+        times the weight scale of its group, in `float` numerics the real weight. Empty for a program without states.
+        """
+        return read_states(self.program, self._numerics, self._trained().state(), self._base) if self._base else {}
+
+    def load_states(self, states: Mapping[str, np.ndarray]) -> None:
+        """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
+
+        Raises SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
+        """
+        engine = self._trained()
+        engine.restore(write_states(self.program, self._numerics, engine.state(), states))
+        self._base = {name: np.array(states[name], order="C") for name in self._base}
+
+    def _trained(self) -> TrainingEngine:
+        if not isinstance(self._engine, TrainingEngine):
+            raise SimulationError(f"program {self.program.name} has no states")
+        return self._engine
 
     def _run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
         try:

@@ -17,19 +17,24 @@ from mgc.isa.instructions import (
     Load,
     Move,
     Mvm,
+    MvmT,
+    Outer,
     Piece,
     Ref,
     Step,
     Store,
+    Update,
     Vec,
     VecStore,
 )
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.memory import Buffer, Constant, Port
+from mgc.isa.optimizers import OPTIMIZER_CODES
 from mgc.isa.program import HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
+from mgc.isa.state import State, StatePiece
 
-UNITS = ("writer", "link", "dma", "vector", "host")
+UNITS = ("writer", "link", "dma", "vector", "host", "gradient")
 
 
 def dense_strides(shape):
@@ -84,6 +89,7 @@ class ProgramBuilder:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.segments: list[HostSegment] = []
+        self.states: list[State] = []
         self.crossbars = 0
 
     def add(self, cls, unit, **fields):
@@ -95,17 +101,35 @@ class ProgramBuilder:
         tensor = self.tensors[self.constants[ref.index].tensor]
         return Operand(tensor.dtype, tensor.shape)
 
-    def buffer(self, kind, dtype, shape, alias_of=-1):
+    def buffer(self, kind, dtype, shape, alias_of=-1, persistent=False):
         index = len(self.buffers)
+        slots = 1 if persistent else 1 + index % 2
         self.buffers.append(
-            Buffer(index, f"b{index}", kind, dtype, tuple(shape), offset=64 * index, slots=1 + index % 2,
-                   alias_of=alias_of)
+            Buffer(index, f"b{index}", kind, dtype, tuple(shape), offset=64 * index, slots=slots, alias_of=alias_of,
+                   persistent=persistent)
         )  # fmt: skip
         return Ref(BUFFER, index)
 
+    def state(self, name, kind, initial, pieces, phase="p"):
+        """A state with a first value and its pieces (or one group index or buffer Ref that holds all of it)."""
+        initial = np.array(initial, order="C")
+        if isinstance(pieces, Ref):
+            pieces = (StatePiece.dense(initial.shape, buffer=pieces.index),)
+        elif isinstance(pieces, int):
+            pieces = (StatePiece.dense(initial.shape, group=pieces),)
+        self.tensors[f"state.{name}"] = initial
+        self.states.append(State(len(self.states), name, kind, phase, f"state.{name}", tuple(pieces)))
+
+    def kept(self, name, kind, initial):
+        """A persistent buffer that holds a state."""
+        initial = np.array(initial, order="C")
+        ref = self.buffer("real", initial.dtype.name, initial.shape, persistent=True)
+        self.state(name, kind, initial, ref)
+        return ref
+
     def alias(self, ref, shape):
         b = self.buffers[ref.index]
-        return self.buffer(b.kind, b.dtype, shape, alias_of=ref.index)
+        return self.buffer(b.kind, b.dtype, shape, alias_of=ref.index, persistent=b.persistent)
 
     def constant(self, array):
         index = len(self.constants)
@@ -131,7 +155,7 @@ class ProgramBuilder:
     def kernel(self):
         return Kernel(self)
 
-    def group(self, weights, real, arithmetic: Arithmetic, replicas=1):
+    def group(self, weights, real, arithmetic: Arithmetic, replicas=1, weight_scale=0.0):
         """Crossbars with weights [matrices, rows, cols], programmed at the start; returns the group's index."""
         index = len(self.groups)
         self.tensors[f"group.{index}.weights"] = np.ascontiguousarray(weights)
@@ -139,7 +163,7 @@ class ProgramBuilder:
         group = CrossbarGroup(
             id=index, name=f"g{index}", matrices=weights.shape[0], rows=weights.shape[1], cols=weights.shape[2],
             arithmetic=arithmetic, weights=f"group.{index}.weights", real_weights=f"group.{index}.real",
-            replicas=replicas, tiles=(0,), crossbars=(),
+            replicas=replicas, tiles=(0,), crossbars=(), weight_scale=weight_scale,
         )  # fmt: skip
         count = replicas * group.crossbars_per_replica
         ids = tuple(range(self.crossbars, self.crossbars + count))
@@ -158,6 +182,33 @@ class ProgramBuilder:
             dst_shape=dst_shape, dst_strides=tuple(dst_strides or dense_strides(dst_shape)),
             count=tuple(count), taps=tuple(taps), in_base=tuple(in_base), in_stride=tuple(in_stride),
             in_dilation=tuple(in_dilation), out_base=tuple(out_base), out_stride=tuple(out_stride),
+        )  # fmt: skip
+
+    def mvm_t(self, group, src, dst, signed, accumulate=False, **windows):
+        """MVM_T that undoes the MVM with the same windows, whose source and destination are `dst` and `src` here."""
+        shapes = {name: windows.pop(name, None) for name in ("src_shape", "src_strides", "dst_shape", "dst_strides")}
+        for name, ref in (("src", src), ("dst", dst)):
+            shape = shapes[f"{name}_shape"] = tuple(shapes[f"{name}_shape"] or self.type(ref).shape)
+            shapes[f"{name}_strides"] = tuple(shapes[f"{name}_strides"] or dense_strides(shape))
+        windows = {n: v if n == "tap_fastest" else tuple(v) for n, v in {"tap_fastest": True, **windows}.items()}
+        self.add(MvmT, f"group{group}", group=group, src=src.index, dst=dst.index, signed=signed,
+                 accumulate=accumulate, **shapes, **windows)  # fmt: skip
+
+    def outer(self, x, dy, dst, **windows):
+        shapes = {name: windows.pop(name, None) for name in ("x_shape", "x_strides", "dy_shape", "dy_strides")}
+        for name, ref in (("x", x), ("dy", dy)):
+            shape = shapes[f"{name}_shape"] = tuple(shapes[f"{name}_shape"] or self.type(ref).shape)
+            shapes[f"{name}_strides"] = tuple(shapes[f"{name}_strides"] or dense_strides(shape))
+        windows = {n: v if n == "tap_fastest" else tuple(v) for n, v in {"tap_fastest": True, **windows}.items()}
+        self.add(Outer, "gradient", x=x.index, dy=dy.index, dst=dst.index, **shapes, **windows)
+
+    def update(self, optimizer, hyper, gradient, moments=(), group=-1, parameter=None, step=None, clip=None):
+        lo, hi = clip or (-np.inf, np.inf)
+        self.add(
+            Update, "gradient", optimizer=OPTIMIZER_CODES[optimizer], hyper=tuple(map(float, hyper)), group=group,
+            parameter=-1 if parameter is None else parameter.index, gradient=gradient.index,
+            moments=tuple(m.index for m in moments), step=-1 if step is None else step.index, lo=float(lo),
+            hi=float(hi),
         )  # fmt: skip
 
     def move(self, pieces, shape, dtype, kind="real"):
@@ -195,26 +246,45 @@ class ProgramBuilder:
             duration = 0 if cls is WriteCells else 3 + (7 * k) % 11
             plain.append(cls(k, names.index(unit), duration, (), (), k, **fields))
             for b in plain[k].writes():
-                writers.setdefault(roots[b], []).append(k)
+                if not self.buffers[b].persistent:
+                    writers.setdefault(roots[b], []).append(k)
             for b in (*plain[k].reads(), *plain[k].writes()):
-                users.setdefault(roots[b], []).append(k)
+                if not self.buffers[b].persistent:
+                    users.setdefault(roots[b], []).append(k)
         instructions = []
         for i, (cls, _, fields) in zip(plain, self.drafts, strict=True):
-            after = sorted({w for b in i.reads() for w in writers[roots[b]]})
-            free = sorted({(u, self.buffers[roots[b]].slots) for b in i.writes() for u in users[roots[b]] if u != i.id})
-            instructions.append(cls(i.id, i.unit, i.duration, tuple(after), tuple(free), i.source, **fields))
+            after = {w for b in i.reads() for w in writers.get(roots[b], ())}
+            after |= {j.id for j in plain[: i.id] if self._conflict(i, j, roots)}
+            if getattr(i, "accumulate", False):
+                after |= {writers[roots[i.dst]][0]}
+            free = sorted({(u, self.buffers[roots[b]].slots) for b in i.writes()
+                           if not self.buffers[b].persistent for u in users[roots[b]] if u != i.id})  # fmt: skip
+            instructions.append(cls(i.id, i.unit, i.duration, tuple(sorted(after)), tuple(free), i.source, **fields))
         starts, makespan, bound = self._schedule(instructions)
         program = Program(
-            name=self.name, mode="inference", target={"name": "test", "crossbar": {"rows": 4, "adc_mode": "clip"}},
+            name=self.name, mode="training" if self.states else "inference",
+            target={"name": "test", "crossbar": {"rows": 4, "adc_mode": "clip"}},
             instructions=tuple(instructions), buffers=tuple(self.buffers), constants=tuple(self.constants),
             groups=tuple(self.groups), units=units, inputs=tuple(self.inputs), outputs=tuple(self.outputs),
             host_segments=tuple(self.segments), schedule=Schedule(starts, "FEASIBLE", makespan, bound, 1.0),
             micro_batch=self.micro_batch, micro_batches=self.micro_batches, batched=self.batched,
             sources=tuple((f"node{k}",) for k in range(len(instructions))), absorbed={"Identity_0": "identity"},
-            tensors=self.tensors, meta={"seed": 0, "scales": [0.5, 1e-9]},
+            tensors=self.tensors, meta={"seed": 0, "scales": [0.5, 1e-9]}, states=tuple(self.states),
         )  # fmt: skip
         program.verify()
         return program
+
+    def _conflict(self, i, j, roots):
+        """Whether two instructions use something that persists, and one changes it."""
+
+        def uses(k):
+            writes = {("g", g) for g in k.writes_groups()} if not isinstance(k, WriteCells) else set()
+            writes |= {("b", roots[b]) for b in k.writes() if self.buffers[b].persistent}
+            reads = {("g", g) for g in k.reads_groups()}
+            return writes, reads | {("b", roots[b]) for b in k.reads() if self.buffers[b].persistent}
+
+        (i_writes, i_reads), (j_writes, j_reads) = uses(i), uses(j)
+        return bool(i_writes & (j_writes | j_reads) or j_writes & i_reads)
 
     def _schedule(self, instructions):
         starts = np.full((len(instructions), self.micro_batches), -1, np.int64)
