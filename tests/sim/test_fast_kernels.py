@@ -12,7 +12,7 @@ from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
 from mgc.isa.crossbar import exact_columns
-from mgc.sim.fast import FastEngine, kernels, quantisation
+from mgc.sim.fast import FastEngine, kernels, quantisation, sliced
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element
 from mgc.sim.reference import ReferenceEngine
@@ -150,3 +150,17 @@ def test_results_do_not_depend_on_the_processors_kernels(seed):
         plain = FastEngine(program, "quantized", 1)
         assert_same_bits(run(plain, program, inputs, 1), expected)
         assert not any("u8" in e.kernel for e in plain.plan_summary())
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, st.booleans())
+def test_quick_proof_of_exactness_is_the_instruction_sets(seed, signed):
+    rng = random.Random(seed)
+    arithmetic = random_arithmetic(rng)
+    generator = np.random.default_rng(seed)
+    lo, hi = arithmetic.weight_range
+    weights = generator.integers(lo, hi + 1, (rng.randint(1, 2), rng.randint(1, 40), rng.randint(1, 4)))
+    weights = weights // generator.choice([1, 4, 32, 200]) if rng.random() < 0.8 else weights * 0
+    weights = weights.astype(np.int16 if lo < -128 else np.int8)
+    expected = arithmetic.adc_mode == "clip" and bool(exact_columns(weights, arithmetic, signed).all())
+    assert sliced.is_exact(weights, arithmetic, signed) == expected

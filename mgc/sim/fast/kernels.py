@@ -27,11 +27,11 @@ def largest_partial_sum(weights: np.ndarray, codes: Span) -> int:
     """
     if weights.size == 0:
         return 0
-    wide = weights.astype(np.int64)
     lo, hi = codes
+    positive = np.maximum(weights, 0).sum(axis=0, dtype=np.int64)
     # float64 holds every sum exactly that some kernel could; larger ones only have to come out large
-    up = np.maximum(wide, 0).sum(axis=0).astype(np.float64)
-    down = np.maximum(-wide, 0).sum(axis=0).astype(np.float64)
+    up = positive.astype(np.float64)
+    down = (positive - weights.sum(axis=0, dtype=np.int64)).astype(np.float64)
     above = up * hi - down * lo
     below = down * hi - up * lo
     return int(max(above.max(), below.max()))

@@ -15,14 +15,17 @@ columns of scale mode in offset encoding carry the factor full, see the ISA).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks
+from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks, slice_of, stored_levels
 from mgc.sim.fast import kernels
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element
+
+_LANES, _LANE_BITS = 4, 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,33 @@ class Split:
 
 def is_exact(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> bool:
     """Whether the sums of weights [matrices, K, N] are the integer product as it stands."""
-    return arithmetic.adc_mode == "clip" and bool(exact_blocks(weights, arithmetic, signed).all())
+    if arithmetic.adc_mode != "clip":
+        return False
+    largest_sum = arithmetic.rows * ((1 << arithmetic.cell_bits) - 1)
+    if weights.dtype != np.int8 or arithmetic.slices > _LANES or largest_sum >= 1 << _LANE_BITS:
+        return bool(exact_blocks(weights, arithmetic, signed).all())
+    digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
+    numbers = weights.view(np.uint8)
+    for lanes in _lanes(arithmetic):
+        for matrix, start in product(range(len(weights)), range(0, weights.shape[1], arithmetic.rows)):
+            sums = lanes[numbers[matrix, start : start + arithmetic.rows]].sum(axis=0, dtype=np.uint64)
+            if int(sums.view(np.uint16).max(initial=0)) * digit > arithmetic.adc_max:
+                return False
+    return True
+
+
+def _lanes(arithmetic: Arithmetic) -> list[np.ndarray]:
+    """For each sign, the cell levels of every int8 weight (by its bits), one slice in each 16 bits of a uint64.
+
+    Sums of these words add all slices at once: no lane overflows into the next while it stays below 2^16.
+    """
+    weights = np.arange(256).astype(np.uint8).view(np.int8)
+    words = []
+    for stored in stored_levels(weights, arithmetic):
+        slices = [slice_of(stored, s, arithmetic).astype(np.uint64) for s in range(arithmetic.slices)]
+        shifted = [level << np.uint64(_LANE_BITS * s) for s, level in enumerate(slices)]
+        words.append(np.bitwise_or.reduce(shifted))
+    return words
 
 
 def split(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> Split:
