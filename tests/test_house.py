@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "mgc/frontend": {"mgc.ir"},
     "mgc/sim": {"mgc.isa"},
     "mgc/report": {"mgc.isa"},
+    "mgc/training": {"mgc.isa", "mgc.sim", "mgc.report"},
     "passes": {"mgc.ir", "targets"},
     "targets": set(),
     "targets/codegen": {"mgc.ir", "mgc.isa", "passes", "targets"},

@@ -28,6 +28,7 @@ _KNOWN = (
     ("mgc.isa.error", "ExecutionError"),
     ("mgc.isa.error", "ProgramError"),
     ("mgc.sim.engine", "SimulationError"),
+    ("mgc.training.errors", "TrainingError"),
     ("passes.manager", "UnsupportedError"),
     ("mgc.report", "ReportError"),
     ("mgc.report.png", "PictureError"),

@@ -1,0 +1,135 @@
+"""Which input gets what: --data by name or by shape, --input by name, noise for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mgc.training.data.feeding import Feeder, InOrder, Noise, Shuffled, Supply
+from mgc.training.data.files import read_arrays
+from mgc.training.data.fitting import Fit, MisfitError, fit, image_size
+from mgc.training.data.images import read_images
+from mgc.training.data.samples import Samples
+from mgc.training.errors import TrainingError
+from mgc.training.trainee import TraineeInput
+
+Tell = Callable[[str], None]
+
+
+def feeder(
+    inputs: Sequence[TraineeInput],
+    batches: int,
+    steps: int,
+    seed: int,
+    data: Path | None,
+    files: Mapping[str, Path],
+    tell: Tell = lambda message: None,
+) -> Feeder:
+    """What `steps` iterations read. `tell` gets remarks for the user. Raises TrainingError: what, where, what to do."""
+    ports = {port.name: port for port in inputs}
+    supplies: dict[str, Supply] = {}
+    for name, path in files.items():
+        supplies[name] = _in_order(path, ports[name], steps, batches, tell)
+    if data is not None:
+        chosen = _chosen(data, [port for port in inputs if port.name not in files], tell)
+        counts = {samples.count for samples, _ in chosen.values()}
+        for name, (samples, fitted) in chosen.items():
+            stream = "data" if len(counts) == 1 else name
+            supplies[name] = Shuffled(samples, ports[name], fitted, seed, stream)
+            tell(f"input {name}: {samples.count} samples of {samples.name}")
+    for port in inputs:
+        if port.name not in supplies:
+            supplies[port.name] = _noise(port, seed)
+            tell(f"input {port.name}: drawn " + ("uniform in [0, 1)" if port.role == "uniform" else "N(0,1)"))
+    return Feeder({port.name: supplies[port.name] for port in inputs}, batches)
+
+
+def _noise(port: TraineeInput, seed: int) -> Noise:
+    if port.role == "data":
+        raise TrainingError(f"nothing is given for input {port}: give --data, or --input {port.name}=FILE.npy")
+    if port.dtype.kind != "f":
+        raise TrainingError(
+            f"input {port} is not floating, so no noise can be drawn for it: give --input {port.name}=FILE.npy"
+        )
+    return Noise(port, seed)
+
+
+def _in_order(path: Path, port: TraineeInput, steps: int, batches: int, tell: Tell) -> InOrder:
+    arrays = read_arrays(path)
+    if len(arrays) > 1:
+        raise TrainingError(f"--input {port.name}={path}: it holds several arrays ({', '.join(arrays)}); give one")
+    samples = next(iter(arrays.values()))
+    needed = steps * batches * port.rows
+    if samples.count > needed:
+        tell(f"{path} holds {samples.count} samples: the first {needed} are used")
+    return InOrder(samples, port, steps, batches)
+
+
+def _chosen(data: Path, inputs: Sequence[TraineeInput], tell: Tell) -> dict[str, tuple[Samples, Fit]]:
+    """The samples for each input that the data is for: by name any, by shape one that is no noise."""
+    free = [port for port in inputs if port.role in ("data", "")]
+    if not free:
+        raise TrainingError(f"--data {data}: no input that takes data is left for it")
+    if data.is_dir():
+        port = _image_port(data, free)
+        _, height, width, channels = image_size(port) or (0, 0, 0, 0)
+        samples = read_images(data, height, width, channels)
+        return {port.name: (samples, fit(samples, port))}
+    arrays = read_arrays(data)
+    by_name = {port.name: port for port in inputs}
+    named = {name: samples for name, samples in arrays.items() if name in by_name}
+    if named:
+        unused = [name for name in arrays if name not in named]
+        if unused:
+            tell(f"{data}: not used: {', '.join(unused)}, which is no name of an input")
+        return {name: (samples, _fit(samples, by_name[name])) for name, samples in named.items()}
+    if len(arrays) > 1:
+        raise TrainingError(
+            f"{data} holds the arrays {', '.join(arrays)}, none under the name of an input "
+            f"({', '.join(map(str, free))}): name them so, or give one array"
+        )
+    samples = next(iter(arrays.values()))
+    port = _port_for(samples, free)
+    return {port.name: (samples, _fit(samples, port))}
+
+
+def _fit(samples: Samples, port: TraineeInput) -> Fit:
+    try:
+        return fit(samples, port)
+    except MisfitError as error:
+        raise TrainingError(f"{samples} does not fit input {port}: {error}") from error
+
+
+def _port_for(samples: Samples, free: Sequence[TraineeInput]) -> TraineeInput:
+    """The input whose shape fits best."""
+    ranks: dict[str, int] = {}
+    reasons: list[str] = []
+    for port in free:
+        try:
+            ranks[port.name] = fit(samples, port).rank
+        except MisfitError as error:
+            reasons.append(f"{port}: {error}")
+    best = [port for port in free if ranks.get(port.name) == min(ranks.values(), default=-1)]
+    if not best:
+        raise TrainingError(f"{samples} fits no input. " + ". ".join(reasons))
+    if len(best) > 1:
+        raise _ambiguous(samples.name, best)
+    return best[0]
+
+
+def _image_port(folder: Path, free: Sequence[TraineeInput]) -> TraineeInput:
+    sizes = {port.name: image_size(port) for port in free}
+    ranks = {name: size[0] for name, size in sizes.items() if size is not None}
+    best = [port for port in free if ranks.get(port.name) == min(ranks.values(), default=-1)]
+    if not best:
+        raise TrainingError(f"--data {folder}: none of the inputs takes images ({', '.join(map(str, free))})")
+    if len(best) > 1:
+        raise _ambiguous(str(folder), best)
+    return best[0]
+
+
+def _ambiguous(name: str, ports: Sequence[TraineeInput]) -> TrainingError:
+    return TrainingError(
+        f"{name} fits more than one input ({', '.join(map(str, ports))}): "
+        "say which with --input NAME=FILE.npy, or give an .npz with the array under the input's name"
+    )

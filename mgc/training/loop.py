@@ -1,0 +1,130 @@
+"""The training loop: iterations, history, checkpoints, and when to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mgc.training.checkpoint import CheckpointError
+from mgc.training.data.feeding import Feeder
+from mgc.training.errors import Diverged, TrainingError
+from mgc.training.finite import is_finite
+from mgc.training.store import Store
+from mgc.training.trainee import Trainee
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How far to train, and how often to write a checkpoint; the last step always writes one."""
+
+    steps: int
+    checkpoint_every: int = 100
+
+
+@dataclass
+class Progress:
+    """Where training stands: iterations done, each loss from the first iteration on, the newest checkpoint."""
+
+    steps: int
+    resumed_from: int
+    seconds: float
+    history: dict[str, list[float]]
+    checkpoint: Path | None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What the loop tells and asks. `stop` true ends it after the iteration at hand."""
+
+    began: Callable[[Progress], None] = lambda progress: None
+    stepped: Callable[[Progress], None] = lambda progress: None
+    warn: Callable[[str], None] = lambda message: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def train(
+    trainee: Trainee,
+    feeder: Feeder,
+    schedule: Schedule,
+    store: Store | None = None,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Progress:
+    """Trains until `schedule.steps` iterations are done, those before a resumed checkpoint included.
+
+    Raises Diverged where a loss or a state stops being finite, with `progress` of the listener's last call as what was
+    reached; TrainingError for unsound data or checkpoints.
+    """
+    listener = listener or Listener()
+    progress = _resumed(trainee, feeder, store, listener.warn) if store and resume else None
+    if progress is None:
+        if store is not None:
+            store.refuse_others()
+        progress = Progress(0, 0, 0.0, {name: [] for name in trainee.losses}, None)
+    if progress.steps > schedule.steps:
+        raise TrainingError(
+            f"the checkpoint {progress.checkpoint} is of step {progress.steps}, --steps {schedule.steps} is before it"
+        )
+    listener.began(progress)
+    begin = time.perf_counter()
+    while progress.steps < schedule.steps and not progress.interrupted:
+        losses = trainee.step(feeder.iteration(progress.steps))
+        step = progress.steps + 1
+        check_losses(step, losses, trainee)
+        for name, values in progress.history.items():
+            values.append(float(losses[name]))
+        progress.steps = step
+        progress.interrupted = listener.stop() and step < schedule.steps
+        if store and (progress.interrupted or step == schedule.steps or step % schedule.checkpoint_every == 0):
+            progress.checkpoint = _saved(trainee, feeder, store, progress)
+        progress.seconds = time.perf_counter() - begin
+        listener.stepped(progress)
+    if store is None:
+        check_state(progress.steps, trainee.state())
+    return progress
+
+
+def _resumed(trainee: Trainee, feeder: Feeder, store: Store, warn: Callable[[str], None]) -> Progress | None:
+    """Takes up the newest checkpoint. None if there is none yet."""
+    found = store.newest(warn)
+    if found is None:
+        return None
+    path, checkpoint = found
+    if feeder.fingerprint(checkpoint.step) != dict(checkpoint.data):
+        raise CheckpointError(f"{path} was made with other data: give the same --data and --input")
+    if set(checkpoint.history) != set(trainee.losses):
+        raise CheckpointError(f"{path} has the losses {', '.join(checkpoint.history)}, not those of this program")
+    trainee.restore(checkpoint.state)
+    history = {name: list(checkpoint.history[name]) for name in trainee.losses}
+    return Progress(checkpoint.step, checkpoint.step, 0.0, history, path)
+
+
+def _saved(trainee: Trainee, feeder: Feeder, store: Store, progress: Progress) -> Path:
+    state = trainee.state()
+    check_state(progress.steps, state)
+    return store.save(progress.steps, state, progress.history, feeder.fingerprint(progress.steps))
+
+
+def check_losses(step: int, losses: Mapping[str, float], trainee: Trainee) -> None:
+    """Diverged, naming the loss, and a state where one is at fault as well, if a loss is not finite."""
+    for name, value in losses.items():
+        if not np.isfinite(value):
+            try:
+                check_state(step, trainee.state())
+            except Diverged as error:
+                raise Diverged(step, f"loss {name}", f"is {float(value)}; {error.tensor} {error.value}") from error
+            raise Diverged(step, f"loss {name}", f"is {float(value)}")
+
+
+def check_state(step: int, state: Mapping[str, np.ndarray]) -> None:
+    """Diverged, naming the tensor, if a state holds a value that is not finite."""
+    for name, value in state.items():
+        if not is_finite(value):
+            wrong = np.asarray(value).reshape(-1)
+            wrong = wrong[~np.isfinite(wrong)]
+            raise Diverged(step, f"state {name}", f"holds {float(wrong[0])} ({wrong.size} of {value.size})")
