@@ -1,4 +1,4 @@
-"""Runs every console block of a README in one scratch folder that sees the repository's models, and fails on the first error.
+"""Runs every console block of a README in a scratch folder that sees the repository's models; the first error fails it.
 
 A fenced block of language `console` holds lines `$ command`; other lines are sample output and not compared. A fenced
 block of language `python` is run as a script. `make ...` lines are left to CI's own steps.
@@ -29,7 +29,9 @@ def main(readme: Path) -> int:
         for language, body in blocks(readme.read_text()):
             if language == "console":
                 lines = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
-                commands = [["bash", "-ec", line] for line in lines if not line.startswith(("make", "git clone", "cd "))]
+                commands = [
+                    ["bash", "-ec", line] for line in lines if not line.startswith(("make", "git clone", "cd "))
+                ]
             elif language == "python":
                 commands = [[str(root / ".venv" / "bin" / "python"), "-c", body]]
             else:
