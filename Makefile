@@ -35,7 +35,7 @@ golden: $(VENV)/.installed  ## refresh the golden files of the tests; read the d
 lint: $(VENV)/.installed  ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed  ## regenerate the generated documents
 	$(BIN)/python -m mgc.isa.document > docs/isa.md
