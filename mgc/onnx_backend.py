@@ -9,7 +9,7 @@ parameter values seen last.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -175,10 +175,3 @@ run_node = MgcBackend.run_node
 run_model = MgcBackend.run_model
 supports_device = MgcBackend.supports_device
 is_compatible = MgcBackend.is_compatible
-
-
-def operators() -> Sequence[str]:
-    """ONNX operators with a handler of their own (everything else runs on the host)."""
-    from mgc.frontend.handlers import registry
-
-    return sorted(registry.names())
