@@ -11,9 +11,11 @@ from programs import random_arithmetic
 from test_fast import assert_same_bits, run
 from test_fast_layout import PLAIN, piece
 
+from mgc.isa.instructions import VecStore
 from mgc.sim.engine import SimulationError
 from mgc.sim.fast import FastEngine
 from mgc.sim.reference import ReferenceEngine
+from mgc.sim.simulator import Simulator
 
 
 def check(program, inputs, micro_batches=3, numerics="quantized"):
@@ -252,3 +254,59 @@ def test_moved_codes_keep_their_range():
 def test_random_arithmetic_covers_both_modes_and_encodings():
     found = {(a.adc_mode, a.encoding) for a in (random_arithmetic(random.Random(s)) for s in range(40))}
     assert len(found) == 4
+
+
+def program_with_states(batched=True):
+    """A weight in a crossbar, and one in a persistent buffer that a kernel reads."""
+    b = ProgramBuilder(batched=batched)
+    x = b.input((1, 4, 6), batched=batched)
+    k = b.kernel()
+    codes = k.store(k.step("quant", x, attributes=quant_attributes(1 / 32, PLAIN, True)), "code")
+    k.emit()
+    acc = b.buffer("acc", "int64", (1, 3, 6))
+    real = (np.random.default_rng(0).integers(-127, 128, (1, 4, 3)) / 64).astype(np.float32)
+    group = b.group(np.rint(real * 64).astype(np.int8), real, PLAIN, weight_scale=1 / 64)
+    b.state("w", "parameter", real, group)
+    home = b.kept("scale", "parameter", noise(1, 3, 1))
+    b.mvm(group, codes, acc, True, count=[6], taps=[1], in_base=[0], in_stride=[1], in_dilation=[1], out_base=[0],
+          out_stride=[1])  # fmt: skip
+    k = b.kernel()
+    scale, bias = b.constant(np.full((3, 1), 1 / 512)), b.constant(np.zeros((3, 1)))
+    y = k.step("dequant", acc, scale, bias, b.constant(np.zeros((3, 1), np.float32)))
+    y = k.store(k.step("mul", y, home))
+    k.emit()
+    b.output(y, batched=batched)
+    return b.build()
+
+
+@pytest.mark.parametrize("numerics", ["quantized", "float"])
+def test_states_can_be_read_and_replaced(numerics):
+    program = program_with_states()
+    inputs = {"in0": noise(3, 4, 6)}
+    fast, reference = (Simulator(program, e, numerics, threads=1) for e in ("fast", "reference"))
+    for round_ in range(2):
+        if round_:
+            values = {n: a / 2 for n, a in reference.states().items()}
+            fast.load_states(values)
+            reference.load_states(values)
+        got, expected = fast.run(inputs)["out0"], reference.run(inputs)["out0"]
+        if numerics == "quantized":
+            np.testing.assert_array_equal(got, expected)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+        for name, state in reference.states().items():
+            np.testing.assert_array_equal(fast.states()[name], state)
+
+
+def test_programs_that_change_states_are_refused():
+    b = ProgramBuilder(batched=False)
+    x = b.input((1, 3), batched=False)
+    home = b.kept("mean", "statistic", noise(1, 3))
+    k = b.kernel()
+    y = k.step("add", x, home)
+    k.stores.append(VecStore(y, home.index))
+    out = k.store(y)
+    k.emit()
+    b.output(out, batched=False)
+    program = b.build()
+    with pytest.raises(SimulationError, match=r"instruction 1 \(vec\) changes a state .* use engine reference"):
+        FastEngine(program, "quantized", 1)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from mgc.isa.dataflow import changing
+from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import Numerics, SimulationError
+from mgc.sim.engine import EngineState, Numerics, SimulationError
 from mgc.sim.fast.items import Arrays, Context
 from mgc.sim.fast.plan import Entry, Plan, build
 
@@ -26,59 +29,49 @@ _WORTHWHILE = 200_000.0
 """Estimated nanoseconds from which on work is shared out to threads."""
 
 
+@dataclass(frozen=True)
+class _Built:
+    """A plan with what follows from it.
+
+    slice: micro-batches of one run. dead: item number -> slots that nothing reads after it.
+    """
+
+    plan: Plan
+    context: Context
+    slice: int
+    dead: dict[int, list[int]]
+
+
 class FastEngine:
     """Runs micro-batches through a plan of large operations; see `mgc.sim.engine.Engine`.
 
     In `quantized` numerics results equal the reference engine's bit for bit. The plan is made when first needed.
-    Raises SimulationError for a program that is not for inference.
     Several micro-batches are shared out to `threads` workers; a single one has its operations split instead.
+    Raises SimulationError for a program that changes its states: the plan takes weights for constants.
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
-        if program.mode != "inference":
+        for index in changing(program)[:1]:
             raise SimulationError(
-                f"the fast engine runs inference programs, this one is for {program.mode}; use engine reference"
+                f"instruction {index} ({program.instructions[index].mnemonic}) changes a state of {program.name}; "
+                "the fast engine only runs programs that keep theirs: use engine reference"
             )
-        self._program = program
         self._ideal = numerics == "float"
-        self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
-        self._context = Context(program, self._ideal, threads)
+        self._threads = threads or _available()
+        self._host_threads = threads
+        self._program = program
+        self._persistent = self._machine(program).persistent
+        self._built: _Built | None = None
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
         """The plan."""
-        return build(self._program, self._ideal)
+        return self._build().plan
 
-    @cached_property
-    def _slice(self) -> int:
-        """Micro-batches of one run."""
-        if not self._program.batched:
-            return 1
-        return max(1, min(_MOST, _BUDGET // max(1, self.plan.bytes_per_micro_batch)))
-
-    @cached_property
+    @property
     def chunk(self) -> int:
         """See `mgc.sim.engine.Engine.chunk`."""
-        return self._slice * self._threads * _ROUNDS if self._program.batched else 1
-
-    @cached_property
-    def _dead(self) -> dict[int, list[int]]:
-        """Item number -> slots that nothing reads after it."""
-        last: dict[int, int] = {}
-        for n, item in enumerate(self.plan.items):
-            for slot in (*item.reads, *item.writes):
-                last[slot.id] = n
-        for store in self.plan.stores:
-            for slot in store.reads:
-                last.pop(slot.id, None)
-        dead: dict[int, list[int]] = {}
-        for slot, n in last.items():
-            dead.setdefault(n, []).append(slot)
-        return dead
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="mgc-fast")
+        return self._build().slice * self._threads * _ROUNDS if self._program.batched else 1
 
     def plan_summary(self) -> tuple[Entry, ...]:
         """Where every instruction (for VEC: every step) went, in program order."""
@@ -86,11 +79,12 @@ class FastEngine:
 
     def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
-        runs = -(-micro_batches // self._slice)
-        if micro_batches * self.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
+        built = self._build()
+        runs = -(-micro_batches // built.slice)
+        if micro_batches * built.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
             runs = max(runs, min(self._threads, micro_batches))
         if runs == 1:
-            return self._run(batch, micro_batches, self._threads)
+            return self._run(built, batch, micro_batches, self._threads)
         cuts = [micro_batches * r // runs for r in range(runs + 1)]
         parts = [(self._part(batch, a, b), b - a) for a, b in pairwise(cuts)]
         results: list[dict[str, Any]] = [{}] * runs
@@ -98,7 +92,7 @@ class FastEngine:
 
         def work() -> None:
             for n in queue:
-                results[n] = self._run(*parts[n], 1)
+                results[n] = self._run(built, *parts[n], 1)
 
         # the calling thread works too: waking another one costs more than a small run
         others = [self._pool.submit(work) for _ in range(min(self._threads, runs) - 1)]
@@ -108,6 +102,46 @@ class FastEngine:
             for other in others:
                 other.result()
         return self._joined(results)
+
+    def state(self) -> EngineState:
+        """See `mgc.sim.engine.TrainingEngine.state`."""
+        tensors, weights = self._program.tensors, {}
+        for index in _groups_of_states(self._program):
+            group = self._program.groups[index]
+            name, dtype = (group.real_weights, np.float32) if self._ideal else (group.weights, np.int32)
+            weights[index] = np.array(tensors[name], dtype)
+        shapes = {root: self._program.buffers[root].shape for root in self._persistent}
+        return EngineState(weights, {root: self._persistent[root].reshape(s).copy() for root, s in shapes.items()})
+
+    def restore(self, state: EngineState) -> None:
+        """See `mgc.sim.engine.TrainingEngine.restore`."""
+        tensors = dict(self._program.tensors)
+        for index, weights in state.weights.items():
+            group = self._program.groups[index]
+            name = group.real_weights if self._ideal else group.weights
+            tensors[name] = np.array(weights, tensors[name].dtype)
+        self._program = replace(self._program, tensors=tensors)
+        self._persistent = self._persistent | {root: np.array(array) for root, array in state.buffers.items()}
+        self._built = None
+
+    def _machine(self, program: Program) -> Machine:
+        def no_host(segment: int, args: Sequence[Any]) -> Sequence[Any]:
+            raise AssertionError(f"host segment {segment} while nothing runs")
+
+        return Machine(program, self._ideal, no_host)
+
+    def _build(self) -> _Built:
+        if self._built is None:
+            plan = build(self._program, self._ideal, self._persistent)
+            fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
+            slice_ = max(1, min(_MOST, fit)) if self._program.batched else 1
+            context = Context(self._program, self._ideal, self._host_threads)
+            self._built = _Built(plan, context, slice_, _dead(plan))
+        return self._built
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="mgc-fast")
 
     def _part(self, batch: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """Micro-batches start .. stop - 1 of a batch."""
@@ -123,16 +157,40 @@ class FastEngine:
             for port in self._program.outputs
         }
 
-    def _run(self, batch: Mapping[str, Any], k: int, threads: int) -> dict[str, Any]:
+    def _run(self, built: _Built, batch: Mapping[str, Any], k: int, threads: int) -> dict[str, Any]:
         """Runs k micro-batches in the calling thread, each operation in `threads`."""
         arrays: Arrays = {}
-        for load in self.plan.loads:
+        for load in built.plan.loads:
             arrays[load.result.id] = load.load(batch[load.port], k)
-        for n, item in enumerate(self.plan.items):
-            item.run(self._context, arrays, k, threads)
-            for slot in self._dead.get(n, ()):
+        for n, item in enumerate(built.plan.items):
+            item.run(built.context, arrays, k, threads)
+            for slot in built.dead.get(n, ()):
                 arrays.pop(slot, None)
         outputs: dict[str, Any] = {}
-        for store in self.plan.stores:
+        for store in built.plan.stores:
             outputs[self._program.outputs[store.port].name] = store.store(self._program, arrays, k)
         return outputs
+
+
+def _available() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _groups_of_states(program: Program) -> list[int]:
+    return list(dict.fromkeys(p.group for s in program.states for p in s.pieces if p.group >= 0))
+
+
+def _dead(plan: Plan) -> dict[int, list[int]]:
+    """Item number -> slots that nothing reads after it."""
+    last: dict[int, int] = {}
+    for n, item in enumerate(plan.items):
+        for slot in (*item.reads, *item.writes):
+            last[slot.id] = n
+    for store in plan.stores:
+        for slot in store.reads:
+            last.pop(slot.id, None)
+    dead: dict[int, list[int]] = {}
+    for slot, n in last.items():
+        dead.setdefault(n, []).append(slot)
+    return dead

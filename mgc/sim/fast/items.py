@@ -13,7 +13,6 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Mvm
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
@@ -150,7 +149,7 @@ class MachineItem:
         return tuple(s for _, s in self.after)
 
     def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        machine = context.machine([i.group for i in self.instructions if isinstance(i, Mvm)])
+        machine = context.machine([group for i in self.instructions for group in i.reads_groups()])
         found: list[list[Any]] = [[] for _ in self.after]
         batched = any(s.batched for _, s in self.after)
         for m in range(k if batched else 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -57,14 +57,16 @@ class Plan:
     nanoseconds_per_micro_batch: float
 
 
-def build(program: Program, ideal: bool) -> Plan:
+def build(program: Program, ideal: bool, persistent: Mapping[int, np.ndarray]) -> Plan:
     """The plan of a verified program for `quantized` or (`ideal`) `float` numerics.
+
+    `persistent` says what the persistent buffers, which the program must not write, hold, by root.
 
     Instructions take effect in the order of their ids, which is a topological order: what timing and units add does not
     change values. A graph grows while instructions have a graph form; one that has none ends it, unless it can run
     before it.
     """
-    return _Builder(program, ideal).build()
+    return _Builder(program, ideal, held=dict(persistent)).build()
 
 
 @dataclass
