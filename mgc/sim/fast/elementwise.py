@@ -61,7 +61,7 @@ def _over_rows(
     lanes: list[_Lane] = []
     for attempt in range(2):
         try:
-            lanes = [_lane(g, o, shape, lead, rows, batched) for o in operands]
+            lanes = [_lane(g, o, shape, rows, batched) for o in operands]
             break
         except _MisalignedError:
             if attempt or rows.in_order:
@@ -85,15 +85,12 @@ class _Lane:
     of: Callable[[int, slice, Part], str]
 
 
-def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], lead: Value, rows: Rows, batched: bool) -> _Lane:
+def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], rows: Rows, batched: bool) -> _Lane:
     if isinstance(operand, np.ndarray):
-        return _constant_lane(g, operand, shape, rows, batched)
+        return _constant_lane(g, operand, shape, rows)
     if operand.shape != shape or operand.batched != batched:
         return _broadcast_lane(g, operand, shape, rows)
-    if operand is lead and lead.rows is not None and len(rows.parts) == len(lead.rows.parts):
-        own = rows
-    else:
-        own = _matching(g, operand, rows)
+    own = _matching(g, operand, rows)
     channels = rows.frame.channels
     return _Lane(lambda k, span, part: layout.folded(g, own.parts[k], channels, part.fold).tensor)
 
@@ -113,7 +110,7 @@ def _matching(g: GraphBuilder, operand: Value, rows: Rows) -> Rows:
     raise _MisalignedError
 
 
-def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...], rows: Rows, batched: bool) -> _Lane:
+def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...], rows: Rows) -> _Lane:
     frame = rows.frame
     if constant.size == 1:
         scalar = g.constant(constant.reshape(()))
@@ -133,31 +130,29 @@ def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...]
 
 def _per_channel(constant: np.ndarray, shape: tuple[int, ...], rows: Rows) -> np.ndarray | None:
     """The constant as [channels], if it varies along the channels only."""
-    padded = (1,) * (len(shape) - constant.ndim) + constant.shape
+    return constant.reshape(-1) if _spans_channels(constant.shape, shape, rows) else None
+
+
+def _spans_channels(own: tuple[int, ...], shape: tuple[int, ...], rows: Rows) -> bool:
+    """Whether something of shape `own`, broadcast to `shape`, varies along all channels and nothing else."""
+    padded = (1,) * (len(shape) - len(own)) + own
     wide = [k for k, n in enumerate(padded) if n > 1]
     if len(wide) != 1:
-        return None
+        return False
     (axis,) = wide
     stride = prod(shape[axis + 1 :])
-    if shape[axis] != rows.frame.channels or stride != rows.frame.channel_stride:
-        return None
-    return constant.reshape(-1)
+    return shape[axis] == rows.frame.channels and stride == rows.frame.channel_stride
 
 
 def _broadcast_lane(g: GraphBuilder, operand: Value, shape: tuple[int, ...], rows: Rows) -> _Lane:
-    """An operand that is broadcast: it may vary by sample, by channel, or by both."""
-    frame, size = rows.frame, prod(operand.shape)
-    if frame.batch > 1 and not operand.batched:
+    """An operand that is broadcast over positions: one number a sample, or one for each of its channels."""
+    channels = rows.frame.channels
+    if rows.frame.batch > 1:
         raise _MisalignedError
-    numbers = np.broadcast_to(np.arange(size).reshape(operand.shape), shape)
-    at = frame.view(np.ascontiguousarray(numbers).reshape(-1))  # [batch, positions, channels]
-    if not (at == at[:, :1]).all():
-        raise _MisalignedError
-    at, channels = at[:, 0], frame.channels
-    if size == frame.batch and np.array_equal(at, np.arange(size)[:, None] + np.zeros_like(at)):
+    if prod(operand.shape) == 1:
         single = g.reshape(layout.dense(g, operand), [-1, 1, 1])
         return _Lane(lambda k, span, part: single)
-    if size != frame.batch * channels or not np.array_equal(at.reshape(-1), np.arange(size)):
+    if not _spans_channels(operand.shape, shape, rows):
         raise _MisalignedError
     tensor = g.reshape(layout.dense(g, operand), [-1, 1, channels])
 
