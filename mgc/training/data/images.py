@@ -50,7 +50,7 @@ def _pixels(file: Path, height: int, width: int, channels: int) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 plain = _in_mode(ImageOps.exif_transpose(image), _MODES[channels])
-                fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
+                fitted = _middle(plain, height, width).resize((width, height), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
         raise TrainingError(f"{file} is no image that can be read; take it out") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -58,6 +58,14 @@ def _pixels(file: Path, height: int, width: int, channels: int) -> np.ndarray:
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow raises for damaged files
         raise TrainingError(f"{file} is truncated or damaged ({error}); take it out") from error
     return np.asarray(fitted).reshape(height, width, channels)
+
+
+def _middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest centred part that is as wide for its height as asked."""
+    across = min(image.width, max(1, round(image.height * width / height)))
+    down = min(image.height, max(1, round(image.width * height / width)))
+    left, top = (image.width - across) // 2, (image.height - down) // 2
+    return image.crop((left, top, left + across, top + down))
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
