@@ -76,7 +76,8 @@ class ReferenceEngine:
         machine.begin(inputs)
         for instruction in self._steps:
             try:
-                instruction.execute(machine)
+                with np.errstate(all="ignore"):
+                    instruction.execute(machine)
             except ExecutionError as error:
                 raise SimulationError(
                     f"instruction {instruction.id} ({instruction.mnemonic}){self._source(instruction.source)}: {error}"
