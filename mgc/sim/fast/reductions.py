@@ -107,6 +107,8 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> Value:
     if not isinstance(x, Value) or x.logical != FLOAT or not axes or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of {logical(x)}, or over nothing")
     n = prod(x.shape[a] for a in axes)
+    if 0 in x.shape:
+        raise NotLoweredError("a sum over nothing")
     tensor, channels = _reduced_axis(g, x, axes, n)
     if not pairwise.is_exact(n, channels):
         raise NotLoweredError(f"a sum of {n} numbers has no form that is proven equal")
