@@ -134,7 +134,7 @@ def _check_races(program: Program, before: list[int]) -> None:
             continue
         for i, i_writes in users:
             for j, j_writes in users:
-                if (i_writes or j_writes) and not later[i.id] >> j.id & 1:
+                if i is not j and (i_writes or j_writes) and not later[i.id] >> j.id & 1:
                     raise ProgramError(
                         f"instruction {i.id} ({i.mnemonic}) must wait for instruction {j.id} ({j.mnemonic}) of the "
                         f"micro-batch before: both use {kind} {name} and at least one changes it"

@@ -118,7 +118,7 @@ def test_ties_go_to_the_first():
         ("scatter_add", [(3, 2), (3,)], (0, 4), "indices are float32"),
         ("quant_by", [(3, 2), (3,)], (-128, 127, 3), "do not broadcast"),
         ("quant_by", [(3,), (3, 1)], (-128, 127, 3), "does not broadcast to"),
-        ("quant_by", [(3,), ()], (-128, 128, 3), "quant: hi"),
+        ("quant_by", [(3,), ()], (-128, 128, 3), "quant_by: hi"),
         ("dequant_by", [(3,), (), ()], (1.0,), "int64 is expected"),
     ],
 )
@@ -147,7 +147,6 @@ def test_quant_by():
     one = np.ones((), np.float32)
     codes = call("quant_by", x, one, attributes=attributes)
     assert codes.tolist() == [0, 2, -2, 127, -127, 0, 127, 0]
-    assert np.array_equal(codes, call("quant", x, attributes=(1.0, *attributes)))
     assert call("quant_by", x, one * 0, attributes=attributes).tolist()[:3] == [127, 127, -127]
     assert call("quant_by", x, one, attributes=attributes, ideal=True) is x
     rows = call("quant_by", x.reshape(2, 4), np.array([[1], [100]], np.float32), attributes=attributes)

@@ -336,7 +336,7 @@ def inference(weight_scale):
     b = ProgramBuilder()
     x = b.input((1, 4))
     k = b.kernel()
-    codes = k.store(k.step("quant", x, attributes=(0.02, -128, 127, 3)), "code")
+    codes = k.store(k.step("quant_by", x, b.constant(np.float32(0.02)), attributes=(-128, 127, 3)), "code")
     k.emit()
     w = (rng.integers(-300, 300, (4, 2)) * 0.01).astype(np.float32)
     group = b.group(in_steps(w, 0.01, 16).astype(np.int16)[None], w[None], EXACT, weight_scale=weight_scale)

@@ -206,7 +206,7 @@ class RandomConvolution:
         k = b.kernel()
         lo, hi = self.arithmetic.code_range(signed)
         dtype = CODES[("int" if signed else "uint") + ("8" if self.arithmetic.input_bits <= 8 else "16")]
-        codes = k.store(k.step("quant", x, attributes=(1.0, lo, hi, dtype)), "code")
+        codes = k.store(k.step("quant_by", x, b.constant(np.float32(1)), attributes=(lo, hi, dtype)), "code")
         k.emit()
         return codes
 

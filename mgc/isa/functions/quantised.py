@@ -70,7 +70,14 @@ def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
     require(scale.dtype == np.float32, f"quant_by: the scale is {scale}, float32 is expected")
     shape = broadcast([x.shape, scale.shape])
     require(shape == x.shape, f"quant_by: the scale {scale} does not broadcast to {x}")
-    return _infer_quant([x], (1.0, *attributes))
+    lo, hi, code = attributes
+    dtype = dtype_of_code(code)
+    require(is_float(x.dtype), f"quant_by of {x}: float elements are expected")
+    require(is_integer(dtype) and dtype.itemsize <= 2, f"quant_by to {dtype}: an integer of 8 or 16 bits is expected")
+    info = np.iinfo(dtype)
+    low = whole(lo, "quant_by: lo", int(info.min), int(info.max))
+    whole(hi, "quant_by: hi", low, int(info.max))
+    return Operand(dtype, x.shape)
 
 
 def _dequant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
