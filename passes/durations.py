@@ -11,6 +11,7 @@ import numpy as np
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
+from mgc.ir.mapped_training import DequantBy, QuantBy
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
 from targets.cost import CostModel
@@ -161,6 +162,15 @@ def _work(
             return [(size, {"multiply": 1, "simple": 2})]
         case Dequant():
             return [(size, {"multiply": 1, "simple": 1})]
+        case QuantBy():
+            return [(size, {"divide": 1, "simple": 2})]
+        case DequantBy():
+            return [(size, {"multiply": 1})]
+        case ops.AveragePoolGrad() | ops.MaxPoolGrad() | ops.MaxPoolPick():
+            windows = min(size, types[-1].size) if isinstance(op, ops.AveragePoolGrad) else types[-1].size
+            return [(windows * prod(op.kernel), {"reduction": 1, "simple": 1})]
+        case ops.ScatterAdd():
+            return [(types[0].size, {"reduction": 1})]
         case ops.Reduce("mean"):
             return [(types[0].size, {"reduction": 1}), (size, {"multiply": 1})]
         case ops.Reduce():

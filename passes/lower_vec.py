@@ -8,7 +8,9 @@ from typing import ClassVar
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
 from passes.manager import CompileState, Pass, UnsupportedError
+from passes.versions import Homes
 
 KERNEL_OPS = (
     ops.Unary,
@@ -20,13 +22,19 @@ KERNEL_OPS = (
     ops.Pool,
     ops.AxisMap,
     ops.MatMul,
+    ops.AveragePoolGrad,
+    ops.MaxPoolGrad,
+    ops.MaxPoolPick,
+    ops.ScatterAdd,
     Quant,
     Dequant,
     Lookup,
+    QuantBy,
+    DequantBy,
 )
 """What a vector unit does."""
 
-OTHER_OPS = (Mvm, Copy, View, Vec, ops.Host)
+OTHER_OPS = (Mvm, MvmT, Outer, UpdateCells, ops.Update, ops.DiffBlock, Copy, View, Vec, ops.Host)
 """What else there may be: the boundaries of kernels."""
 
 
@@ -47,10 +55,14 @@ class LowerVec(Pass):
         return replace(state, graph=lower_vec(state.graph.copy()))
 
 
-def lower_vec(graph: Graph) -> Graph:
-    """Fuses the vector ops of `graph` in place and returns it; see `LowerVec`. UnsupportedError: an op no unit runs."""
+def lower_vec(graph: Graph, homes: Homes | None = None) -> Graph:
+    """Fuses the vector ops of `graph` in place and returns it; see `LowerVec`. UnsupportedError: an op no unit runs.
+
+    With `homes` (versions of what lives on the chip; the nodes are in `versions.order`) whoever writes a new version
+    counts as later than all who read the old one, so that no kernel must run both before and after it.
+    """
     graph.prune()
-    kernels = _kernels(graph)
+    kernels = _kernels(graph, homes or {})
     users, outputs = graph.users(), graph.output_values()
     fused: dict[Node, Node] = {}
     for members in kernels:
@@ -61,9 +73,11 @@ def lower_vec(graph: Graph) -> Graph:
     return graph
 
 
-def _kernels(graph: Graph) -> list[list[Node]]:
+def _kernels(graph: Graph, homes: Homes) -> list[list[Node]]:
     """The ops of each kernel, in the graph's order."""
     stage: dict[Value, int] = {}
+    read_at: dict[str, int] = {}  # the latest stage in which a resident was read so far
+    home_of = dict(homes)
     kernel_of: dict[Value, list[Node]] = {}
     kernels: list[list[Node]] = []
     for node in graph.nodes:
@@ -72,8 +86,17 @@ def _kernels(graph: Graph) -> list[list[Node]]:
             if not isinstance(node.op, OTHER_OPS):
                 where = f" (of {', '.join(node.sources)})" if node.sources else ""
                 raise UnsupportedError(f"lower-vec: no unit of the chip runs {node.op.name}{where}; lower it before")
+            here = max([here, *(read_at.get(homes[v], 0) for v in node.outputs if v in homes)])
             stage.update(dict.fromkeys(node.outputs, here + 1))
+            for value in node.inputs:
+                if value in home_of and isinstance(node.op, View):
+                    home_of[node.outputs[0]] = home_of[value]
+                elif value in home_of:
+                    read_at[home_of[value]] = max(read_at.get(home_of[value], 0), here)
             continue
+        for value in node.inputs:
+            if value in home_of:
+                read_at[home_of[value]] = max(read_at.get(home_of[value], 0), here)
         stage.update(dict.fromkeys(node.outputs, here))
         members = [node]
         for value in dict.fromkeys(node.inputs):

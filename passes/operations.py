@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -48,7 +48,7 @@ def operations_of(
     the busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of
     the channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
     """
-    builder = _Builder(graph, target, placement, offchip)
+    builder = Builder(graph, target, placement, offchip)
     work = builder.build()
     return _throttled(work, builder.channel) if pipelined and builder.channel else work
 
@@ -85,7 +85,9 @@ def stored(graph: Graph) -> dict[Value, Value]:
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Makes the operations of one graph, node by node. `homes` are the versions of what lives from run to run."""
+
     graph: Graph
     target: Target
     placement: Placement
@@ -98,8 +100,12 @@ class _Builder:
     place: dict[Value, Place] = field(default_factory=dict)
     ancestors: list[int] = field(default_factory=list)
     channel: dict[int, int] = field(default_factory=dict)
+    homes: Mapping[Value, str] = field(default_factory=dict)
+    last_write: dict[str, int] = field(default_factory=dict)
+    reads_since: dict[str, list[int]] = field(default_factory=dict)
 
     def build(self) -> Work:
+        """All operations of the graph."""
         graph = self.graph
         self.durations = Durations(self.target)
         self.root = stored(graph)
@@ -108,15 +114,14 @@ class _Builder:
         self.group_index = {(g.node, g.part): k for k, g in enumerate(groups)}
         for k, group in enumerate(groups):
             self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
-        for k in range(len(groups)):
-            self._program(k)
+        self._setup()
         setup = len(self.operations)
-        for port, value in enumerate(graph.inputs):
+        for port, value in self._loaded():
             unit = self._unit("link", "in", UnitPlan("link in", "link"))
             self._add("load", unit, self.durations.link(value), (), (value,), port=port)
         for node in graph.nodes:
             self._node(node)
-        for port, (_, value) in enumerate(graph.outputs):
+        for port, value in self._stored():
             unit = self._unit("link", "out", UnitPlan("link out", "link"))
             self._add("store", unit, self.durations.link(value), (value,), (), port=port)
         sizes = {v: nbytes(v) for v in self.writers}
@@ -129,6 +134,25 @@ class _Builder:
             sizes,
             frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
         )
+
+    # -- what training does otherwise ------------------------------------------------------------------------------
+
+    def _setup(self) -> None:
+        """What is done once, before the first run."""
+        for k in range(len(self.placement.groups)):
+            self._program(k)
+
+    def _loaded(self) -> Iterable[tuple[int, Value]]:
+        """Ports and the inputs that they bring."""
+        return enumerate(self.graph.inputs)
+
+    def _stored(self) -> Iterable[tuple[int, Value]]:
+        """Ports and the outputs that they hand out."""
+        return ((port, value) for port, (_, value) in enumerate(self.graph.outputs))
+
+    def _group_of(self, node: Node, part: int) -> int:
+        """The crossbar group that a part of a product reads."""
+        return self.group_index[node, part]
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -183,23 +207,48 @@ class _Builder:
         duration: int,
         read: Sequence[Value],
         written: Sequence[Value],
+        also: Sequence[int] = (),
         **fields: object,
-    ) -> None:
-        """Adds an operation after the writers of all that it reads."""
+    ) -> int:
+        """Adds an operation after the writers of all that it reads, after who reads what it overwrites, and after
+        `also`; gives its number.
+        """
         index = len(self.operations)
-        wait: dict[int, None] = {}
+        wait: dict[int, None] = dict.fromkeys(also)
         for value in read:
             root = self.root[value]
-            if root not in self.graph.constants:
+            if root in self.homes:
+                self._read_version(self.homes[root], index, wait)
+            elif root not in self.graph.constants:
                 wait.update(dict.fromkeys(self.writers[root]))
                 readers = self.readers.setdefault(root, [])
                 if not readers or readers[-1] != index:
                     readers.append(index)
+        for value in written:
+            if value in self.homes:
+                self._write_version(self.homes[value], index, wait)
+            else:
+                self.writers.setdefault(value, []).append(index)
         after, mask = self._needed(wait)
         self.ancestors.append(mask)
-        for value in written:
-            self.writers.setdefault(value, []).append(index)
         self.operations.append(replace(Operation(kind, unit, duration, after), **fields))
+        return index
+
+    def _read_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        """Takes down that an operation reads what lives from run to run, after who wrote it last in this run."""
+        if home in self.last_write:
+            wait[self.last_write[home]] = None
+        readers = self.reads_since.setdefault(home, [])
+        if not readers or readers[-1] != index:
+            readers.append(index)
+
+    def _write_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        """Takes down that an operation overwrites it, after who read it since it was written last."""
+        if home in self.last_write:
+            wait[self.last_write[home]] = None
+        wait.update(dict.fromkeys(i for i in self.reads_since.get(home, []) if i != index))
+        self.last_write[home] = index
+        self.reads_since[home] = []
 
     def _needed(self, wait: Iterable[int]) -> tuple[tuple[int, ...], int]:
         """Those of some operations that do not come before another of them anyway; and all that comes before (bits)."""
@@ -244,12 +293,13 @@ class _Builder:
                 raise TypeError(f"{node.op.name} is no operation: lower it first")
 
     def _mvm(self, node: Node, op: Mvm) -> None:
+        """The reads of a product's groups; what versions of cells they read is among the node's operands."""
         x, result = node.inputs[0], node.outputs[0]
         assert isinstance(result.type, TensorType)
         item = result.type.dtype.numpy.itemsize
         whole = [s for s in self._traffic((x,), (result,)) if s.place is None]
         for k, part in enumerate(op.parts):
-            index = self.group_index[node, k]
+            index = self._group_of(node, k)
             group = self.placement.groups[index]
             blocks = Geometry.of(part, self.target.crossbar).row_blocks
             windows = windows_of(op, part)
@@ -262,4 +312,5 @@ class _Builder:
             stream = self._streamed if k == 0 else self.durations.streamed
             duration = stream(work, [*moved, *whole], here)
             unit = self.units["crossbar", index]
-            self._add("mvm", unit, duration, (x,), (result,), node=node, part=k, group=index)
+            read = (x, node.inputs[1 + k]) if node.inputs[1 + k] in self.homes else (x,)
+            self._add("mvm", unit, duration, read, (result,), node=node, part=k, group=index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mgc.ir.graph import Graph, Node, Value
@@ -35,7 +35,7 @@ class Placement:
     def of(graph: Graph, target: Target, groups: tuple[GroupMap, ...]) -> Placement:
         """The placement of groups that have their crossbars already."""
         homes = homes_of(graph)
-        return Placement(groups, _service(groups, target), homes, 0.0)
+        return Placement(groups, service(groups, target), homes, 0.0)
 
     def place_of(self, node: Node) -> Place:
         """Where a node's work is done; tile 0 if nothing on the chip is near it."""
@@ -59,23 +59,46 @@ def place(graph: Graph, target: Target, replicas: Sequence[int]) -> Placement:
     sizes = {n: sum(g.crossbars * r for _, g, r in parts[n]) for n in layers}
     snake = snake_of_tiles(target)
     order, cost = _improved(layers, sizes, traffic_of(graph, homes), snake, target)
+    names: dict[str, int] = {}
+    named: dict[Node, list[Wanted]] = {}
+    for node in layers:
+        assert isinstance(node.op, Mvm)
+        own = [_unique(part.name, names) for part in node.op.parts]
+        named[node] = [Wanted(own[k], geometry.crossbars, count) for k, geometry, count in parts[node]]
+    groups = lay_out(order, named, target)
+    return Placement(groups, service(groups, target), homes, cost)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A group that wants crossbars: how many a replica, how many replicas."""
+
+    name: str
+    crossbars: int
+    replicas: int
+
+
+def lay_out(order: Sequence[Node], wanted: Mapping[Node, Sequence[Wanted]], target: Target) -> tuple[GroupMap, ...]:
+    """The groups of each layer on crossbars of their own, layers one after the other in `order` along the snake.
+
+    The groups come in the order of `wanted`.
+    """
+    snake = snake_of_tiles(target)
+    per_tile = target.structure.crossbars_per_tile
     first: dict[Node, int] = {}
     at = 0
     for node in order:
         first[node] = at
-        at += sizes[node]
+        at += sum(w.crossbars * w.replicas for w in wanted[node])
     groups: list[GroupMap] = []
-    names: dict[str, int] = {}
-    for node in layers:
+    for node, each in wanted.items():
         at = first[node]
-        for k, geometry, count in parts[node]:
-            crossbars = _crossbars(at, geometry.crossbars * count, snake, target)
+        for k, w in enumerate(each):
+            crossbars = _crossbars(at, w.crossbars * w.replicas, snake, target)
             at += len(crossbars)
-            name = _unique(node.op.parts[k].name, names) if isinstance(node.op, Mvm) else ""
-            per_tile = target.structure.crossbars_per_tile
             tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
-            groups.append(GroupMap(node, k, name, count, geometry.crossbars, crossbars, tiles))
-    return Placement(tuple(groups), _service(groups, target), homes, cost)
+            groups.append(GroupMap(node, k, w.name, w.replicas, w.crossbars, crossbars, tiles))
+    return tuple(groups)
 
 
 def snake_of_tiles(target: Target) -> list[int]:
@@ -90,14 +113,19 @@ def snake_of_tiles(target: Target) -> list[int]:
     return [chip * per_chip + tile for chip in range(target.structure.chips) for tile in order]
 
 
-def homes_of(graph: Graph) -> dict[Node, Node | None]:
-    """The `Mvm` near which each node runs: the last one it depends on, else the first one that depends on it."""
+def homes_of(graph: Graph, anchors: Mapping[Node, Node] | None = None) -> dict[Node, Node | None]:
+    """The `Mvm` near which each node runs: the last one it depends on, else the first one that depends on it.
+
+    `anchors` gives the nodes that have a place of their own and the one that stands for that place (each `Mvm` itself).
+    """
+    if anchors is None:
+        anchors = {node: node for node in graph.nodes if isinstance(node.op, Mvm)}
     position = {node: i for i, node in enumerate(graph.nodes)}
     made_near: dict[Value, Node | None] = {}
     homes: dict[Node, Node | None] = {}
     for node in graph.nodes:
         near = [h for h in (made_near.get(v) for v in node.inputs) if h is not None]
-        homes[node] = node if isinstance(node.op, Mvm) else max(near, key=position.__getitem__, default=None)
+        homes[node] = anchors.get(node) or max(near, key=position.__getitem__, default=None)
         made_near.update(dict.fromkeys(node.outputs, homes[node]))
     read_near: dict[Value, Node] = {}
     for node in reversed(graph.nodes):
@@ -194,7 +222,7 @@ def _crossbars(at: int, count: int, snake: Sequence[int], target: Target) -> tup
     return tuple(ids)
 
 
-def _service(groups: Sequence[GroupMap], target: Target) -> dict[Node, Place]:
+def service(groups: Sequence[GroupMap], target: Target) -> dict[Node, Place]:
     """The tiles that serve each node; see `Placement`."""
     layers = list(dict.fromkeys(group.node for group in groups))
     per_tile = target.structure.crossbars_per_tile

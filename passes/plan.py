@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 
-OperationKind = Literal["program", "mvm", "vec", "move", "load", "store", "host"]
+OperationKind = Literal["program", "mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GroupMap:
     tiles: tuple[int, ...]
 
 
-UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer"]
+UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient"]
 
 LINE_BYTES = 32
 """Buffers start at multiples of this; slot s of a buffer lies s * (its bytes rounded up to this) after slot 0."""

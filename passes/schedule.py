@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +53,26 @@ def schedule(
     that is not enough, large values go off-chip, where they move at that channel's pace. The lower bound knows nothing
     of slots, except where CP-SAT proved it for a memory that leaves no room for more.
     """
-    options = options or SolverOptions()
-    offchip: frozenset[Value] = frozenset()
+    pipelined = micro_batches > 1
     capacity = target.edram.bytes_per_tile * target.structure.tiles
+    return schedule_work(
+        lambda offchip: operations_of(graph, target, placement, offchip, pipelined=pipelined),
+        micro_batches,
+        capacity,
+        options or SolverOptions(),
+    )
+
+
+def schedule_work(
+    work_of: Callable[[frozenset[Value]], Work], micro_batches: int, capacity: int, options: SolverOptions
+) -> Scheduled:
+    """Schedules the operations that `work_of` gives for a choice of values that are off-chip; see `schedule`.
+
+    `capacity` is what the tiles' memories have for them, in bytes.
+    """
+    offchip: frozenset[Value] = frozenset()
     while True:
-        work = operations_of(graph, target, placement, offchip, pipelined=micro_batches > 1)
+        work = work_of(offchip)
         scheduler = _Scheduler(work, offchip, micro_batches, capacity)
         done = scheduler.roomy(options) or scheduler.cramped(options)
         if done is not None:

@@ -25,14 +25,16 @@ class AxisClass:
     taps: tuple[int, ...]
 
 
-def conv_axis(size: int, kernel: int, stride: int, dilation: int, begin: int, out: int) -> tuple[AxisClass, ...]:
-    """The classes of a convolution: one, less what only meets padding."""
+def conv_axis(
+    size: int, kernel: int, stride: int, dilation: int, begin: int, out: int, *, refined: bool = True
+) -> tuple[AxisClass, ...]:
+    """The classes of a convolution: one, less what only meets padding if `refined`."""
     whole = AxisClass(out, -begin, stride, dilation, 0, 1, tuple(range(kernel)))
-    return refine(whole, size)
+    return refine(whole, size) if refined else (whole,)
 
 
 def conv_transpose_axis(
-    size: int, kernel: int, stride: int, dilation: int, begin: int, out: int
+    size: int, kernel: int, stride: int, dilation: int, begin: int, out: int, *, refined: bool = True
 ) -> tuple[AxisClass, ...]:
     """The classes of a transposed convolution: one for each residue of the output position mod stride, zero-free.
 
@@ -52,7 +54,8 @@ def conv_transpose_axis(
         taps = tuple(range(last, first - 1, -step))
         base = (at - dilation * last) // stride
         count = -(-(out - residue) // stride)
-        classes.extend(refine(AxisClass(count, base, 1, dilation // common, residue, stride, taps), size))
+        whole = AxisClass(count, base, 1, dilation // common, residue, stride, taps)
+        classes.extend(refine(whole, size) if refined else [whole])
     return tuple(classes)
 
 

@@ -23,17 +23,26 @@ class Lowered:
 
 
 def lower_conv(
-    op: Conv | ConvTranspose, x: TensorType, w: np.ndarray, y: TensorType, name: str, macs_useful: int
+    op: Conv | ConvTranspose,
+    x: TensorType,
+    w: np.ndarray,
+    y: TensorType,
+    name: str,
+    macs_useful: int,
+    *,
+    refined: bool = True,
 ) -> Lowered:
     """The product that equals `op` on an operand of type `x` with weights `w` and result type `y`.
 
     Parts are named `name.I,J` after the first output position that they write (`name` alone if there is one part).
+    Taps that only meet padding are dropped if `refined`; else the parts hold the same taps whatever the extents of x.
     """
     rank = x.rank - 2
     axes: list[tuple[AxisClass, ...]] = []
     classes = conv_axis if isinstance(op, Conv) else conv_transpose_axis
     for i in range(rank):
-        axes.append(classes(x.shape[2 + i], w.shape[2 + i], op.strides[i], op.dilations[i], op.pads[i], y.shape[2 + i]))
+        sizes = x.shape[2 + i], w.shape[2 + i]
+        axes.append(classes(*sizes, op.strides[i], op.dilations[i], op.pads[i], y.shape[2 + i], refined=refined))
     combinations = list(product(*axes))
     parts: list[MvmPart] = []
     weights: list[np.ndarray] = []

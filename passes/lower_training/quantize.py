@@ -1,0 +1,150 @@
+"""Codes for the operands of products in training: one scale a tensor and step, computed on the chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Mvm
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
+from mgc.ir.op import Op
+from mgc.ir.ops import Binary, Reduce, Reshape, Transpose, Unary, Where
+from mgc.ir.types import DType, TensorType
+from passes.lower_training.residents import Residents
+from passes.manager import UnsupportedError
+from passes.quantizing.signs import NonNegative
+from targets.description import Target
+
+
+def quantize_training(graph: Graph, residents: Residents, target: Target) -> Graph:
+    """A copy of a lowered graph in which products are of codes and of whole numbers in the cells.
+
+    Before every product a `quant_by` makes codes with the scale max |x| / (2^(B-1) - 1), or max x / (2^B - 1) for what
+    cannot be negative, 1 where all is zero; products that read one tensor share its codes. After it a `dequant_by`
+    takes back the scales: that of the operand and of the cells, or those of both operands of a weight gradient.
+    """
+    return _Quantizer(graph.copy(), residents, target).run()
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Codes of a value, and the scale they have."""
+
+    codes: Value
+    scale: Value
+
+
+@dataclass
+class _Quantizer:
+    graph: Graph
+    residents: Residents
+    target: Target
+    coded: dict[Value, _Coded] = field(default_factory=dict)
+    codes: dict[Value, Value] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+    def run(self) -> Graph:
+        graph = self.graph
+        self.bits = self.target.crossbar.input_bits
+        if self.bits < 2:
+            raise UnsupportedError(
+                f"target {self.target.name} has input_bits = {self.bits}: errors are signed, so training needs at "
+                "least 2"
+            )
+        self.producers = graph.producers()
+        self.nonnegative = NonNegative(graph)
+        self.one = graph.add_constant(np.ones((), np.float32), "one")
+        self.zero = graph.add_constant(np.zeros((), np.float32), "zero")
+        self.limits = {
+            unsigned: graph.add_constant(np.array(self._most(unsigned), np.float32), "most")
+            for unsigned in (False, True)
+        }
+        self.weights = self._integer_weights()
+        for node in graph.nodes:
+            self._node(node)
+        graph.nodes = self.nodes
+        graph.prune()
+        return graph
+
+    def _most(self, unsigned: bool) -> int:
+        return (1 << (self.bits if unsigned else self.bits - 1)) - 1
+
+    def _integer_weights(self) -> dict[Value, float]:
+        """Makes the cells of groups hold whole numbers; the weight scale of every version of them."""
+        scales = {r.name: r.weight_scale for r in self.residents.groups}
+        found: dict[Value, float] = {}
+        for value in self.graph.inputs:
+            if value.name in scales:
+                found[value] = scales[value.name]
+        for node in self.graph.nodes:
+            if isinstance(node.op, UpdateCells):
+                found[node.outputs[0]] = found[node.inputs[0]]
+        for value in found:
+            value.type = TensorType(DType.I16, value.shape)
+        return found
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> None:
+        match node.op:
+            case Mvm() | MvmT():
+                x = self._code(node.inputs[0], node)
+                factor = self.weights[node.inputs[1]]
+                self._dequantized(node, (x.codes, *node.inputs[1:]), (x.scale, self.one), factor)
+            case Outer():
+                x, dy = (self._code(v, node) for v in node.inputs)
+                self._dequantized(node, (x.codes, dy.codes), (x.scale, dy.scale), 1.0)
+            case _:
+                self.nodes.append(node)
+
+    def _dequantized(self, node: Node, inputs: tuple[Value, ...], scales: tuple[Value, Value], factor: float) -> None:
+        """The product of codes, and its results as they were before, in reals."""
+        types = node.op.infer(*(v.type for v in inputs))
+        sums = tuple(Value(self.graph.fresh_name(f"{v.name}.acc"), t) for v, t in zip(node.outputs, types, strict=True))
+        self.nodes.append(Node(node.op, inputs, sums, node.sources))
+        for acc, real in zip(sums, node.outputs, strict=True):
+            self.nodes.append(Node(DequantBy(factor), (acc, *scales), (real,), node.sources))
+
+    def _code(self, value: Value, node: Node) -> _Coded:
+        """Codes of a value, made before it was reshaped or transposed: what several products read is coded once."""
+        chain: list[Node] = []
+        origin = value
+        while origin in self.producers and isinstance(self.producers[origin].op, Reshape | Transpose):
+            chain.append(self.producers[origin])
+            origin = chain[-1].inputs[0]
+        if origin not in self.coded:
+            self.coded[origin] = self._quantized(origin, node)
+        found = self.coded[origin]
+        codes = found.codes
+        for step in reversed(chain):
+            to = step.outputs[0]
+            if to not in self.codes:
+                self.codes[to] = self._emit(replace(step.op), step, codes, name=f"{to.name}.codes")
+            codes = self.codes[to]
+        return _Coded(codes, found.scale)
+
+    def _quantized(self, x: Value, node: Node) -> _Coded:
+        unsigned = self.nonnegative(x)
+        axes = tuple(range(x.tensor.rank))
+        size = x if unsigned else self._emit(Unary("abs"), node, x)
+        most = self._emit(Reduce("max", axes, False), node, size) if axes else size
+        scale = self._emit(Binary("div"), node, most, self.limits[unsigned])
+        empty = self._emit(Binary("equal"), node, scale, self.zero)
+        scale = self._emit(Where(), node, empty, self.one, scale, name=f"{x.name}.scale")
+        hi = self._most(unsigned)
+        lo = 0 if unsigned else -hi
+        codes = self._emit(QuantBy(lo, hi, self._dtype(unsigned)), node, x, scale, name=f"{x.name}.codes")
+        return _Coded(codes, scale)
+
+    def _dtype(self, unsigned: bool) -> DType:
+        if self.bits <= 8:
+            return DType.U8 if unsigned else DType.I8
+        return DType.U16 if unsigned else DType.I16
+
+    def _emit(self, op: Op, node: Node, *inputs: Value, name: str = "") -> Value:
+        (type_,) = op.infer(*(v.type for v in inputs))
+        value = Value(self.graph.fresh_name(name or op.name), type_)
+        self.nodes.append(Node(op, inputs, (value,), node.sources))
+        return value
