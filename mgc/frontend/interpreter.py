@@ -99,7 +99,8 @@ class Interpreter:
         draws = node.op_type in RANDOM
         # what is computed from a parameter changes with it in training
         kept = self.ctx.keep_parameters and any(isinstance(i, Known) and i.is_parameter for i in inputs)
-        if not draws and not kept and all(i is None or isinstance(i, Known) for i in inputs):
+        known = not draws and all(i is None or isinstance(i, Known) for i in inputs)
+        if known and not kept:
             results = fold(view, scope, opsets, self.folder)
             if results is not None:
                 return results
@@ -112,6 +113,11 @@ class Interpreter:
                 return self._handled(view)
             except Unsupported as error:
                 reason = f"{node.op_type}: {error}"
+        if known and kept:
+            # what it makes of a parameter must be known at import
+            results = fold(view, scope, opsets, self.folder)
+            if results is not None:
+                return results
         if not draws and not opaque:
             results = self._expanded(view, opsets)
             if results is not None:

@@ -59,11 +59,13 @@ class Statistic:
     """One application of a normalisation whose statistic updates a running one.
 
     `output` names the graph output with the batch's statistic; the running one `state` becomes
-    momentum * old + (1 - momentum) * factor * statistic (factor n / (n - 1) makes a variance unbiased).
+    momentum * old + (1 - momentum) * factor * statistic (factor n / (n - 1) makes a variance unbiased). The application
+    takes place where the value of the output `ran` is computed.
     """
 
     state: str
     output: str
+    ran: str
     momentum: float
     factor: float = 1.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
@@ -10,12 +10,20 @@ from mgc.ir.op import IRError, NotDifferentiable
 from mgc.ir.types import TensorType
 
 
-def gradients(graph: Graph, loss: Value, wrt: Sequence[Value], *, seed: Value | None = None) -> list[Value | None]:
+def gradients(
+    graph: Graph,
+    loss: Value,
+    wrt: Sequence[Value],
+    *,
+    seed: Value | None = None,
+    fixed: Collection[Value] = (),
+) -> list[Value | None]:
     """The derivative of `loss` by each of `wrt`, added to the end of the graph; None where it does not depend on it.
 
     Nodes must be in topological order and stay so. Only what lies between `wrt` and the loss is differentiated: a
     network that the loss reads but that holds none of `wrt` costs nothing. `seed` is the loss's own cotangent
-    (default 1; needed if the loss is no scalar). Gradient ops carry the sources of the op they belong to, and the
+    (default 1; needed if the loss is no scalar). `fixed` values count as constants, whatever they were computed from:
+    what an earlier phase updated. Gradient ops carry the sources of the op they belong to, and the
     result may be differentiated again. Call `graph.prune()` at the end: rules also build what nobody asked for.
     Raises NotDifferentiable, naming the op and where it came from, if the path leads through such an op.
     """
@@ -23,7 +31,7 @@ def gradients(graph: Graph, loss: Value, wrt: Sequence[Value], *, seed: Value | 
         if not isinstance(loss.type, TensorType) or loss.type.size != 1 or not loss.type.dtype.is_float:
             raise IRError(f"%{loss.name} is {loss.type}: only a float scalar has a gradient without a seed")
         seed = Build(graph).full(1.0, loss)
-    active = _depends_on(graph, wrt)
+    active = _depends_on(graph, wrt, set(fixed) - set(wrt))
     terms: dict[Value, list[Value]] = {loss: [seed]}
     build = Build(graph)
     for node in reversed(list(graph.nodes)):
@@ -34,12 +42,13 @@ def gradients(graph: Graph, loss: Value, wrt: Sequence[Value], *, seed: Value | 
     return [_sum(build, terms, v) for v in wrt]
 
 
-def _depends_on(graph: Graph, wrt: Sequence[Value]) -> set[Value]:
-    """The float values that are computed from `wrt`, these included."""
+def _depends_on(graph: Graph, wrt: Sequence[Value], fixed: set[Value]) -> set[Value]:
+    """The float values that are computed from `wrt`, these included, and not only by way of `fixed` ones."""
     active = set(wrt)
     for node in graph.nodes:
         if any(v in active for v in node.inputs):
-            active.update(v for v in node.outputs if not isinstance(v.type, TensorType) or v.type.dtype.is_float)
+            made = (v for v in node.outputs if not isinstance(v.type, TensorType) or v.type.dtype.is_float)
+            active.update(v for v in made if v not in fixed)
     return active
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mgc.ir.build import Build
-from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.op import Op
+from mgc.ir.graph import Graph, Value
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
 from mgc.ir.types import tensor_type_of
 from passes.folding.simplify import SIMPLIFICATIONS
+from passes.training.copying import Copier
 from passes.training.differentiate import gradients
 from passes.training.optimizers import clipped, updated, with_rate
 
@@ -65,16 +65,16 @@ class _Unroller:
     warnings: list[str]
     graph: Graph = field(init=False)
     build: Build = field(init=False)
+    copier: Copier = field(init=False)
     versions: dict[str, Value] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     losses: dict[str, str] = field(default_factory=dict)
-    made: dict[tuple[Op, tuple[Value, ...]], Node] = field(default_factory=dict)
-    constants: dict[Value, Value] = field(default_factory=dict)
     counted: set[tuple[str, Value]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.graph = Graph(self.model.graph.name, absorbed=dict(self.model.graph.absorbed))
         self.build = Build(self.graph)
+        self.copier = Copier(self.graph)
         inputs = {v.name: v for v in self.model.graph.inputs}
         self.data = {d.name: self.graph.add_input(d.name, inputs[d.name].type) for d in self.model.data}
         for state in self.model.states:
@@ -98,7 +98,8 @@ class _Unroller:
             self.graph.outputs.append((phase.loss, loss))
         self._statistics(image)
         parameters = [s for s in self.model.states if s.kind == "parameter" and s.group == phase.name]
-        found = gradients(self.graph, loss, [self.versions[s.name] for s in parameters])
+        wrt = [self.versions[s.name] for s in parameters]
+        found = gradients(self.graph, loss, wrt, fixed=list(self.versions.values()))
         rule = with_rate(self.rule, phase.lr)
         t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
         for state, g in zip(parameters, found, strict=True):
@@ -126,40 +127,22 @@ class _Unroller:
     def _forward(self, phase: Phase) -> dict[Value, Value]:
         """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
         source = self.model.graph
-        image: dict[Value, Value] = {v: {**self.data, **self.versions}[v.name] for v in source.inputs}
-        needed = {dict(source.outputs)[phase.loss]}
-        wanted: list[Node] = []
-        for node in reversed(source.nodes):
-            if any(v in needed for v in node.outputs):
-                wanted.append(node)
-                needed.update(node.inputs)
-        for value in needed & source.constants.keys():
-            image[value] = self._constant(value)
-        for node in reversed(wanted):
-            key = (node.op, tuple(image[v] for v in node.inputs))
-            if key not in self.made:
-                new = self.graph.add_multi(node.op, *key[1], names=[v.name for v in node.outputs], sources=node.sources)
-                self.made[key] = Node(node.op, key[1], new)
-            image.update(zip(node.outputs, self.made[key].outputs, strict=True))
+        current = {**self.data, **self.versions}
+        image = {v: current[v.name] for v in source.inputs}
+        self.copier.copy(source, image, [dict(source.outputs)[phase.loss]])
         return image
 
-    def _constant(self, value: Value) -> Value:
-        if value not in self.constants:
-            held = self.model.graph.constants[value]
-            self.constants[value] = self.graph.add_constant(
-                held.data, value.name, group=held.group, onnx_name=held.onnx_name
-            )
-        return self.constants[value]
-
-    def _statistics(self, image: Mapping[Value, Value]) -> None:
+    def _statistics(self, image: dict[Value, Value]) -> None:
         """Updates running statistics by every application that this phase computed and no phase before it did."""
         outputs = dict(self.model.graph.outputs)
         build = self.build
         for statistic in self.model.statistics:
-            batch = image.get(outputs[statistic.output])
-            if batch is None or (statistic.state, batch) in self.counted:
+            ran = image.get(outputs[statistic.ran])
+            if ran is None or (statistic.state, ran) in self.counted:
                 continue
-            self.counted.add((statistic.state, batch))
+            self.counted.add((statistic.state, ran))
+            self.copier.copy(self.model.graph, image, [outputs[statistic.output]])
+            batch = image[outputs[statistic.output]]
             build.hint = f"{statistic.state}.new"
             old = build.mul(self.versions[statistic.state], statistic.momentum)
             new = build.add(old, build.mul(batch, (1 - statistic.momentum) * statistic.factor))

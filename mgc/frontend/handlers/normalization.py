@@ -44,7 +44,8 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     if not _trains(n):
         if any(n.wants(i) for i in range(1, 5)):
             raise Unsupported("more than one output is wanted in inference")
-        y = ctx.emit(BatchNorm(epsilon), x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
+        op = BatchNorm(epsilon, float(n.attr("momentum", 0.9)))
+        y = ctx.emit(op, x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
         return ctx.reshape(y, flat)
     if n.opset < 14 and (n.wants(3) or n.wants(4)):
         raise Unsupported("saved statistics are wanted")
@@ -54,8 +55,11 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     scale, bias = (_channel(ctx, n.operand(i), rank, n, channels) for i in (1, 2))
     y = ctx.binary("mul", centred, _inverse_deviation(ctx, variance, epsilon))
     y = ctx.binary("add", ctx.binary("mul", y, scale), bias)
-    results: list[Result] = [ctx.reshape(y, flat)]
     momentum = float(n.attr("momentum", 0.9))
+    if ctx.keep_parameters:
+        # one op, for `batch-statistics` to find: it updates the running statistics itself
+        y = ctx.emit(BatchNorm(epsilon, momentum, training=True), x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
+    results: list[Result] = [ctx.reshape(y, flat)]
     for i, statistic in ((1, mean), (2, variance)):
         if n.wants(i):
             old = ctx.binary("mul", ctx.value(n.operand(2 + i)), momentum)

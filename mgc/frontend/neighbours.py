@@ -1,0 +1,86 @@
+"""The weights around a node: how layers are told apart where a model's nodes do not say what they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from onnx import GraphProto, TensorProto
+
+from mgc.frontend.modules import role_of
+
+Anchors = frozenset[tuple[str, int]]
+
+
+class Neighbours:
+    """The nearest weight matrices before and after each node, each with its distance in nodes.
+
+    Two applications of a layer have the same weights before them, or (if the layer is the first of its network) after
+    them; two layers have neither in common.
+    """
+
+    def __init__(self, graph: GraphProto, tensors: Mapping[str, TensorProto]) -> None:
+        self.tensors = tensors
+        self.nodes = list(graph.node)
+        self.producer = {o: i for i, n in enumerate(self.nodes) for o in n.output if o}
+        self.consumers: dict[int, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for name in node.input:
+                if name in self.producer:
+                    self.consumers.setdefault(self.producer[name], []).append(i)
+        self.before = cache(self._before)
+        self.after = cache(self._after)
+
+    def _weights(self, i: int) -> list[str]:
+        """The weight matrices that a node multiplies with."""
+        node = self.nodes[i]
+        return [
+            name
+            for k, name in enumerate(node.input)
+            if role_of(node, k) == "weight" and name in self.tensors and len(self.tensors[name].dims) >= 2
+        ]
+
+    def _search(self, start: int, *, forward: bool) -> Anchors:
+        found: set[tuple[str, int]] = set()
+        seen, edge, distance = {start}, [start], 0
+        while edge:
+            distance += 1
+            following: list[int] = []
+            for i in edge:
+                if forward:
+                    near = self.consumers.get(i, [])
+                else:
+                    near = [self.producer[n] for n in self.nodes[i].input if n in self.producer]
+                following += [j for j in near if j not in seen]
+                seen.update(near)
+            edge = []
+            for j in following:
+                weights = self._weights(j)
+                found.update((w, distance) for w in weights)
+                if not weights:
+                    edge.append(j)
+        return frozenset(found)
+
+    def _before(self, i: int) -> Anchors:
+        own = self._weights(i)
+        return frozenset((w, 0) for w in own) if own else self._search(i, forward=False)
+
+    def _after(self, i: int) -> Anchors:
+        return self._search(i, forward=True)
+
+    def same_layer(self, i: int, j: int) -> bool:
+        """Whether two nodes (by their numbers) have the same weights before them, or the same after them."""
+        if self.before(i) and self.before(i) == self.before(j):
+            return True
+        return bool(self.after(i)) and self.after(i) == self.after(j)
+
+    def leads_to_weights(self, i: int) -> bool:
+        """Whether there are weights after a node: it is part of a network, not of a loss."""
+        return bool(self.after(i))
+
+    def layer(self, i: int) -> str:
+        """A name for a node's layer after the nearest weight before it (else after it)."""
+        anchors = self.before(i) or self.after(i)
+        weight = min(anchors, key=lambda a: (a[1], a[0]))[0] if anchors else self.nodes[i].output[0]
+        module = weight.removesuffix(".weight")
+        return module if self._weights(i) else f"{module}.norm"

@@ -1,0 +1,53 @@
+"""Loading a model to be trained: initializers untangled, parameters kept as they are, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from mgc.frontend.importer import ImportedModel, import_model
+from mgc.frontend.load import Source, external_bytes, load_model, to_array
+from mgc.frontend.untangle import untangle
+
+
+@dataclass
+class TrainableModel:
+    """A model whose initializers can be trained.
+
+    `imported.graph` holds them as constants under their initializer names (`onnx_name`), as often as they are
+    reshaped. `weights` are the float initializers in float32, in their own shapes; `parameters` maps those that a
+    training script would hold for parameters to their names in PyTorch. `model` is the ONNX model whose initializers
+    these are: trained weights go back into it.
+    """
+
+    imported: ImportedModel
+    model: ModelProto
+    weights: dict[str, np.ndarray]
+    parameters: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def load_trainable(source: Source, *, batch: int = 1, dims: Mapping[str, int] | None = None) -> TrainableModel:
+    """Loads an ONNX model (path, bytes or ModelProto; never written) to train it.
+
+    `batch` and `dims` bind its dynamic dimensions. Raises ModelError: what is wrong, where, what to do.
+    """
+    loaded = load_model(source)
+    for tensor in loaded.weights.values():
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = external_bytes(tensor, loaded.folder)
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+    untangled = untangle(loaded.proto)
+    imported = import_model(untangled.model, batch=batch, dims=dims, keep_parameters=True)
+    imported.model_sha256 = loaded.sha256
+    weights: dict[str, np.ndarray] = {}
+    for tensor in untangled.model.graph.initializer:
+        array = to_array(tensor)
+        if array.dtype.kind == "f" or tensor.name in untangled.parameters:
+            weights[tensor.name] = array.astype(np.float32, copy=False)
+    warnings = (*imported.warnings, *untangled.warnings)
+    return TrainableModel(imported, untangled.model, weights, untangled.parameters, tuple(dict.fromkeys(warnings)))

@@ -1,0 +1,258 @@
+"""Undoing what PyTorch's exporters do to initializers, before a model that is to be trained is imported.
+
+Both exporters make one initializer of all that have equal data: a BatchNorm's running_mean and bias while both are
+zero, and those of all layers of the same width. The TorchScript exporter leaves an Identity under each name; the
+dynamo exporter leaves nothing but its notes on every node (`mgc.frontend.modules`). To be trained they must be apart.
+Only data whose elements are all equal is taken apart: other shared data is a tied weight.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto
+
+from mgc.frontend.load import to_array
+from mgc.frontend.modules import Modules, folded_norm, is_noted, role_of
+from mgc.frontend.neighbours import Neighbours
+
+_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+@dataclass
+class Untangled:
+    """A model whose initializers are one for each parameter of a module.
+
+    `parameters` maps every initializer that a training script would hold for a parameter to its qualified name in
+    PyTorch (its own, but where an exporter made one up). `warnings` name what cannot be undone.
+    """
+
+    model: ModelProto
+    parameters: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Use:
+    """An initializer as operand `index` of a node. `kind`: "p" a parameter, "b" a buffer, "" neither, "?" unknown."""
+
+    node: NodeProto
+    order: int
+    index: int
+    kind: str
+    name: str  # qualified name in PyTorch, "" if unknown
+
+    @property
+    def role(self) -> str:
+        """weight, bias, running_mean, running_var, or ""."""
+        return role_of(self.node, self.index)
+
+
+def untangle(model: ModelProto) -> Untangled:
+    """A copy of the model with merged initializers apart again, and which initializers are parameters."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return _Untangler(copy).run()
+
+
+class _Untangler:
+    def __init__(self, model: ModelProto) -> None:
+        self.result = Untangled(model)
+        self.graph = model.graph
+        self.tensors = {t.name: t for t in self.graph.initializer if t.data_type in _FLOATS}
+        self.made_up: set[tuple[int, int]] = set()  # operands that had a name the exporter made up: (node, index)
+        self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.tensors)
+
+    def run(self) -> Untangled:
+        self._drop_identities()
+        modules = Modules(self.tensors, self.graph.node)
+        by_name = any(is_noted(n) for n in self.graph.node)
+        scoped = any(n.name.startswith("/") for n in self.graph.node)
+        uses = self._uses(modules)
+        neighbours = Neighbours(self.graph, self.tensors)
+        self._split_made_up(uses)
+        for name in list(uses):
+            if len(uses[name]) > 1 and self._is_uniform(name):
+                if by_name:
+                    self._split_by_name(name, uses)
+                elif not scoped:
+                    self._split_by_place(name, uses, neighbours)
+        self._note_parameters(uses)
+        self._note_folded(modules)
+        return self.result
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _drop_identities(self) -> None:
+        """Every Identity of an initializer becomes an initializer of its own if it is called like a parameter of a
+        module, else another name for the same.
+        """
+        alias: dict[str, str] = {}
+        kept: list[NodeProto] = []
+        outputs = {o.name for o in self.graph.output}
+        for node in self.graph.node:
+            source = alias.get(node.input[0], node.input[0]) if node.op_type == "Identity" and node.input else ""
+            if source not in self.tensors or node.output[0] in outputs:
+                kept.append(node)
+            elif _MODULE_NAME.fullmatch(node.output[0]):
+                self._add_copy(source, node.output[0])
+            else:
+                alias[node.output[0]] = source
+        for order, node in enumerate(kept):
+            for i, name in enumerate(node.input):
+                if name in alias:
+                    node.input[i] = alias[name]
+                    self.made_up.add((order, i))
+        if len(kept) < len(self.graph.node):
+            nodes = [NodeProto.FromString(n.SerializeToString()) for n in kept]
+            del self.graph.node[:]
+            self.graph.node.extend(nodes)
+
+    def _uses(self, modules: Modules) -> dict[str, list[Use]]:
+        uses: dict[str, list[Use]] = {}
+        for order, node in enumerate(self.graph.node):
+            for index, name in enumerate(node.input):
+                if name not in self.tensors:
+                    continue
+                kind, qualified = modules.parameter(node, index) or ("?", "")
+                role, module = role_of(node, index), modules.of(node)
+                if kind == "?" and role and module:
+                    qualified = f"{module}.{role}"
+                uses.setdefault(name, []).append(Use(node, order, index, kind, qualified))
+        return uses
+
+    def _is_uniform(self, name: str) -> bool:
+        tensor = self.tensors[name]
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return False
+        array = to_array(tensor)
+        return array.size > 0 and bool(np.all(array == array.reshape(-1)[0]))
+
+    # -- taking apart ----------------------------------------------------------------------------------------------
+
+    def _split_by_name(self, name: str, uses: dict[str, list[Use]]) -> None:
+        """By what the traced calls say each operand is."""
+        parts: dict[str, list[Use]] = {}
+        for use in uses[name]:
+            # what is neither parameter nor buffer, a loss made; what is unknown stays with the name it has
+            key = name if use.kind == "?" and not use.role else use.name
+            parts.setdefault(key, []).append(use)
+        if len(parts) == 1:
+            return
+        del uses[name]
+        for key, found in parts.items():
+            self._give(found, name, key or f"{name}.constant", uses)
+
+    def _split_made_up(self, uses: dict[str, list[Use]]) -> None:
+        """Biases under names that the exporter made up (it folded something into them): one for each weight."""
+        for name in list(uses):
+            parts: dict[str, list[Use]] = {}
+            for use in uses[name]:
+                weight = use.node.input[1] if use.role == "bias" and len(use.node.input) > 1 else ""
+                if (use.order, use.index) in self.made_up and weight in self.tensors and use.name:
+                    parts.setdefault(weight, []).append(use)
+            gone = [u for found in parts.values() for u in found]
+            if not gone or not self._is_uniform(name):
+                continue
+            uses[name] = [u for u in uses[name] if u not in gone]
+            if not uses[name]:
+                del uses[name]
+            for found in parts.values():
+                self._give(found, name, found[0].name, uses)
+
+    def _split_by_place(self, name: str, uses: dict[str, list[Use]], neighbours: Neighbours) -> None:
+        """Without notes: by role, and by the weights before and after."""
+        parts: list[list[Use]] = []
+        for use in uses[name]:
+            if not use.role and not neighbours.leads_to_weights(use.order):
+                parts.append([use])  # a loss made it
+                continue
+            for members in parts:
+                near = any(neighbours.same_layer(use.order, m.order) for m in members)
+                if members[0].role == use.role and (near or use.node.op_type == "PRelu"):
+                    members.append(use)
+                    break
+            else:
+                parts.append([use])
+        if len(parts) == 1:
+            if len(parts[0]) > 1 and parts[0][0].node.op_type == "PRelu":
+                self._warn_shared(name, "one parameter that they share")
+            return
+        if any(not m[0].role and neighbours.leads_to_weights(m[0].order) for m in parts):
+            self._warn_shared(name, "one parameter for each")
+        own = name.rpartition(".")[2]
+        keeper = next((m for m in parts if m[0].role == own), parts[0])
+        del uses[name]
+        for members in parts:
+            first = members[0]
+            made = not first.role and not neighbours.leads_to_weights(first.order)
+            new = f"{name}.constant" if made else f"{neighbours.layer(first.order)}.{first.role or 'parameter'}"
+            self._give(members, name, name if members is keeper and not made else new, uses)
+
+    def _warn_shared(self, name: str, how: str) -> None:
+        self.result.warnings.append(
+            f"initializer {name} is used in several layers; it is trained as {how}. If that is not what your script "
+            "does, export the model again and keep the exporter's notes on the nodes"
+        )
+
+    def _give(self, found: list[Use], old: str, new: str, uses: dict[str, list[Use]]) -> None:
+        """Lets uses of `old` read an initializer called `new`."""
+        if new != old:
+            if new in self.taken:
+                new = self._fresh(new)
+            self._add_copy(old, new)
+            for use in found:
+                use.node.input[use.index] = new
+        uses[new] = found
+
+    def _fresh(self, hint: str) -> str:
+        k = 1
+        while f"{hint}.{k}" in self.taken:
+            k += 1
+        return f"{hint}.{k}"
+
+    def _add_copy(self, source: str, name: str) -> None:
+        copy = self.graph.initializer.add()
+        copy.CopyFrom(self.tensors[source])
+        copy.name = name
+        self.tensors[name] = copy
+        self.taken.add(name)
+
+    # -- what is a parameter ---------------------------------------------------------------------------------------
+
+    def _note_parameters(self, uses: dict[str, list[Use]]) -> None:
+        for name, found in uses.items():
+            kinds = {u.kind for u in found}
+            if "p" not in kinds and not ("?" in kinds and self._may_be_parameter(name, found)):
+                continue
+            if re.search(r"(\.|_)(weight_u|weight_v|_u|_v)$", name) and "p" not in kinds:
+                self.result.warnings.append(
+                    f"initializer {name} looks like spectral normalisation's: it is kept as it is, not iterated"
+                )
+                continue
+            made_up = not _MODULE_NAME.fullmatch(name) or ("." not in name and any(u.name for u in found))
+            qualified = next((u.name for u in found if u.name), "")
+            self.result.parameters[name] = qualified if made_up and qualified else name
+
+    def _may_be_parameter(self, name: str, found: list[Use]) -> bool:
+        """Without the exporter's word: what has a module's name, or is an operand that only parameters are."""
+        if any(u.role.startswith("running") for u in found):
+            return False
+        return ("." in name and not name.endswith(".constant")) or any(u.role for u in found)
+
+    def _note_folded(self, modules: Modules) -> None:
+        for node in self.graph.node:
+            made_up = any(n in self.tensors and n.startswith("onnx::Conv") for n in node.input[1:2])
+            if not folded_norm(node) and not made_up:
+                continue
+            weight = next((n for n in node.input[1:] if n in self.tensors), "")
+            where = f"{weight or node.name} ({modules.of(node) or node.name})"
+            message = (
+                f"a batch normalisation was folded into {where} by the exporter: it is trained as a plain layer, not "
+                "as your script trains it; export with BatchNorm kept (docs/training.md says how)"
+            )
+            if message not in self.result.warnings:
+                self.result.warnings.append(message)

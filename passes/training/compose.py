@@ -1,0 +1,256 @@
+"""Composing a generator, a discriminator and a loss's name into the forward half of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from mgc.ir.build import Build
+from mgc.ir.graph import Graph, Value
+from mgc.ir.ops import Reshape, Unary
+from mgc.ir.training import Data, State, Statistic, TrainingModel
+from passes.manager import UnsupportedError
+from passes.training.batch_statistics import batch_statistics
+from passes.training.copying import Copier
+from passes.training.differentiate import gradients
+from passes.training.lift import initial_states, lift, mark_training
+from passes.training.losses import LOSSES, Loss, mean
+from passes.training.model import Network
+from passes.training.shifts import cancel_shifts
+
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+LOSS_D, LOSS_G = "loss_d", "loss_g"
+EPSILON = "epsilon"
+REDRAWN = "redrawn"
+
+
+def compose(
+    generator: Network, discriminator: Network, loss: str, *, gp_weight: float = 10.0, redraw_noise: bool = False
+) -> TrainingModel:
+    """The training model of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
+
+    Data are G's inputs (drawn N(0, 1) if no file gives them), the real samples under the name of D's input ("real" if
+    G has an input of that name), other inputs of D (those that have the name of an input of G are the same: a
+    condition), and with a gradient penalty "epsilon", one number in [0, 1) a sample. With `redraw_noise` the
+    generator's loss has noise of its own, under "NAME.redrawn".
+
+    D is applied to the real samples, then to the fakes (then to what lies between), always with the same parameters;
+    all batch normalisations are in training mode, and update their running statistics in that order. Every float
+    initializer that counts as a parameter is trained, in the group "generator" or "discriminator", under its own name
+    (where both files have a name, both states are called GROUP.NAME; `onnx_name` stays). UnsupportedError says what
+    does not fit.
+    """
+    if loss not in LOSSES:
+        raise UnsupportedError(f"no loss {loss!r}: choose one of {', '.join(LOSSES)}")
+    return _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss).run()
+
+
+@dataclass
+class _Part:
+    """A network with its weights lifted to inputs, and its batch statistics as outputs."""
+
+    graph: Graph
+    states: tuple[State, ...]
+    statistics: tuple[Statistic, ...]
+    data: list[Value]
+
+
+def _prepare(network: Network, name: str, taken: set[str]) -> _Part:
+    """Lifts a network's weights; state names that are in `taken` get the network's name in front."""
+    graph = network.graph.copy()
+    running = mark_training(graph, lambda node: True)
+    groups = {n: name for n in network.parameters if n not in running}
+    read = {c.onnx_name for c in graph.constants.values()}
+    found = [s for s in initial_states(network.weights, groups, running, name) if s.onnx_name in read]
+    states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
+    if not any(s.kind == "parameter" for s in states):
+        raise UnsupportedError(f"the {name} has no parameters: none of its initializers is a weight")
+    lifted = lift(graph, states)
+    statistics = batch_statistics(lifted)
+    cancel_shifts(lifted)
+    names = {s.name for s in states}
+    return _Part(lifted, states, statistics, [v for v in lifted.inputs if v.name not in names])
+
+
+@dataclass
+class _Composer:
+    generator: Network
+    discriminator: Network
+    loss: Loss
+    gp_weight: float
+    redraw_noise: bool
+    name: str
+    warnings: list[str] = field(default_factory=list)
+    applications: int = 0
+
+    def run(self) -> TrainingModel:
+        g_names, d_names = (
+            {c.onnx_name for c in n.graph.constants.values()} for n in (self.generator, self.discriminator)
+        )
+        inputs = {v.name for n in (self.generator, self.discriminator) for v in n.graph.inputs}
+        taken = (g_names & d_names) | inputs
+        self.g, self.d = _prepare(self.generator, GENERATOR, taken), _prepare(self.discriminator, DISCRIMINATOR, taken)
+        self.graph = Graph(f"{self.generator.graph.name} and {self.discriminator.graph.name}")
+        self.copier, self.build = Copier(self.graph), Build(self.graph)
+        self.data: dict[str, Data] = {}
+        self.values: dict[str, Value] = {}
+        self.statistics: list[Statistic] = []
+        self.image_input = self._image_input()
+        self._add_inputs()
+        return self._compose()
+
+    # -- inputs ----------------------------------------------------------------------------------------------------
+
+    def _image_input(self) -> Value:
+        """The input of D that takes a sample: the only one that is not a condition."""
+        fake = self._fake_output()
+        names = {v.name for v in self.g.data}
+        candidates = [v for v in self.d.data if v.type == fake.type]
+        free = [v for v in candidates if v.name not in names] or candidates
+        if len(self.d.data) == 1 and not candidates:
+            (only,) = self.d.data
+            raise UnsupportedError(f"the generator gives {fake.type} but the discriminator takes {only.type}")
+        if not free:
+            raise UnsupportedError(f"no input of the discriminator takes the generator's {fake.type}")
+        if len(free) > 1:
+            # a conditional discriminator: the last one is the sample, the first the condition, as in pix2pix
+            self.warnings.append(
+                f"the discriminator has several inputs of type {fake.type}: {free[-1].name} is taken for the sample"
+            )
+        return free[-1]
+
+    def _fake_output(self) -> Value:
+        outputs = [v for name, v in self.g.graph.outputs if not self._is_statistic(self.g, name)]
+        if len(outputs) != 1:
+            raise UnsupportedError(f"the generator has {len(outputs)} outputs: one is needed")
+        return outputs[0]
+
+    @staticmethod
+    def _is_statistic(part: _Part, name: str) -> bool:
+        return any(s.output == name for s in part.statistics)
+
+    def _add_inputs(self) -> None:
+        for value in self.g.data:
+            self._add_data(value.name, value, "normal")
+        names = {v.name for v in self.g.data}
+        self.real = "real" if self.image_input.name in names else self.image_input.name
+        self._add_data(self.real, self.image_input, "given")
+        for value in self.d.data:
+            if value is not self.image_input and value.name not in names:
+                self._add_data(value.name, value, "given")
+        if self.loss.penalty:
+            shape = (self.image_input.shape[0], *(1,) * (self.image_input.tensor.rank - 1))
+            type_ = self.image_input.tensor.with_shape(shape)
+            self.data[EPSILON] = Data(EPSILON, "uniform")
+            self.values[EPSILON] = self.graph.add_input(EPSILON, type_)
+        if self.redraw_noise:
+            for value in self.g.data:
+                self._add_data(f"{value.name}.{REDRAWN}", value, "normal")
+        for state in (*self.g.states, *self.d.states):
+            part = self.g if state.network == GENERATOR else self.d
+            source = next(v for v in part.graph.inputs if v.name == state.name)
+            self.values[state.name] = self.graph.add_input(state.name, source.type)
+
+    def _add_data(self, name: str, like: Value, draw: str) -> None:
+        self.data[name] = Data(name, draw)  # type: ignore[arg-type]
+        self.values[name] = self.graph.add_input(name, like.type)
+
+    # -- networks --------------------------------------------------------------------------------------------------
+
+    def _apply(self, part: _Part, feeds: dict[Value, Value], outputs: Sequence[Value]) -> list[Value]:
+        """One application of a network; its batch statistics become outputs, in this order."""
+        image = {v: feeds.get(v) or self.values[v.name] for v in part.graph.inputs}
+        inner = dict(part.graph.outputs)
+        self.copier.copy(part.graph, image, outputs)
+        number = self.applications
+        self.applications += 1
+        for statistic in part.statistics:
+            if inner[statistic.ran] not in image:
+                continue
+            self.copier.copy(part.graph, image, [inner[statistic.output]])
+            output, ran = (f"{name}.application{number}" for name in (statistic.output, statistic.ran))
+            self.graph.outputs.append((output, image[inner[statistic.output]]))
+            self.statistics.append(replace(statistic, output=output, ran=ran))
+        return [image[v] for v in outputs]
+
+    def _generate(self, suffix: str = "") -> Value:
+        feeds = {v: self.values[v.name + suffix] for v in self.g.data}
+        return self._apply(self.g, feeds, [self._fake_output()])[0]
+
+    def _score(self, sample: Value, suffix: str = "") -> Value:
+        conditions = {v.name for v in self.g.data}
+        feeds = {
+            v: self.values[v.name + suffix] if v.name in conditions else self.values[v.name]
+            for v in self.d.data
+            if v is not self.image_input
+        }
+        feeds[self.image_input] = sample
+        return self._apply(self.d, feeds, [self.scores])[0]
+
+    def _find_scores(self) -> Value:
+        """D's result, or what goes into the sigmoid at its end where the loss is in terms of that."""
+        outputs = [v for name, v in self.d.graph.outputs if not self._is_statistic(self.d, name)]
+        if len(outputs) != 1:
+            raise UnsupportedError(f"the discriminator has {len(outputs)} outputs: one, its scores, is needed")
+        producers = self.d.graph.producers()
+        value = outputs[0]
+        while value in producers and isinstance(producers[value].op, Reshape):
+            value = producers[value].inputs[0]
+        op = producers[value].op if value in producers else None
+        ends = isinstance(op, Unary) and op.fn == "sigmoid"
+        if ends and self.loss.logits:
+            return producers[value].inputs[0]
+        if ends and self.name != "lsgan":
+            self.warnings.append(f"the discriminator ends in a sigmoid, which loss {self.name} does not expect")
+        return outputs[0]
+
+    # -- losses ----------------------------------------------------------------------------------------------------
+
+    def _compose(self) -> TrainingModel:
+        self.scores = self._find_scores()
+        fake = self._generate()
+        real_scores = self._score(self.values[self.real])
+        fake_scores = self._score(fake)
+        self.build.hint = LOSS_D
+        loss_d = self.loss.d(self.build, real_scores, fake_scores)
+        if self.loss.penalty:
+            loss_d = self.build.add(loss_d, self._penalty(fake))
+        if self.redraw_noise:
+            fake_scores = self._score(self._generate(f".{REDRAWN}"), f".{REDRAWN}")
+        self.build.hint = LOSS_G
+        loss_g = self.loss.g(self.build, real_scores, fake_scores)
+        self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g)]
+        cancel_shifts(self.graph)
+        if self.name == "wgan":
+            self.warnings.append(
+                "wgan needs a critic of bounded slope: clip its weights with --phase discriminator=loss_d,clip=0.01"
+            )
+        states = (*self.g.states, *self.d.states)
+        model = TrainingModel(
+            self.graph,
+            tuple(self.data.values()),
+            states,
+            (LOSS_D, LOSS_G),
+            tuple(self.statistics),
+            tuple(self.warnings),
+        )
+        model.check()
+        return model
+
+    def _penalty(self, fake: Value) -> Value:
+        """gp_weight mean_i (|d D(x_i) / d x_i| - 1)^2 at x = epsilon real + (1 - epsilon) fake."""
+        build = self.build
+        build.hint = "penalty"
+        epsilon, real = self.values[EPSILON], self.values[self.real]
+        between = build.add(build.mul(real, epsilon), build.mul(fake, build.sub(build.number(1.0, epsilon), epsilon)))
+        scores = self._score(between)
+        (slope,) = gradients(self.graph, build.total(scores), [between])
+        if slope is None:
+            raise UnsupportedError(
+                "the discriminator's scores do not depend on its input: there is no gradient to penalise"
+            )
+        build.hint = "penalty"
+        rest = range(1, slope.tensor.rank)
+        norm = build.unary("sqrt", build.reduce("sum", build.mul(slope, slope), rest, keepdims=False))
+        off = build.sub(norm, 1.0)
+        return build.mul(mean(build, build.mul(off, off)), self.gp_weight)

@@ -1,0 +1,68 @@
+"""From weights to states: parameters and running statistics become inputs of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mgc.ir.build import Build
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.ops import BatchNorm
+from mgc.ir.training import State
+from mgc.ir.types import tensor_type_of
+from passes.training.copying import Copier
+
+RUNNING = (3, 4)  # batch_norm's operands that are running statistics
+
+
+def mark_training(graph: Graph, trains: Callable[[Node], bool]) -> dict[str, str]:
+    """Puts, in place, the batch_norms for which `trains` holds into training form.
+
+    Gives the initializers that are running statistics of batch_norms in training form, each with the name of an
+    initializer of the same layer (its scale's, "" if that has none).
+    """
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, BatchNorm):
+            continue
+        if not node.op.training and trains(node):
+            node.op = replace(node.op, training=True)
+        if node.op.training:
+            scale = graph.constants.get(node.inputs[1])
+            for i in RUNNING:
+                held = graph.constants.get(node.inputs[i])
+                if held is not None and held.onnx_name:
+                    found.setdefault(held.onnx_name, "" if scale is None else scale.onnx_name)
+    return found
+
+
+def lift(graph: Graph, states: Sequence[State]) -> Graph:
+    """A copy of the graph in which every constant that came from a state's initializer is the state's input.
+
+    Inputs keep their order and names, the states follow; other values are renamed where a state takes their name.
+    """
+    new = Graph(graph.name, absorbed=dict(graph.absorbed))
+    image: dict[Value, Value] = {v: new.add_input(v.name, v.type) for v in graph.inputs}
+    build = Build(new)
+    lifted: dict[str, Value] = {}
+    for state in states:
+        lifted[state.onnx_name] = new.add_input(state.name, tensor_type_of(state.initial))
+    for value, held in graph.constants.items():
+        if held.onnx_name in lifted:
+            build.hint = value.name
+            image[value] = build.reshape(lifted[held.onnx_name], value.shape)
+    outputs = [v for _, v in graph.outputs]
+    Copier(new).copy(graph, image, outputs)
+    new.outputs = [(name, image[v]) for name, v in graph.outputs]
+    return new
+
+
+def initial_states(
+    weights: Mapping[str, np.ndarray], groups: Mapping[str, str], running: Mapping[str, str], network: str = ""
+) -> tuple[State, ...]:
+    """The states of a network: its trained parameters (initializer -> group), then its running statistics."""
+    parameters = [State(n, "parameter", weights[n], g, n, network) for n, g in groups.items() if n not in running]
+    statistics = [State(n, "statistic", weights[n], groups.get(scale, ""), n, network) for n, scale in running.items()]
+    return (*parameters, *statistics)

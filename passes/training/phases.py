@@ -1,0 +1,103 @@
+"""Phases and parameter groups: which parameters each phase trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from mgc.ir.training import Phase
+from passes.manager import UnsupportedError
+
+
+def parse_phase(text: str) -> Phase:
+    """A phase from "NAME=LOSS[,steps=K][,lr=X][,clip=C]". UnsupportedError says which part is wrong."""
+    name, equals, rest = text.partition("=")
+    loss, *options = rest.split(",")
+    if not equals or not name.strip() or not loss.strip():
+        raise UnsupportedError(f"phase {text!r}: NAME=LOSS is needed, such as discriminator=loss_d")
+    found: dict[str, float] = {}
+    for option in options:
+        key, equals, number = (part.strip() for part in option.partition("="))
+        if key not in ("steps", "lr", "clip") or not equals:
+            raise UnsupportedError(f"phase {text!r}: option {option!r} is not one of steps=K, lr=X, clip=C")
+        if key in found:
+            raise UnsupportedError(f"phase {text!r}: {key} is given twice")
+        try:
+            found[key] = int(number) if key == "steps" else float(number)
+        except ValueError as error:
+            raise UnsupportedError(f"phase {text!r}: {key} is {number!r}, a number is needed") from error
+    phase = Phase(name.strip(), loss.strip(), int(found.get("steps", 1)), found.get("lr"), found.get("clip"))
+    check_phases([phase], [phase.loss])
+    return phase
+
+
+def check_phases(phases: Sequence[Phase], losses: Iterable[str]) -> None:
+    """UnsupportedError unless the phases have names of their own, losses that exist and sensible numbers."""
+    known = list(losses)
+    if not phases:
+        raise UnsupportedError("no phase: give at least one, such as discriminator=loss_d")
+    for phase in phases:
+        if [p.name for p in phases].count(phase.name) > 1:
+            raise UnsupportedError(f"phase {phase.name} is given twice: name each phase after the group it trains")
+        if phase.loss not in known:
+            raise UnsupportedError(
+                f"phase {phase.name}: the model has no output {phase.loss!r}; its outputs are {', '.join(known)}"
+            )
+        if phase.steps < 1:
+            raise UnsupportedError(f"phase {phase.name}: steps is {phase.steps}, at least 1 is needed")
+        for what, number in (("lr", phase.lr), ("clip", phase.clip)):
+            if number is not None and not (number > 0 and math.isfinite(number)):
+                raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
+
+
+def in_group(name: str, phase: str, patterns: Sequence[str] | None) -> bool:
+    """Whether a name is of a phase's group: NAME.*, or one of the patterns where there are any."""
+    if patterns:
+        return any(fnmatchcase(name, p) for p in patterns)
+    return name.startswith(f"{phase}.")
+
+
+def find_groups(
+    names: Mapping[str, str], phases: Sequence[Phase], globs: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, str]:
+    """The group, that is the phase's name, of every parameter that is trained.
+
+    `names` maps each float initializer to the name that counts (its module path). Phase NAME trains those named
+    `NAME.*`, or those that match one of the patterns that `globs` gives for NAME. UnsupportedError if a phase trains
+    nothing (listing the prefixes that there are), or two phases the same parameter.
+    """
+    given = dict(globs or {})
+    strange = sorted(set(given) - {p.name for p in phases})
+    if strange:
+        raise UnsupportedError(
+            f"group {', '.join(strange)}: there is no such phase; phases are {', '.join(p.name for p in phases)}"
+        )
+    groups: dict[str, str] = {}
+    for phase in phases:
+        patterns = given.get(phase.name)
+        found = [
+            initializer
+            for initializer, name in names.items()
+            if in_group(name, phase.name, patterns) or in_group(initializer, phase.name, patterns)
+        ]
+        if not found:
+            raise UnsupportedError(_nothing(phase, patterns, names.values()))
+        for initializer in found:
+            if initializer in groups:
+                raise UnsupportedError(
+                    f"parameter {initializer} belongs to phases {groups[initializer]} and {phase.name}: "
+                    "give patterns that do not overlap"
+                )
+            groups[initializer] = phase.name
+    return groups
+
+
+def _nothing(phase: Phase, patterns: Sequence[str] | None, names: Iterable[str]) -> str:
+    prefixes = sorted({name.partition(".")[0] for name in names})
+    what = f"matches {' or '.join(patterns)}" if patterns else f"is named {phase.name}.*"
+    listed = ", ".join(prefixes) if prefixes else "none: the model has no float initializers"
+    return (
+        f"phase {phase.name} trains nothing: no float initializer {what}. Prefixes found: {listed}. "
+        f"Name the parameters with --group {phase.name}=GLOB"
+    )
