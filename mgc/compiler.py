@@ -175,7 +175,13 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
 
     def ports(described: Sequence[IODescription]) -> tuple[PortInfo, ...]:
         return tuple(
-            PortInfo(d.name, _numpy_name(d.dtype), state.batched, tuple(map(str, d.shape or ()))) for d in described
+            PortInfo(
+                d.name,
+                _numpy_name(d.dtype),
+                state.batched and d.name not in state.whole_ports,
+                tuple(map(str, d.shape or ())),
+            )
+            for d in described
         )
 
     useful, mapped, row_block_mvms = totals(state.plan.graph, chip.crossbar.rows)

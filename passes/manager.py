@@ -50,7 +50,7 @@ class CompileState:
     names the inputs whose axis 0 it is (none: the model has no dynamic batch). For a batch of 1 the graph is imported
     at 2, so that the batch can be told from other ones of size 1; `reimport` gives the graph at another batch size.
     micro_batch, micro_batches, batched: set by `split-batch`; batched says that axis 0 of every input and output is
-    the samples', and micro-batches are independent.
+    the samples', but of those in `whole_ports`, which all samples share, and that micro-batches are independent.
     calibration_data: arrays under the input names, samples along axis 0; None: noise drawn with `seed`.
     calibration: set by `calibrate`. plan: set by the mapping passes. warnings: shown to the user at the end.
     """
@@ -65,6 +65,7 @@ class CompileState:
     micro_batch: int = 1
     micro_batches: int = 1
     batched: bool = False
+    whole_ports: frozenset[str] = frozenset()
     seed: int = 0
     calibration_data: Mapping[str, np.ndarray] | None = None
     calibration: Calibration | None = None

@@ -29,7 +29,8 @@ def _repeated(graph: Graph, value: Value, factor: int) -> np.ndarray | None:
 
 
 def split(graph: Graph, batched_inputs: Sequence[str], factor: int) -> Graph | str:
-    """The graph for one of `factor` equal parts of axis 0 of every input; or, if samples mix, a sentence that says why.
+    """The graph for one of `factor` equal parts of axis 0 of the batched inputs; or, if samples mix, a sentence that
+    says why. Other inputs go whole to every part, and an output that depends on none of them is the same for all.
 
     Sound by each op's `split_batch`: running the result on every part and concatenating its outputs along axis 0
     equals running `graph` on the whole.
@@ -39,7 +40,8 @@ def split(graph: Graph, batched_inputs: Sequence[str], factor: int) -> Graph | s
     new = Graph(graph.name, absorbed=dict(graph.absorbed))
     for value in graph.inputs:
         if value.name not in batched_inputs:
-            return f"input {value.name!r} has no batch dimension"
+            image[value] = new.add_input(value.name, value.type)
+            continue
         if not isinstance(value.type, TensorType) or not value.shape or value.shape[0] % factor:
             return f"input {value.name!r}: axis 0 of {value.type} does not divide by {factor}"
         image[value] = new.add_input(value.name, _one_sample(value.type, factor))
@@ -78,20 +80,28 @@ def split(graph: Graph, batched_inputs: Sequence[str], factor: int) -> Graph | s
             image[value] = Value(new.fresh_name(value.name), type_)
         new.nodes.append(Node(op, tuple(operands), tuple(image[v] for v in node.outputs), node.sources))
     for name, value in graph.outputs:
-        if value not in batched:
-            return f"output {name!r} does not depend on the batch"
         new.outputs.append((name, image[value]))
+    if graph.outputs and not any(value in batched for _, value in graph.outputs):
+        return "no output depends on the batch"
     new.prune()
     return new
+
+
+def _whole_ports(whole: Graph, part: Graph) -> frozenset[str]:
+    """Inputs and outputs that are the same for every part: a part of them is all of them."""
+    inputs = {v.name for v, one in zip(whole.inputs, part.inputs, strict=True) if v.type == one.type}
+    outputs = {name for (name, v), (_, one) in zip(whole.outputs, part.outputs, strict=True) if v.type == one.type}
+    return frozenset(inputs | outputs)
 
 
 @dataclass(frozen=True)
 class SplitBatch(Pass):
     """Rewrites a graph whose samples do not mix to a micro-batch of one sample, to be run `batch` times; sets
-    `micro_batch`, `micro_batches` and `batched`. The batch is axis 0 of the inputs that the importer names, or, in a
-    model without a dynamic batch, axis 0 of all inputs if it has one size. Where some op mixes samples, or some input
-    or output does not carry the batch, the graph is kept whole (imported again at the batch asked for if need be):
-    one micro-batch, not batched. For a batch of 1 the importer binds 2, because a 1 cannot be told from other ones.
+    `micro_batch`, `micro_batches`, `batched` and `whole_ports`. The batch is axis 0 of the inputs that the importer
+    names, or, in a model without a dynamic batch, axis 0 of all inputs if it has one size. An input or output without
+    it (a style's strength, a learned constant) is the same for all samples. Where some op mixes samples, the graph is
+    kept whole (imported again at the batch asked for if need be): one micro-batch, not batched. For a batch of 1 the
+    importer binds 2, because a 1 cannot be told from other ones.
     A static batch of 1 needs no proof, its samples cannot meet: it counts as batched if every output has a leading 1.
     """
 
@@ -109,7 +119,8 @@ class SplitBatch(Pass):
         if factor > 1:
             part = split(graph, names, factor)
             if isinstance(part, Graph):
-                return replace(state, graph=part, micro_batch=1, micro_batches=batch, batched=True)
+                alike = _whole_ports(graph, part)
+                return replace(state, graph=part, micro_batch=1, micro_batches=batch, batched=True, whole_ports=alike)
         if state.graph_batch != state.batch:
             if state.reimport is None:
                 raise ValueError(f"the graph is bound to batch {state.graph_batch}, {state.batch} is wanted")

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import tiny
+from onnx import helper
 from PIL import Image
 
 RUN_KEYS = ["samples", "seconds", "samples_per_s", "numerics", "engine", "exact_columns", "check"]
@@ -70,6 +71,32 @@ def test_any_number_of_samples(mgc, compiled, here, samples):
     with np.load("again.npz") as again:
         assert again.files == ["image"]  # what was given is not written again
         np.testing.assert_array_equal(again["image"], image)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_an_input_that_all_samples_share(mgc, here, batch):
+    nodes = [
+        helper.make_node("Mul", ["z", "strength"], ["scaled"]),
+        helper.make_node("Gemm", ["scaled", "w"], ["h"]),
+        helper.make_node("Add", ["h", "noise"], ["y"]),
+        helper.make_node("Exp", ["strength"], ["e"]),
+    ]
+    weights = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    shapes = {"z": ["N", 8], "strength": [], "noise": [1, 4]}
+    onnx.save(tiny.model(nodes, shapes, {"y": ["N", 4], "e": []}, w=weights), here / "S.onnx")
+    assert mgc("compile", "S.onnx", "--batch", batch).code == 0
+    for samples in (1, 5):
+        facts = mgc("run", "S.mgc", "-n", samples, "-o", "S.npz", "--numerics", "float", "--check", "S.onnx", "--json")
+        assert facts.json["check"]["ok"]
+        kept = np.load(here / "S.npz")
+        shapes = {name: kept[name].shape for name in kept.files}
+        assert shapes == {
+            "input/z": (samples, 8),
+            "input/strength": (),
+            "input/noise": (1, 4),
+            "y": (samples, 4),
+            "e": (),
+        }
 
 
 def test_same_seed_same_bytes(mgc, compiled, here):

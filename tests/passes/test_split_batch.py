@@ -96,19 +96,40 @@ def test_mixing_network_is_kept_whole_at_the_batch_asked_for() -> None:
     assert (state.micro_batch, state.micro_batches, state.batched) == (4, 1, False)
 
 
-def test_output_without_the_batch_keeps_the_network_whole() -> None:
+def test_an_output_without_the_batch_is_the_same_for_all_samples() -> None:
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (2, 3)))
     graph.outputs = [("y", graph.add(Unary("relu"), x)), ("c", graph.add_constant(np.zeros(3)))]
-    assert split(graph, ["x"], 2) == "output 'c' does not depend on the batch"
+    state = SplitBatch().run(state_of(graph, batch=5, graph_batch=2, batched_inputs=("x",)))
+    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 5, True)
+    assert state.whole_ports == {"c"}
 
 
-def test_a_second_input_without_the_batch_keeps_the_network_whole() -> None:
+def test_a_second_input_without_the_batch_goes_whole_to_every_sample() -> None:
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (2, 3)))
     s = graph.add_input("s", TensorType(DType.F32, (1,)))
+    graph.outputs = [("y", graph.add(Binary("mul"), x, graph.add(Unary("exp"), s)))]
+    state = SplitBatch().run(state_of(graph, batch=2, graph_batch=2, batched_inputs=("x",)))
+    assert state.batched
+    assert state.whole_ports == {"s"}
+    verify(state.graph)
+    assert [v.shape for v in state.graph.inputs] == [(1, 3), (1,)]
+
+
+def test_a_second_input_of_the_batch_size_that_does_not_carry_it_mixes() -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (2, 3)))
+    s = graph.add_input("s", TensorType(DType.F32, (2, 3)))
     graph.outputs = [("y", graph.add(Binary("mul"), x, s))]
-    assert split(graph, ["x"], 2) == "input 's' has no batch dimension"
+    assert isinstance(split(graph, ["x"], 2), str)
+
+
+def test_only_outputs_without_the_batch_keep_the_network_whole() -> None:
+    graph = Graph()
+    graph.add_input("x", TensorType(DType.F32, (2, 3)))
+    graph.outputs = [("c", graph.add_constant(np.zeros(3)))]
+    assert split(graph, ["x"], 2) == "no output depends on the batch"
 
 
 def test_a_learned_constant_expanded_to_the_batch_is_one_sample_of_it() -> None:
