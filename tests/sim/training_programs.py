@@ -155,9 +155,12 @@ class RandomConvolution:
 
     Inputs x and dy are codes (of `arithmetic.input_bits`); outputs are the sums of MVM, MVM_T and OUTER as reals. The
     state "w" has the shape [matrices * cols, channels, *taps] of a model; the rows of the group are in either order.
+    With `backward` windows and taps may go backward over the input.
     """
 
-    def __init__(self, rng: random.Random, arithmetic: Arithmetic, optimizer: str | None = "sgd") -> None:
+    def __init__(
+        self, rng: random.Random, arithmetic: Arithmetic, optimizer: str | None = "sgd", backward: bool = True
+    ) -> None:
         self.np = np.random.Generator(np.random.PCG64(rng.getrandbits(32)))
         self.arithmetic, dims = arithmetic, rng.randint(0, 3)
 
@@ -166,9 +169,10 @@ class RandomConvolution:
 
         self.count, self.taps, base = each(1, 3), each(1, 3), each(-2, 1)
         self.windows = {
-            "count": self.count, "taps": self.taps, "in_base": base, "in_stride": tuple(d or 1 for d in each(-1, 2)),
-            "in_dilation": tuple(d or 1 for d in each(-2, 2)), "out_base": each(0, 1), "out_stride": each(1, 2),
-            "tap_fastest": rng.random() < 0.5,
+            "count": self.count, "taps": self.taps, "in_base": base,
+            "in_stride": tuple(d or 1 for d in each(-backward, 2)),
+            "in_dilation": tuple(d or 1 for d in each(-2 * backward, 2)),
+            "out_base": each(0, 1), "out_stride": each(1, 2), "tap_fastest": rng.random() < 0.5,
         }  # fmt: skip
         self.matrices, self.channels, self.cols = rng.randint(1, 2), rng.randint(1, 3), rng.randint(1, 4)
         self.rows = self.channels * prod(self.taps)
