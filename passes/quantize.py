@@ -19,7 +19,7 @@ from passes.quantizing.layers import Codes, Layer, find_layers
 from passes.quantizing.minmax import codes_for
 from passes.quantizing.signs import NonNegative
 from passes.quantizing.tables import make_table, needs_table
-from passes.quantizing.weights import fitted_weights, nearest_weights
+from passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
 from passes.quantizing.windows import sampled_windows
 from targets.description import Target
 
@@ -52,8 +52,8 @@ class Quantize(Pass):
         seen = Ranges(graph, state.calibration)
         coded = [(layer, self._codes(layer, seen, state.target)) for layer in layers]
         emitter = Emitter(graph, crossbar.weight_bits)
-        for layer, codes, weights, scales in self._weights(graph, coded, seen, state):
-            emitter.emit(layer, QuantizedLayer(codes, weights, scales, layer.bias, layer.weights, layer.bias))
+        for layer, chosen in self._chosen(graph, coded, seen, state):
+            emitter.emit(layer, chosen)
         simplify_powers(graph)
         warnings = tabulate(graph, seen, state.target.vector.table_segments)
         graph.prune()
@@ -69,20 +69,22 @@ class Quantize(Pass):
             )
         return codes_for(seen.top(layer.x, layer.unsigned), bits, layer.unsigned)
 
-    def _weights(
+    def _chosen(
         self, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
-    ) -> Iterator[tuple[Layer, Codes, np.ndarray, np.ndarray]]:
-        """(layer, codes, whole numbers, scales) of every layer."""
+    ) -> Iterator[tuple[Layer, QuantizedLayer]]:
+        """Whole numbers, scales and bias for every layer."""
         crossbar, calibration = state.target.crossbar, state.calibration
-        fitted: dict[Layer, tuple[np.ndarray, np.ndarray]] = {}
+        fitted: dict[Layer, QuantizedLayer] = {}
         if self.method == "error" and calibration is not None and calibration.graph is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x)]
             feeds = calibration.feeds[:_WINDOW_SAMPLES]
             for windows in sampled_windows(known, graph, seen.origin, calibration.graph, feeds, state.tools):
-                fitted[windows.layer] = fitted_weights(windows, crossbar)
+                layer = windows.layer
+                weights, scales = fitted_weights(windows, crossbar)
+                bias = layer.bias + bias_shift(windows, weights, scales)
+                fitted[layer] = QuantizedLayer(windows.codes, weights, scales, bias)
         for layer, codes in coded:
-            weights, scales = fitted.get(layer) or nearest_weights(layer, crossbar)
-            yield layer, codes, weights, scales
+            yield layer, fitted.get(layer) or QuantizedLayer(codes, *nearest_weights(layer, crossbar), layer.bias)
 
 
 class Ranges:

@@ -17,16 +17,13 @@ class QuantizedLayer:
     """What was chosen for one layer.
 
     codes: of its input. weights: whole numbers [matrices, rows, cols], |w| <= 2^(weight_bits - 1) - 1. scales: float64
-    [matrices, cols], weight = whole number * scale. bias: float64 [channels], of the integer pipeline. real_weights,
-    real_bias: what `float` numerics uses instead.
+    [matrices, cols], weight = whole number * scale. bias: float64 [channels], of the integer pipeline.
     """
 
     codes: Codes
     weights: np.ndarray
     scales: np.ndarray
     bias: np.ndarray
-    real_weights: np.ndarray
-    real_bias: np.ndarray
 
 
 class Emitter:
@@ -38,16 +35,22 @@ class Emitter:
         self._coded: dict[tuple[Value, Codes], Value] = {}
 
     def emit(self, layer: Layer, chosen: QuantizedLayer) -> None:
-        """Replaces the layer's `mvm` and bias `add`; its result keeps its value."""
+        """Replaces the layer's `mvm` and bias `add`; its result keeps its value.
+
+        The real weights and the real bias stay beside the codes, for `float` numerics.
+        """
         graph, node = self._graph, layer.node
         codes = self._quant(layer.x, chosen.codes, node)
-        bounds = np.cumsum(layer.splits)[:-1]
-        operands: list[Value] = []
-        for kind, stacked in (("q", chosen.weights.astype(self._weight_dtype)), ("w", chosen.real_weights)):
-            for part, data in zip(layer.op.parts, np.split(stacked, bounds, axis=1), strict=True):
-                operands.append(graph.add_constant(np.ascontiguousarray(data), f"{part.name}.{kind}"))
+        stacked = chosen.weights.astype(self._weight_dtype)
+        split = np.split(stacked, np.cumsum(layer.splits)[:-1], axis=1)
+        whole = [
+            graph.add_constant(np.ascontiguousarray(data), f"{part.name}.q")
+            for part, data in zip(layer.op.parts, split, strict=True)
+        ]
         at = graph.nodes.index(node)
-        acc = graph.add(layer.op, codes, *operands, name=f"{layer.name}.acc", sources=node.sources, at=at)
+        acc = graph.add(
+            layer.op, codes, *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at
+        )
         shape = layer.channel_shape
         scale = chosen.codes.scale * chosen.scales.reshape(shape)
         rest = [
@@ -55,7 +58,7 @@ class Emitter:
             for hint, data in (
                 ("scale", scale),
                 ("bias", chosen.bias.reshape(shape)),
-                ("real_bias", chosen.real_bias.reshape(shape)),
+                ("real_bias", layer.bias.reshape(shape)),
             )
         ]
         sources = dict.fromkeys([*node.sources, *(layer.add.sources if layer.add else ())])

@@ -86,7 +86,8 @@ def _range(op: Unary, seen: tuple[float, float]) -> tuple[float, float, bool, bo
     low, high = low - widen, high + widen
     bottom, top = _DOMAIN.get(op.fn, (-np.inf, np.inf))
     if low <= bottom:
-        low = bottom if bottom > 0 else max(bottom, seen[0] / 2)
+        # half way to the edge of the domain, where such functions have no value or no slope
+        low = (bottom + seen[0]) / 2 if seen[0] > bottom else bottom
     high = min(high, top)
     # a bounded function continued along its last slope would leave its bounds: such tables reach out to the asymptote
     if left is not None:

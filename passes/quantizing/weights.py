@@ -34,7 +34,7 @@ def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarra
     most = (1 << (crossbar.weight_bits - 1)) - 1
     bounds = np.cumsum((0, *layer.splits))
     for members in _alike(layer.splits):
-        codes = np.concatenate([windows.parts[k] for k in members])
+        codes = np.concatenate([windows.parts[k].codes for k in members])
         if codes.shape[1] < _FEWEST:
             continue
         slices = [slice(bounds[k], bounds[k + 1]) for k in members]
@@ -49,6 +49,32 @@ def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarra
             if output_error(held, exact[mine] - fitted[mine]) < output_error(held, exact[mine] - plain[mine]):
                 weights[:, s] = fitted[mine]
     return keep_exact(weights, layer.weights, scales, layer.splits, crossbar)
+
+
+def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """What to add to each channel of the bias, float64 [channels], so that coding and rounding leave its mean alone.
+
+    Constant regions of an image are rounded alike everywhere, which no averaging over windows takes out. Estimated on
+    two halves of the windows; what they do not agree on is left out. Clipping is no part of it: its rare large errors
+    would shift all the rest.
+    """
+    layer, scale = windows.layer, windows.codes.scale
+    bounds = np.cumsum((0, *layer.splits))
+    rounding = layer.weights - weights * scales[:, None, :]
+    total = sum(part.windows.total for part in layer.op.parts)
+    halves = np.zeros((2, layer.weights.shape[0], layer.weights.shape[2]))
+    for k, (part, sampled) in enumerate(zip(layer.op.parts, windows.parts, strict=True)):
+        mine = slice(bounds[k], bounds[k + 1])
+        middle = (sampled.codes.shape[1] + 1) // 2
+        for half, codes in enumerate((sampled.codes[:, :middle], sampled.codes[:, middle:])):
+            read = codes.mean(axis=1, dtype=np.float64) if codes.shape[1] else sampled.codes.mean(axis=1)
+            off = sampled.residues[half][:, None] @ layer.weights[:, mine].astype(np.float64)
+            off += scale * read[:, None] @ rounding[:, mine]
+            halves[half] += off[:, 0] * (part.windows.total / total)
+    first, second = halves
+    energy = first * first + second * second
+    agreement = np.where(energy > 0, 2 * first * second / np.where(energy > 0, energy, 1), 0)
+    return ((first + second) / 2 * np.maximum(agreement, 0)).reshape(-1)
 
 
 def _alike(splits: tuple[int, ...]) -> Iterator[list[int]]:

@@ -21,14 +21,27 @@ _BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
+class PartWindows:
+    """Sampled windows of one part: their codes [matrices, windows, rows] in the codes' own element type.
+
+    residues: float64 [2, matrices, rows], for each half of the windows the mean of what coding took off, clipped
+    values (which are few, and large) left out.
+    """
+
+    codes: np.ndarray
+    residues: np.ndarray
+
+
+@dataclass(frozen=True)
 class CodedWindows:
-    """For each part of a layer the codes [matrices, windows, rows] of sampled windows, in their own element type."""
+    """The sampled windows of each part of a layer."""
 
     layer: Layer
-    parts: tuple[np.ndarray, ...]
+    codes: Codes
+    parts: tuple[PartWindows, ...]
 
 
-def window_codes(x: np.ndarray, part: MvmPart, samples: np.ndarray, windows: np.ndarray) -> np.ndarray:
+def window_rows(x: np.ndarray, part: MvmPart, samples: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Rows of chosen windows: x [batch, channels, *spatial] -> [matrices, chosen, rows], zero outside the input.
 
     `samples` and `windows` (numbered row-major over the part's windows) give each chosen one's batch entry and place.
@@ -82,22 +95,46 @@ def _of_group(
     feeds: Sequence[Feeds],
     tools: Tools,
 ) -> Iterator[CodedWindows]:
-    found: list[list[list[np.ndarray]]] = [[[] for _ in layer.op.parts] for layer, _ in group]
+    gathered = [[_Gathered(codes, part) for part in layer.op.parts] for layer, codes in group]
     probe, values = mirrored(calibrated)
     names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
     probe.outputs = [(f"value {name}", values[name]) for name in names]
     rng = np.random.default_rng(len(calibrated.nodes))
     for feed in feeds:
         (result,) = run(probe.copy(), [feed], tools)
-        for (layer, codes), parts in zip(group, found, strict=True):
+        for (layer, _), parts in zip(group, gathered, strict=True):
             x = _moved(result[f"value {origin(layer.x).name}"], layer.x, origin(layer.x), producers)
-            source = layer.op.source.view(np.ascontiguousarray(codes.stored(x)))
-            for part, chunks in zip(layer.op.parts, parts, strict=True):
-                total = source.shape[0] * part.windows.total
-                chosen = np.sort(rng.permutation(total)[: -(-_wanted(part) // len(feeds))])
-                chunks.append(window_codes(source, part, *np.divmod(chosen, part.windows.total)))
-    for (layer, _), parts in zip(group, found, strict=True):
-        yield CodedWindows(layer, tuple(np.concatenate(chunks, axis=1) for chunks in parts))
+            source = layer.op.source.view(np.ascontiguousarray(x, np.float32))
+            for part in parts:
+                part.take(source, rng, len(feeds))
+    for (layer, codes), parts in zip(group, gathered, strict=True):
+        yield CodedWindows(layer, codes, tuple(part.windows() for part in parts))
+
+
+class _Gathered:
+    """Windows of one part, feed after feed."""
+
+    def __init__(self, codes: Codes, part: MvmPart) -> None:
+        self._codes, self._part = codes, part
+        self._chunks: list[np.ndarray] = []
+        self._residues: list[np.ndarray] = []
+
+    def take(self, source: np.ndarray, rng: np.random.Generator, feeds: int) -> None:
+        """Adds this feed's share of windows, chosen at random."""
+        windows = self._part.windows.total
+        chosen = np.sort(rng.permutation(source.shape[0] * windows)[: -(-_wanted(self._part) // feeds)])
+        rows = window_rows(source, self._part, *np.divmod(chosen, windows))
+        codes = self._codes.stored(rows)
+        off = rows - codes * np.float32(self._codes.scale)
+        off[np.abs(off) > self._codes.scale] = 0
+        self._chunks.append(codes)
+        self._residues.append(off.mean(axis=1, dtype=np.float64))
+
+    def windows(self) -> PartWindows:
+        """All of them."""
+        half = (len(self._residues) + 1) // 2
+        halves = [self._residues[:half], self._residues[half:] or self._residues]
+        return PartWindows(np.concatenate(self._chunks, axis=1), np.stack([np.mean(h, axis=0) for h in halves]))
 
 
 def _wanted(part: MvmPart) -> int:

@@ -1,0 +1,175 @@
+"""calibrate: where samples come from, what is observed, and how far codes reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from pass_graphs import state_of
+
+from mgc.ir.graph import Graph, evaluate
+from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
+from mgc.ir.types import DType, TensorType
+from passes.calibrate import Calibrate, observe
+from passes.manager import Tools, UnsupportedError
+from passes.quantizing.minmax import codes_for, normal_top
+from passes.quantizing.samples import take_samples
+
+
+class Interpreter:
+    """Stands in for exporter and runtime: keeps the graph and evaluates it."""
+
+    def __init__(self) -> None:
+        self.graphs: list[Graph] = []
+
+    def tools(self) -> Tools:
+        return Tools(self.export, self.run)
+
+    def export(self, graph: Graph) -> bytes:
+        self.graphs.append(graph.copy())
+        return str(len(self.graphs) - 1).encode()
+
+    def run(self, model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
+        return [evaluate(self.graphs[int(model)], dict(f)) for f in feeds]
+
+
+def one_input(shape: tuple[int, ...], dtype: DType = DType.F32) -> Graph:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(dtype, shape))
+    graph.outputs = [("y", x)]
+    return graph
+
+
+class TestSamples:
+    def test_noise_is_repeatable_and_depends_on_the_seed(self) -> None:
+        first, again, other = (take_samples(state_of(one_input((1, 3)), seed=s), 4) for s in (0, 0, 1))
+        for a, b in zip(first.feeds, again.feeds, strict=True):
+            np.testing.assert_array_equal(a["x"], b["x"])
+        assert not np.array_equal(first.feeds[0]["x"], other.feeds[0]["x"])
+        assert first.noise == ("x",)
+        assert first.feeds[0]["x"].dtype == np.float32
+
+    def test_arrays_are_cut_along_axis_0_and_thinned_evenly(self) -> None:
+        data = np.arange(100, dtype=np.float64)[:, None] * np.ones(3)
+        samples = take_samples(state_of(one_input((1, 3)), calibration_data={"x": data}), 5)
+        assert [float(f["x"][0, 0]) for f in samples.feeds] == [0.0, 25.0, 50.0, 74.0, 99.0]
+        assert samples.feeds[0]["x"].shape == (1, 3)
+        assert samples.noise == ()
+
+    def test_a_whole_batch_takes_consecutive_samples(self) -> None:
+        data = np.arange(7, dtype=np.float32)[:, None]
+        samples = take_samples(state_of(one_input((3, 1)), calibration_data={"x": data}), 10)
+        assert [f["x"][:, 0].tolist() for f in samples.feeds] == [[0, 1, 2], [3, 4, 5]]
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            ({"y": np.zeros((2, 3))}, "no input 'y'; the inputs are x"),
+            ({"x": np.zeros((2, 4))}, r"'x' has shape \[2, 4\]: \[samples, 3\] is needed"),
+            ({"x": np.zeros((0, 3))}, "'x' has 0 samples"),
+            ({"x": np.full((2, 3), np.nan)}, "'x' has NaN or infinite entries"),
+            ({"x": np.full((2, 3), "a")}, "'x' has element type"),
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_refused(self, data: dict[str, np.ndarray], message: str) -> None:
+        with pytest.raises(UnsupportedError, match=message):
+            take_samples(state_of(one_input((1, 3)), calibration_data=data), 4)
+
+    def test_integers_are_drawn_within_the_table_that_they_index(self) -> None:
+        graph = Graph()
+        label = graph.add_input("label", TensorType(DType.I64, (1, 8)))
+        table = graph.add_constant(np.zeros((10, 4), np.float32), "table")
+        flat = graph.add(Reshape((8,)), graph.add(Cast(DType.I32), label))
+        graph.outputs = [("y", graph.add(Gather(0), table, flat))]
+        samples = take_samples(state_of(graph), 50)
+        drawn = np.concatenate([f["label"].ravel() for f in samples.feeds])
+        assert drawn.dtype == np.int64
+        assert set(drawn) == set(range(10))
+        assert "'label' is i64 and no calibration data was given: whole numbers in 0..9" in samples.warnings[0]
+        assert samples.noise == ()
+
+
+def test_observes_operands_of_weights_and_of_tables() -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 2, 6)))
+    w = graph.add_constant(np.ones((3, 2, 3), np.float32), "w")
+    h = graph.add(Conv((1,), (1, 1), (1,)), x, w, name="h")
+    t = graph.add(Unary("tanh"), graph.add(Unary("relu"), h, name="r"), name="t")
+    graph.outputs = [("y", graph.add(MatMul(), t, graph.add_constant(np.ones((6, 2), np.float32))))]
+    feeds = [{"x": np.random.default_rng(k).normal(size=(1, 2, 6)).astype(np.float32)} for k in range(3)]
+    seen = observe(graph, feeds, Interpreter().tools())
+    assert list(seen) == ["x", "t", "r"]
+    np.testing.assert_array_equal(seen["x"][0], [f["x"].min() for f in feeds])
+    np.testing.assert_array_equal(seen["x"][1], [f["x"].max() for f in feeds])
+    assert np.all(seen["t"][0] >= 0)
+
+
+def test_big_constants_are_fed_not_exported() -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 100)))
+    w = graph.add_constant(np.ones((100, 100), np.float32), "w")
+    graph.outputs = [("y", graph.add(Unary("tanh"), graph.add(MatMul(), x, w)))]
+    interpreter = Interpreter()
+    observe(graph, [{"x": np.ones((1, 100), np.float32)}], interpreter.tools())
+    (exported,) = interpreter.graphs
+    assert [v.name for v in exported.inputs] == ["x", "w"]
+    assert [v.name for v in graph.inputs] == ["x"]
+
+
+def test_an_outlier_that_the_outputs_forgive_is_clipped() -> None:
+    """One sample in ten has activations 50 times the others'; the tanh at the end saturates on it."""
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 16)))
+    first = graph.add_constant(np.eye(16, dtype=np.float32), "first")
+    h = graph.add(Unary("relu"), graph.add(MatMul(), x, first), name="h")
+    second = graph.add_constant(rng.normal(size=(16, 64)).astype(np.float32), "second")
+    graph.outputs = [("y", graph.add(Unary("tanh"), graph.add(MatMul(), h, second)))]
+    data = rng.normal(size=(60, 16)).astype(np.float32)
+    data[::10] *= 50
+    state = state_of(graph, tools=Interpreter().tools(), calibration_data={"x": data})
+    tops = Calibrate("error").run(state).calibration.tops
+    largest = float(data.max())
+    assert tops["h"] < largest / 5
+    assert tops["h"] > float(np.median(data.max(axis=1))) * 0.8
+    assert Calibrate("minmax").run(state).calibration.tops == {}
+
+
+def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 16)))
+    h = graph.add(MatMul(), x, graph.add_constant(rng.normal(size=(16, 32)).astype(np.float32)), name="m")
+    h = graph.add(Unary("leaky_relu", 0.2), h, name="h")
+    graph.outputs = [("y", graph.add(MatMul(), h, graph.add_constant(rng.normal(size=(32, 1)).astype(np.float32))))]
+    calibration = Calibrate("error").run(state_of(graph, tools=Interpreter().tools())).calibration
+    assert calibration.tops["x"] == pytest.approx(normal_top(8))
+    low, high = calibration.ranges["h"]
+    assert 0.4 * max(-low, high) <= calibration.tops["h"] <= max(-low, high)
+
+
+def test_reach_of_codes_for_noise_is_the_known_optimum() -> None:
+    # Max (1960), "Quantizing for minimum distortion": steps of the best uniform quantiser of N(0,1)
+    assert normal_top(8) == pytest.approx(127 * 0.0308, rel=0.03)
+    assert normal_top(4) == pytest.approx(7 * 0.3352, rel=0.08)
+
+
+def test_codes_reach_the_top() -> None:
+    signed, unsigned = codes_for(2.0, 8, unsigned=False), codes_for(2.0, 8, unsigned=True)
+    assert (signed.lo, signed.hi, unsigned.lo, unsigned.hi) == (-128, 127, 0, 255)
+    assert signed.quantized(np.array([2.0, -9.0])).tolist() == [127.0, -128.0]
+    assert unsigned.quantized(np.array([2.0, -1.0])).tolist() == [255.0, 0.0]
+    assert codes_for(0.0, 8, unsigned=True).scale == 1.0
+
+
+def test_several_inputs_and_no_float_output() -> None:
+    graph = Graph()
+    a = graph.add_input("a", TensorType(DType.F32, (1, 4)))
+    b = graph.add_input("b", TensorType(DType.F32, (1, 4)))
+    h = graph.add(MatMul(), graph.add(Binary("add"), a, b, name="s"), graph.add_constant(np.eye(4, dtype=np.float32)))
+    graph.outputs = [("y", graph.add(Cast(DType.I32), h))]
+    state = state_of(graph, tools=Interpreter().tools(), calibration_data={"a": np.ones((9, 4))})
+    state = Calibrate("error").run(state)
+    assert "s" in state.calibration.tops
+    assert state.warnings == ("calibration data has no array for input 'b': it was drawn",)
