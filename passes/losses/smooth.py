@@ -1,0 +1,230 @@
+"""The element-wise functions of level 1 as jets: what `tabulate` can prove a bound for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from mgc.ir.ops.functions import erf as erf_of
+from passes.losses.interval import Array, Interval
+from passes.losses.jet import Derivatives, Jet, chosen, greater, maximum, minimum, not_below
+
+
+def _exp(x: Interval) -> Derivatives:
+    e = x.increasing(np.exp)
+    return e, e, e, e
+
+
+def _log(x: Interval) -> Derivatives:
+    r = x.where_positive(lambda p: p.inverse())
+    return x.where_positive(lambda p: p.increasing(np.log)), r, -r.power(2), r.power(3).times(2)
+
+
+def _sqrt(x: Interval) -> Derivatives:
+    root = x.where_positive(lambda p: p.increasing(np.sqrt))
+    r = x.where_positive(lambda p: p.inverse())
+    first = root * r
+    second = first * r
+    return root, first.times(0.5), second.times(-0.25), (second * r).times(0.375)
+
+
+def _reciprocal(x: Interval) -> Derivatives:
+    r = x.inverse()
+    # r ** 2 and so on would forget that nothing is known where x may be 0
+    return r, -(r * r), (r * r * r).times(2), (r * r * r * r).times(-6)
+
+
+def _sigmoid_value(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def _bell(size: Array) -> Array:
+    e = np.exp(-size)
+    return e / ((1 + e) * (1 + e))
+
+
+def _sigmoid(x: Interval) -> Derivatives:
+    s = x.increasing(_sigmoid_value).limited(0.0, 1.0)
+    first = x.decreasing_in_size(_bell).limited(0.0, 0.25)
+    return s, first, first * s.times(-2).plus(1), first * first.times(-6).plus(1)
+
+
+def _softplus(x: Interval) -> Derivatives:
+    value = x.increasing(lambda v: np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))).limited(0.0, np.inf)
+    return value, *_sigmoid(x)[:3]
+
+
+def _tanh(x: Interval) -> Derivatives:
+    t = x.increasing(np.tanh).limited(-1.0, 1.0)
+    first = x.times(2).decreasing_in_size(_bell).times(4).limited(0.0, 1.0)
+    return t, first, (t * first).times(-2), first * first.times(-6).plus(4)
+
+
+def _waves(x: Interval) -> tuple[Interval, Interval]:
+    """sin(x), cos(x)."""
+
+    def wave(phase: float) -> Interval:
+        at = x.plus(phase)  # sin(x + phase): extremes at pi/2 + k pi
+        with np.errstate(invalid="ignore"):
+            ends = Interval.rounded(*np.sort(np.stack([np.sin(at.lo), np.sin(at.hi)]), axis=0))
+            top = np.floor((at.hi - math.pi / 2) / (2 * math.pi) + 1e-9) >= (at.lo - math.pi / 2) / (2 * math.pi) - 1e-9
+            low = np.floor((at.hi + math.pi / 2) / (2 * math.pi) + 1e-9) >= (at.lo + math.pi / 2) / (2 * math.pi) - 1e-9
+        known = np.isfinite(x.lo) & np.isfinite(x.hi)
+        lo, hi = np.where(low | ~known, -1.0, ends.lo), np.where(top | ~known, 1.0, ends.hi)
+        return Interval(lo, hi).limited(-1.0, 1.0)
+
+    return wave(0.0), wave(math.pi / 2)
+
+
+def _sin(x: Interval) -> Derivatives:
+    s, c = _waves(x)
+    return s, c, -s, -c
+
+
+def _cos(x: Interval) -> Derivatives:
+    s, c = _waves(x)
+    return c, -s, -c, s
+
+
+def _erf(x: Interval) -> Derivatives:
+    value = Interval(erf_of(x.lo) - 1e-12, erf_of(x.hi) + 1e-12).limited(-1.0, 1.0)  # erf_of is right to 1e-13
+    first = x.decreasing_in_size(lambda v: 2 / math.sqrt(math.pi) * np.exp(-v * v))
+    return value, first, (x * first).times(-2), x.power(2).times(4).plus(-2) * first
+
+
+def _atan(x: Interval) -> Derivatives:
+    r = x.power(2).plus(1).inverse()
+    third = (x.power(2).times(6).plus(-2)) * r * r * r
+    return x.increasing(np.arctan), r, (x * r * r).times(-2), third
+
+
+def exp(x: Jet) -> Jet:
+    """e^x."""
+    return x.through(_exp)
+
+
+def log(x: Jet) -> Jet:
+    """ln x."""
+    return x.through(_log)
+
+
+def sigmoid(x: Jet) -> Jet:
+    """1 / (1 + e^-x)."""
+    return x.through(_sigmoid)
+
+
+def tanh(x: Jet) -> Jet:
+    """Hyperbolic tangent."""
+    return x.through(_tanh)
+
+
+def erf(x: Jet) -> Jet:
+    """The error function."""
+    return x.through(_erf)
+
+
+def reciprocal(x: Jet) -> Jet:
+    """1 / x."""
+    return x.through(_reciprocal)
+
+
+def absolute(x: Jet) -> Jet:
+    """|x|."""
+    return chosen(not_below(x, number(0.0, x)), x, -x, continuous=True)
+
+
+def number(value: float, like: Jet) -> Jet:
+    """A constant."""
+    return Jet.constant(value, like.shape)
+
+
+def relu(x: Jet) -> Jet:
+    """max(x, 0)."""
+    return maximum(x, number(0.0, x))
+
+
+def _negative_part(x: Jet) -> Jet:
+    return minimum(x, number(0.0, x))
+
+
+def elu(x: Jet, alpha: float, rate: float = 1.0) -> Jet:
+    """x for x > 0, alpha (e^(x / rate) - 1) elsewhere."""
+    return relu(x) + exp(_negative_part(x).times(1 / rate)).plus(-1).times(alpha)
+
+
+def power(x: Jet, c: float) -> Jet:
+    """x ** c for a constant c."""
+    if c == int(c) and 0 <= c <= 64:
+        n = int(c)
+
+        def derivatives(v: Interval) -> Derivatives:
+            zero = Interval.constant(0.0, v.lo.shape)
+            orders = [v.power(n - k).times(math.perm(n, k)) if n >= k else zero for k in range(4)]
+            return orders[0], orders[1], orders[2], orders[3]
+
+        return x.through(derivatives)
+    if c == int(c) and -64 <= c < 0:
+        return power(reciprocal(x), -c)
+    if c == 0.5:
+        return x.through(_sqrt)
+    return exp(log(x).times(c))
+
+
+def _step(x: Jet, at_least: Callable[[Array], Array]) -> Jet:
+    """A function that is constant between jumps: known where both ends of a cell have one value."""
+    with np.errstate(invalid="ignore"):
+        lo, hi = at_least(x.value.lo), at_least(x.value.hi)
+    value = Interval(np.where(np.isnan(lo), -np.inf, lo), np.where(np.isnan(hi), np.inf, hi))
+    zero, whole = Interval.constant(0.0, x.shape), Interval.whole(x.shape)
+    flat = np.broadcast_to((value.width == 0)[:1], x.shape)
+    slope = zero.chosen(flat, whole)
+    return Jet((value, slope, slope, slope))
+
+
+def _sigmoid_like(x: Jet, alpha: float, beta: float) -> Jet:
+    return minimum(relu(x.times(alpha).plus(beta)), number(1.0, x))
+
+
+def _gelu_tanh(x: Jet) -> Jet:
+    inner = (x + power(x, 3).times(0.044715)).times(math.sqrt(2 / math.pi))
+    return (x * tanh(inner).plus(1)).times(0.5)
+
+
+UNARY: dict[str, Callable[[Jet, float, float], Jet]] = {
+    "neg": lambda x, a, b: -x,
+    "abs": lambda x, a, b: absolute(x),
+    "exp": lambda x, a, b: exp(x),
+    "log": lambda x, a, b: log(x),
+    "sqrt": lambda x, a, b: x.through(_sqrt),
+    "reciprocal": lambda x, a, b: reciprocal(x),
+    "sign": lambda x, a, b: _step(x, np.sign),
+    "floor": lambda x, a, b: _step(x, np.floor),
+    "ceil": lambda x, a, b: _step(x, np.ceil),
+    "round": lambda x, a, b: _step(x, np.rint),
+    "relu": lambda x, a, b: relu(x),
+    "leaky_relu": lambda x, a, b: relu(x) + _negative_part(x).times(a),
+    "elu": lambda x, a, b: elu(x, a),
+    "selu": lambda x, a, b: elu(x, a).times(b),
+    "celu": lambda x, a, b: elu(x, a, a),
+    "sigmoid": lambda x, a, b: sigmoid(x),
+    "tanh": lambda x, a, b: tanh(x),
+    "softplus": lambda x, a, b: x.through(_softplus),
+    "softsign": lambda x, a, b: x * reciprocal(absolute(x).plus(1)),
+    "erf": lambda x, a, b: erf(x),
+    "gelu": lambda x, a, b: (x * erf(x.times(math.sqrt(0.5))).plus(1)).times(0.5),
+    "gelu_tanh": lambda x, a, b: _gelu_tanh(x),
+    "hard_sigmoid": _sigmoid_like,
+    "hard_swish": lambda x, a, b: x * _sigmoid_like(x, 1 / 6, 0.5),
+    "silu": lambda x, a, b: x * sigmoid(x.times(a)),
+    "mish": lambda x, a, b: x * tanh(x.through(_softplus)),
+    "thresholded_relu": lambda x, a, b: chosen(greater(x, number(a, x)), x, number(0.0, x), continuous=False),
+    "sin": lambda x, a, b: x.through(_sin),
+    "cos": lambda x, a, b: x.through(_cos),
+    "sinh": lambda x, a, b: (exp(x) - exp(-x)).times(0.5),
+    "cosh": lambda x, a, b: (exp(x) + exp(-x)).times(0.5),
+    "atan": lambda x, a, b: x.through(_atan),
+}
+"""Functions of one operand, by the names of `mgc.ir.ops.functions`; the others have no enclosure."""

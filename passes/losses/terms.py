@@ -1,0 +1,77 @@
+"""A scalar loss as a sum of terms scale * sum_i E_i, opened step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mgc.ir.graph import Value
+from mgc.ir.ops import Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary
+from passes.losses.forms import snapped
+from passes.losses.view import View
+
+
+@dataclass(frozen=True)
+class Term:
+    """scale * (the sum of all elements of `value`); `mean`: it came out of a mean."""
+
+    scale: float
+    value: Value
+    mean: bool = False
+
+
+def peeled(view: View, term: Term) -> Term:
+    """The term without signs, constant factors and reshapes around its value."""
+    while True:
+        parts = _one_step(view, term)
+        if len(parts) != 1 or _partial(view, term.value):
+            return term
+        term = parts[0]
+
+
+def opened(view: View, term: Term) -> list[Term]:
+    """The terms that a peeled term is the sum of: of a sum its operands, of a reduction what it reduces; else none."""
+    return _one_step(view, term)
+
+
+def _partial(view: View, value: Value) -> bool:
+    """Whether the value is a reduction that keeps the batch: it may be the last layer of a network."""
+    node = view.producers.get(value)
+    if node is None or not isinstance(node.op, Reduce):
+        return False
+    return node.inputs[0].tensor.size != value.tensor.size and not over_batch(node.op, node.inputs[0])
+
+
+def over_batch(op: Reduce, operand: Value) -> bool:
+    """Whether a reduction mixes samples."""
+    return 0 in op.axes or operand.tensor.rank == 0
+
+
+def _one_step(view: View, term: Term) -> list[Term]:
+    node = view.producers.get(term.value)
+    if node is None:
+        return []
+    op, size = node.op, term.value.tensor.size
+
+    def part(value: Value, factor: float = 1.0, mean: bool = False) -> Term:
+        # each element of a broadcast operand counts as often as it is used
+        repeats = size / value.tensor.size if value.tensor.size < size else 1
+        return replace(term, scale=term.scale * factor * repeats, value=value, mean=term.mean or mean)
+
+    if isinstance(op, Unary) and op.fn == "neg":
+        return [part(node.inputs[0], -1.0)]
+    if isinstance(op, Reshape | Transpose | Expand):
+        return [part(node.inputs[0])]
+    if isinstance(op, Cast) and op.to.is_float and node.inputs[0].tensor.dtype.is_float:
+        return [part(node.inputs[0])]
+    if isinstance(op, Reduce) and op.fn in ("sum", "mean"):
+        reduced = node.inputs[0].tensor.size / size
+        return [part(node.inputs[0], 1 / reduced if op.fn == "mean" else 1.0, op.fn == "mean")]
+    if isinstance(op, Binary):
+        a, b = node.inputs
+        if op.fn in ("add", "sub"):
+            return [part(a), part(b, 1.0 if op.fn == "add" else -1.0)]
+        if op.fn in ("mul", "div") and (c := view.number(b)) is not None and c:
+            return [part(a, snapped(c) if op.fn == "mul" else 1 / snapped(c))]
+        if op.fn == "mul" and (c := view.number(a)) is not None:
+            return [part(b, snapped(c))]
+    return []

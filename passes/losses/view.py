@@ -1,0 +1,98 @@
+"""What the loss passes ask of a graph: producers, constants, and what depends on parameters or feeds a network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.ops import AxisMap, BatchNorm, Binary, Cast, Conv, ConvTranspose, Expand, Host, MatMul, Pool, Reshape, Unary
+from mgc.ir.ops import Where as Choice
+from mgc.ir.types import TensorType
+
+ELEMENTWISE = (Unary, Binary, Choice, Cast, Reshape, Expand)
+"""Ops of which each element of the result depends on one element of each operand, in row-major order."""
+
+_NETWORK = (MatMul, Conv, ConvTranspose, BatchNorm, Pool, AxisMap, Host)
+_LARGEST_CONSTANT = 1 << 22
+
+
+class View:
+    """Facts about one graph, which must not change while they are asked for.
+
+    `parameters` are the values that training changes (inputs or constants); constants with a group count as such.
+    """
+
+    def __init__(self, graph: Graph, parameters: Collection[Value]) -> None:
+        self.graph = graph
+        self.parameters = frozenset(parameters) | {v for v, c in graph.constants.items() if c.group}
+        self.producers = graph.producers()
+        self._known: dict[Value, np.ndarray | None] = {}
+        self._parametric: dict[Value, bool] = {}
+
+    def constant(self, value: Value) -> np.ndarray | None:
+        """The data of a value that is known at compile time: a constant, or computed from constants alone."""
+        stack = [value]
+        while stack:
+            v = stack[-1]
+            node = self.producers.get(v)
+            if v in self._known:
+                stack.pop()
+            elif node is None:
+                fixed = v not in self.parameters
+                self._known[v] = self.graph.data(v) if fixed else None
+            elif isinstance(node.op, Host) or not _small(node):
+                self._known[v] = None
+            elif waiting := [x for x in node.inputs if x not in self._known]:
+                stack.extend(waiting)
+            else:
+                data = [self._known[x] for x in node.inputs]
+                known = [d for d in data if d is not None]
+                results = node.op.evaluate(*known) if data and len(known) == len(data) else [None] * len(node.outputs)
+                self._known.update(zip(node.outputs, results, strict=True))
+        return self._known[value]
+
+    def number(self, value: Value) -> float | None:
+        """The one number that all elements of a known value have; None if they differ or it is not known."""
+        data = self.constant(value)
+        if data is None or data.size == 0:
+            return None
+        first = data.reshape(-1)[0]
+        return float(first) if data.size == 1 or bool((data == first).all()) else None
+
+    @cached_property
+    def trained(self) -> frozenset[Value]:
+        """The values that some parameter has an effect on."""
+        found = set(self.parameters)
+        for node in self.graph.nodes:
+            if any(v in found for v in node.inputs):
+                found.update(node.outputs)
+        return frozenset(found)
+
+    @cached_property
+    def _fed(self) -> frozenset[Value]:
+        """The values that some data input has an effect on."""
+        found = {v for v in self.graph.inputs if v not in self.parameters}
+        for node in self.graph.nodes:
+            if any(v in found for v in node.inputs):
+                found.update(node.outputs)
+        return frozenset(found)
+
+    def is_parameter(self, value: Value) -> bool:
+        """Whether it is a parameter, or computed from parameters and constants without any data."""
+        return value in self.trained and value not in self._fed
+
+    @cached_property
+    def into_networks(self) -> frozenset[Value]:
+        """The values that some layer of a network (a product, a convolution, ...) is computed from."""
+        found: set[Value] = set()
+        for node in reversed(self.graph.nodes):
+            if isinstance(node.op, _NETWORK) or any(v in found for v in node.outputs):
+                found.update(node.inputs)
+        return frozenset(found)
+
+
+def _small(node: Node) -> bool:
+    return all(isinstance(v.type, TensorType) and v.type.size <= _LARGEST_CONSTANT for v in node.outputs)
