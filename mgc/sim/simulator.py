@@ -13,7 +13,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
 from mgc.sim.engine import Engine, Numerics, SimulationError, TrainingEngine
-from mgc.sim.exactness import exact_columns
+from mgc.sim.exactness import exact_columns, exact_rows
 from mgc.sim.inputs import check_inputs
 from mgc.sim.training import initial_states, read_states, write_states
 
@@ -52,8 +52,22 @@ class Simulator:
 
     @property
     def exact_columns(self) -> float:
-        """The fraction of logical columns that the ADCs are proven to compute without loss; 1.0 with none."""
-        return exact_columns(self.program)
+        """The fraction of logical columns that the ADCs are proven to compute without loss; 1.0 with none.
+
+        Of the weights as they are now: training may move a column across the line.
+        """
+        return exact_columns(self.program, self._integers())
+
+    @property
+    def exact_rows(self) -> float:
+        """The same of rows in transposed reads; 1.0 with none."""
+        return exact_rows(self.program, self._integers())
+
+    def _integers(self) -> Mapping[int, np.ndarray] | None:
+        """The integer weights of the groups that states live in; None if they are the program's own."""
+        if self._numerics == "float" or not isinstance(self._engine, TrainingEngine):
+            return None
+        return self._engine.state().weights
 
     def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         """Outputs under their names, in the ports' dtypes, for inputs under theirs.

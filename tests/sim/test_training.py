@@ -303,6 +303,22 @@ def test_numbers_that_are_not_finite_stop_the_run():
         simulator.run_iteration(gan.inputs(0))
 
 
+def test_exactness_is_of_the_weights_as_they_are():
+    rng = random.Random(2)
+    c = RandomConvolution(rng, replace(EXACT, adc_bits=5), "sgd")
+    while c.rows < 11:  # rows of 2-bit cells that can overrun a 5-bit ADC
+        c = RandomConvolution(rng, replace(EXACT, adc_bits=5), "sgd")
+    simulator = reference(c.program)
+    before, states = simulator.exact_columns, simulator.states()
+    for weight, exact in ((32767, 0), (0, 1), (1, 1)):
+        states["w"][...] = np.float32(weight * c.scale)
+        simulator.load_states(states)
+        assert simulator.exact_columns == exact
+        assert simulator.exact_rows == 1
+    assert reference(c.program, "float").exact_columns == before
+    assert reference(RandomConvolution(rng, replace(EXACT, adc_bits=1), None).program).exact_rows < 1
+
+
 def test_wrong_states_are_refused():
     simulator = reference(TinyGan().program)
     good = simulator.states()
