@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -154,11 +155,13 @@ def check_capacity(graph: Graph, target: Target) -> int:
                 need[name] = need.get(name, 0) + Geometry.of(part, target.crossbar).crossbars
     needed, available = sum(need.values()), target.structure.crossbars
     if needed > available:
-        raise CapacityError(_too_large(need, needed, target), needed, available)
+        raise CapacityError(capacity_message(need, target), needed, available)
     return needed
 
 
-def _too_large(need: dict[str, int], needed: int, target: Target) -> str:
+def capacity_message(need: Mapping[str, int], target: Target, width: str = "crossbar.weight_bits") -> str:
+    """What does not fit, and what to change; `need` has the crossbars of each layer, `width` names the weight bits."""
+    needed = sum(need.values())
     structure, crossbar = target.structure, target.crossbar
     largest = sorted(need.items(), key=lambda item: (-item[1], item[0]))[:5]
     chips = -(-needed // structure.crossbars_per_chip)
@@ -169,7 +172,7 @@ def _too_large(need: dict[str, int], needed: int, target: Target) -> str:
             f"({structure.chips} chip{'s' if structure.chips > 1 else ''} of {structure.crossbars_per_chip:,})",
             f"largest layers: {'; '.join(f'{name}: {count:,}' for name, count in largest)}",
             f"what to change in the target file: [structure] chips = {chips} would hold them; each weight now takes "
-            f"{cells} cells ([crossbar] weight_bits = {crossbar.weight_bits}, cell_bits = {crossbar.cell_bits}, "
-            f"encoding {crossbar.encoding}): fewer weight_bits or more cell_bits take fewer; or use a smaller model",
+            f"{cells} cells ({width} = {crossbar.weight_bits}, crossbar.cell_bits = {crossbar.cell_bits}, "
+            f"encoding {crossbar.encoding}): fewer of those or more cell_bits take fewer; or use a smaller model",
         )
     )

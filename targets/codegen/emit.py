@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mgc.ir import mapped, ops
-from mgc.ir.graph import Node, Value
+from mgc.ir import mapped, mapped_training, ops
+from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.functions import function_code
@@ -35,7 +35,7 @@ from mgc.isa.instructions import (
 from mgc.isa.memory import Buffer, BufferKind, Constant, Port
 from mgc.isa.program import HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
-from passes.plan import Operation, Plan
+from passes.plan import BufferPlan, Operation, Plan
 from targets.codegen.kernels import function_of
 from targets.description import Target
 
@@ -51,11 +51,16 @@ class PortInfo:
 
 
 @dataclass
-class _Walk:
-    """Tables that grow as the walk meets values."""
+class Walk:
+    """Tables that grow as the walk meets values. `graph` is the one that is walked, `places` says where values live.
 
-    plan: Plan
+    `factors` gives for each accumulator what its sums are to be multiplied by, as the arithmetic states it.
+    """
+
+    graph: Graph
+    places: Mapping[Value, BufferPlan]
     arithmetic: Arithmetic
+    factors: dict[Value, float] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
     buffer_of: dict[Value, int] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
@@ -73,7 +78,7 @@ class _Walk:
         key = (value, accumulator_scale)
         if key not in self.constant_of:
             index = len(self.constants)
-            data = self.plan.graph.constants[value].data
+            data = self.graph.constants[value].data
             if accumulator_scale:
                 data = np.asarray(data * self.arithmetic.factor)
             tensor = f"const.{index}"
@@ -84,7 +89,7 @@ class _Walk:
 
     def ref(self, value: Value) -> Ref:
         """The operand for a value: its constant or its buffer."""
-        if value in self.plan.graph.constants:
+        if value in self.graph.constants:
             return self.constant(value)
         return Ref(BUFFER, self.buffer_of[value])
 
@@ -104,10 +109,10 @@ def emit(
         raise ValueError("the plan has no schedule: run the schedule pass before codegen")
     crossbar = target.crossbar
     arithmetic = Arithmetic(**{key: getattr(crossbar, key) for key in Arithmetic.__dataclass_fields__})
-    walk = _Walk(plan, arithmetic)
-    _lay_out_buffers(walk)
-    groups = _groups(walk)
-    instructions = tuple(_instruction(walk, i, op) for i, op in enumerate(plan.operations))
+    walk = Walk(plan.graph, plan.buffers, arithmetic)
+    lay_out_buffers(walk)
+    groups = _groups(walk, plan)
+    instructions = tuple(instruction_of(walk, i, op) for i, op in enumerate(plan.operations))
     graph = plan.graph
     return Program(
         name=name,
@@ -118,8 +123,10 @@ def emit(
         constants=tuple(walk.constants),
         groups=groups,
         units=tuple(Unit(k, u.name, u.kind, u.tile) for k, u in enumerate(plan.units)),
-        inputs=tuple(_port(p, walk.buffer_of[v], v) for p, v in zip(inputs, graph.inputs, strict=True)),
-        outputs=tuple(_port(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)),
+        inputs=tuple(port_of(p, walk.buffer_of[v], v) for p, v in zip(inputs, graph.inputs, strict=True)),
+        outputs=tuple(
+            port_of(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)
+        ),
         host_segments=tuple(walk.segments),
         schedule=Schedule(
             starts=plan.schedule.starts,
@@ -132,31 +139,37 @@ def emit(
         micro_batches=plan.micro_batches,
         batched=plan.batched,
         sources=tuple(walk.sources),
-        absorbed=_absorbed(walk),
+        absorbed=absorbed_nodes(walk, [plan.graph]),
         tensors=walk.tensors,
         meta=meta,
     )
 
 
-def _absorbed(walk: _Walk) -> dict[str, str]:
+def absorbed_nodes(walk: Walk, graphs: Sequence[Graph]) -> dict[str, str]:
     """Why each ONNX node without an instruction has none; views have none, their results alias their operands."""
-    absorbed = dict(walk.plan.graph.absorbed)
     held = {name for names in walk.sources for name in names}
-    for node in walk.plan.graph.nodes:
-        if isinstance(node.op, mapped.View):
-            seen = f"its result is a view of {node.inputs[0].name}: no data moves"
-            absorbed |= {name: seen for name in node.sources if name not in held}
+    absorbed: dict[str, str] = {}
+    for graph in graphs:
+        absorbed |= graph.absorbed
+        for node in graph.nodes:
+            if isinstance(node.op, mapped.View):
+                seen = f"its result is a view of {node.inputs[0].name}: no data moves"
+                absorbed |= {name: seen for name in node.sources if name not in held}
     return dict(sorted(absorbed.items()))
 
 
-def _port(info: PortInfo, buffer: int, value: Value) -> Port:
+def port_of(info: PortInfo, buffer: int, value: Value) -> Port:
+    """The port of a value that the model describes."""
     shape = value.type.shape if isinstance(value.type, TensorType) else ()
     return Port(info.name, buffer, info.dtype, shape, info.batched, info.dims)
 
 
-def _lay_out_buffers(walk: _Walk) -> None:
-    """Numbers every value that is not a constant, in the order the graph defines them; views alias their operand."""
-    graph = walk.plan.graph
+def lay_out_buffers(walk: Walk, elsewhere: Collection[Value] = ()) -> None:
+    """Numbers every value that is not a constant, in the order the graph defines them; views alias their operand.
+
+    Values that have a buffer already keep it; those in `elsewhere` have none.
+    """
+    graph = walk.graph
     kinds: dict[Value, BufferKind] = dict.fromkeys(graph.constants, "real")
     view_of: dict[Value, Value] = {}
     order = list(graph.inputs)
@@ -164,16 +177,19 @@ def _lay_out_buffers(walk: _Walk) -> None:
     for node in graph.nodes:
         for k, value in enumerate(node.outputs):
             kinds[value] = _kind(node, k, value, kinds)
+            _note_factor(walk, node, value)
             order.append(value)
             if isinstance(node.op, mapped.View):
                 view_of[value] = node.inputs[0]
     for value in order:
+        if value in walk.buffer_of or value in elsewhere:
+            continue
         home = value
         while home in view_of:
             home = view_of[home]
         index = len(walk.buffers)
         tensor = value.type if isinstance(value.type, TensorType) else TensorType(DType.BOOL, ())
-        place = walk.plan.buffers.get(home)
+        place = walk.places.get(home)
         walk.buffer_of[value] = index
         walk.buffers.append(
             Buffer(
@@ -186,8 +202,20 @@ def _lay_out_buffers(walk: _Walk) -> None:
                 offset=place.offset if place else 0,
                 slots=place.slots if place else 1,
                 alias_of=-1 if home is value else walk.buffer_of[home],
+                persistent=home is not value and walk.buffers[walk.buffer_of[home]].persistent,
             )
         )
+
+
+def _note_factor(walk: Walk, node: Node, value: Value) -> None:
+    """What the sums of an accumulator are to be multiplied by."""
+    match node.op:
+        case mapped.Mvm():
+            walk.factors[value] = walk.arithmetic.factor
+        case mapped_training.MvmT():
+            walk.factors[value] = walk.arithmetic.transposed_factor
+        case mapped.View() | mapped.Copy() if node.inputs[0] in walk.factors:
+            walk.factors[value] = walk.factors[node.inputs[0]]
 
 
 def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -> BufferKind:
@@ -195,27 +223,27 @@ def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -
     if isinstance(value.type, OpaqueType):
         return "opaque"
     match node.op:
-        case mapped.Mvm():
+        case mapped.Mvm() | mapped_training.MvmT() | mapped_training.Outer():
             return "acc"
         case mapped.Copy() | mapped.View():
             return kinds[node.inputs[0]]
         case mapped.Vec():
             values: list[BufferKind] = [kinds[v] for v in node.inputs]
             for step in node.op.steps:
-                is_code = isinstance(step.op, mapped.Quant)
+                is_code = isinstance(step.op, mapped.Quant | mapped_training.QuantBy)
                 values.append("code" if is_code else "real")
             return values[node.op.results[k]]
     return "real"
 
 
-def _groups(walk: _Walk) -> tuple[CrossbarGroup, ...]:
+def _groups(walk: Walk, plan: Plan) -> tuple[CrossbarGroup, ...]:
     groups: list[CrossbarGroup] = []
-    for index, group in enumerate(walk.plan.groups):
+    for index, group in enumerate(plan.groups):
         op = group.node.op
         if not isinstance(op, mapped.Mvm):
             raise TypeError(f"group {group.name} is of a {op.name}, not of an mvm")
         part = op.parts[group.part]
-        data = walk.plan.graph.constants
+        data = walk.graph.constants
         weights, real = (f"group.{index}.weights", f"group.{index}.real")
         walk.tensors[weights] = np.ascontiguousarray(data[group.node.inputs[1 + group.part]].data)
         walk.tensors[real] = np.ascontiguousarray(data[group.node.inputs[1 + len(op.parts) + group.part]].data)
@@ -238,7 +266,8 @@ def _groups(walk: _Walk) -> tuple[CrossbarGroup, ...]:
     return tuple(groups)
 
 
-def _instruction(walk: _Walk, index: int, op: Operation) -> Instruction:
+def instruction_of(walk: Walk, index: int, op: Operation) -> Instruction:
+    """The instruction of an operation of inference."""
     common: dict[str, Any] = {
         "id": index,
         "unit": op.unit,
@@ -247,7 +276,7 @@ def _instruction(walk: _Walk, index: int, op: Operation) -> Instruction:
         "after_previous": op.after_previous,
         "source": walk.source(op.node),
     }
-    graph = walk.plan.graph
+    graph = walk.graph
     match op.kind:
         case "load":
             return Load(**common, port=op.port, dst=walk.buffer_of[graph.inputs[op.port]])
@@ -274,7 +303,7 @@ def _instruction(walk: _Walk, index: int, op: Operation) -> Instruction:
     raise TypeError(f"operation {index}: no instruction for {node.op.name}")
 
 
-def _mvm(walk: _Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operation: Operation) -> Mvm:
+def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operation: Operation) -> Mvm:
     part = op.parts[operation.part]
     w = part.windows
     source = node.inputs[0]
@@ -299,14 +328,14 @@ def _mvm(walk: _Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operat
     )
 
 
-def _vec(walk: _Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
+def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
     operands = len(node.inputs)
 
     def ref(k: int, *, accumulator_scale: bool = False) -> Ref:
         if k >= operands:
             return Ref(REGISTER, k - operands)
         value = node.inputs[k]
-        if accumulator_scale and value in walk.plan.graph.constants:
+        if accumulator_scale and value in walk.graph.constants:
             return walk.constant(value, accumulator_scale=True)
         return walk.ref(value)
 
@@ -314,13 +343,15 @@ def _vec(walk: _Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec
     for step in op.steps:
         function, attributes = function_of(step.op)
         dequant = isinstance(step.op, mapped.Dequant)
+        if isinstance(step.op, mapped_training.DequantBy) and step.args[0] < operands:
+            attributes = (attributes[0] * walk.factors.get(node.inputs[step.args[0]], 1.0),)
         args = tuple(ref(a, accumulator_scale=dequant and position == 1) for position, a in enumerate(step.args))
         steps.append(Step(function_code(function), args, attributes))
     stores = tuple(VecStore(ref(r), walk.buffer_of[v]) for r, v in zip(op.results, node.outputs, strict=True))
     return Vec(**common, steps=tuple(steps), stores=stores)
 
 
-def _host(walk: _Walk, common: dict[str, Any], node: Node, op: ops.Host) -> Host:
+def _host(walk: Walk, common: dict[str, Any], node: Node, op: ops.Host) -> Host:
     index = len(walk.segments)
     tensor = f"host.{index}"
     walk.tensors[tensor] = np.frombuffer(op.model, np.uint8)

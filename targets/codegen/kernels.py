@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgc.ir import mapped, ops
+from mgc.ir import mapped, mapped_training, ops
 from mgc.ir.op import Op
 from mgc.isa.dtypes import CODES
 from mgc.isa.functions import function_code
@@ -28,12 +28,31 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
         case ops.MatMul():
             return "matmul", ()
         case ops.Pool():
-            window = (*op.kernel, *op.strides, *op.pads, *op.dilations, int(op.count_include_pad))
-            return f"pool_{op.kind}", (float(len(op.kernel)), *map(float, window))
+            return f"pool_{op.kind}", _windows(op, op.count_include_pad)
         case mapped.Quant(scale, lo, hi, to):
             return "quant", (scale, float(lo), float(hi), float(CODES[to.numpy.name]))
         case mapped.Dequant():
             return "dequant", ()
+        case mapped_training.QuantBy(lo, hi, to):
+            return "quant_by", (float(lo), float(hi), float(CODES[to.numpy.name]))
+        case mapped_training.DequantBy(factor):
+            return "dequant_by", (factor,)
+        case ops.AveragePoolGrad():
+            return "pool_average_grad", (*_windows(op, op.count_include_pad), *map(float, op.spatial))
+        case ops.MaxPoolGrad():
+            return "pool_max_grad", _windows(op, False)
+        case ops.MaxPoolPick():
+            return "pool_max_pick", _windows(op, False)
+        case ops.ScatterAdd(axis, size):
+            return "scatter_add", (float(axis), float(size))
         case mapped.Lookup(fn, alpha, beta, lo, step):
             return "lookup", (float(function_code(fn)), alpha, beta, lo, step)
     raise TypeError(f"{op.name} is no work for a vector unit: the plan has to lower it first")
+
+
+def _windows(
+    op: ops.Pool | ops.AveragePoolGrad | ops.MaxPoolGrad | ops.MaxPoolPick, count_include_pad: bool
+) -> tuple[float, ...]:
+    """The attributes that all functions of pooling have."""
+    window = (*op.kernel, *op.strides, *op.pads, *op.dilations, int(count_include_pad))
+    return (float(len(op.kernel)), *map(float, window))

@@ -1,0 +1,240 @@
+"""From the level-2 graphs of a training program to a plan: capacity, replicas, places, memory, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Layout, Mvm, MvmPart
+from mgc.ir.mapped_training import MvmT
+from mgc.ir.training import NEXT
+from passes.allocate import Demand, allocate
+from passes.durations import Durations, Place, signed_input
+from passes.lower_training.residents import Residents, sizes
+from passes.memory import footprint
+from passes.operations import Work
+from passes.partition import CapacityError, Geometry, capacity_message
+from passes.place import Placement, Wanted, homes_of, lay_out, service
+from passes.plan import BufferPlan, GroupMap
+from passes.schedule import Scheduled, schedule_work
+from passes.scheduling.solver import SolverOptions
+from passes.training_operations import TrainingBuilder, anchors_of
+from passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
+from passes.versions import homes_of as versions_of
+from targets.cost import CostModel
+from targets.description import Target
+from targets.training_cost import TrainingCost
+
+_NOWHERE = Layout((), ())
+_RESIDENT_SHARE = 0.5
+"""The part of the tiles' memory that persistent buffers may take; what is left over goes off-chip."""
+
+
+@dataclass(frozen=True, eq=False)
+class EntryGraph:
+    """What an entry is made of: a level-2 graph after lower-vec, in the order of its versions."""
+
+    name: str
+    kind: EntryKind
+    repeats: int
+    graph: Graph
+
+
+def training_target(target: Target) -> Target:
+    """The target with the weights as wide as training has them."""
+    crossbar = target.crossbar.model_copy(update={"weight_bits": target.training.master_bits})
+    return target.model_copy(update={"crossbar": crossbar})
+
+
+def plan_training(
+    entries: Sequence[EntryGraph],
+    residents: Residents,
+    target: Target,
+    batch: int,
+    options: SolverOptions | None = None,
+) -> TrainingPlan:
+    """The plan of a training program; `target` is as `training_target` gives it. CapacityError if it does not fit."""
+    names = [r.name for r in residents.all]
+    versions = [versions_of(e.graph, names) for e in entries]
+    layer_of = {n: key for key, found in residents.weights.items() for n in found}
+    _check_capacity(residents, layer_of, target)
+    replicas = _replicas(entries, versions, residents, layer_of, target)
+    anchors = [anchors_of(e.graph.nodes, v, layer_of) for e, v in zip(entries, versions, strict=True)]
+    groups, served = _place(residents, layer_of, replicas, target)
+    durations = Durations(target)
+    trained = tuple(
+        _trained_group(r.name, g, r.part, durations, target, entries, versions)
+        for r, g in zip(residents.groups, groups, strict=True)
+        if r.part is not None
+    )
+    persistent, used = _persistent(residents, target)
+    dram = frozenset(p.resident for p in persistent if p.space == "dram")
+    plans: list[EntryPlan] = []
+    for entry, homes, anchor in zip(entries, versions, anchors, strict=True):
+        placement = _placement(entry.graph, groups, anchor, served)
+        data = tuple(v.name for v in entry.graph.inputs if v.name not in residents.by_name)
+        results = tuple(name for name, _ in entry.graph.outputs if name.removesuffix(NEXT) not in residents.by_name)
+        make = _Maker(entry, homes, placement, residents, target, dram, data, results)
+        done = schedule_work(make, 1, target.edram.bytes_per_tile * target.structure.tiles - used["edram"],
+                             options or SolverOptions())  # fmt: skip
+        plans.append(_entry_plan(entry, homes, done, used, data, results))
+    return TrainingPlan(residents, trained, persistent, tuple(plans), batch)
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Makes an entry's operations for a choice of what is off-chip."""
+
+    entry: EntryGraph
+    homes: Mapping[Value, str]
+    placement: Placement
+    residents: Residents
+    target: Target
+    dram: frozenset[str]
+    data: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __call__(self, offchip: frozenset[Value]) -> Work:
+        groups = self.residents.groups
+        return TrainingBuilder(
+            self.entry.graph,
+            self.target,
+            self.placement,
+            offchip,
+            homes=self.homes,
+            ports_in={name: k for k, name in enumerate(self.data)},
+            ports_out={name: k for k, name in enumerate(self.results)},
+            group_number={r.name: k for k, r in enumerate(groups)},
+            dram=self.dram,
+            parts=tuple(r.part for r in groups if r.part is not None),
+        ).build()
+
+
+def _entry_plan(
+    entry: EntryGraph,
+    homes: dict[Value, str],
+    done: Scheduled,
+    used: Mapping[str, int],
+    data: tuple[str, ...],
+    results: tuple[str, ...],
+) -> EntryPlan:
+    buffers: dict[Value, BufferPlan] = {v: replace(b, offset=b.offset + used[b.space]) for v, b in done.buffers.items()}
+    return EntryPlan(
+        entry.name,
+        entry.kind,
+        entry.repeats,
+        entry.graph,
+        homes,
+        done.operations,
+        done.units,
+        buffers,
+        done.schedule,
+        data,
+        results,
+    )
+
+
+def _geometry(residents: Residents, target: Target) -> dict[str, Geometry]:
+    return {r.name: Geometry.of(r.part, target.crossbar) for r in residents.groups if r.part is not None}
+
+
+def _check_capacity(residents: Residents, layer_of: Mapping[str, str], target: Target) -> None:
+    """CapacityError if one copy of all weights needs more crossbars than there are."""
+    need: dict[str, int] = {}
+    for name, geometry in _geometry(residents, target).items():
+        need[layer_of[name]] = need.get(layer_of[name], 0) + geometry.crossbars
+    needed, available = sum(need.values()), target.structure.crossbars
+    if needed > available:
+        raise CapacityError(capacity_message(need, target, "training.master_bits"), needed, available)
+
+
+def _replicas(
+    entries: Sequence[EntryGraph],
+    versions: Sequence[Mapping[Value, str]],
+    residents: Residents,
+    layer_of: Mapping[str, str],
+    target: Target,
+) -> dict[str, int]:
+    """Replicas of every group: what lowers an iteration's time most, all reads of both kinds together."""
+    cost, training = CostModel(target), TrainingCost(target)
+    reads: dict[str, int] = {r.name: 0 for r in residents.groups}
+    for entry, homes in zip(entries, versions, strict=True):
+        if entry.kind != "train":
+            continue
+        for node in entry.graph.nodes:
+            if not isinstance(node.op, Mvm | MvmT):
+                continue
+            turns = training.turns if isinstance(node.op, MvmT) else 1
+            digits = target.crossbar.digits(signed=signed_input(node))
+            for k, part in enumerate(node.op.parts):
+                windows = node.op.source.shape[0] * part.windows.total
+                reads[homes[node.inputs[1 + k]]] += entry.repeats * turns * digits * windows
+    geometry = _geometry(residents, target)
+    layers = {key: i for i, key in enumerate(dict.fromkeys(layer_of[n] for n in reads))}
+    interval = cost.read_interval_cycles()
+    demands = [Demand(layers[layer_of[n]], geometry[n].crossbars, max(1, r), interval) for n, r in reads.items()]
+    found = allocate(demands, target.structure.crossbars).replicas
+    return dict(zip(reads, found, strict=True))
+
+
+def _place(
+    residents: Residents, layer_of: Mapping[str, str], replicas: Mapping[str, int], target: Target
+) -> tuple[tuple[GroupMap, ...], dict[str, Place]]:
+    """The groups on crossbars, layer after layer along the snake, and the tiles that serve each layer."""
+    geometry = _geometry(residents, target)
+    stands: dict[str, Node] = {}
+    wanted: dict[Node, list[Wanted]] = {}
+    for resident in residents.groups:
+        layer = layer_of[resident.name]
+        node = stands.setdefault(layer, Node(Mvm((), _NOWHERE, _NOWHERE, ()), (), ()))
+        name = resident.part.name if resident.part is not None else resident.name
+        wanted.setdefault(node, []).append(Wanted(name, geometry[resident.name].crossbars, replicas[resident.name]))
+    groups = lay_out(list(wanted), wanted, target)
+    places = service(groups, target)
+    return groups, {layer: places[node] for layer, node in stands.items()}
+
+
+def _placement(
+    graph: Graph, groups: tuple[GroupMap, ...], anchors: Mapping[Node, str], served: Mapping[str, Place]
+) -> Placement:
+    """The places of one graph's nodes."""
+    first: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node in anchors:
+            first.setdefault(anchors[node], node)
+    homes = homes_of(graph, {node: first[layer] for node, layer in anchors.items()})
+    return Placement(groups, {node: served[layer] for layer, node in first.items()}, homes, 0.0)
+
+
+def _trained_group(
+    name: str,
+    group: GroupMap,
+    part: MvmPart,
+    durations: Durations,
+    target: Target,
+    entries: Sequence[EntryGraph],
+    versions: Sequence[Mapping[Value, str]],
+) -> TrainedGroup:
+    geometry = Geometry.of(part, target.crossbar)
+    cycles = durations.program(min(geometry.matrix_rows, geometry.rows), len(group.crossbars))
+    sources: dict[str, None] = {}
+    for entry, homes in zip(entries, versions, strict=True):
+        for node in entry.graph.nodes:
+            if isinstance(node.op, Mvm) and any(homes.get(v) == name for v in node.inputs[1:]):
+                sources.update(dict.fromkeys(node.sources))
+    return TrainedGroup(name, part, group.replicas, group.crossbars, group.tiles, cycles, tuple(sources))
+
+
+def _persistent(residents: Residents, target: Target) -> tuple[tuple[PersistentPlan, ...], dict[str, int]]:
+    """Persistent buffers, the small ones on the chip as far as their share goes; bytes used in each space."""
+    room = int(target.edram.bytes_per_tile * target.structure.tiles * _RESIDENT_SHARE)
+    used = {"edram": 0, "dram": 0}
+    places: dict[str, PersistentPlan] = {}
+    bytes_of = sizes(residents.buffers)
+    for name in sorted(bytes_of, key=lambda n: bytes_of[n]):
+        size = footprint(bytes_of[name], 1)
+        space = "edram" if used["edram"] + size <= room else "dram"
+        places[name] = PersistentPlan(name, space, used[space])
+        used[space] += size
+    return tuple(places[r.name] for r in residents.buffers), used
