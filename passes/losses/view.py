@@ -29,6 +29,7 @@ class View:
         self.graph = graph
         self.parameters = frozenset(parameters) | {v for v, c in graph.constants.items() if c.group}
         self.producers = graph.producers()
+        self.users = graph.users()
         self._known: dict[Value, np.ndarray | None] = {}
         self._parametric: dict[Value, bool] = {}
 

@@ -156,7 +156,7 @@ def main() -> None:
                 if patch and dynamic:
                     continue
                 left_out = set() if dynamo else DYNAMO_ONLY
-                left_out |= {"bce_flat", "logits_noisy"} if dynamic else set()
+                left_out = left_out | ({"bce_flat", "logits_noisy"} if dynamic else set())
                 step = Step([n for n in LOSSES if n not in left_out], patch)
                 step.load_state_dict(every.state_dict())
                 name = f"{kind}_{'dynamo' if dynamo else 'torchscript'}{'_dynamic' if dynamic else ''}.onnx"
