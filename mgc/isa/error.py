@@ -9,3 +9,7 @@ class ProgramError(ValueError):
 
 class ExecutionError(RuntimeError):
     """A sound program met data it cannot work on: an index out of range, a host result of another shape."""
+
+
+class NotFiniteError(ExecutionError):
+    """Training met a gradient, moment or weight that is infinite or no number, and cannot go on."""

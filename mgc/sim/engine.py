@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from mgc.isa.error import ExecutionError, NotFiniteError
+
 Numerics = Literal["quantized", "float"]
 
 
@@ -16,6 +18,15 @@ class SimulationError(ValueError):
 
     The message says what, where and what to do.
     """
+
+
+class DivergenceError(SimulationError):
+    """Training met a gradient, weight or loss that is not finite; the message names it."""
+
+
+def simulation_error(message: str, cause: ExecutionError) -> SimulationError:
+    """The simulator's error for an instruction's."""
+    return (DivergenceError if isinstance(cause, NotFiniteError) else SimulationError)(message)
 
 
 class Engine(Protocol):

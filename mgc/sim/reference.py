@@ -11,7 +11,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import EngineState, Numerics, SimulationError
+from mgc.sim.engine import EngineState, Numerics, simulation_error
 from mgc.sim.host import HostSegments
 
 
@@ -79,9 +79,8 @@ class ReferenceEngine:
                 with np.errstate(all="ignore"):
                     instruction.execute(machine)
             except ExecutionError as error:
-                raise SimulationError(
-                    f"instruction {instruction.id} ({instruction.mnemonic}){self._source(instruction.source)}: {error}"
-                ) from error
+                where = f"instruction {instruction.id} ({instruction.mnemonic}){self._source(instruction.source)}"
+                raise simulation_error(f"{where}: {error}", error) from error
             for root in self._dead.get(instruction.id, ()):
                 machine.forget(root)
         return machine.outputs

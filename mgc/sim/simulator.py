@@ -12,7 +12,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
-from mgc.sim.engine import Engine, Numerics, SimulationError, TrainingEngine
+from mgc.sim.engine import DivergenceError, Engine, Numerics, SimulationError, TrainingEngine, simulation_error
 from mgc.sim.exactness import exact_columns, exact_rows
 from mgc.sim.inputs import check_inputs
 from mgc.sim.training import initial_states, read_states, write_states
@@ -107,15 +107,16 @@ class Simulator:
     def run_iteration(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """One iteration of a training program: its outputs (losses) under their names; the states move on.
 
-        Raises SimulationError for a program that does not train, wrong inputs, or a value that is not finite where
-        training cannot go on: a gradient, a new weight (the states then stay as they were before) or a loss.
+        Raises SimulationError for a program that does not train or wrong inputs, DivergenceError for a value that is
+        not finite where training cannot go on: a gradient, a new weight (the states then stay as they were before) or
+        a loss.
         """
         if not changing(self.program):
             raise SimulationError(f"program {self.program.name} changes no state, so there is nothing to train")
         outputs = self.run(inputs)
         for name, value in outputs.items():
             if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise SimulationError(f"output {name} is not finite ({value.reshape(-1)[:4].tolist()})")
+                raise DivergenceError(f"output {name} is not finite ({value.reshape(-1)[:4].tolist()})")
         return outputs
 
     def states(self) -> dict[str, np.ndarray]:
@@ -144,7 +145,7 @@ class Simulator:
         try:
             return self._engine.run(batch, micro_batches)
         except ExecutionError as error:
-            raise SimulationError(str(error)) from error
+            raise simulation_error(str(error), error) from error
 
 
 def _engine(program: Program, name: str, numerics: Numerics, threads: int | None) -> Engine:

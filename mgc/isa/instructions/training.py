@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mgc.isa.error import ExecutionError, ProgramError
+from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.optimizers import optimize, optimizer
 from mgc.isa.strided import check_distinct, gather_windows
@@ -300,11 +300,11 @@ class Update(Instruction):
         if self.step >= 0 and step < 1:
             raise ExecutionError(f"the number of the step is {step}; it counts from 1")
         if not np.isfinite(gradient).all():
-            raise ExecutionError(f"the gradient of {self.target(program)} is not finite")
+            raise NotFiniteError(f"the gradient of {self.target(program)} is not finite")
         old = machine.real_weights(self.group) if self.group >= 0 else machine.buffer(self.parameter)
         new, kept = optimize(self.optimizer, self.hyper, old, gradient, moments, step, (self.lo, self.hi))
         if not all(np.isfinite(value).all() for value in (new, *kept)):
-            raise ExecutionError(f"a new weight or moment of {self.target(program)} is not finite")
+            raise NotFiniteError(f"a new weight or moment of {self.target(program)} is not finite")
         for buffer, value in zip(self.moments, kept, strict=True):
             machine.write(buffer, value)
         if self.group >= 0:

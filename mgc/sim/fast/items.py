@@ -16,7 +16,7 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import SimulationError
+from mgc.sim.engine import simulation_error
 from mgc.sim.fast.graph import GraphBuilder, Session
 from mgc.sim.host import HostSegments
 
@@ -162,7 +162,7 @@ class MachineItem:
                 try:
                     i.execute(machine)
                 except ExecutionError as error:
-                    raise SimulationError(f"instruction {i.id} ({i.mnemonic}): {error}") from error
+                    raise simulation_error(f"instruction {i.id} ({i.mnemonic}): {error}", error) from error
             for (root, _), results in zip(self.after, found, strict=True):
                 results.append(machine.buffer(root))
         for (_, slot), results in zip(self.after, found, strict=True):
