@@ -102,6 +102,20 @@ def feeds(program: Program, files: Mapping[str, Path], samples: int | None, seed
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
 
 
+def refuse_nan(arrays: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    """UserError where a file holds NaN: a converter of the chip has no code for it. Infinity has one, the largest."""
+    import numpy as np
+
+    for name, path in files.items():
+        value = arrays[name]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
+            place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
+            raise UserError(
+                f"--input {name}={path} holds NaN (first at [{place}]), which the chip cannot take: "
+                "give numbers, or run with --numerics float"
+            )
+
+
 def _rows_of_a_sample(program: Program) -> dict[str, int]:
     """For each input and output that counts samples on axis 0, its rows a sample; nothing where samples cannot be cut.
 

@@ -13,6 +13,7 @@ from mgc.frontend.operand import elem_type_name
 
 # nothing larger fits a host's memory in float32
 MAX_INPUT_ELEMENTS = 1 << 31
+_SIZES = "at least 1 and at most 2^31"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def bind(inputs: list[ValueInfoProto], batch: int, dims: Mapping[str, int]) -> t
 
     The first dynamic dimension gets `batch` unless `dims` names it. ModelError lists what remains unbound.
     """
-    if batch < 1:
-        raise ModelError(f"batch is {batch}", where="batch", todo="give a number of at least 1")
+    if not 1 <= batch <= MAX_INPUT_ELEMENTS:
+        raise ModelError(f"batch is {batch}", where="batch", todo=f"give a number of {_SIZES}")
     order: dict[str, None] = {}
     for info in inputs:
         order.update({d: None for d in dimension_names(info) or () if isinstance(d, str)})
@@ -64,8 +65,8 @@ def bind(inputs: list[ValueInfoProto], batch: int, dims: Mapping[str, int]) -> t
         if name not in order:
             known = ", ".join(order) or "none"
             raise ModelError(f"no input has a dimension {name!r}", where="dims", todo=f"dynamic dimensions: {known}")
-        if size < 1:
-            raise ModelError(f"dimension {name!r} is {size}", where="dims", todo="give a number of at least 1")
+        if not 1 <= size <= MAX_INPUT_ELEMENTS:
+            raise ModelError(f"dimension {name!r} is {size}", where="dims", todo=f"give a number of {_SIZES}")
     sizes = {name: int(size) for name, size in dims.items()}
     first = next(iter(order), None)
     bound_by_batch = None

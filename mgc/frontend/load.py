@@ -124,7 +124,7 @@ def external_bytes(tensor: TensorProto, folder: Path | None) -> bytes:
             raise ModelError(f"external data file {location!r} is missing", where=where, todo="put it beside the model")
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read() if length is None else file.read(length)
+            data = file.read() if length is None else file.read(min(length, path.stat().st_size))
     except OSError as error:
         raise ModelError(f"external data file {location!r} cannot be read ({error.strerror})", where=where) from error
     if length is not None and len(data) < length:
@@ -144,6 +144,8 @@ def to_array(tensor: TensorProto, folder: Path | None = None) -> np.ndarray:
             plain = TensorProto(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
             plain.raw_data = external_bytes(tensor, folder)
             tensor = plain
+        if any(d < 0 for d in tensor.dims):
+            raise ValueError("a negative dimension")
         return onnx.numpy_helper.to_array(tensor)
     except ModelError:
         raise

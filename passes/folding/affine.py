@@ -10,6 +10,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import Op
 from mgc.ir.ops import BatchNorm, Binary, Conv, ConvTranspose, MatMul, Reshape, Transpose, Unary
+from mgc.ir.types import TensorType
 from passes.folding.rewrite import merge_sources
 
 # Above this many elements of one sample a reshape is not looked through: the column of each would have to be listed.
@@ -90,7 +91,8 @@ class _Chain:
         """Takes one more node in, if it is an affine map of the columns or only moves elements."""
         if isinstance(node.op, Reshape | Transpose):
             return self._move(node)
-        if node.outputs[0].shape != self.value.shape:
+        type_ = node.outputs[0].type
+        if not isinstance(type_, TensorType) or type_.shape != self.value.shape:
             return False
         with np.errstate(all="ignore"):
             found = self._affine(graph, node)

@@ -187,6 +187,16 @@ def test_bad_inputs(refused, compiled, here):
     assert sorted(os.listdir()) == ["i.npy", "w.npy", "z.npy"]
 
 
+def test_nan_goes_through_ideal_arithmetic_only(mgc, refused, compiled, here):
+    z = np.zeros((3, 8), np.float32)
+    z[1, 2] = np.nan
+    np.save("z.npy", z)
+    message = refused("run", compiled / "G.mgc", "--input", "z=z.npy", "-o", "o.npz")
+    assert "--input z=z.npy holds NaN (first at [1, 2])" in message
+    assert not Path("o.npz").exists()
+    assert mgc("run", compiled / "G.mgc", "--input", "z=z.npy", "--numerics", "float").code == 0
+
+
 def test_bad_checks(refused, compiled, here):
     program = compiled / "G.mgc"
     assert "there is no file nope.onnx" in refused("run", program, "--check", "nope.onnx", "-o", "o.npz")

@@ -95,6 +95,7 @@ def test_external_data_in_a_folder_below(external):
         ({"location": "."}, "is missing"),
         ({"offset": "100000"}, "ends after 0 of"),
         ({"length": "100000"}, "of 100000 bytes"),
+        ({"length": "9" * 15}, "ends after"),
         ({"length": "8"}, "does not fit type and shape"),
         ({"offset": "-4"}, "external data with offset and length"),
         ({"length": "many"}, "external data with offset and length"),
@@ -194,6 +195,7 @@ def raw(nodes, inputs=("x",), outputs=("y",), weights=(), opset=17, **more):
 
 NAN = from_array(np.array([1, np.nan, np.inf], np.float32), "w")
 RELU = make_node("Relu", ["x"], ["y"], name="r")
+NORM = make_node("BatchNormalization", ["x", "w", "w", "w", "v"], ["y"], name="bn")
 MUL = make_node("Mul", ["x", "w"], ["y"])
 LOOP = [
     make_node("Add", ["x", "b"], ["a"], name="one"),
@@ -233,6 +235,10 @@ MODELS = {
         raw([make_node("MatMul", ["x", "w"], ["y"], name="mm")], weights=[from_array(W, "w")]),
         r"node 'mm' \(MatMul\): matmul: a is f32\[2,2\] but b is f32\[4,3\]: inner dimensions 2 and 4 differ",
     ),
+    "negative variance": (
+        raw([NORM], weights=[array([1, 1]), array([1, -1], name="v")]),
+        r"node 'bn' \(BatchNormalization\): variance 'v' of channel 1 is -1.0 and epsilon 1e-05",
+    ),
     "missing operand": (raw([make_node("Add", ["x"], ["y"])]), "input 1 is missing"),
     "missing attribute": (raw([make_node("Cast", ["x"], ["y"])]), "attribute 'to' is missing"),
     "too large": (raw(HUGE, weights=[array([2**40], np.int64, "s")]), r"a constant of shape \[1099511627776\]"),
@@ -265,6 +271,18 @@ def test_a_wrong_declared_shape_does_not_matter():
     result = import_model(model)
     assert result.outputs[0].bound == (2, 2)
     assert result.outputs[0].shape == (7, 9)
+
+
+def test_a_negative_dimension_of_a_weight():
+    model = linear()
+    model.graph.initializer[0].dims[0] = -4
+    with pytest.raises(ModelError, match=r"initializer 'w': .*\[-4, 3\] \(a negative dimension\)"):
+        import_model(model)
+
+
+def test_a_batch_no_machine_can_hold():
+    with pytest.raises(ModelError, match=r"batch is 1e\+?20|batch is 10{20}"):
+        import_model(linear(), batch=10**20)
 
 
 def test_weight_data_that_does_not_fit_its_shape():

@@ -8,8 +8,21 @@ from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, Value, evaluate
 from mgc.ir.op import Op
-from mgc.ir.ops import BatchNorm, Binary, Conv, ConvTranspose, Expand, MatMul, Pad, Reduce, Reshape, Transpose, Unary
-from mgc.ir.types import DType, TensorType
+from mgc.ir.ops import (
+    BatchNorm,
+    Binary,
+    Conv,
+    ConvTranspose,
+    Expand,
+    Host,
+    MatMul,
+    Pad,
+    Reduce,
+    Reshape,
+    Transpose,
+    Unary,
+)
+from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.ir.verifier import verify
 from passes.fold import Fold
 
@@ -178,3 +191,14 @@ def test_operand_graph_is_left_alone() -> None:
     b.graph.outputs = [("y", b.value)]
     Fold().run(state_of(b.graph))
     assert names(b.graph) == ["conv", "batch_norm"]
+
+
+def test_what_a_host_op_of_unknown_shape_reads_ends_the_chain() -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (2, 4)))
+    h = graph.add(MatMul(), x, graph.add_constant(random(4, 3), "w"), sources=("mm",))
+    found = graph.add(Host(b"", "no shape", ("NonZero",), (OpaqueType(),)), h, sources=("nonzero",))
+    graph.outputs = [("y", found)]
+    folded = Fold().run(state_of(graph)).graph
+    verify(folded)
+    assert [n.op.name for n in folded.nodes] == ["matmul", "host"]

@@ -72,7 +72,7 @@ def run(
     if check is not None:
         check_input(check, "an ONNX model")
     loaded = load_program(program)
-    from mgc.cli.feeding import feeds, input_files
+    from mgc.cli.feeding import feeds, input_files, refuse_nan
     from mgc.sim import Simulator
 
     files = input_files(input or [], loaded)
@@ -85,6 +85,8 @@ def run(
     mode: Any = numerics.value  # "device" as well: the simulator says what it can do
     simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads)
     fed = feeds(loaded, files, samples, seed)
+    if mode == "quantized":
+        refuse_nan(fed.arrays, files)
     begin = time.perf_counter()
     with progress("run") as tell, about(program):
         outputs = _simulated(simulator, fed, tell)

@@ -9,6 +9,7 @@ import numpy as np
 from mgc.frontend.context import Context, NodeView, Operand, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import handles
+from mgc.frontend.operand import Known
 from mgc.ir.graph import Value
 from mgc.ir.ops import AxisMap, BatchNorm
 
@@ -31,6 +32,22 @@ def _channel(ctx: Context, operand: Operand, rank: int, n: NodeView, channels: i
     return ctx.reshape(operand, (1, channels, *(1,) * (rank - 2)))
 
 
+def _check_variance(n: NodeView, epsilon: float) -> None:
+    """ModelError where the running variance would make every value of a channel NaN or infinite."""
+    variance = n.operand(4)
+    if not isinstance(variance, Known) or not variance.is_tensor:
+        return
+    bad = np.flatnonzero(~(variance.array.reshape(-1).astype(np.float64) + epsilon > 0))
+    if bad.size:
+        name = f" {variance.name!r}" if variance.name else ""
+        raise ModelError(
+            f"variance{name} of channel {bad[0]} is {variance.array.reshape(-1)[bad[0]]} and epsilon {epsilon:g}: "
+            "there is no root of their sum to divide by",
+            where=n.where,
+            todo="check the running statistics",
+        )
+
+
 @handles("BatchNormalization")
 def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     """Inference form as one op; in training mode by the batch's own statistics, with running ones as results."""
@@ -42,6 +59,7 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     if x.tensor.rank == 1:
         x = ctx.reshape(x, (x.shape[0], 1))
     if not _trains(n):
+        _check_variance(n, epsilon)
         if any(n.wants(i) for i in range(1, 5)):
             raise Unsupported("more than one output is wanted in inference")
         op = BatchNorm(epsilon, float(n.attr("momentum", 0.9)))
