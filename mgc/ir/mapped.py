@@ -102,8 +102,10 @@ class MvmPart:
         return self.rows // self.windows.tap_total
 
 
-def gather_windows(x: np.ndarray, part: MvmPart) -> np.ndarray:
-    """The crossbar inputs of a part: x [batch, channels, *spatial] -> [matrices, batch*windows, rows], zero-padded."""
+def gather_windows(x: np.ndarray, part: MvmPart, outside: int = 0) -> np.ndarray:
+    """The crossbar inputs of a part: x [batch, channels, *spatial] -> [matrices, batch*windows, rows]; beyond the input
+    stands `outside`.
+    """
     w = part.windows
     dims = len(w.count)
     lo = [max(0, -b) for b in w.in_base]
@@ -111,7 +113,7 @@ def gather_windows(x: np.ndarray, part: MvmPart) -> np.ndarray:
         max(0, b + (q - 1) * s + (t - 1) * d - (n - 1))
         for b, q, s, t, d, n in zip(w.in_base, w.count, w.in_stride, w.taps, w.in_dilation, x.shape[2:], strict=True)
     ]
-    x = np.pad(x, [(0, 0), (0, 0), *zip(lo, top, strict=True)])
+    x = np.pad(x, [(0, 0), (0, 0), *zip(lo, top, strict=True)], constant_values=outside)
     base = [b + p for b, p in zip(w.in_base, lo, strict=True)]
     strides = x.strides
     shape = (x.shape[0], part.matrices, part.channels, *w.taps, *w.count)
@@ -151,7 +153,7 @@ class Mvm(Op):
     product; integer codes and integer weights give the exact integer product in i64 (what ADCs that never clip give).
     After `quantize` a part's real weights follow all integer ones (2 operands a part): `float` numerics reads them.
     Result: dense [*out_shape], zero where no part writes. `macs_useful` counts the multiply-accumulates of the level-1
-    op that it was lowered from (design section 4).
+    op that it was lowered from (design section 4). `outside` is the code that windows read beyond the input: that of 0.
     """
 
     name: ClassVar[str] = "mvm"
@@ -161,6 +163,7 @@ class Mvm(Op):
     result: Layout
     out_shape: tuple[int, ...]
     macs_useful: int = 0
+    outside: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         x, *weights = (_tensor(self.name, k, t) for k, t in enumerate(types))
@@ -180,7 +183,7 @@ class Mvm(Op):
         source = self.source.view(np.ascontiguousarray(x))
         target = self.result.view(out)
         for part, w in zip(self.parts, weights, strict=False):
-            rows = gather_windows(source, part)
+            rows = gather_windows(source, part, 0 if real else self.outside)
             # float64 products of integers are exact below 2^53: far above any crossbar's sum
             dot = np.matmul(rows.astype(np.float64), w.astype(np.float64))
             scatter_windows(dot if real else dot.astype(np.int64), part, target)
@@ -190,7 +193,10 @@ class Mvm(Op):
 @register
 @dataclass(frozen=True)
 class Quant(Op):
-    """Real to code: clip(round_half_even(x / scale), lo, hi), computed in float32, stored as `to`."""
+    """Real to code: clip(round_half_even(x / scale) + zero, lo, hi), computed in float32, stored as `to`.
+
+    `zero` is the code of 0.
+    """
 
     name: ClassVar[str] = "quant"
     level: ClassVar[int] = 2
@@ -198,12 +204,13 @@ class Quant(Op):
     lo: int
     hi: int
     to: DType
+    zero: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         return (_tensor(self.name, 0, types[0]).with_dtype(self.to),)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        code = np.rint(arrays[0].astype(np.float32) / np.float32(self.scale))
+        code = np.rint(arrays[0].astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero)
         return (np.clip(code, self.lo, self.hi).astype(self.to.numpy),)
 
 

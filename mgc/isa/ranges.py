@@ -30,6 +30,8 @@ def check_ranges(program: Program) -> None:
             _move(program, i, codes)
         elif isinstance(i, Mvm | MvmT):
             lo, hi = _buffer(program, i.src, codes)
+            if isinstance(i, Mvm):
+                lo, hi = _join((lo, hi), (i.outside, i.outside))
             least, most = program.groups[i.group].arithmetic.code_range(i.signed)
             if lo < least or hi > most:
                 name = program.buffers[i.src].name

@@ -48,14 +48,14 @@ def window_positions(base: int, count: int, stride: int, taps: int, dilation: in
 
 
 def gather_windows(
-    x: np.ndarray, positions: Sequence[np.ndarray], matrices: int, channels: int, tap_fastest: bool
+    x: np.ndarray, positions: Sequence[np.ndarray], matrices: int, channels: int, tap_fastest: bool, outside: int = 0
 ) -> np.ndarray:
     """Crossbar inputs [matrices, batch * windows, channels * taps] of x [batch, channels_of_all, *spatial].
 
-    `positions` are `window_positions` of each spatial dimension; a position equal to the extent reads as zero.
+    `positions` are `window_positions` of each spatial dimension; a position equal to the extent reads as `outside`.
     """
     dims = len(positions)
-    padded = np.pad(x[:, : matrices * channels], [(0, 0), (0, 0), *[(0, 1)] * dims])
+    padded = np.pad(x[:, : matrices * channels], [(0, 0), (0, 0), *[(0, 1)] * dims], constant_values=outside)
     index = [p.reshape(*(1, 1) * d, *p.shape, *(1, 1) * (dims - 1 - d)) for d, p in enumerate(positions)]
     boxes = padded[(slice(None), slice(None), *index)]  # [batch, channels_of_all, count0, taps0, count1, taps1, ..]
     counts, taps = ([p.shape[k] for p in positions] for k in (0, 1))

@@ -325,6 +325,7 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
         in_dilation=w.in_dilation,
         out_base=w.out_base,
         out_stride=w.out_stride,
+        outside=op.outside,
     )
 
 

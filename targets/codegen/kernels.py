@@ -29,8 +29,8 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
             return "matmul", ()
         case ops.Pool():
             return f"pool_{op.kind}", _windows(op, op.count_include_pad)
-        case mapped.Quant(scale, lo, hi, to):
-            return "quant", (scale, float(lo), float(hi), float(CODES[to.numpy.name]))
+        case mapped.Quant(scale, lo, hi, to, zero):
+            return "quant", (scale, float(lo), float(hi), float(CODES[to.numpy.name]), float(zero))
         case mapped.Dequant():
             return "dequant", ()
         case mapped_training.QuantBy(lo, hi, to):

@@ -65,7 +65,7 @@ def test_the_text_is_readable(program, text):
     assert text.startswith(f"; hand-made: {len(program.instructions)} instructions")
     assert re.search(r"^\d+ mvm ; node\d+$", text, re.M)
     assert re.search(r"relu\(b\d+\)\{alpha=0, beta=0\} ; r0", text)
-    assert re.search(r"quant\(\w+\)\{scale=[\d.e-]+, lo=-?\d+, hi=\d+, dtype=\d+\}", text)
+    assert re.search(r"quant\(\w+\)\{scale=[\d.e-]+, lo=-?\d+, hi=\d+, dtype=\d+, zero=\d+\}", text)
     assert max(map(len, text.splitlines())) < 400
 
 

@@ -246,10 +246,12 @@ def test_reshape_and_copy():
 
 def test_quant_rounds_half_to_even_and_clips():
     x = np.array([0.25, 0.75, 1.25, -9, 200, np.nan, np.inf, -np.inf], F32)
-    attributes = (0.5, 0, 255, CODES["uint8"])
+    attributes = (0.5, 0, 255, CODES["uint8"], 0)
     assert run("quant", x, attributes=attributes).tolist() == [0, 2, 2, 0, 255, 0, 255, 0]
     assert run("quant", x, attributes=attributes, ideal=True) is not None
     assert np.array_equal(run("quant", x, attributes=attributes, ideal=True), x, equal_nan=True)
+    shifted = (0.5, 0, 255, CODES["uint8"], 10)
+    assert run("quant", x, attributes=shifted).tolist() == [10, 12, 12, 0, 255, 10, 255, 0]
 
 
 def test_dequant_is_one_float64_multiply_and_add():
@@ -316,10 +318,11 @@ def test_results_do_not_depend_on_what_else_is_in_the_batch(name):
         ("pool_max", ["float32[1,1,4]"], (9, 5, 1), "rank"),
         ("pool_average", ["uint8[1,1,4]"], (1, 2, 1, 0, 0, 1, 0), "float elements"),
         ("cast", ["float32[1]"], (8,), "element type code"),
-        ("quant", ["float32[1]"], (0.0, 0, 255, 2), "not positive"),
-        ("quant", ["float32[1]"], (1.0, -1, 255, 2), "quant: lo"),
-        ("quant", ["float32[1]"], (1.0, 9, 3, 2), "quant: hi"),
-        ("quant", ["float32[1]"], (1.0, 0, 1, 1), "8 or 16 bits"),
+        ("quant", ["float32[1]"], (0.0, 0, 255, 2, 0), "not positive"),
+        ("quant", ["float32[1]"], (1.0, -1, 255, 2, 0), "quant: lo"),
+        ("quant", ["float32[1]"], (1.0, 9, 3, 2, 9), "quant: hi"),
+        ("quant", ["float32[1]"], (1.0, 0, 1, 1, 0), "8 or 16 bits"),
+        ("quant", ["float32[1]"], (1.0, 0, 255, 2, 256), "quant: zero"),
         ("dequant", ["int32[1]", "float64[]", "float64[]", "float32[]"], (), "int64 is expected"),
         ("dequant", ["int64[1]", "float32[]", "float64[]", "float32[]"], (), "float64 is expected"),
         ("dequant", ["int64[1]", "float64[2]", "float64[]", "float32[]"], (), "do not broadcast"),

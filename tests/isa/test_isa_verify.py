@@ -179,7 +179,7 @@ BROKEN = {
         "stored 2 times",
     ),
     "code-range": (
-        changed(PROGRAM, Vec, steps=(*QUANT.steps[:1], replace(QUANT.steps[1], attributes=(0.1, 0, 255, 2)))),
+        changed(PROGRAM, Vec, steps=(*QUANT.steps[:1], replace(QUANT.steps[1], attributes=(0.1, 0, 255, 2, 0)))),
         None,
     ),
     "code-to-real": (
@@ -208,7 +208,7 @@ def test_codes_must_fit_their_crossbars():
     groups = tuple(replace(g, arithmetic=narrow) for g in PROGRAM.groups)
     with pytest.raises(ProgramError, match=r"codes of buffer b2 are in 0\.\.255, group 0 takes 0\.\.63"):
         replace(PROGRAM, groups=groups).verify()
-    steps = (QUANT.steps[0], replace(QUANT.steps[1], attributes=(0.1, 0, 63, 2)))
+    steps = (QUANT.steps[0], replace(QUANT.steps[1], attributes=(0.1, 0, 63, 2, 0)))
     changed(replace(PROGRAM, groups=groups), Vec, steps=steps).verify()
 
 

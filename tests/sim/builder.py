@@ -310,4 +310,4 @@ def quant_dtype(bits, signed):
 def quant_attributes(scale, arithmetic, signed):
     """Attributes of a quant step to the whole range of an arithmetic's inputs."""
     lo, hi = arithmetic.code_range(signed)
-    return (scale, lo, hi, CODES[quant_dtype(arithmetic.input_bits, signed)])
+    return (scale, lo, hi, CODES[quant_dtype(arithmetic.input_bits, signed)], 0)

@@ -220,7 +220,7 @@ def test_values_in_rows_are_moved_and_combined(middle):
 @pytest.mark.parametrize(
     ("middle", "kernel"),
     [(padded, "rows"), (concatenated, "rows"), (upsampled, "rows"), (flipped, "rows"), (channels_sliced, "rows"),
-     (filled, "dense"), (transposed, "rows")],
+     (filled, "rows"), (transposed, "rows")],
     ids=lambda m: getattr(m, "__name__", m),
 )  # fmt: skip
 def test_moves_keep_rows_where_channels_stay_together(middle, kernel):

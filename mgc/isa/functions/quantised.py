@@ -18,22 +18,23 @@ def _quant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     (x,) = args
     if ideal:
         return x
-    scale, lo, hi, dtype = attributes
+    scale, lo, hi, dtype, zero = attributes
     code = np.rint(x.astype(np.float32) / np.float32(scale))
-    code = np.where(np.isnan(code), np.float32(0), code)
+    code = np.where(np.isnan(code), np.float32(0), code) + np.float32(zero)
     return np.clip(code, lo, hi).astype(dtype_of_code(dtype))
 
 
 def _infer_quant(args: Sequence[Operand], attributes: Attributes) -> Operand:
     (x,) = args
-    scale, lo, hi, code = attributes
+    scale, lo, hi, code, zero = attributes
     dtype = dtype_of_code(code)
     require(is_float(x.dtype), f"quant of {x}: float elements are expected")
     require(is_integer(dtype) and dtype.itemsize <= 2, f"quant to {dtype}: an integer of 8 or 16 bits is expected")
     info = np.iinfo(dtype)
     require(math.isfinite(scale) and float(np.float32(scale)) > 0, f"quant: scale {scale} is not positive and finite")
     low = whole(lo, "quant: lo", int(info.min), int(info.max))
-    whole(hi, "quant: hi", low, int(info.max))
+    high = whole(hi, "quant: hi", low, int(info.max))
+    whole(zero, "quant: zero", low, high)
     return Operand(dtype, x.shape)
 
 
@@ -124,9 +125,9 @@ def _infer_lookup(args: Sequence[Operand], attributes: Attributes) -> Operand:
 
 
 QUANTISED: tuple[VecFunction, ...] = (
-    VecFunction(128, "quant", ("x",), ("scale", "lo", "hi", "dtype"), "divide",
-                "clip(round(x / scale), lo, hi) in float32, half to even, NaN to 0, stored as dtype; in float numerics "
-                "x itself", _quant, _infer_quant),
+    VecFunction(128, "quant", ("x",), ("scale", "lo", "hi", "dtype", "zero"), "divide",
+                "clip(round(x / scale) + zero, lo, hi) in float32, half to even, NaN as 0, stored as dtype; in float "
+                "numerics x itself", _quant, _infer_quant),
     VecFunction(129, "dequant", ("acc", "scale", "bias_quantized", "bias_float"), (), "multiply",
                 "float32(acc * scale + bias_quantized), product and sum in float64; in float numerics "
                 "float32(acc + bias_float)", _dequant, _infer_dequant),

@@ -59,7 +59,7 @@ class Mvm(Instruction):
 
     The source is seen as [batch, channels, *spatial] through `src_shape` and `src_strides` (elements), the
     destination likewise. For each spatial dimension window q, tap t read input position
-    in_base + q*in_stride + t*in_dilation (outside the input: 0) and window q writes out_base + q*out_stride. Matrix g
+    in_base + q*in_stride + t*in_dilation (outside the input: the code `outside`, in `float` numerics 0) and window q writes out_base + q*out_stride. Matrix g
     reads channels [g*C, (g+1)*C), C = rows/taps, and writes channels [g*cols, (g+1)*cols). Row k of a matrix is
     channel k // taps, tap k mod taps when `tap_fastest`, else tap k // C, channel k mod C.
     `signed` says whether codes are two's complement.
@@ -88,6 +88,7 @@ class Mvm(Instruction):
     in_dilation: tuple[int, ...]
     out_base: tuple[int, ...]
     out_stride: tuple[int, ...]
+    outside: int = 0
 
     @property
     def windows(self) -> int:
@@ -148,8 +149,9 @@ class Mvm(Instruction):
         target = strided_view(machine.writable(self.dst), 0, self.dst_shape, self.dst_strides)
         positions = self.in_positions()
         channels = group.rows // prod(self.taps)
+        outside = 0 if machine.ideal else self.outside
         if not positions:
-            rows = gather_windows(source, positions, group.matrices, channels, self.tap_fastest)
+            rows = gather_windows(source, positions, group.matrices, channels, self.tap_fastest, outside)
             scatter_windows(self._product(machine, rows), target, (), ())
             return
         # all windows at once, or as many rows of windows as fit
@@ -158,7 +160,7 @@ class Mvm(Instruction):
         first, *others = self.out_slices
         for q in range(0, self.count[0], step):
             part = [positions[0][q : q + step], *positions[1:]]
-            rows = gather_windows(source, part, group.matrices, channels, self.tap_fastest)
+            rows = gather_windows(source, part, group.matrices, channels, self.tap_fastest, outside)
             count = (len(part[0]), *self.count[1:])
             start = first.start + q * first.step
             where = (slice(start, start + (count[0] - 1) * first.step + 1, first.step), *others)

@@ -19,8 +19,8 @@ _NODE = 2000.0
 """Nanoseconds of one more node."""
 
 
-def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint) -> str:
-    """[n, windows * taps, channels]: what the windows read, taps fastest, zeros outside the input.
+def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint, outside: int = 0) -> str:
+    """[n, windows * taps, channels]: what the windows read, taps fastest, the number `outside` beyond the input.
 
     Either one Gather of single positions, or, where that costs less, of whole lines of taps. Taps along the last
     dimension that lie next to each other are `span` neighbouring positions. Those windows of a line that start at the
@@ -32,8 +32,8 @@ def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint) -> str:
     if span > 1 and first.in_dilation[-1] == 1:
         lines = _Lines(joint, rows)
         if lines.cost() < _plain_cost(joint, rows):
-            return lines.emit(g, element)
-    return layout.take(g, rows, joint.reads, element)
+            return lines.emit(g, element, outside)
+    return layout.take(g, rows, joint.reads, element, outside)
 
 
 def _plain_cost(joint: Joint, rows: Rows) -> float:
@@ -75,11 +75,11 @@ class _Lines:
         copies = 4 * self.outer * sum(self.pieces.values()) * self.span * channels / _BYTES
         return SAMPLES * (gather + raster + copies) + (3 + 2 * len(self.remainders)) * _NODE
 
-    def emit(self, g: GraphBuilder, element: Element) -> str:
+    def emit(self, g: GraphBuilder, element: Element, outside: int) -> str:
         """The nodes."""
         frame = self.rows.frame
         wide = self.span * frame.channels
-        raster = layout.take(g, self.rows, self.raster, element)
+        raster = layout.take(g, self.rows, self.raster, element, outside)
         lines = g.reshape(raster, [-1, self.outer, self.width, frame.channels])
         parts: list[Part] = []
         start: dict[int, int] = {}
@@ -100,4 +100,4 @@ class _Lines:
         step = np.array([self.pieces[r] for r in self.remainder.tolist()])
         # [outer windows, windows of a line, outer taps]
         at = base[None, :, None] + self.lines[:, None, :] * step[None, :, None]
-        return layout.take(g, pieces, np.where(self.lines[:, None, :] < 0, -1, at), element)
+        return layout.take(g, pieces, np.where(self.lines[:, None, :] < 0, -1, at), element, outside)

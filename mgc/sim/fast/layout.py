@@ -82,31 +82,33 @@ def folded(g: GraphBuilder, part: Part, channels: int, fold: int) -> Part:
     return Part(g.reshape(part.tensor, [-1, part.rows // fold, fold * channels]), part.rows, fold)
 
 
-def zero_row(g: GraphBuilder, like: str, channels: int, element: Element) -> str:
-    """One row of zeros for every sample of the tensor `like` [n, ...]: [n, 1, channels]."""
-    zero = g.constant(np.full((1, 1, channels), element.bias, element.dtype))
+def constant_row(g: GraphBuilder, like: str, channels: int, element: Element, number: float = 0) -> str:
+    """One row of a number for every sample of the tensor `like` [n, ...]: [n, 1, channels]."""
+    row = g.constant(np.full((1, 1, channels), number + element.bias, element.dtype))
     count = g.node("Shape", like, start=0, end=1)
-    return g.node("Expand", zero, g.node("Concat", count, g.constant([1, channels]), axis=0))
+    return g.node("Expand", row, g.node("Concat", count, g.constant([1, channels]), axis=0))
 
 
-def merged(g: GraphBuilder, rows: Rows, element: Element, zero: bool) -> str:
-    """All rows in one tensor [n, total (+ 1), channels]; with `zero`, a row of zeros at the end."""
+def merged(g: GraphBuilder, rows: Rows, element: Element, fill: float | None = None) -> str:
+    """All rows in one tensor [n, total (+ 1), channels]; with `fill`, a row of that number at the end."""
     channels = rows.frame.channels
     tensors = [unfolded(g, p, channels) for p in rows.parts]
-    if zero:
-        tensors.append(zero_row(g, tensors[0], channels, element))
+    if fill is not None:
+        tensors.append(constant_row(g, tensors[0], channels, element, fill))
     return tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=1)
 
 
-def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element) -> str:
-    """The rows at `positions` (-1: zeros), flattened: [n, positions.size, channels]."""
+def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element, fill: float = 0) -> str:
+    """The rows at `positions` (-1: the number `fill`), flattened: [n, positions.size, channels]."""
+    if fill:
+        rows = without_holes(g, rows, element)  # holes are zeros
     wanted = positions.reshape(-1)
     at = np.where(wanted < 0, -1, rows.index[wanted])
-    zero = bool((at < 0).any())
-    if not zero and len(rows.parts) > 1:
+    outside = bool((at < 0).any())
+    if not outside and len(rows.parts) > 1:
         rows, at = _narrowed(rows, at)
-    tensor = merged(g, rows, element, zero)
-    if not zero and len(at) == rows.total and bool((at == np.arange(len(at))).all()):
+    tensor = merged(g, rows, element, fill if outside else None)
+    if not outside and len(at) == rows.total and bool((at == np.arange(len(at))).all()):
         return tensor
     return g.node("Gather", tensor, g.constant(np.where(at < 0, rows.total, at).astype(np.int32)), axis=1)
 
@@ -131,7 +133,7 @@ def without_holes(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
     if not rows.has_holes:
         return rows
     channels = rows.frame.channels
-    zero = zero_row(g, rows.parts[0].tensor, channels, element)
+    zero = constant_row(g, rows.parts[0].tensor, channels, element)
     index = np.where(rows.index < 0, rows.total, rows.index)
     return Rows(rows.frame, (*rows.parts, Part(zero, 1)), index)
 

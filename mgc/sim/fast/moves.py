@@ -14,6 +14,7 @@ from mgc.sim.fast import layout
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.steps import limit
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
 
 Orientation = Callable[[Sequence[int]], Frame | None]
@@ -38,35 +39,34 @@ def lower(
     if batched and not all(v.batched for v in values):
         raise NotLoweredError("sources that differ between micro-batches, and others")
     element = values[0].element if values and all(v.element == values[0].element for v in values) else Element(dtype)
-    result = Value(
-        shape,
-        dtype,
-        element,
-        limit=max((v.limit for v in values), default=np.inf) if len(values) == len(sources) else np.inf,
-        span=_span(values) if len(values) == len(sources) else None,
-        batched=batched,
-    )
+    numbers: list[Operand] = [*sources.values(), np.zeros(1, dtype)]
+    result = Value(shape, dtype, element, limit=max(map(limit, numbers)), span=_span(numbers), batched=batched)
     rows = _by_rows(g, table, result)
     if rows is not None:
         return replace(result, rows=rows)
     return replace(result, dense=_whole_transpose(g, move, table, result) or _by_blocks(g, table, result))
 
 
-def _span(values: list[Value]) -> tuple[int, int] | None:
-    """The span of a mixture of the values and zero."""
-    spans = [v.span for v in values if v.span is not None]
-    if len(spans) < len(values):
-        return None
-    return min(0, *(lo for lo, _ in spans)), max(0, *(hi for _, hi in spans))
+def _span(operands: Sequence[Operand]) -> tuple[int, int] | None:
+    """The span of a mixture of operands."""
+    spans = []
+    for o in operands:
+        if isinstance(o, Value):
+            spans.append(o.span)
+        else:
+            spans.append((int(o.min()), int(o.max())) if o.dtype.kind in "iu" and o.size else None)
+    known = [s for s in spans if s is not None]
+    return (min(lo for lo, _ in known), max(hi for _, hi in known)) if len(known) == len(spans) else None
 
 
 @dataclass(frozen=True)
 class _Table:
-    """For every element of the destination (flat): number `start` of its source plus the address there; -1: zero."""
+    """For every element of the destination (flat): number `start` of its source plus the address there; -1: `fill`."""
 
     operands: tuple[Operand, ...]
     starts: tuple[int, ...]
     origin: np.ndarray
+    fill: float
 
     @staticmethod
     def of(move: Move, sources: Mapping[Ref, Operand], shape: tuple[int, ...]) -> _Table:
@@ -79,16 +79,31 @@ class _Table:
             addresses = np.arange(starts[k], starts[k] + sizes[k])
             target = strided_view(origin, piece.dst_base, piece.extents, piece.dst_strides)
             target[...] = strided_view(addresses, piece.src_base, piece.extents, piece.src_strides)
-        for ref, start, size in zip(refs, starts, sizes, strict=True):
-            constant = sources[ref]
-            if isinstance(constant, np.ndarray):
-                zeros = np.flatnonzero((constant.reshape(-1) == 0) & ~np.signbit(constant.reshape(-1).astype(float)))
-                inside = (origin >= start) & (origin < start + size)
-                origin[inside & np.isin(origin - start, zeros)] = -1
-        return _Table(tuple(sources[r] for r in refs), tuple(starts), origin)
+        operands = tuple(sources[r] for r in refs)
+        return _Table(operands, tuple(starts), origin, 0).filled()
+
+    def filled(self) -> _Table:
+        """The same with one number of constants, if there is only one (zero where nothing is copied), as the fill."""
+        fills: list[float] = [0.0] if (self.origin < 0).any() else []
+        places = self.origin < 0
+        for operand, start in zip(self.operands, self.starts, strict=True):
+            if isinstance(operand, np.ndarray):
+                inside = (self.origin >= start) & (self.origin < start + operand.size)
+                numbers = operand.reshape(-1)[self.origin[inside] - start]
+                if not len(numbers):
+                    continue
+                number = float(numbers[0])
+                # equal bits, so that a fill of -0 or NaN is told from others
+                if number != numbers[0] or len(set(numbers.view(f"V{numbers.itemsize}").tolist())) > 1:
+                    return self
+                fills.append(number)
+                places |= inside
+        if len({(f, np.signbit(f)) for f in fills}) != 1:
+            return self
+        return replace(self, origin=np.where(places, -1, self.origin), fill=fills[0])
 
     def source_of(self) -> np.ndarray:
-        """For every element the number of its source, -1 for zero."""
+        """For every element the number of its source, -1 for the fill."""
         if len(self.starts) == 1:
             return np.where(self.origin < 0, -1, 0)
         found = np.searchsorted(self.starts, self.origin, side="right") - 1
@@ -120,12 +135,21 @@ def _by_rows(g: GraphBuilder, table: _Table, result: Value) -> Rows | None:
             assert isinstance(source, Value)
             rows = source.rows
             if rows is not None and runs[0].count == rows.frame.channels and source.element == result.element:
-                at = np.where(runs[0].positions < 0, -1, rows.index[runs[0].positions])
-                return Rows(frame, rows.parts, at)
+                return _lazily(g, rows, runs[0].positions, frame, table.fill, result)
         tensors = [_channels(g, table, run, result) for run in runs]
         tensor = tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=2)
         return Rows(frame, (Part(tensor, frame.positions),), np.arange(frame.positions))
     return None
+
+
+def _lazily(g: GraphBuilder, rows: Rows, at: np.ndarray, frame: Frame, fill: float, result: Value) -> Rows:
+    """The same rows for other positions: nothing moves."""
+    holes = at < 0
+    if not fill or not holes.any():
+        return Rows(frame, rows.parts, np.where(holes, -1, rows.index[at]))
+    rows = layout.without_holes(g, rows, result.element)
+    row = layout.constant_row(g, rows.parts[0].tensor, rows.frame.channels, result.element, fill)
+    return Rows(frame, (*rows.parts, Part(row, 1)), np.where(holes, rows.total, rows.index[at]))
 
 
 def _runs(table: _Table, frame: Frame, orientation: Orientation) -> list[_Run] | None:
@@ -175,7 +199,7 @@ def _channels(g: GraphBuilder, table: _Table, run: _Run, result: Value) -> str:
     assert isinstance(source, Value)
     if source.element != result.element:
         source = Value(source.shape, source.logical, result.element, dense=layout.plain(g, source))
-    tensor = layout.take(g, layout.rows_of(g, source, run.frame), run.positions, source.element)
+    tensor = layout.take(g, layout.rows_of(g, source, run.frame), run.positions, source.element, table.fill)
     if run.count == run.frame.channels:
         return tensor
     ends = [g.constant([v]) for v in (run.first, run.first + run.count)]
@@ -219,8 +243,8 @@ def _by_blocks(g: GraphBuilder, table: _Table, result: Value) -> str:
     tensors = [_flat(g, o, n, size, result) for o, n in zip(table.operands, sizes, strict=True)]
     index = origin[::size] // size
     if (index < 0).any():
-        zero = np.zeros((1, 1, size), result.element.dtype) + result.element.dtype.type(result.element.bias)
-        tensors.append(_repeated(g, zero, result))
+        row = np.full((1, 1, size), table.fill + result.element.bias, result.element.dtype)
+        tensors.append(_repeated(g, row, result))
         index = np.where(index < 0, sum(sizes) // size, index)
     whole = tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=1)
     return g.reshape(g.node("Gather", whole, g.constant(index.astype(np.int32)), axis=1), layout.leading(result.shape))

@@ -47,8 +47,8 @@ def lower(
     exact = {m.id: ideal or _is_exact(program, m) for m in instructions}
 
     def kind(m: Mvm) -> object:
-        """Inexact MVMs share products only where they cut their rows into the same blocks."""
-        return True if exact[m.id] else (m.tap_fastest, program.groups[m.group].arithmetic)
+        """MVMs that share a product read the same; inexact ones cut their rows into the same blocks, too."""
+        return m.outside if exact[m.id] else (m.outside, m.tap_fastest, program.groups[m.group].arithmetic)
 
     made: list[tuple[Joint, Made]] = []
     for joint in joints(instructions, source_frame.channels, target_frame.channels, kind):
@@ -199,7 +199,7 @@ class _Product:
         weight_at[self.frame.addresses()[0][reads[0]].reshape(-1)] = np.arange(taps * channels)
         order = np.empty((rows.total, rows.frame.channels), np.int64)
         order[rows.index] = weight_at[rows.frame.addresses()[0]]
-        tensor = layout.merged(self.g, rows, self.source.element, zero=False)
+        tensor = layout.merged(self.g, rows, self.source.element)
         return self.g.reshape(tensor, [-1, 1, taps * channels]), order.reshape(-1)
 
     def _block_size(self, channels: int) -> int:
@@ -211,7 +211,8 @@ class _Product:
         """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or in the program's order."""
         rows = layout.rows_of(self.g, self.source, self.frame)
         windows, taps = self.joint.reads.shape
-        gathered = im2col.windows(self.g, rows, self.source.element, self.joint)
+        outside = 0 if self.ideal else self.joint.instructions[0].outside
+        gathered = im2col.windows(self.g, rows, self.source.element, self.joint, outside)
         blocks = self.matrices // size
         depth = self.frame.channels // blocks
         if blocks == 1:
@@ -239,8 +240,9 @@ class _Product:
 
     def _span(self) -> kernels.Span:
         """The codes' range; where it is not known, the one that verification makes sure of (`mgc.isa.ranges`)."""
-        known = self.source.span or self.arithmetic.code_range(self.joint.instructions[0].signed)
-        return min(known[0], 0), max(known[1], 0)
+        first = self.joint.instructions[0]
+        known = self.source.span or self.arithmetic.code_range(first.signed)
+        return min(known[0], first.outside, 0), max(known[1], first.outside, 0)
 
     def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Made:
         """The integer product of a matrix plus what the converters of its inexact blocks change."""

@@ -18,21 +18,22 @@ from mgc.sim.fast.values import Element, Value
 
 
 def quant(g: GraphBuilder, call: Call) -> Value:
-    """clip(round(x / scale), lo, hi) in float32, NaN to 0.
+    """clip(round(x / scale) + zero, lo, hi) in float32, NaN as 0.
 
-    Eight bits: QuantizeLinear, which divides, rounds half to even, clips to the type and adds the zero point (128 for
-    signed codes, see `Element`) and makes NaN 0, as a probe confirms on this machine; NaN would become -128 in signed
-    codes, so where there may be one it is replaced first. Then the clip to lo..hi where that is narrower.
+    Eight bits: QuantizeLinear, which divides, rounds half to even, adds the zero point (and 128 for signed codes, see
+    `Element`) and clips to the type, as a probe confirms on this machine. It makes NaN the tensor's 0: where there may
+    be one and that is not the code of 0, it is replaced first. Then the clip to lo..hi where that is narrower.
     Otherwise the operations one by one; a clipped value is a whole number of the type, so that the cast is exact.
     """
     (x,) = call.args
     if logical(x) != FLOAT:
         raise NotLoweredError(f"quant of {logical(x)}")
-    scale, lo, hi, code = call.attributes
+    scale, lo, hi, code, zero = call.attributes
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
     direct = dtype.itemsize == 1 and quantises_exactly()
-    may_be_nan = not math.isfinite(limit(x)) and not (direct and element.bias == 0 and lo <= 0)
+    point = int(zero) + element.bias
+    may_be_nan = not math.isfinite(limit(x)) and not (direct and point == 0)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         (t,) = tensors
@@ -40,12 +41,15 @@ def quant(g: GraphBuilder, call: Call) -> Value:
             t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
         if not direct:
             ratio = g.node("Div", t, g.constant(np.float32(scale)))
-            whole = g.node("Clip", g.node("Round", ratio), g.constant(np.float32(lo)), g.constant(np.float32(hi)))
+            whole = g.node("Round", ratio)
+            if zero:
+                whole = g.node("Add", whole, g.constant(np.float32(zero)))
+            whole = g.node("Clip", whole, g.constant(np.float32(lo)), g.constant(np.float32(hi)))
             if element.bias:
                 whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
             return g.cast(whole, element.dtype)
         least, most = int(lo) + element.bias, int(hi) + element.bias
-        t = g.node("QuantizeLinear", t, g.constant(np.float32(scale)), g.constant(np.uint8(element.bias)))
+        t = g.node("QuantizeLinear", t, g.constant(np.float32(scale)), g.constant(np.uint8(point)))
         if (least, most) != (0, 255):
             t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
         return t
@@ -126,7 +130,7 @@ def quantises_exactly() -> bool:
     near = np.concatenate([np.nextafter(ties, np.float32(s)) for s in (-np.inf, np.inf)])
     odd = [np.inf, -np.inf, 3e38, -0.0, np.nan]
     x = np.concatenate([odd, ties, near, rng.normal(0, 2, 4099), odd]).astype(np.float32)
-    for bias in (0, 128):
+    for bias in (0, 37, 128, 255):
         g = GraphBuilder()
         code = g.node("QuantizeLinear", g.input("x", FLOAT), g.constant(scale), g.constant(np.uint8(bias)))
         g.output(code, "y", np.dtype(np.uint8))

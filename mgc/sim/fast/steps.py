@@ -30,7 +30,7 @@ BOOL = np.dtype(np.bool_)
 class Call:
     """A step to lower: function name, operands, attributes, and its result's type and shape in this numerics.
 
-    `clipped`: every use of the result is a QUANT whose lowest code is at least 0.
+    `clipped`: every use of the result is a QUANT whose lowest code is the code of 0, or above it.
     """
 
     name: str

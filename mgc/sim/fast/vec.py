@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mgc.isa.functions import function
 from mgc.isa.functions.base import Operand as Typed
-from mgc.isa.instructions import REGISTER, Ref, Vec
+from mgc.isa.instructions import REGISTER, Ref, Step, Vec
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.ideal import IDEAL
@@ -37,9 +37,16 @@ def lower(g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], resul
 
 
 def _clipped(vec: Vec, number: int) -> bool:
-    """Whether a register is used by QUANT steps with lo >= 0 only."""
+    """Whether a register is used only by QUANT steps whose lowest code is the code of 0, or above it."""
     register = Ref(REGISTER, number)
     if any(s.value == register for s in vec.stores):
         return False
     users = [s for s in vec.steps if register in s.args]
-    return bool(users) and all(function(s.function).name == "quant" and s.attributes[1] >= 0 for s in users)
+    return bool(users) and all(_lowest_is_zero(s) for s in users)
+
+
+def _lowest_is_zero(step: Step) -> bool:
+    if function(step.function).name != "quant":
+        return False
+    _, lo, _, _, zero = step.attributes
+    return zero <= lo
