@@ -88,8 +88,8 @@ def test_an_input_that_all_samples_share(mgc, here, batch):
     for samples in (1, 5):
         facts = mgc("run", "S.mgc", "-n", samples, "-o", "S.npz", "--numerics", "float", "--check", "S.onnx", "--json")
         assert facts.json["check"]["ok"]
-        kept = np.load(here / "S.npz")
-        shapes = {name: kept[name].shape for name in kept.files}
+        with np.load(here / "S.npz") as kept:
+            shapes = {name: kept[name].shape for name in kept.files}
         assert shapes == {
             "input/z": (samples, 8),
             "input/strength": (),
