@@ -59,9 +59,10 @@ class Mvm(Instruction):
 
     The source is seen as [batch, channels, *spatial] through `src_shape` and `src_strides` (elements), the
     destination likewise. For each spatial dimension window q, tap t read input position
-    in_base + q*in_stride + t*in_dilation (outside the input: the code `outside`, in `float` numerics 0) and window q writes out_base + q*out_stride. Matrix g
-    reads channels [g*C, (g+1)*C), C = rows/taps, and writes channels [g*cols, (g+1)*cols). Row k of a matrix is
-    channel k // taps, tap k mod taps when `tap_fastest`, else tap k // C, channel k mod C.
+    in_base + q*in_stride + t*in_dilation (outside the input: the code `outside`, in `float` numerics 0) and window q
+    writes out_base + q*out_stride. Matrix g reads channels [g*C, (g+1)*C), C = rows/taps, and writes channels
+    [g*cols, (g+1)*cols). Row k of a matrix is channel k // taps, tap k mod taps when `tap_fastest`, else tap k // C,
+    channel k mod C.
     `signed` says whether codes are two's complement.
     Positions of the destination that no MVM writes are zero. In `quantized` numerics the sums are what
     `mgc.isa.crossbar` defines (to be multiplied by the arithmetic's factor), in `float` numerics the product with the
