@@ -1,5 +1,6 @@
 """Windows of the fast engine: residue classes with different rows, long gathers, sums in NumPy's order."""
 
+import dataclasses
 import random
 from math import prod
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
+from mgc.isa.dtypes import CODES
 from mgc.sim.fast import FastEngine, im2col, matmul, pairwise
 from mgc.sim.fast import windows as fast_windows
 from mgc.sim.fast.graph import GraphBuilder
@@ -191,3 +193,45 @@ def test_products_with_infinities_are_the_isas():
     inputs = {"in0": x, "in1": noise(1, 5, 4)}
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, 1)
     assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, 1), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_what_lies_outside_the_input_is_a_code(seed):
+    rng = random.Random(seed)
+    program = classes_program(rng, 1 + seed % 3)
+
+    def changed(i):
+        if not isinstance(i, fast_windows.Mvm):
+            return i
+        return dataclasses.replace(i, outside=rng.randint(*program.groups[i.group].arithmetic.code_range(i.signed)))
+
+    program = dataclasses.replace(program, instructions=tuple(map(changed, program.instructions)))
+    program.verify()
+    inputs = {"in0": noise(2, *program.inputs[0].shape[1:])}
+    for numerics in ("quantized", "float"):
+        expected = run(ReferenceEngine(program, numerics), program, inputs, 2)
+        got = run(FastEngine(program, numerics, 1), program, inputs, 2)
+        if numerics == "quantized":
+            assert_same_bits(got, expected)
+        np.testing.assert_allclose(got["out0"], expected["out0"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "zero", "dtype"),
+    [(0, 255, 37, "uint8"), (0, 255, 255, "uint8"), (3, 200, 3, "uint8"), (-128, 127, -128, "int8"),
+     (-5, 7, 7, "int8"), (0, 4095, 1000, "uint16"), (-2048, 2047, -3, "int16")],
+)  # fmt: skip
+@pytest.mark.parametrize("relu", [False, True])
+def test_codes_with_a_zero_point(lo, hi, zero, dtype, relu):
+    def make(b, k, x):
+        x = k.step("relu", x) if relu else x
+        code = k.step("quant", x, attributes=(1 / 64, lo, hi, CODES[dtype], zero))
+        return k.step("cast", code, attributes=(CODES["float32"],))
+
+    program = step_program((1, 5, 7), make)
+    x = 3 * noise(2, 5, 7)
+    x.reshape(-1)[:4] = [np.nan, np.inf, -np.inf, -0.0]
+    inputs = {"in0": x}
+    engine = FastEngine(program, "quantized", 1)
+    assert_same_bits(run(engine, program, inputs, 2), run(ReferenceEngine(program, "quantized"), program, inputs, 2))
