@@ -39,6 +39,8 @@ class EntryGraph:
     kind: EntryKind
     repeats: int
     graph: Graph
+    micro_batch: int
+    batched: bool = False
 
 
 def training_target(target: Target) -> Target:
@@ -132,6 +134,8 @@ def _entry_plan(
         done.schedule,
         data,
         results,
+        entry.micro_batch,
+        entry.batched,
     )
 
 

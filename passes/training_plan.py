@@ -19,7 +19,7 @@ class EntryPlan:
 
     An iteration runs the entries of kind "train" in order, each `repeats` times. `units` are those that its operations
     name by number. `homes` says which values are versions of which resident; `data` and `results` are the names of
-    its inputs and outputs that cross the host link.
+    its inputs and outputs that cross the host link. `micro_batch` and `batched` are as in a program.
     """
 
     name: str
@@ -33,6 +33,8 @@ class EntryPlan:
     schedule: SchedulePlan
     data: tuple[str, ...]
     results: tuple[str, ...]
+    micro_batch: int
+    batched: bool
 
 
 @dataclass(frozen=True)

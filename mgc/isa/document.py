@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from mgc.isa import asm, codec, container, crossbar, functions, optimizers, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import DTYPES
+from mgc.isa.entry import Entry
 from mgc.isa.functions import VecFunction
 from mgc.isa.functions.binary import BINARY
 from mgc.isa.functions.gradients import GRADIENTS
@@ -72,6 +73,8 @@ def document() -> str:
             ("code", "name", "hyper-parameters"),
             [(str(o.code), f"`{o.name}`", ", ".join(o.hyper)) for o in optimizers.OPTIMIZERS.values()],
         ),
+        "## Entries",
+        *_classes((Entry,)),
         "## Units and schedule",
         *_classes((Unit, Schedule)),
         "## Instructions",
@@ -96,8 +99,8 @@ def document() -> str:
         _prose(
             "The metadata entry `mgc` is the manifest: JSON with sorted keys and no blanks, holding the format version,"
             " name, mode, target, buffers, constants, crossbar groups, units, ports, host segments, schedule,"
-            " states, the source table and the nodes that have no instruction. Tables are lists of rows, a row being"
-            " the fields above in order without the id, which is its place. Lists of crossbars and tiles are"
+            " states, entries, the source table and the nodes that have no instruction. Tables are lists of rows, a row"
+            " being the fields above in order without the id, which is its place. Lists of crossbars and tiles are"
             " [first, count] runs. Tensors whose names begin with `isa.` are the file's own: `isa.streams`,"
             " `isa.words`, `isa.reals`, `isa.starts` (planned starts, [instructions, micro-batches]) and `isa.sha256`."
             " Equal programs give equal bytes."

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import HostSegment, Program
@@ -81,6 +82,7 @@ def to_manifest(program: Program) -> Json:
         "batched": program.batched,
         "sources": program.sources,
         "states": [[s.name, s.kind, s.phase, s.initial, [astuple(p) for p in s.pieces]] for s in program.states],
+        "entries": [astuple(e)[1:] for e in program.entries],
         "absorbed": program.absorbed,
         "meta": program.meta,
     }
@@ -133,6 +135,7 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
             "absorbed": {k: _is(str, v) for k, v in _is(dict, manifest["absorbed"]).items()},
             "meta": _is(dict, manifest["meta"]),
             "states": tuple(_state(k, row) for k, row in enumerate(manifest["states"])),
+            "entries": _numbered(Entry, manifest["entries"]),
         }
         status, makespan, bound, clock = manifest["schedule"]
         result["schedule"] = (_is(str, status), _is(int, makespan), _is(int, bound), float(clock))

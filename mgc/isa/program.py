@@ -12,6 +12,7 @@ import numpy as np
 
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.entry import Entry, entry_program
 from mgc.isa.error import ProgramError
 from mgc.isa.functions.base import Operand
 from mgc.isa.instruction import Instruction
@@ -42,7 +43,9 @@ class Program:
     why it has no instruction. `target` is the target description, `meta` what reports show (source hashes, costs,
     pass times are NOT here: a program's bytes depend on input and options only). `origin` is the file it was loaded
     from, if any; it is not part of the program. `states` are what a training program keeps from run to run (one run is
-    one iteration), and what of an inference program can be replaced by trained values.
+    one iteration), and what of an inference program can be replaced by trained values. `entries` are the parts that
+    run on their own; without any, all of it is one. With entries the schedule shows each of them once, one after the
+    other.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Program:
     tensors: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
     states: tuple[State, ...] = ()
+    entries: tuple[Entry, ...] = ()
     origin: str = field(default="", compare=False)
 
     @staticmethod
@@ -85,6 +89,16 @@ class Program:
         from mgc.isa.file import save
 
         save(self, Path(path))
+
+    def part(self, entry: str) -> Program:
+        """One entry as a program of its own, with numbers of buffers, groups and states as here.
+
+        Raises ProgramError for an entry that there is not.
+        """
+        for each in self.entries:
+            if each.name == entry:
+                return entry_program(self, each)
+        raise ProgramError(f"entry {entry!r} does not exist; there are {', '.join(e.name for e in self.entries)}")
 
     def root(self, buffer: int) -> int:
         """The buffer whose bytes a buffer stands for: itself, or what it is an alias of."""

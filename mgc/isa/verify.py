@@ -15,6 +15,7 @@ import numpy as np
 
 from mgc.isa.dataflow import check_dataflow
 from mgc.isa.dtypes import CODES, is_float, numpy_dtype
+from mgc.isa.entry import check_entries
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
 from mgc.isa.instructions import Host, Load, Store
@@ -42,12 +43,22 @@ def verify(program: Program) -> None:
         ("unit", program.units),
         ("host segment", program.host_segments),
         ("state", program.states),
+        ("entry", program.entries),
         ("instruction", program.instructions),
     )
     for what, table in tables:
         for k, entry in enumerate(table):
             if entry.id != k:
                 raise ProgramError(f"{what} at place {k} has id {entry.id}: ids count from 0")
+    if program.entries:
+        _check_starts(program)
+        check_entries(program)
+        for entry in program.entries:
+            try:
+                verify(program.part(entry.name))
+            except ProgramError as error:
+                raise ProgramError(f"entry {entry.name}: {error}") from error
+        return
     _check_tensors(program)
     _check_buffers(program)
     _check_groups(program)
@@ -210,13 +221,18 @@ def _check_instruction(program: Program, index: int) -> None:
             raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
 
 
-def _check_schedule(program: Program) -> None:
+def _check_starts(program: Program) -> None:
     s = program.schedule
     shape = (len(program.instructions), program.micro_batches)
     if s.starts.shape != shape or s.starts.dtype.kind != "i":
         raise ProgramError(
             f"schedule: starts are {s.starts.dtype}{list(s.starts.shape)}, integers {list(shape)} are expected"
         )
+
+
+def _check_schedule(program: Program) -> None:
+    _check_starts(program)
+    s = program.schedule
     if not math.isfinite(s.clock_ns) or s.clock_ns <= 0:
         raise ProgramError(f"schedule: a clock of {s.clock_ns} ns is not positive")
     end = 0

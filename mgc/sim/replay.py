@@ -39,9 +39,11 @@ def replay(program: Program) -> Replay:
     """Runs the clock over one pass of all micro-batches.
 
     A task starts when its unit has ended the task before it in the unit's order, the instructions of `after` have
-    ended for its micro-batch and those of `after_previous` for theirs. Raises ProgramError if the orders wait for one
-    another in a circle.
+    ended for its micro-batch and those of `after_previous` for theirs. Entries run one after the other. Raises
+    ProgramError if the orders wait for one another in a circle.
     """
+    if program.entries:
+        return _entries(program)
     orders = unit_orders(program)
     shape = (len(program.instructions), program.micro_batches)
     starts, ends = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
@@ -70,3 +72,17 @@ def replay(program: Program) -> Replay:
             stuck = ", ".join(f"{program.units[u].name} at {orders[u][place[u]]}" for u in waiting[:5])
             raise ProgramError(f"the streams wait for one another: unit at (instruction, micro-batch) {stuck}")
     return Replay(starts, ends, max(free, default=0))
+
+
+def _entries(program: Program) -> Replay:
+    """Each entry from where the one before it ended."""
+    shape = program.schedule.starts.shape
+    starts, ends = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
+    at = 0
+    for entry in program.entries:
+        own = replay(program.part(entry.name))
+        count = entry.stop - entry.first
+        starts[entry.first : entry.stop] = own.starts[len(own.starts) - count :] + at
+        ends[entry.first : entry.stop] = own.ends[len(own.ends) - count :] + at
+        at += own.makespan
+    return Replay(starts, ends, at)

@@ -13,8 +13,9 @@ from mgc.ir import mapped_training, ops
 from mgc.ir.graph import Node
 from mgc.ir.ops.update import Adam, RmsProp, Rule, Sgd
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import MvmT, Outer, Update
+from mgc.isa.instructions import Load, MvmT, Outer, Store, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.memory import Buffer, Port
 from mgc.isa.optimizers import OPTIMIZER_CODES, in_steps
@@ -63,9 +64,30 @@ class _Emitter:
         instructions += self._programs()
         setup = len(instructions)
         starts = [np.full((setup, 1), -1, np.int64)]
-        (entry,) = plan.entries
-        instructions += self._entry(entry, len(instructions))
-        starts.append(entry.schedule.starts)
+        entries: list[Entry] = []
+        time = 0
+        for entry in plan.entries:
+            first, own = len(instructions), entry.schedule
+            instructions += self._entry(entry, first)
+            starts.append(own.starts + time)
+            entries.append(
+                Entry(
+                    len(entries),
+                    entry.name,
+                    entry.kind,
+                    first,
+                    len(instructions),
+                    entry.repeats,
+                    time,
+                    own.makespan,
+                    own.lower_bound,
+                    own.status,
+                    entry.micro_batch,
+                    entry.batched,
+                )
+            )
+            time += own.makespan
+        proven = all(e.status == "OPTIMAL" for e in entries)
         return Program(
             name=name,
             mode="training",
@@ -80,9 +102,9 @@ class _Emitter:
             host_segments=tuple(walk.segments),
             schedule=Schedule(
                 starts=np.concatenate(starts),
-                status=entry.schedule.status,
-                makespan=entry.schedule.makespan,
-                lower_bound=entry.schedule.lower_bound,
+                status="OPTIMAL" if proven else "FEASIBLE",
+                makespan=time,
+                lower_bound=sum(e.lower_bound for e in entries),
                 clock_ns=self.target.clock_ns,
             ),
             micro_batch=plan.batch,
@@ -93,6 +115,7 @@ class _Emitter:
             tensors=walk.tensors,
             meta=meta,
             states=self._states(),
+            entries=tuple(entries) if len(entries) > 1 else (),
         )
 
     # -- tables ----------------------------------------------------------------------------------------------------
@@ -188,32 +211,46 @@ class _Emitter:
         outputs = dict(entry.graph.outputs)
         for name in entry.data:
             value = inputs[name]
-            info = PortInfo(name, value.tensor.dtype.numpy.name, False, tuple(map(str, value.shape)))
-            self.inputs[name] = port_of(info, walk.buffer_of[value], value)
+            info = PortInfo(name, value.tensor.dtype.numpy.name, entry.batched, tuple(map(str, value.shape)))
+            self.inputs.setdefault(name, port_of(info, walk.buffer_of[value], value))
         for name in entry.results:
             value = outputs[name]
-            info = PortInfo(name, value.tensor.dtype.numpy.name, False, tuple(map(str, value.shape)))
-            self.outputs[name] = port_of(info, walk.buffer_of.get(value, -1), value)
+            info = PortInfo(name, value.tensor.dtype.numpy.name, entry.batched, tuple(map(str, value.shape)))
+            self.outputs.setdefault(name, port_of(info, walk.buffer_of.get(value, -1), value))
         unit_of = [self._unit(u.name, u.kind, u.tile) for u in entry.units]
+        ports_in = [list(self.inputs).index(name) for name in entry.data]
+        ports_out = [list(self.outputs).index(name) for name in entry.results]
         begun: set[Node] = set()
         made: list[Instruction] = []
         for k, operation in enumerate(entry.operations):
             moved = replace(operation, unit=unit_of[operation.unit], after=tuple(a + first for a in operation.after))
-            made.append(self._instruction(first + k, moved, begun))
+            common = self._common(first + k, moved)
+            if operation.kind == "load":
+                value = inputs[entry.data[operation.port]]
+                made.append(Load(**common, port=ports_in[operation.port], dst=walk.buffer_of[value]))
+            elif operation.kind == "store":
+                value = outputs[entry.results[operation.port]]
+                made.append(Store(**common, src=walk.ref(value), port=ports_out[operation.port]))
+            else:
+                made.append(self._instruction(first + k, moved, begun))
         return made
 
-    def _instruction(self, index: int, op: Operation, begun: set[Node]) -> Instruction:
-        node = op.node
-        if node is None:
-            return instruction_of(self.walk, index, op)
-        common: dict[str, Any] = {
+    def _common(self, index: int, op: Operation) -> dict[str, Any]:
+        """The fields that every instruction has."""
+        return {
             "id": index,
             "unit": op.unit,
             "duration": op.duration,
             "after": op.after,
             "after_previous": op.after_previous,
-            "source": self.walk.source(node),
+            "source": self.walk.source(op.node),
         }
+
+    def _instruction(self, index: int, op: Operation, begun: set[Node]) -> Instruction:
+        node = op.node
+        if node is None:
+            raise ValueError(f"operation {index} ({op.kind}) has no node")
+        common = self._common(index, op)
         buffer = self.walk.buffer_of
         match node.op:
             case mapped_training.MvmT(parts, source, result):

@@ -10,8 +10,9 @@ import numpy as np
 
 from mgc.isa import container
 from mgc.isa.asm.lexer import Lexer
-from mgc.isa.asm.printer import SPACES, fingerprint
+from mgc.isa.asm.printer import ENTRY_NUMBERS, SPACES, fingerprint
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import BY_NAME
 from mgc.isa.instruction import OPCODES, Instruction
@@ -60,7 +61,19 @@ class _Parser:
         self.lexer = Lexer(text)
         self.resolve = resolve
         self.facts: dict[str, Any] = {}
-        names = "buffer", "constant", "arithmetic", "group", "unit", "input", "output", "host", "state", "source"
+        names = (
+            "buffer",
+            "constant",
+            "arithmetic",
+            "group",
+            "unit",
+            "input",
+            "output",
+            "host",
+            "state",
+            "entry",
+            "source",
+        )
         self.tables: dict[str, list[Any]] = {name: [] for name in names}
         self.tensors: dict[str, np.ndarray] = {}
         self.absorbed: dict[str, str] = {}
@@ -103,6 +116,7 @@ class _Parser:
             sources=tables["source"],
             absorbed=self.absorbed,
             states=tables["state"],
+            entries=tables["entry"],
             tensors=self.tensors,
             meta=self.facts[".meta"],
         )
@@ -215,6 +229,13 @@ class _Parser:
         phase, initial = self._named("phase", lexer.text), self._named("initial", lexer.text)
         pieces = self._named("pieces", self._reader(ListOf(record_of(StatePiece))))
         return State(number, name, kind, phase, initial, pieces)  # type: ignore[arg-type]
+
+    def _entry(self, number: int) -> Entry:
+        lexer = self.lexer
+        name, kind = lexer.text("a name"), lexer.word("a kind")
+        numbers = {n: self._named(n, lexer.integer) for n in ENTRY_NUMBERS}
+        status, batched = self._named("status", lexer.text), self._named("batched", self._bool)
+        return Entry(number, name, kind, **numbers, status=status, batched=batched)  # type: ignore[arg-type]
 
     def _source(self, number: int) -> tuple[str, ...]:
         return self._texts("nodes")

@@ -17,6 +17,9 @@ from mgc.isa.program import FORMAT_VERSION, Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
 from mgc.isa.state import StatePiece
 
+ENTRY_NUMBERS = ("first", "stop", "repeats", "start", "makespan", "lower_bound", "micro_batch")
+"""Fields of an entry that are whole numbers."""
+
 SPACES = "bcr"
 """Letters of the operand spaces: buffer, constant, register."""
 
@@ -99,6 +102,12 @@ def _tables(program: Program) -> list[str]:
         lines.append(
             f".state {s.id} {_text(s.name)} {s.kind} phase={_text(s.phase)} initial={_text(s.initial)} pieces={pieces}"
         )
+    if program.entries:
+        lines += ["", "; entries: name, kind, instructions, how often in an iteration, planned time"]
+    for e in program.entries:
+        numbers = " ".join(f"{n}={getattr(e, n)}" for n in ENTRY_NUMBERS)
+        batched = f"batched={_bool(e.batched)}"
+        lines.append(f".entry {e.id} {_text(e.name)} {e.kind} {numbers} status={_text(e.status)} {batched}")
     lines += ["", "; sources of instructions: nodes of the model"]
     lines += [f".source {k} {_texts(names)}" for k, names in enumerate(program.sources)]
     lines += ["", "; nodes without an instruction, and why"]
