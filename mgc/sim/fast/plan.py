@@ -13,7 +13,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Load, Move, Mvm, Ref, Store, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Ref, Store, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
@@ -111,8 +111,10 @@ class _Builder:
                     self._vec(instruction)
                 case Move():
                     self._move(instruction)
-                case _:
+                case Host():
                     self._as_reference([instruction], "runs on the host")
+                case _:
+                    self._as_reference([instruction], f"{instruction.mnemonic} has no graph form")
         for root in list(self.pending):
             self._flush(root)
         self._fetch()
