@@ -29,7 +29,7 @@ class GroupMap:
     tiles: tuple[int, ...]
 
 
-UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient"]
+UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
 
 LINE_BYTES = 32
 """Buffers start at multiples of this; slot s of a buffer lies s * (its bytes rounded up to this) after slot 0."""

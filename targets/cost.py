@@ -191,6 +191,30 @@ class CostModel:
         per_element = sum(count * self.target.vector.energy_pj.of(cost_class) for cost_class, count in ops.items())
         return EnergyBreakdown(vector=elements * per_element * _PJ)
 
+    # ---- diff-block ----
+
+    def diff_cycles(self, scores: int, averaged: int = 0) -> int:
+        """Cycles of a diff-block on `scores` scores. `averaged`: scores whose mean is subtracted; they are summed up
+        before, and get their deltas after the others.
+
+        >>> from targets import load_target
+        >>> cost = CostModel(load_target("liu2018"))
+        >>> cost.diff_cycles(64), cost.diff_cycles(64, averaged=64)
+        (24, 56)
+        """
+        _check_at_least("scores", scores, 0)
+        _check_at_least("averaged", averaged, 0)
+        if scores == 0:
+            return 0
+        unit = self.target.diff_block
+        streamed = _ceil_div(scores, unit.lanes) * unit.score_ns + 2 * _ceil_div(averaged, unit.lanes) * unit.sum_ns
+        return max(1, self.target.cycles(unit.setup_ns + streamed + unit.latency_ns))
+
+    def diff_energy(self, scores: int, averaged: int = 0) -> EnergyBreakdown:
+        """Energy of a diff-block on `scores` scores, with the mean of `averaged` others subtracted."""
+        unit = self.target.diff_block
+        return EnergyBreakdown(diff=(scores * unit.score_energy_pj + averaged * unit.sum_energy_pj) * _PJ)
+
     # ---- data movement ----
 
     def route(self, source: int, destination: int) -> Route:

@@ -275,6 +275,22 @@ class Vector(_Table):
         return value
 
 
+class DiffUnit(_Table):
+    """The diff-block of a chip: scores in; loss and error deltas out. A subtractor, a comparator, tables of sigmoid and
+    softplus, a multiplier for the scale, a batch accumulator.
+    """
+
+    lanes: Count = Field(description="scores worked on at once")
+    setup_ns: Latency = Field(description="time to set function, target and scale, ns")
+    latency_ns: Latency = Field(description="time from the last score to its delta and the finished sum, ns")
+    score_ns: Duration = Field(description="time one lane is busy with one score, ns")
+    sum_ns: Duration = Field(description="time one lane is busy with accumulating or writing one score of a mean, ns")
+    score_energy_pj: NonNegative = Field(description="energy of one score: argument, f, f', scale, accumulation, pJ")
+    sum_energy_pj: NonNegative = Field(description="energy of accumulating one score for a mean, pJ")
+    table_segments: int = Field(ge=4, le=65536, description="linear segments of its function tables")
+    area_mm2: NonNegative = Field(description="area of a chip's diff-block, mm2")
+
+
 class Noc(_Table):
     """The network between the tiles of a chip: a mesh of routers, filled row by row."""
 
@@ -325,6 +341,7 @@ class Target(_Table):
     periphery: Periphery = Field(description="sample-and-hold, shift-and-add, registers")
     edram: Edram = Field(description="tile memory")
     vector: Vector = Field(description="tile vector unit")
+    diff_block: DiffUnit = Field(description="loss and error deltas")
     noc: Noc = Field(description="on-chip network")
     link: Channel = Field(description="chip to chip")
     dram: Channel = Field(description="off-chip memory")

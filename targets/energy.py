@@ -26,6 +26,8 @@ class EnergyBreakdown:
     """Codes added into sums."""
     vector: float = 0.0
     """Vector-unit operations."""
+    diff: float = 0.0
+    """The diff-block's work on scores."""
     edram: float = 0.0
     """On-chip memory: tile memories with their bus, input registers of the macros."""
     noc: float = 0.0

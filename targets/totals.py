@@ -26,6 +26,7 @@ def chip_area_mm2(target: Target) -> dict[str, float]:
     mm2 = {
         "edram": structure.tiles_per_chip * target.edram.area_mm2,
         "vector": structure.tiles_per_chip * target.vector.area_mm2,
+        "diff": target.diff_block.area_mm2,
         "noc": -(-structure.tiles_per_chip // target.noc.tiles_per_router) * target.noc.router_area_mm2,
         "link": target.link.area_mm2 + target.dram.area_mm2 + target.host.area_mm2,
     }
@@ -62,6 +63,7 @@ def peak_power_w(target: Target) -> dict[str, float]:
         "input_register": window.edram / window_s,
         "edram": structure.tiles_per_chip * edram,
         "vector": structure.tiles_per_chip * vector.lanes_per_tile * op_watts,
+        "diff": target.diff_block.lanes * target.diff_block.score_energy_pj / target.diff_block.score_ns * 1e-3,
         "noc": structure.tiles_per_chip * port,
         "link": target.link.bytes_per_ns * target.link.energy_pj_per_byte * 1e-3,
         "static": structure.tiles_per_chip * target.power.static_mw_per_tile * 1e-3,

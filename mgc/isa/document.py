@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
-from mgc.isa import asm, codec, container, crossbar, functions, optimizers, transposed, verify
+from mgc.isa import asm, codec, container, crossbar, diffblock, functions, optimizers, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import DTYPES
 from mgc.isa.entry import Entry
@@ -75,6 +75,8 @@ def document() -> str:
         ),
         "## Entries",
         *_classes((Entry,)),
+        "### Diff-block",
+        _prose(_doc(diffblock).split("\n\n", 1)[1]),
         "## Units and schedule",
         *_classes((Unit, Schedule)),
         "## Instructions",

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient"]
+UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 
 from mgc.isa import functions
 from mgc.isa.crossbar import CrossbarGroup
+from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Load, Move, Mvm, Ref, Store, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, Ref, Store, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from targets.cost import CostModel, Occupancy
@@ -55,6 +56,8 @@ class Account:
                 return read + self.cost.edram_energy(codes) + self._store(instruction.dst, written)
             case Vec():
                 return self._vec(instruction)
+            case Diff():
+                return self._diff(instruction)
             case Move():
                 moved = EnergyBreakdown()
                 for piece in instruction.pieces:
@@ -70,6 +73,14 @@ class Account:
         # a host segment's own energy is not the chip's; its operands and results cross the link
         size = sum(self._bytes(b) for b in (*instruction.reads(), *instruction.writes()))
         return self.cost.host_energy(size)
+
+    def _diff(self, instruction: Diff) -> EnergyBreakdown:
+        scores, *second = (self._ref_elements(ref) for ref in instruction.scores)
+        averaged = second[0] if PAIRINGS[instruction.pairing] == "average" else 0
+        total = self.cost.diff_energy(scores, averaged)
+        for index in (*instruction.reads(), *instruction.writes()):
+            total += self._store(index, self._bytes(index))
+        return total
 
     def _vec(self, instruction: Vec) -> EnergyBreakdown:
         total = EnergyBreakdown()
@@ -109,6 +120,11 @@ class Account:
         if ref.space == BUFFER:
             return self._itemsize(ref.index)
         return self.program.tensors[self.program.constants[ref.index].tensor].itemsize
+
+    def _ref_elements(self, ref: Ref) -> int:
+        if ref.space == BUFFER:
+            return prod(self.program.buffers[ref.index].shape)
+        return self.program.tensors[self.program.constants[ref.index].tensor].size
 
     def _ref_bytes(self, ref: Ref) -> int:
         if ref.space == BUFFER:
