@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from onnx import NodeProto
 
@@ -24,10 +25,27 @@ ROLES: dict[str, dict[int, str]] = {
     "GroupNormalization": {1: "weight", 2: "bias"},
     "PRelu": {1: "weight"},
 }
+# where a traced call of aten has the same parameters among its arguments, by the beginning of its name
+ARGUMENTS: dict[str, dict[str, int]] = {
+    "linear": {"weight": 1, "bias": 2},
+    "conv": {"weight": 1, "bias": 2},
+    "addmm": {"bias": 0, "weight": 2},
+    "batch_norm": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
+    "_native_batch_norm": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
+    "instance_norm": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
+    "layer_norm": {"weight": 2, "bias": 3},
+    "group_norm": {"weight": 2, "bias": 3},
+    "prelu": {"weight": 1},
+    "_prelu": {"weight": 1},
+}
+# what the operands of the plain nodes that such a call was made into are
+_PARTS = {"Mul": "weight", "Add": "bias"}
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CALL = "pkg.torch.onnx.fx_node"
+_HIERARCHY = "pkg.torch.onnx.class_hierarchy"
 _RULE = "pkg.onnxscript.rewriter.rule_name"
-_ARGUMENT = re.compile(r"%([pb])_(\w+)", re.ASCII)
+_TARGET = re.compile(r"target=torch\.ops\.aten\.(\w+)")
+_PARAMETER = re.compile(r"%([pb])_(\w+)", re.ASCII)
 
 
 def role_of(node: NodeProto, index: int) -> str:
@@ -48,12 +66,22 @@ def is_noted(node: NodeProto) -> bool:
 def folded_norm(node: NodeProto) -> bool:
     """Whether the exporter folded a batch normalisation into this node.
 
-    By its note; without notes by the name of the result, which is then that of the normalisation's.
+    By its notes; without notes by the name of the result, which is then that of the normalisation's.
     """
-    if is_noted(node):
-        return note(node, _RULE).startswith("FuseBatchNorm")
     weighted = node.op_type in ("Conv", "ConvTranspose", "Gemm")
+    if is_noted(node):
+        return weighted and ("batch_norm" in note(node, _CALL) or note(node, _RULE).startswith("FuseBatchNorm"))
     return weighted and re.fullmatch(r"getitem(_\d+)?", node.output[0]) is not None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an operand was in PyTorch. `kind`: "p" a parameter, "b" a buffer, "f" computed from others and folded into a
+    constant by the exporter, "" a number of no module. `name`: the qualified name of a parameter or buffer.
+    """
+
+    kind: str
+    name: str = ""
 
 
 class Modules:
@@ -93,30 +121,46 @@ class Modules:
                 path, before = plain, re.sub(r"_\d+$", "", part)
         return path
 
-    def parameter(self, node: NodeProto, index: int) -> tuple[str, str] | None:
-        """What the traced call says operand `index` is: ("p" or "b", qualified name), ("", "") for neither parameter
-        nor buffer; None if it does not say.
-        """
+    def parameter(self, node: NodeProto, index: int) -> Origin | None:
+        """What the traced call says operand `index` is; None if there is no note, or it does not say."""
         if not is_noted(node):
             return None
-        arguments = dict.fromkeys(_ARGUMENT.findall(note(node, _CALL)))
+        target, arguments = _call(note(node, _CALL))
+        places = next((p for name, p in ARGUMENTS.items() if target.startswith(name)), None)
         role = role_of(node, index)
-        if role:
-            arguments = {a: None for a in arguments if a[1].endswith(f"_{role}") or a[1] == role} or arguments
-        if len(arguments) > 1:
+        if target.startswith("group_norm") and node.op_type == "InstanceNormalization":
+            return Origin("")  # scales and shifts of its own, ones and zeros
+        if places is not None and not role:
+            role = _PARTS.get(node.op_type, "")
+        if places is not None and role in places:
+            return self.argument(node, role) or Origin("")
+        found = dict.fromkeys(a for a in arguments if _PARAMETER.fullmatch(a))
+        if len(found) > 1:
             return None
-        for kind, flat in arguments:
-            return kind, self._dotted(flat, self.of(node))
-        return "", ""
+        return self._origin(next(iter(found), ""), node)
+
+    def argument(self, node: NodeProto, role: str) -> Origin | None:
+        """What the traced call has as its weight, bias, ...; None if it has no such argument."""
+        target, arguments = _call(note(node, _CALL))
+        places = next((p for name, p in ARGUMENTS.items() if target.startswith(name)), {})
+        place = places.get(role, len(arguments))
+        return self._origin(arguments[place], node) if place < len(arguments) else None
+
+    def _origin(self, argument: str, node: NodeProto) -> Origin:
+        known = _PARAMETER.fullmatch(argument)
+        if known is not None:
+            return Origin(known[1], self._dotted(known[2], self.of(node)))
+        return Origin("f" if argument.startswith("%") else "")
 
     def _dotted(self, flat: str, module: str) -> str:
-        """The qualified name whose dots were written as underscores, given the module that used it."""
+        """The qualified name whose dots were written as underscores: of a known module, or of the one that used it."""
+        candidates = set(self.paths)
         while module:
-            prefix = module.replace(".", "_") + "_"
-            if flat.startswith(prefix):
-                return f"{module}.{flat[len(prefix) :]}"
+            candidates.add(module)
             module = module.rpartition(".")[0]
-        return flat
+        fitting = [m for m in candidates if flat.startswith(m.replace(".", "_") + "_")]
+        longest = max(fitting, key=len, default="")
+        return f"{longest}.{flat[len(longest) + 1 :]}" if longest else flat
 
 
 def _innermost(text: str) -> str:
@@ -126,3 +170,28 @@ def _innermost(text: str) -> str:
     except (ValueError, SyntaxError):
         return ""
     return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) >= 2 else ""
+
+
+def _call(text: str) -> tuple[str, list[str]]:
+    """The aten function that a note says was called, and its positional arguments as they are written."""
+    target = _TARGET.search(text)
+    _, found, rest = text.partition("(args = (")
+    if target is None or not found:
+        return "", []
+    arguments, depth, start = [], 0, 0
+    for i, c in enumerate(rest):
+        if c in "([{":
+            depth += 1
+        elif c in ")]}" and depth:
+            depth -= 1
+        elif (c == "," or c == ")") and depth == 0:
+            arguments.append(rest[start:i].strip())
+            start = i + 1
+            if c == ")":
+                break
+    return target[1], arguments
+
+
+def left_out_dropout(node: NodeProto) -> bool:
+    """Whether a node stands for a dropout that the exporter left out."""
+    return "torch.nn.modules.dropout" in note(node, _HIERARCHY) and node.op_type != "Dropout"

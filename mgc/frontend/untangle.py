@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
+from onnx.numpy_helper import from_array
 
 from mgc.frontend.load import to_array
-from mgc.frontend.modules import Modules, folded_norm, is_noted, role_of
+from mgc.frontend.modules import Modules, Origin, folded_norm, is_noted, left_out_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 
-_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -37,7 +39,7 @@ class Untangled:
 
 @dataclass(frozen=True)
 class Use:
-    """An initializer as operand `index` of a node. `kind`: "p" a parameter, "b" a buffer, "" neither, "?" unknown."""
+    """An initializer as operand `index` of a node. `kind`: `Origin`'s, or "?" if nothing says."""
 
     node: NodeProto
     order: int
@@ -71,6 +73,7 @@ class _Untangler:
         modules = Modules(self.tensors, self.graph.node)
         by_name = any(is_noted(n) for n in self.graph.node)
         scoped = any(n.name.startswith("/") for n in self.graph.node)
+        self._restore_biases(modules)
         uses = self._uses(modules)
         neighbours = Neighbours(self.graph, self.tensors)
         self._split_made_up(uses)
@@ -82,6 +85,7 @@ class _Untangler:
                     self._split_by_place(name, uses, neighbours)
         self._note_parameters(uses)
         self._note_folded(modules)
+        self.result.warnings = list(dict.fromkeys(self.result.warnings))
         return self.result
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -111,17 +115,39 @@ class _Untangler:
             del self.graph.node[:]
             self.graph.node.extend(nodes)
 
+    def _restore_biases(self, modules: Modules) -> None:
+        """Gives back the biases that the dynamo exporter leaves out because they are all zero (so far)."""
+        for node in self.graph.node:
+            if len(node.input) != 2 or role_of(node, 2) != "bias" or not is_noted(node):
+                continue
+            origin = modules.argument(node, "bias")
+            weight = self.tensors.get(node.input[1])
+            if origin is None or origin.kind != "p" or weight is None:
+                continue
+            attributes = {a.name: a.i for a in node.attribute}
+            channels = {
+                "Conv": weight.dims[0],
+                "ConvTranspose": weight.dims[1] * attributes.get("group", 1),
+                "Gemm": weight.dims[0 if attributes.get("transB", 0) else -1],
+            }[node.op_type]
+            if origin.name not in self.tensors:
+                dtype = tensor_dtype_to_np_dtype(weight.data_type)
+                self.graph.initializer.append(from_array(np.zeros(channels, dtype), origin.name))
+                self.tensors[origin.name] = self.graph.initializer[-1]
+                self.taken.add(origin.name)
+            if list(self.tensors[origin.name].dims) == [channels]:
+                node.input.append(origin.name)
+
     def _uses(self, modules: Modules) -> dict[str, list[Use]]:
         uses: dict[str, list[Use]] = {}
         for order, node in enumerate(self.graph.node):
             for index, name in enumerate(node.input):
                 if name not in self.tensors:
                     continue
-                kind, qualified = modules.parameter(node, index) or ("?", "")
+                origin = modules.parameter(node, index) or Origin("?")
                 role, module = role_of(node, index), modules.of(node)
-                if kind == "?" and role and module:
-                    qualified = f"{module}.{role}"
-                uses.setdefault(name, []).append(Use(node, order, index, kind, qualified))
+                made_here = f"{module}.{role}" if origin.kind in ("?", "f") and role and module else ""
+                uses.setdefault(name, []).append(Use(node, order, index, origin.kind, origin.name or made_here))
         return uses
 
     def _is_uniform(self, name: str) -> bool:
@@ -166,9 +192,10 @@ class _Untangler:
     def _split_by_place(self, name: str, uses: dict[str, list[Use]], neighbours: Neighbours) -> None:
         """Without notes: by role, and by the weights before and after."""
         parts: list[list[Use]] = []
+        made: list[Use] = []  # by a loss
         for use in uses[name]:
             if not use.role and not neighbours.leads_to_weights(use.order):
-                parts.append([use])  # a loss made it
+                made.append(use)
                 continue
             for members in parts:
                 near = any(neighbours.same_layer(use.order, m.order) for m in members)
@@ -177,20 +204,20 @@ class _Untangler:
                     break
             else:
                 parts.append([use])
-        if len(parts) == 1:
-            if len(parts[0]) > 1 and parts[0][0].node.op_type == "PRelu":
-                self._warn_shared(name, "one parameter that they share")
+        if len(parts) == 1 and len(parts[0]) > 1 and parts[0][0].node.op_type == "PRelu":
+            self._warn_shared(name, "one parameter that they share")
+        if len(parts) + bool(made) <= 1:
             return
-        if any(not m[0].role and neighbours.leads_to_weights(m[0].order) for m in parts):
+        if any(not m[0].role for m in parts):
             self._warn_shared(name, "one parameter for each")
         own = name.rpartition(".")[2]
         keeper = next((m for m in parts if m[0].role == own), parts[0])
         del uses[name]
         for members in parts:
-            first = members[0]
-            made = not first.role and not neighbours.leads_to_weights(first.order)
-            new = f"{name}.constant" if made else f"{neighbours.layer(first.order)}.{first.role or 'parameter'}"
-            self._give(members, name, name if members is keeper and not made else new, uses)
+            new = f"{neighbours.layer(members[0].order)}.{members[0].role or 'parameter'}"
+            self._give(members, name, name if members is keeper else new, uses)
+        if made:
+            self._give(made, name, f"{name}.constant", uses)
 
     def _warn_shared(self, name: str, how: str) -> None:
         self.result.warnings.append(
@@ -226,14 +253,21 @@ class _Untangler:
     def _note_parameters(self, uses: dict[str, list[Use]]) -> None:
         for name, found in uses.items():
             kinds = {u.kind for u in found}
-            if "p" not in kinds and not ("?" in kinds and self._may_be_parameter(name, found)):
-                continue
-            if re.search(r"(\.|_)(weight_u|weight_v|_u|_v)$", name) and "p" not in kinds:
+            if re.search(r"(weight_u|weight_v|\._u|\._v)$", name) and "p" not in kinds:
                 self.result.warnings.append(
-                    f"initializer {name} looks like spectral normalisation's: it is kept as it is, not iterated"
+                    f"initializer {name} is spectral normalisation's: it stays as it is, where a training script "
+                    "iterates it"
                 )
                 continue
-            made_up = not _MODULE_NAME.fullmatch(name) or ("." not in name and any(u.name for u in found))
+            folded = "f" in kinds and any(u.role == "weight" for u in found)
+            if folded:
+                self.result.warnings.append(
+                    f"initializer {name} ({found[0].name}) was computed from other parameters when the model was "
+                    "exported: it is trained as a plain weight, not as your script trains it; export without optimising"
+                )
+            if not kinds & {"p"} and not folded and not ("?" in kinds and self._may_be_parameter(name, found)):
+                continue
+            made_up = _MODULE_NAME.fullmatch(name) is None
             qualified = next((u.name for u in found if u.name), "")
             self.result.parameters[name] = qualified if made_up and qualified else name
 
@@ -245,6 +279,9 @@ class _Untangler:
 
     def _note_folded(self, modules: Modules) -> None:
         for node in self.graph.node:
+            if left_out_dropout(node):
+                where = modules.of(node) or node.name
+                self.result.warnings.append(f"dropout {where} was left out by the exporter: training goes without it")
             made_up = any(n in self.tensors and n.startswith("onnx::Conv") for n in node.input[1:2])
             if not folded_norm(node) and not made_up:
                 continue
@@ -254,5 +291,4 @@ class _Untangler:
                 f"a batch normalisation was folded into {where} by the exporter: it is trained as a plain layer, not "
                 "as your script trains it; export with BatchNorm kept (docs/training.md says how)"
             )
-            if message not in self.result.warnings:
-                self.result.warnings.append(message)
+            self.result.warnings.append(message)

@@ -61,7 +61,9 @@ def _prepare(network: Network, name: str, taken: set[str]) -> _Part:
     running = mark_training(graph, lambda node: True)
     groups = {n: name for n in network.parameters if n not in running}
     read = {c.onnx_name for c in graph.constants.values()}
-    found = [s for s in initial_states(network.weights, groups, running, name) if s.onnx_name in read]
+    found = [
+        s for s in initial_states(network.weights, groups, dict.fromkeys(running, name), name) if s.onnx_name in read
+    ]
     states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
     if not any(s.kind == "parameter" for s in states):
         raise UnsupportedError(f"the {name} has no parameters: none of its initializers is a weight")

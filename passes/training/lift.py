@@ -62,7 +62,7 @@ def lift(graph: Graph, states: Sequence[State]) -> Graph:
 def initial_states(
     weights: Mapping[str, np.ndarray], groups: Mapping[str, str], running: Mapping[str, str], network: str = ""
 ) -> tuple[State, ...]:
-    """The states of a network: its trained parameters (initializer -> group), then its running statistics."""
+    """The states of a network: its trained parameters, then its running statistics (initializer -> group)."""
     parameters = [State(n, "parameter", weights[n], g, n, network) for n, g in groups.items() if n not in running]
-    statistics = [State(n, "statistic", weights[n], groups.get(scale, ""), n, network) for n, scale in running.items()]
+    statistics = [State(n, "statistic", weights[n], g, n, network) for n, g in running.items()]
     return (*parameters, *statistics)

@@ -57,7 +57,8 @@ def step_model(
         )
 
     running = mark_training(graph, trains)
-    states = _reached(graph, initial_states(network.weights, groups, running))
+    places = {n: groups.get(scale) or _phase_of(n, phases, globs or {}) for n, scale in running.items()}
+    states = _reached(graph, initial_states(network.weights, groups, places))
     names = {s.name for s in states}
     warnings = [
         f"parameter {name} of group {group} does not affect any loss: it is not trained"
@@ -71,6 +72,11 @@ def step_model(
     model = TrainingModel(lifted, data, states, losses, statistics, tuple(warnings))
     model.check()
     return model
+
+
+def _phase_of(name: str, phases: Sequence[Phase], globs: Mapping[str, Sequence[str]]) -> str:
+    """The phase whose group a name would be of; "" if there is none."""
+    return next((p.name for p in phases if in_group(name, p.name, globs.get(p.name))), "")
 
 
 def _reached(graph: Graph, states: Sequence[State]) -> tuple[State, ...]:

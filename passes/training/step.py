@@ -69,7 +69,8 @@ class _Unroller:
     versions: dict[str, Value] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     losses: dict[str, str] = field(default_factory=dict)
-    counted: set[tuple[str, Value]] = field(default_factory=set)
+    counted: set[tuple[str, Value | None, bool]] = field(default_factory=set)
+    trained: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.graph = Graph(self.model.graph.name, absorbed=dict(self.model.graph.absorbed))
@@ -102,12 +103,14 @@ class _Unroller:
         found = gradients(self.graph, loss, wrt, fixed=list(self.versions.values()))
         rule = with_rate(self.rule, phase.lr)
         t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
+        still = [s.name for s, g in zip(parameters, found, strict=True) if g is None]
+        if still:
+            self.warnings.append(
+                f"phase {phase.name}: without effect on {phase.loss}, so not changed: {', '.join(still)}"
+            )
         for state, g in zip(parameters, found, strict=True):
             w = self.versions[state.name]
             if g is None:
-                self.warnings.append(
-                    f"phase {phase.name}: {state.name} does not affect {phase.loss}, so it stays as it is"
-                )
                 self.versions[state.name] = clipped(self.build, w, phase.clip)
                 continue
             moments = [
@@ -123,6 +126,7 @@ class _Unroller:
             new = updated(self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], t)
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
+        self.trained.add(phase.name)
 
     def _forward(self, phase: Phase) -> dict[Value, Value]:
         """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
@@ -136,11 +140,14 @@ class _Unroller:
         """Updates running statistics by every application that this phase computed and no phase before it did."""
         outputs = dict(self.model.graph.outputs)
         build = self.build
+        groups = {s.name: s.group for s in self.model.states}
         for statistic in self.model.statistics:
             ran = image.get(outputs[statistic.ran])
-            if ran is None or (statistic.state, ran) in self.counted:
+            # a network whose parameters have changed is applied anew, even where its first layer sees the same
+            application = (statistic.output, ran, groups[statistic.state] in self.trained)
+            if ran is None or application in self.counted:
                 continue
-            self.counted.add((statistic.state, ran))
+            self.counted.add(application)
             self.copier.copy(self.model.graph, image, [outputs[statistic.output]])
             batch = image[outputs[statistic.output]]
             build.hint = f"{statistic.state}.new"

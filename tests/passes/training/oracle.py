@@ -119,7 +119,11 @@ def follow(
                 found = found.T.reshape(right.shape)
             scale = float(np.max(np.abs(right)))
             np.testing.assert_allclose(
-                found, right, rtol=tolerance, atol=tolerance * 0.1 * scale, err_msg=f"{name} ({key}), iteration {i}"
+                found,
+                right,
+                rtol=tolerance,
+                atol=max(tolerance * 0.1 * scale, 1e-9),
+                err_msg=f"{name} ({key}), iteration {i}",
             )
             compared.add(key)
     missing = {k for k in expected if not k.startswith("losses/")} - compared
