@@ -8,8 +8,15 @@ class TrainingError(ValueError):
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an outcome of sound input, no mistake of anyone
-    """A loss or a state became infinite or no number. `step` is the iteration that made it (1 for the first)."""
+    """A loss or a state became infinite or no number.
 
-    def __init__(self, step: int, tensor: str, value: str) -> None:
-        self.step, self.tensor, self.value = step, tensor, value
-        super().__init__(f"step {step}: {tensor} {value}")
+    `step` is the iteration that made it (1 for the first), `what` names the tensor and what it holds.
+    """
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step, self.what = step, what
+        super().__init__(f"step {step}: {what}")
+
+
+class NotFinite(RuntimeError):  # noqa: N818 - as above
+    """What a trainee raises where an iteration meets a value that is not finite; the message names it."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from mgc.training.checkpoint import CheckpointError
 from mgc.training.data.feeding import Feeder
-from mgc.training.errors import Diverged, TrainingError
+from mgc.training.errors import Diverged, NotFinite, TrainingError
 from mgc.training.finite import is_finite
 from mgc.training.store import Store
 from mgc.training.trainee import Trainee
@@ -73,8 +73,12 @@ def train(
     listener.began(progress)
     begin = time.perf_counter()
     while progress.steps < schedule.steps and not progress.interrupted:
-        losses = trainee.step(feeder.iteration(progress.steps))
         step = progress.steps + 1
+        feeds = feeder.iteration(progress.steps)
+        try:
+            losses = trainee.step(feeds)
+        except NotFinite as error:
+            raise Diverged(step, str(error)) from error
         check_losses(step, losses, trainee)
         for name, values in progress.history.items():
             values.append(float(losses[name]))
@@ -117,8 +121,8 @@ def check_losses(step: int, losses: Mapping[str, float], trainee: Trainee) -> No
             try:
                 check_state(step, trainee.state())
             except Diverged as error:
-                raise Diverged(step, f"loss {name}", f"is {float(value)}; {error.tensor} {error.value}") from error
-            raise Diverged(step, f"loss {name}", f"is {float(value)}")
+                raise Diverged(step, f"loss {name} is {float(value)}; {error.what}") from error
+            raise Diverged(step, f"loss {name} is {float(value)}")
 
 
 def check_state(step: int, state: Mapping[str, np.ndarray]) -> None:
@@ -127,4 +131,4 @@ def check_state(step: int, state: Mapping[str, np.ndarray]) -> None:
         if not is_finite(value):
             wrong = np.asarray(value).reshape(-1)
             wrong = wrong[~np.isfinite(wrong)]
-            raise Diverged(step, f"state {name}", f"holds {float(wrong[0])} ({wrong.size} of {value.size})")
+            raise Diverged(step, f"state {name} holds {float(wrong[0])} ({wrong.size} of {value.size})")
