@@ -98,7 +98,7 @@ def compile_with_stats(
     state = CompileState(
         graph=imported.graph,
         target=chip,
-        tools=Tools(export=lambda graph: export_graph(graph).SerializeToString(), run=_run_in_onnxruntime),
+        tools=Tools(export=lambda graph: export_graph(graph).SerializeToString(), run=_run_onnx),
         batch=batch,
         graph_batch=graph_batch,
         batched_inputs=_batched_inputs(imported),
@@ -155,8 +155,24 @@ def _batched_inputs(imported: ImportedModel) -> tuple[str, ...]:
     return () if name is None else tuple(i.name for i in imported.inputs if i.shape and i.shape[0] == name)
 
 
+def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
+    """Runs an exported level-1 graph in ONNX Runtime, or in ONNX's reference evaluator where that cannot."""
+    try:
+        return _run_in_onnxruntime(model, feeds)
+    except Exception as error:  # ONNX Runtime's errors have no common base below it; it takes no bfloat16 array
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            evaluator = ReferenceEvaluator(model)
+            with np.errstate(all="ignore"):
+                runs = [evaluator.run(None, dict(feed)) for feed in feeds]
+        except Exception as second:  # the evaluator raises whatever its NumPy code does
+            raise UnsupportedError(f"the network cannot be run for calibration: {error}; {second}") from error
+        return [dict(zip(map(str, evaluator.output_names), map(np.asarray, results), strict=True)) for results in runs]
+
+
 def _run_in_onnxruntime(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
-    """Runs an exported level-1 graph, one thread, so that the same feeds give the same bits."""
+    """One thread, so that the same feeds give the same bits."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -176,6 +176,8 @@ def _runs(table: _Table, frame: Frame, orientation: Orientation) -> list[_Run] |
         place = np.full(own.size, -1, np.int64)
         place[(addresses[0] - table.starts[k]).reshape(-1)] = np.arange(own.positions * own.channels)
         at = wanted[0, :, c]
+        if (some[0, :, c] & (numbers[0, :, c] != k)).any():
+            return None  # the source changes from position to position
         hits = np.where(at >= table.starts[k], at - table.starts[k], 0)
         position, channel = np.divmod(np.where(at < 0, -1, place[hits]), own.channels)
         position = np.where(at < 0, -1, position)
