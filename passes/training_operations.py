@@ -60,6 +60,13 @@ class TrainingBuilder(Builder):
                 self._outer(node, node.op)
             case UpdateCells():
                 self._update_cells(node, node.op)
+            case ops.DiffBlock(pairing=pairing):
+                averaged = node.inputs[1].tensor.size if pairing == "average" else 0
+                cycles = self.training.cost.diff_cycles(node.inputs[0].tensor.size, averaged)
+                here = self.placement.place_of(node)
+                duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
+                unit = self._unit("diff", 0, UnitPlan("diff-block", "diff"))
+                self._add("diff", unit, duration, node.inputs, node.outputs, node=node)
             case ops.Update(rule, clip):
                 here = self.placement.place_of(node)
                 cycles = self.training.update_cycles(

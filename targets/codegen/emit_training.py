@@ -25,6 +25,7 @@ from mgc.isa.state import State, StatePiece
 from passes.lower_training.residents import HomePiece, Resident
 from passes.plan import Operation
 from passes.training_plan import EntryPlan, TrainingPlan
+from targets.codegen.diff import diff_instruction
 from targets.codegen.emit import PortInfo, Walk, absorbed_nodes, instruction_of, lay_out_buffers, port_of
 from targets.codegen.windows import window_fields
 from targets.description import Target
@@ -281,6 +282,8 @@ class _Emitter:
                     dy_strides=errors.strides,
                     **window_fields(parts[op.part]),
                 )
+            case ops.DiffBlock():
+                return diff_instruction(self.walk, common, node, self.target.diff_block.table_segments)
             case mapped_training.UpdateCells() | ops.Update():
                 return self._update(common, node, node.op, op.group)
         return instruction_of(self.walk, index, op)

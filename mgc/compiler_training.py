@@ -1,0 +1,280 @@
+"""ONNX networks and a loss in, training program out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mgc
+from mgc.compiler import CompileStats, Progress
+from mgc.ir.graph import Graph
+from mgc.ir.training import Iteration, Phase, State, TrainingModel
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.program import Program
+from passes.fuse_loss import fuse_training_model
+from passes.losses.report import LossReport
+from passes.manager import PassRecord, UnsupportedError
+from passes.training.compose import compose
+from passes.training.lift import lift
+from passes.training.model import Network, step_model
+from passes.training.optimizers import optimizer as optimizer_rule
+from passes.training.options import TrainingOptions, composed_phases
+from passes.training.phases import parse_phase
+from passes.training.step import training_iteration
+from passes.training_pipeline import TrainingEntry, TrainingPasses
+from targets.codegen.account import Account
+from targets.codegen.emit_training import emit_training
+from targets.cost import CostModel
+from targets.description import Target
+from targets.energy import EnergyBreakdown
+from targets.loader import load_target
+
+if TYPE_CHECKING:
+    import onnx
+
+    from mgc.frontend.skeleton import Skeletons
+    from mgc.frontend.training_model import TrainableModel
+
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+
+
+def compile_training(
+    model: str | Path | bytes | onnx.ModelProto,
+    *,
+    discriminator: str | Path | bytes | onnx.ModelProto | None = None,
+    loss: str = "",
+    phases: Sequence[Phase | str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+    optimizer: str = "adam",
+    lr: float | None = None,
+    betas: tuple[float, float] | None = None,
+    momentum: float | None = None,
+    alpha: float | None = None,
+    eps: float | None = None,
+    centered: bool = False,
+    gp_weight: float = 10.0,
+    redraw_noise: bool = False,
+    target: str | Path | Target = "liu2018",
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    dump_dir: str | Path | None = None,
+    seed: int = 0,
+) -> Program:
+    """Compiles one iteration of adversarial training.
+
+    Either `model` is the generator, with its `discriminator` and the name of a `loss`; or it is a step model whose
+    outputs are losses, with `phases` that say which one trains which group ("NAME=LOSS[,steps=K][,lr=X][,clip=C]"),
+    and `groups` the globs of a phase's initializers where they are not called NAME.*. The optimizer's options have
+    PyTorch's defaults. batch binds the first dynamic dimension, `dims` any other by name; models are never written.
+    Raises ModelError, TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do.
+    """
+    given = [parse_phase(p) if isinstance(p, str) else p for p in phases]
+    rule = optimizer_rule(optimizer, lr=lr, betas=betas, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
+    if (discriminator is None) != (not loss):
+        raise UnsupportedError("a discriminator and a loss go together: give both, or a step model with phases")
+    options = TrainingOptions(
+        composed_phases(given) if loss else tuple(given),
+        rule,
+        {name: tuple(globs) for name, globs in (groups or {}).items()},
+        loss,
+        gp_weight,
+        redraw_noise,
+    )
+    program, _ = compile_training_with_stats(
+        model, options, discriminator=discriminator, target=target, batch=batch, dims=dims, dump_dir=dump_dir, seed=seed
+    )
+    return program
+
+
+def compile_training_with_stats(
+    model: str | Path | bytes | onnx.ModelProto,
+    options: TrainingOptions,
+    *,
+    discriminator: str | Path | bytes | onnx.ModelProto | None = None,
+    target: str | Path | Target = "liu2018",
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    dump_dir: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Program, CompileStats]:
+    """`compile_training` for options that were checked, with what it took."""
+    from mgc.frontend.training_model import load_trainable
+
+    begin = time.perf_counter()
+    report = progress or (lambda name, fraction: None)
+    chip = target if isinstance(target, Target) else load_target(target)
+    records: list[PassRecord] = []
+
+    def record(name: str, since: float) -> float:
+        now = time.perf_counter()
+        records.append(PassRecord(name, now - since))
+        return now
+
+    report("import", 0.0)
+    sources = {GENERATOR: model, DISCRIMINATOR: discriminator} if discriminator is not None else {"": model}
+    loaded = {name: load_trainable(source, batch=batch, dims=dims) for name, source in sources.items()}
+    at = record("import", begin)
+    report("compose", 0.1)
+    forward = _forward(loaded, options)
+    at = record("compose", at)
+    report("fuse-loss", 0.15)
+    forward, losses = fuse_training_model(forward)
+    at = record("fuse-loss", at)
+    report("differentiate", 0.2)
+    iteration = training_iteration(forward, options.phases, options.rule)
+    at = record("differentiate", at)
+    skeletons = _skeletons(loaded, iteration.states)
+    entries = _entries(iteration, batch)
+    test, warnings = _testing(skeletons, iteration.states, dims)
+    passes = TrainingPasses(chip, None if dump_dir is None else Path(dump_dir), progress=report)
+    plan = passes.run([*entries, *test], iteration.states, batch)
+    records += passes.records
+    report("emit", 0.9)
+    at = time.perf_counter()
+    program = emit_training(plan, chip, name=forward.graph.name, meta={})
+    program = replace(
+        program,
+        tensors={**program.tensors, **skeletons.tensors()},
+        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed),
+    )
+    record("emit", at)
+    report("done", 1.0)
+    told = (
+        *(w for m in loaded.values() for w in m.warnings),
+        *iteration.warnings,
+        *skeletons.warnings,
+        *warnings,
+    )
+    return program, CompileStats(tuple(records), tuple(dict.fromkeys(told)), time.perf_counter() - begin)
+
+
+# -- the level-1 graphs -----------------------------------------------------------------------------------------------
+
+
+def _network(loaded: TrainableModel) -> Network:
+    return Network(loaded.imported.graph, loaded.weights, loaded.parameters)
+
+
+def _forward(loaded: Mapping[str, TrainableModel], options: TrainingOptions) -> TrainingModel:
+    if DISCRIMINATOR not in loaded:
+        (model,) = loaded.values()
+        return step_model(_network(model), options.phases, options.groups)
+    generator, discriminator = (_network(loaded[name]) for name in (GENERATOR, DISCRIMINATOR))
+    return compose(
+        generator,
+        discriminator,
+        options.loss,
+        gp_weight=options.gp_weight,
+        redraw_noise=options.redraw_noise,
+    )
+
+
+def _skeletons(loaded: Mapping[str, TrainableModel], states: Sequence[State]) -> Skeletons:
+    from mgc.frontend.skeleton import composed_skeletons, step_skeletons
+
+    if DISCRIMINATOR in loaded:
+        return composed_skeletons({name: m.model for name, m in loaded.items()}, states)
+    (model,) = loaded.values()
+    return step_skeletons(model.model, states, model.parameters)
+
+
+def _entries(iteration: Iteration, batch: int) -> list[TrainingEntry]:
+    entries: list[TrainingEntry] = []
+    for number, segment in enumerate(iteration.segments):
+        name = " and ".join(p.name for p in segment.step.phases)
+        if any(e.name == name for e in entries):
+            name = f"{name} {number}"
+        entries.append(TrainingEntry(name, "train", segment.repeats, segment.step.graph, batch))
+    return entries
+
+
+def _testing(
+    skeletons: Skeletons, states: Sequence[State], dims: Mapping[str, int] | None
+) -> tuple[list[TrainingEntry], list[str]]:
+    """The generator in inference form, one sample at a time, reading the states that training leaves."""
+    from mgc.frontend.errors import ModelError
+    from mgc.frontend.training_model import load_trainable
+
+    testing = skeletons.testing
+    if testing is None:
+        return [], ["no network of the model could be told to make samples: the program has no testing entry"]
+    try:
+        loaded = load_trainable(testing.model, batch=1, dims=dims)
+        by_name = {s.name: s for s in states}
+        used = {c.onnx_name for c in loaded.imported.graph.constants.values()}
+        own = [
+            replace(by_name[state], onnx_name=initializer)
+            for initializer, state in testing.states.items()
+            if initializer in used
+        ]
+        graph = lift(_without_names(loaded.imported.graph, by_name), own)
+    except (ModelError, UnsupportedError) as error:
+        return [], [f"the program has no testing entry: network {testing.name} cannot be imported alone: {error}"]
+    batched = loaded.imported.batch_dim is not None
+    size = 1 if batched else _rows(graph, by_name)
+    return [TrainingEntry("testing", "test", 1, graph, size, batched)], []
+
+
+def _without_names(graph: Graph, states: Mapping[str, State]) -> Graph:
+    """The graph; UnsupportedError if an input has the name of a state."""
+    clash = [v.name for v in graph.inputs if v.name in states]
+    if clash:
+        raise UnsupportedError(f"input {clash[0]} has the name of a weight")
+    return graph
+
+
+def _rows(graph: Graph, states: Mapping[str, State]) -> int:
+    shapes = [v.shape for v in graph.inputs if v.name not in states]
+    return next((s[0] for s in shapes if s), 1)
+
+
+# -- what the program tells of itself ---------------------------------------------------------------------------------
+
+
+def _meta(
+    program: Program,
+    chip: Target,
+    loaded: Mapping[str, TrainableModel],
+    iteration: Iteration,
+    forward: TrainingModel,
+    losses: Sequence[LossReport],
+    skeletons: Skeletons,
+    seed: int,
+) -> dict[str, Any]:
+    cost = CostModel(chip)
+    cycles, energy = iteration_cost(program, cost)
+    setup = [Account(program, cost).energy(i) for i in program.instructions if isinstance(i, WriteCells)]
+    seconds = cost.seconds(cycles)
+    samples = program.micro_batch * iteration.batches
+    roles = {"normal": "noise", "uniform": "uniform", "given": "data"}
+    return {
+        "compiler": {"version": mgc.__version__, "seed": seed},
+        "model_sha256": next(iter(loaded.values())).imported.model_sha256,
+        "models_sha256": {name: m.imported.model_sha256 for name, m in loaded.items()},
+        "losses": [r.to_json_dict() for r in losses],
+        "training": {"inputs": {d.name: roles[d.draw] for d in forward.data}},
+        "export": skeletons.meta(),
+        "crossbars": {"used": sum(len(g.crossbars) for g in program.groups), "available": chip.crossbars},
+        "iteration_cycles": cycles,
+        "latency_s": seconds,
+        "samples_per_s": samples / seconds if seconds else 0.0,
+        "energy_j": energy.total,
+        "energy": energy.to_json_dict(),
+        "program_energy_j": EnergyBreakdown.sum(setup).total,
+    }
+
+
+def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakdown]:
+    """Cycles and energy of one training iteration: its entries as often as they run."""
+    account = Account(program, cost)
+    total, cycles = EnergyBreakdown(), 0
+    parts = [(e.first, e.stop, e.repeats, e.makespan) for e in program.entries if e.kind == "train"]
+    for first, stop, repeats, makespan in parts or [(0, len(program.instructions), 1, program.schedule.makespan)]:
+        own = [i for i in program.instructions[first:stop] if not isinstance(i, WriteCells)]
+        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(makespan)) * repeats
+        cycles += makespan * repeats
+    return cycles, total

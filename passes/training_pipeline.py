@@ -1,0 +1,103 @@
+"""The passes from the graphs of a training iteration to a plan, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mgc.ir.graph import Graph
+from mgc.ir.op import IRError
+from mgc.ir.training import State
+from mgc.ir.verifier import verify
+from passes.lower_moves import lower_moves
+from passes.lower_training.prepare import prepare
+from passes.lower_training.quantize import quantize_training
+from passes.lower_training.residents import Residents
+from passes.lower_training.step import lower_training
+from passes.lower_vec import lower_vec
+from passes.manager import PassError, PassRecord, dump
+from passes.scheduling.solver import SolverOptions
+from passes.training_mapping import EntryGraph, plan_training, training_target
+from passes.training_plan import EntryKind, TrainingPlan
+from passes.versions import homes_of, order, settle
+from targets.description import Target
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingEntry:
+    """A level-1 graph that becomes an entry: its inputs are data, then states; new values of states are outputs."""
+
+    name: str
+    kind: EntryKind
+    repeats: int
+    graph: Graph
+    micro_batch: int
+    batched: bool = False
+
+
+@dataclass
+class TrainingPasses:
+    """Runs the passes on all entries; verifies after each, times each, and writes each stage to `dump_dir`."""
+
+    target: Target
+    dump_dir: Path | None = None
+    options: SolverOptions | None = None
+    progress: Callable[[str, float], None] = lambda name, done: None
+    records: list[PassRecord] = field(default_factory=list)
+
+    def run(self, entries: Sequence[TrainingEntry], states: Sequence[State], batch: int) -> TrainingPlan:
+        """The plan. UnsupportedError or CapacityError for what has no place on the target."""
+        target = training_target(self.target)
+        self.entries = entries
+        graphs = self._pass("prepare", (1,), lambda: [prepare(e.graph) for e in entries])
+        lowered: list[Residents] = []
+
+        def lower() -> list[Graph]:
+            found = lower_training(graphs, states, self.target)
+            lowered.append(found.residents)
+            return list(found.graphs)
+
+        graphs = self._pass("lower-training", (1, 2), lower)
+        (residents,) = lowered
+        names = [r.name for r in residents.all]
+        graphs = self._pass("quantize", (1, 2), lambda: [quantize_training(g, residents, target) for g in graphs])
+        graphs = self._pass("lower-moves", (1, 2), lambda: [_moved(g, names) for g in graphs])
+        graphs = self._pass("lower-vec", (1, 2), lambda: [_fused(g, names) for g in graphs])
+        placed = [
+            EntryGraph(e.name, e.kind, e.repeats, g, e.micro_batch, e.batched)
+            for e, g in zip(entries, graphs, strict=True)
+        ]
+        self.progress("schedule", 0.6)
+        begin = time.perf_counter()
+        plan = plan_training(placed, residents, target, batch, self.options)
+        self.records.append(PassRecord("schedule", time.perf_counter() - begin))
+        return plan
+
+    def _pass(self, name: str, levels: tuple[int, ...], run: Callable[[], list[Graph]]) -> list[Graph]:
+        self.progress(name, 0.3 + 0.05 * len(self.records))
+        begin = time.perf_counter()
+        graphs = run()
+        self.records.append(PassRecord(name, time.perf_counter() - begin))
+        for entry, graph in zip(self.entries, graphs, strict=True):
+            try:
+                verify(graph, levels=levels)
+            except IRError as error:
+                raise PassError(f"pass {name} left a graph that does not verify ({entry.name}): {error}") from error
+            if self.dump_dir is not None:
+                dump(graph, self.dump_dir, len(self.records), f"{name}.{entry.name}", None)
+        return graphs
+
+
+def _moved(graph: Graph, residents: Sequence[str]) -> Graph:
+    graph = lower_moves(graph)
+    settle(graph, residents)
+    order(graph, homes_of(graph, residents))
+    return graph
+
+
+def _fused(graph: Graph, residents: Sequence[str]) -> Graph:
+    graph = lower_vec(graph, homes_of(graph, residents))
+    order(graph, homes_of(graph, residents))
+    return graph
