@@ -186,14 +186,19 @@ def slice_of(stored: np.ndarray, s: int, arithmetic: Arithmetic) -> np.ndarray:
     return ((stored >> (b * s)) & ((1 << b) - 1)).astype(np.uint8)
 
 
+def check_codes(codes: np.ndarray, arithmetic: Arithmetic, signed: bool) -> None:
+    """Raises ExecutionError for a code that has more than Bx bits."""
+    lo, hi = arithmetic.code_range(signed)
+    if codes.size and not lo <= int(codes.min()) <= int(codes.max()) <= hi:
+        raise ExecutionError(f"input codes are in {int(codes.min())}..{int(codes.max())}, {lo}..{hi} is expected")
+
+
 def split_digits(codes: np.ndarray, arithmetic: Arithmetic, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     """Digits, uint8 [digits, *codes.shape], of input codes, and their weights, int64 [digits].
 
     sum(digits * weights) over the first axis is codes. Raises ExecutionError for a code that has more than Bx bits.
     """
-    lo, hi = arithmetic.code_range(signed)
-    if codes.size and not lo <= int(codes.min()) <= int(codes.max()) <= hi:
-        raise ExecutionError(f"input codes are in {int(codes.min())}..{int(codes.max())}, {lo}..{hi} is expected")
+    check_codes(codes, arithmetic, signed)
     table = arithmetic.digit_table(signed)
     wide = codes.astype(np.int32)
     digits = np.empty((len(table), *codes.shape), np.uint8)

@@ -26,9 +26,11 @@ and 48 for 8-bit ones.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, adc, slice_of, split_digits, stored_levels
+from mgc.isa.crossbar import Arithmetic, adc, check_codes, decode_weights, slice_of, split_digits, stored_levels
 
 _CHUNK = 1 << 18
 """Wordline sums held at once: few enough to stay in a cache."""
@@ -40,8 +42,29 @@ def column_runs(cols: int, s: int, sign: int, arithmetic: Arithmetic) -> np.ndar
     return np.unique(physical // arithmetic.cols, return_index=True)[1]
 
 
+def integer_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Stacked matrix products of integers, int64, exact (wrapped beyond 63 bits)."""
+    a, b = a.astype(np.int64, copy=False), b.astype(np.int64, copy=False)
+    largest = (int(np.abs(m).max(initial=0)) for m in (a, b))
+    if prod(largest) * a.shape[-1] < 1 << 53:  # whole numbers that float64 holds: exact in any order, and quicker
+        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
+    return np.matmul(a, b)
+
+
+def transposed_sums(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithmetic, signed: bool) -> np.ndarray:
+    """What MVM_T adds: int64 [n, K] from codes [n, N] and cell levels [slices, signs, K, N].
+
+    Read by read, but where the ADC covers the full scale in clip mode: there code = a for every read, so that the sums
+    are the integer product.
+    """
+    if arithmetic.adc_mode == "clip" and arithmetic.transposed_full_scale <= arithmetic.adc_max:
+        check_codes(codes, arithmetic, signed)
+        return integer_product(codes, decode_weights(cells, arithmetic).T)
+    return transposed_product(codes, cells, arithmetic, signed)
+
+
 def transposed_product(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithmetic, signed: bool) -> np.ndarray:
-    """What MVM_T adds: int64 [n, K] from codes [n, N] and cell levels [slices, signs, K, N], read by read."""
+    """`transposed_sums` read by read in any case."""
     slices, signs, depth, cols = cells.shape
     full = arithmetic.transposed_full_scale
     # sums of a wordline are whole numbers up to full scale: float32 holds them below 2^24

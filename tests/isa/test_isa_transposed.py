@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from mgc.isa.crossbar import Arithmetic, adc, decode_weights, encode_weights
-from mgc.isa.transposed import column_runs, transposed_exact_rows, transposed_product
+from mgc.isa.error import ExecutionError
+from mgc.isa.transposed import column_runs, integer_product, transposed_exact_rows, transposed_product, transposed_sums
 
 
 @st.composite
@@ -88,6 +89,7 @@ def test_product_is_the_scalar_definition(case):
     expected, factor = by_hand(a, signed, weights, codes)
     assert sums.dtype == np.int64
     assert (sums == expected.astype(np.int64)).all()
+    assert np.array_equal(transposed_sums(codes, encode_weights(weights, a), a, signed), sums)
     assert a.transposed_factor == float(factor)
     assert np.abs(sums).max() <= a.largest_transposed_sum(weights.shape[1])
 
@@ -163,3 +165,22 @@ def test_wide_wordlines_need_float64():
     # 4096 / 2 columns of one slice in a crossbar: two blocks, every read saturates
     reads = 2 * 65535 * 257 * 257
     assert (sums == reads - 32768 * 4000 * 65535).all()
+
+
+def test_integer_products_stay_exact():
+    rng = np.random.default_rng(0)
+    for top in (100, 1 << 31):
+        a, b = rng.integers(-top, top, (2, 3, 40)), rng.integers(-top, top, (2, 40, 3))
+        expected = np.array([[[sum(int(x) * int(y) for x, y in zip(r, c, strict=True)) for c in m.T] for r in k]
+                             for k, m in zip(a, b, strict=True)], object)  # fmt: skip
+        found = integer_product(a, b)
+        wrapped = (expected + (1 << 63)) % (1 << 64) - (1 << 63)
+        assert found.dtype == np.int64
+        assert (found == wrapped).all()
+
+
+def test_codes_that_do_not_fit_are_refused():
+    a = Arithmetic(4, 128, 2, 1, 8, "clip", "differential", 4, 4)
+    cells = encode_weights(np.ones((2, 2), int), a)
+    with pytest.raises(ExecutionError, match=r"0\.\.15 is expected"):
+        transposed_sums(np.array([[16, 0]]), cells, a, signed=False)

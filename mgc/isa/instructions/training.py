@@ -12,7 +12,7 @@ from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.optimizers import optimize, optimizer
 from mgc.isa.strided import check_distinct, gather_windows
-from mgc.isa.transposed import transposed_product
+from mgc.isa.transposed import integer_product, transposed_sums
 from mgc.isa.windows import View, Windows
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class MvmT(Instruction):
         cells = machine.cells[self.group]
         if machine.ideal:
             return np.matmul(errors.astype(np.float64), cells.astype(np.float64).transpose(0, 2, 1))
-        return np.stack([transposed_product(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
+        return np.stack([transposed_sums(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
 
     def reads(self) -> tuple[int, ...]:
         return (self.src,)
@@ -206,7 +206,11 @@ class Outer(Instruction):
         step = max(1, _CHUNK // (matrices * rows * each))
         for n in range(0, batch, step):
             met = gather_windows(x[n : n + step], positions, matrices, channels, self.tap_fastest)
-            total += _outer(met, errors[:, n * each : n * each + met.shape[1]], machine.ideal)
+            across, met_errors = met.transpose(0, 2, 1), errors[:, n * each : n * each + met.shape[1]]
+            if machine.ideal:
+                total += np.matmul(across.astype(np.float64), met_errors.astype(np.float64))
+            else:
+                total += integer_product(across, met_errors)
         machine.write(self.dst, total.astype(np.float32) if machine.ideal else total)
 
     def reads(self) -> tuple[int, ...]:
@@ -214,15 +218,6 @@ class Outer(Instruction):
 
     def writes(self) -> tuple[int, ...]:
         return (self.dst,)
-
-
-def _outer(met: np.ndarray, errors: np.ndarray, ideal: bool) -> np.ndarray:
-    """[matrices, rows, cols] of [matrices, n, rows] and [matrices, n, cols]."""
-    largest = 1 if ideal else int(np.abs(met.astype(np.int64)).max(initial=0)) * met.shape[1]
-    if ideal or largest * int(np.abs(errors.astype(np.int64)).max(initial=0)) < 1 << 53:
-        real = np.matmul(met.astype(np.float64).transpose(0, 2, 1), errors.astype(np.float64))
-        return real if ideal else real.astype(np.int64)  # whole numbers that float64 holds: exact in any order
-    return np.matmul(met.astype(np.int64).transpose(0, 2, 1), errors.astype(np.int64))
 
 
 @opcode
