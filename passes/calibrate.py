@@ -11,7 +11,8 @@ import numpy as np
 from mgc.ir.graph import Graph
 from mgc.ir.ops import Reduce
 from passes.manager import CompileState, Pass, Tools
-from passes.quantizing.clipping import choose_tops
+from passes.quantizing.clipping import choose_reaches
+from passes.quantizing.codes import Reach
 from passes.quantizing.network import Feeds, mirrored, run
 from passes.quantizing.observed import graph_macs, observed_values
 from passes.quantizing.samples import take_samples
@@ -29,13 +30,13 @@ class Calibration:
     """Sample data and what was seen with it.
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
-    name that they have in the level-1 graph and keep in later ones. tops: the magnitude that the largest code of a
-    value reaches, where that is not the largest one seen. graph: the level-1 graph that was run, None: nothing ran.
+    name that they have in the level-1 graph and keep in later ones. reaches: (least, greatest) number that the codes of
+    a value hold, where that is not its range. graph: the level-1 graph that was run, None: nothing ran.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
-    tops: Mapping[str, float] = field(default_factory=dict)
+    reaches: Mapping[str, Reach] = field(default_factory=dict)
     graph: Graph | None = None
 
 
@@ -56,10 +57,10 @@ class Calibrate(Pass):
         samples = take_samples(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         seen = observe(graph, samples.feeds, state.tools)
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
-        tops: dict[str, float] = {}
+        reaches: dict[str, Reach] = {}
         if self.method == "error":
-            tops = choose_tops(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
-        found = Calibration(samples.feeds, ranges, tops, graph)
+            reaches = choose_reaches(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
+        found = Calibration(samples.feeds, ranges, reaches, graph)
         return replace(state, calibration=found, warnings=(*state.warnings, *samples.warnings))
 
 

@@ -117,7 +117,7 @@ def _passes(graph: Graph, node: Node, move: Node) -> bool:
 def _keeps_zero(graph: Graph, node: Node) -> bool:
     """Whether the function gives +0 for 0, in every numerics."""
     if isinstance(node.op, Quant):
-        return node.op.lo <= 0 <= node.op.hi
+        return node.op.zero == 0 and node.op.lo <= 0 <= node.op.hi
     zero = np.zeros(1, node.inputs[0].tensor.dtype.numpy)
     tables = [graph.constants[v].data for v in node.inputs[1:]]
     results = [node.op.evaluate(zero, *tables)[0]]

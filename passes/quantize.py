@@ -14,9 +14,9 @@ from mgc.ir.ops import Binary, Cast, Expand, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from passes.calibrate import Calibration
 from passes.manager import CompileState, Pass, UnsupportedError
+from passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
 from passes.quantizing.emit import Emitter, QuantizedLayer
-from passes.quantizing.layers import Codes, Layer, find_layers
-from passes.quantizing.minmax import codes_for
+from passes.quantizing.layers import Layer, find_layers
 from passes.quantizing.signs import NonNegative
 from passes.quantizing.tables import make_table, needs_table
 from passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
@@ -33,7 +33,8 @@ _UNSEEN = (-8.0, 8.0)
 class Quantize(Pass):
     """Puts a `quant` before every `mvm` (shared where scale and value agree), whole-number weights with |w| <=
     2^(weight_bits - 1) - 1 into it, and a `dequant` with one float64 scale a column after it, which takes the bias
-    `add` in. Inputs that cannot be negative are coded unsigned. Functions that are neither piecewise linear nor exact
+    `add` in. Inputs that cannot be negative are coded unsigned; those of a lopsided range too, with a code of 0 that
+    is not 0, where the layer allows it. Functions that are neither piecewise linear nor exact
     in the vector unit become tables. `method` says how scales are chosen: "minmax" by the largest magnitudes,
     "error" by the least output error. Real weights stay beside the whole numbers, for `float` numerics.
     """
@@ -50,7 +51,7 @@ class Quantize(Pass):
         nonnegative = NonNegative(graph)
         layers = find_layers(graph, nonnegative)
         seen = Ranges(graph, state.calibration)
-        coded = [(layer, self._codes(layer, seen, state.target)) for layer in layers]
+        coded = _with_codes(layers, seen, state.target)
         emitter = Emitter(graph, crossbar.weight_bits)
         for layer, chosen in self._chosen(graph, coded, seen, state):
             emitter.emit(layer, chosen)
@@ -58,16 +59,6 @@ class Quantize(Pass):
         warnings = tabulate(graph, seen, state.target.vector.table_segments)
         graph.prune()
         return replace(state, graph=graph, warnings=(*state.warnings, *warnings))
-
-    @staticmethod
-    def _codes(layer: Layer, seen: Ranges, target: Target) -> Codes:
-        bits = target.crossbar.input_bits
-        if not layer.unsigned and bits < 2:
-            raise UnsupportedError(
-                f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
-                f"but target {target.name} has {bits}"
-            )
-        return codes_for(seen.top(layer.x, layer.unsigned), bits, layer.unsigned)
 
     def _chosen(
         self, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
@@ -87,6 +78,23 @@ class Quantize(Pass):
             yield layer, fitted.get(layer) or QuantizedLayer(codes, *nearest_weights(layer, crossbar), layer.bias)
 
 
+def _with_codes(layers: list[Layer], seen: Ranges, target: Target) -> list[tuple[Layer, Codes]]:
+    """The layers with the codes of their inputs. Layers that read one value, or rearrange it, agree on its codes."""
+    bits = target.crossbar.input_bits
+    fixed = {seen.origin(layer.x) for layer in layers if not layer.takes_shifted_codes}
+    coded: list[tuple[Layer, Codes]] = []
+    for layer in layers:
+        reach = seen.reach(layer.x)
+        shifted = seen.origin(layer.x) not in fixed and worth_shifting(seen.of(layer.x))
+        if not layer.unsigned and not shifted and bits < 2:
+            raise UnsupportedError(
+                f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
+                f"but target {target.name} has {bits}"
+            )
+        coded.append((layer, codes_for(reach, bits, unsigned=layer.unsigned, shifted=shifted)))
+    return coded
+
+
 class Ranges:
     """The range of real values of a lowered graph: as calibration saw it, looked up through ops that only move."""
 
@@ -102,13 +110,9 @@ class Ranges:
             return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
         return self._calibration.ranges.get(value.name, _UNSEEN)
 
-    def top(self, value: Value, unsigned: bool) -> float:
-        """The magnitude that the largest code of a value should reach."""
-        chosen = self._calibration.tops.get(self.origin(value).name)
-        if chosen is not None:
-            return chosen
-        low, high = self.of(value)
-        return max(high, 0.0) if unsigned else max(abs(low), abs(high))
+    def reach(self, value: Value) -> Reach:
+        """The range that the codes of a value should hold."""
+        return self._calibration.reaches.get(self.origin(value).name) or self.of(value)
 
     def is_known(self, value: Value) -> bool:
         """Whether calibration saw the value."""

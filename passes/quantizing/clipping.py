@@ -15,10 +15,9 @@ import numpy as np
 
 from mgc.ir.graph import Graph
 from passes.manager import Tools
-from passes.quantizing.layers import Codes
-from passes.quantizing.minmax import codes_for, normal_top
+from passes.quantizing.codes import Codes, Reach, codes_for, normal_reach, worth_shifting
 from passes.quantizing.network import downstream
-from passes.quantizing.observed import coded_values, graph_macs
+from passes.quantizing.observed import coded_values, graph_macs, takes_shifted_codes
 from passes.quantizing.samples import Samples
 from passes.quantizing.signs import NonNegative
 from passes.quantizing.trials import Trials, below, next_layers, output_elements, whole_network
@@ -34,7 +33,7 @@ _FEWEST = 4
 _ENOUGH = 2048
 # How much worse the outputs of a choice that was not made by them must be for it to be given up.
 _MARKED = 1.5
-# Tried reaches are STEP^k times the median of the samples' largest magnitudes.
+# Tried reaches are STEP^k times the median of the samples' extremes.
 _STEP = 1.2
 _BELOW = 4
 
@@ -42,50 +41,63 @@ Seen = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 class _Ladder:
-    """The reaches to try for one value: STEP^k * base for k = -BELOW .. top, the last one no further than was seen."""
+    """The reaches to try for one value: STEP^k times its usual range for k = -BELOW .. end, within what was seen."""
 
-    def __init__(self, low: np.ndarray, high: np.ndarray, unsigned: bool, bits: int) -> None:
-        tops = np.maximum(high, 0) if unsigned else np.maximum(np.abs(low), np.abs(high))
-        self.most = float(tops.max(initial=0.0))
-        self.base = float(np.median(tops[tops > 0])) if self.most > 0 else 0.0
-        self.end = int(np.ceil(np.log(self.most / self.base) / np.log(_STEP) - 1e-9)) if self.base > 0 else 0
-        self.unsigned, self.bits = unsigned, bits
+    def __init__(self, low: np.ndarray, high: np.ndarray, bits: int, *, unsigned: bool, shifts: bool) -> None:
+        lows, highs = np.minimum(low, 0), np.maximum(high, 0)
+        if unsigned:
+            lows = np.zeros_like(lows)
+        self.seen: Reach = float(lows.min(initial=0.0)), float(highs.max(initial=0.0))
+        self._usual = _median(lows), _median(highs)
+        ratios = [most / usual for most, usual in zip(self.seen, self._usual, strict=True) if usual]
+        self.end = max((int(np.ceil(np.log(r) / np.log(_STEP) - 1e-9)) for r in ratios), default=0)
+        self._bits, self._unsigned = bits, unsigned
+        self._shifted = shifts and not unsigned and worth_shifting(self.seen)
 
-    def top(self, k: float) -> float:
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing but 0 was seen."""
+        return self.seen == (0.0, 0.0)
+
+    def reach(self, k: float) -> Reach:
         """The reach of rung k, which may lie between two rungs."""
-        return min(self.base * _STEP**k, self.most)
+        factor = _STEP**k
+        return max(self._usual[0] * factor, self.seen[0]), min(self._usual[1] * factor, self.seen[1])
 
-    def codes(self, k: float) -> Codes:
-        """The codes of rung k."""
-        return self.codes_to(self.top(k))
-
-    def codes_to(self, top: float) -> Codes:
-        """The codes that reach `top`."""
-        return codes_for(top, self.bits, self.unsigned)
+    def codes(self, reach: Reach) -> Codes:
+        """The codes that hold a reach."""
+        return codes_for(reach, self._bits, unsigned=self._unsigned, shifted=self._shifted)
 
     def inside(self, k: int) -> bool:
         """Whether there is a rung k."""
         return -_BELOW <= k <= self.end
 
 
-def choose_tops(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bits: int) -> dict[str, float]:
-    """For values of a level-1 graph that will be coded, the magnitude that the largest code should reach.
+def _median(extremes: np.ndarray) -> float:
+    """The median of the samples' extremes that are not 0; 0 if all are."""
+    extremes = extremes[extremes != 0]
+    return float(np.median(extremes)) if extremes.size else 0.0
 
-    seen: (least, greatest) by name, one entry a sample. An input that is noise needs no search. The others have none,
-    that is the largest magnitudes seen, where the choice would make the outputs worse.
+
+def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bits: int) -> dict[str, Reach]:
+    """For values of a level-1 graph that will be coded, the range that codes should hold.
+
+    seen: (least, greatest) by name, one entry a sample. An input that is noise needs no search. Of the others none is
+    given, which stands for all that was seen, where the choice would make the outputs worse.
     """
     nonnegative = NonNegative(graph)
     feeds = samples.feeds
     ladders: dict[str, _Ladder] = {}
     for value in coded_values(graph):
-        ladder = _Ladder(*seen[value.name], nonnegative(value), bits)
-        if ladder.base > 0:
+        shifts = takes_shifted_codes(graph, value)
+        ladder = _Ladder(*seen[value.name], bits, unsigned=nonnegative(value), shifts=shifts)
+        if not ladder.is_zero:
             ladders[value.name] = ladder
     if not ladders or not feeds:
         return {}
-    noise = {name: normal_top(bits) for name in samples.noise if name in ladders}
-    tops = dict(noise)
-    wanted = {name: ladder for name, ladder in ladders.items() if name not in tops}
+    noise = {name: normal_reach(bits) for name in samples.noise if name in ladders}
+    reaches = dict(noise)
+    wanted = {name: ladder for name, ladder in ladders.items() if name not in noise}
     elements = output_elements(graph)
     count = min(len(feeds), _SAMPLES, _affordable(graph, wanted))
     by_outputs = count >= _FEWEST and count * elements >= _ENOUGH
@@ -94,16 +106,16 @@ def choose_tops(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bits: 
             trials = below(graph, name, feeds[:count], tools)
         else:
             trials = next_layers(graph, name, feeds[: max(count, _FEWEST)], tools)
-        tops[name] = ladder.top(_descend(ladder, trials, name))
+        reaches[name] = ladder.reach(_descend(ladder, trials, name))
     if elements:
-        chosen = {name: ladder.codes_to(tops[name]) for name, ladder in ladders.items()}
-        plain = chosen | {name: ladder.codes_to(ladder.most) for name, ladder in wanted.items()}
+        chosen = {name: ladder.codes(reaches[name]) for name, ladder in ladders.items()}
+        plain = chosen | {name: ladder.codes(ladder.seen) for name, ladder in wanted.items()}
         checked = feeds[: max(_FEWEST, int(_CHECK_MACS / (2 * max(graph_macs(graph), 1))))]
         better, worse = whole_network(graph, checked, tools).errors([chosen, plain])
         # few outputs say little: only a marked loss counts
         if not better <= worse * (1.0 if by_outputs else _MARKED):
             return noise
-    return tops
+    return reaches
 
 
 def _affordable(graph: Graph, names: Collection[str]) -> int:
@@ -118,7 +130,7 @@ def _descend(ladder: _Ladder, trials: Trials, name: str) -> float:
     best = 0
     wanted = [k for k in (0, 2) if ladder.inside(k)]
     while wanted:
-        known.update(zip(wanted, trials.errors([{name: ladder.codes(k)} for k in wanted]), strict=True))
+        known.update(zip(wanted, trials.errors([{name: ladder.codes(ladder.reach(k))} for k in wanted]), strict=True))
         best = min(known, key=known.__getitem__)
         wanted = [k for k in (best - 1, best + 1) if ladder.inside(k) and k not in known]
     return best + _vertex(known.get(best - 1), known[best], known.get(best + 1))

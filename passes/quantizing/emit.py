@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Dequant, Quant
 from mgc.ir.types import TensorType
-from passes.quantizing.layers import Codes, Layer
+from passes.quantizing.codes import Codes
+from passes.quantizing.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class QuantizedLayer:
     """What was chosen for one layer.
 
     codes: of its input. weights: whole numbers [matrices, rows, cols], |w| <= 2^(weight_bits - 1) - 1. scales: float64
-    [matrices, cols], weight = whole number * scale. bias: float64 [channels], of the integer pipeline.
+    [matrices, cols], weight = whole number * scale. bias: float64 [channels], of the integer pipeline, for codes in
+    which 0 is 0.
     """
 
     codes: Codes
@@ -47,17 +49,19 @@ class Emitter:
             graph.add_constant(np.ascontiguousarray(data), f"{part.name}.q")
             for part, data in zip(layer.op.parts, split, strict=True)
         ]
+        op = replace(layer.op, outside=chosen.codes.zero)
         at = graph.nodes.index(node)
-        acc = graph.add(
-            layer.op, codes, *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at
-        )
+        acc = graph.add(op, codes, *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at)
         shape = layer.channel_shape
-        scale = chosen.codes.scale * chosen.scales.reshape(shape)
+        scale = chosen.codes.scale * chosen.scales
+        # every row reads a code of 0 that is too large by `zero`
+        excess = chosen.codes.zero * scale * chosen.weights.sum(axis=1, dtype=np.float64)
+        bias = chosen.bias - excess.reshape(-1) if chosen.codes.zero else chosen.bias
         rest = [
             graph.add_constant(data, f"{layer.name}.{hint}")
             for hint, data in (
-                ("scale", scale),
-                ("bias", chosen.bias.reshape(shape)),
+                ("scale", scale.reshape(shape)),
+                ("bias", bias.reshape(shape)),
                 ("real_bias", layer.bias.reshape(shape)),
             )
         ]
@@ -80,5 +84,5 @@ class Emitter:
         if data is not None:
             return graph.add_constant(codes.stored(data), f"{x.name}.codes")
         assert isinstance(x.type, TensorType)
-        op = Quant(codes.scale, codes.lo, codes.hi, dtype)
+        op = Quant(codes.scale, codes.lo, codes.hi, dtype, codes.zero)
         return graph.add(op, x, name=f"{x.name}.codes", sources=before.sources, at=graph.nodes.index(before))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from passes.crossbar_rows import exact_columns
-from passes.quantizing.minmax import rounded
+from passes.quantizing.nearest import rounded
 from targets.description import Crossbar
 
 # A column that clips is tried with its scale enlarged by up to this many steps, unless too many clip for that to help.

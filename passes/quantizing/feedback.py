@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from passes.quantizing.products import product
+
 # Rows go in blocks, and blocks in a few rows at a time: all but the last few rows' part is in matrix products.
 _BLOCK = 128
 _INNER = 16
@@ -17,54 +19,53 @@ _INNER = 16
 _RIDGE = 1.0
 
 
-def round_with_feedback(codes: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
+def round_with_feedback(steps: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
     """Whole numbers of magnitude <= most with outputs near those of the real weights.
 
-    codes: integers [matrices, windows, rows], what the rows read; weights: [matrices, rows, cols] in units of their
+    steps: integers [matrices, windows, rows], what the rows read; weights: [matrices, rows, cols] in units of their
     code. Sums are taken in float64, so that the order in which a processor adds cannot show in the result.
     """
-    matrices, windows, rows = codes.shape
+    matrices, windows, rows = steps.shape
     cols = weights.shape[2]
     left = np.zeros((matrices, windows, cols))
     result = np.empty(weights.shape, np.float32)
-    energies = _energies(codes)
+    energies = _energies(steps)
     ridge = energies.mean(axis=1, keepdims=True) * _RIDGE + 1e-9
     for begin in range(0, rows, _BLOCK):
         end = min(begin + _BLOCK, rows)
-        x = codes[:, :, begin:end].astype(np.float64)
+        x = steps[:, :, begin:end].astype(np.float64)
         turned = np.ascontiguousarray(x.swapaxes(1, 2))
-        gram, pull = turned @ x, turned @ left
+        gram, pull = product(turned, x), product(turned, left)
         gain = 1 / (energies[:, begin:end, None] + ridge[:, :, None])
         exact = weights[:, begin:end].astype(np.float64)
         errors = np.empty_like(exact)
-        for t in range(end - begin):
-            inner = t - t % _INNER
-            if t == inner and t:
-                done = slice(inner - _INNER, inner)
-                pull[:, t:] += gram[:, t:, done] @ errors[:, done]
-            # what the outputs are off by before these few rows, and what those of them that are done have added
-            off = pull[:, t] if t == inner else pull[:, t] + (gram[:, t, None, inner:t] @ errors[:, inner:t])[:, 0]
-            chosen = np.rint(exact[:, t] + off * gain[:, t])
-            np.minimum(chosen, most, out=chosen)
-            np.maximum(chosen, -most, out=chosen)
-            errors[:, t] = exact[:, t] - chosen
-            result[:, begin + t] = chosen
-        left += x @ errors
+        for first in range(0, end - begin, _INNER):
+            last = min(first + _INNER, end - begin)
+            for t in range(first, last):
+                # `pull` holds what the outputs are off by, through all rows before this one
+                chosen = np.rint(exact[:, t] + pull[:, t] * gain[:, t])
+                np.minimum(chosen, most, out=chosen)
+                np.maximum(chosen, -most, out=chosen)
+                errors[:, t] = exact[:, t] - chosen
+                result[:, begin + t] = chosen
+                pull[:, t + 1 : last] += gram[:, t + 1 : last, t, None] * errors[:, t, None]
+            pull[:, last:] += product(gram[:, last:, first:last], errors[:, first:last])
+        left += product(x, errors)
     return result
 
 
-def _energies(codes: np.ndarray) -> np.ndarray:
+def _energies(steps: np.ndarray) -> np.ndarray:
     """float64 [matrices, rows]: the sum of squares of what each row reads."""
-    total = np.zeros((codes.shape[0], codes.shape[2]))
-    for begin in range(0, codes.shape[1], 256):
-        total += np.square(codes[:, begin : begin + 256], dtype=np.float64).sum(axis=1)
+    total = np.zeros((steps.shape[0], steps.shape[2]))
+    for begin in range(0, steps.shape[1], 256):
+        total += np.square(steps[:, begin : begin + 256], dtype=np.float64).sum(axis=1)
     return total
 
 
-def output_error(codes: np.ndarray, difference: np.ndarray) -> float:
+def output_error(steps: np.ndarray, difference: np.ndarray) -> float:
     """The squared error of the outputs over some windows, for weights that are off by `difference`."""
     total = 0.0
-    for begin in range(0, codes.shape[1], 256):
-        off = codes[:, begin : begin + 256].astype(np.float32) @ difference.astype(np.float32)
+    for begin in range(0, steps.shape[1], 256):
+        off = product(steps[:, begin : begin + 256].astype(np.float32), difference.astype(np.float32))
         total += float(np.square(off, dtype=np.float64).sum())
     return total

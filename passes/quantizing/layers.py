@@ -11,36 +11,6 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Layout, Mvm
 from mgc.ir.ops import Binary
-from mgc.ir.types import DType
-
-
-@dataclass(frozen=True)
-class Codes:
-    """How a real tensor is coded: code = clip(round(x / scale), lo, hi), `scale` a float32 number."""
-
-    scale: float
-    lo: int
-    hi: int
-
-    @property
-    def signed(self) -> bool:
-        """Whether codes can be negative."""
-        return self.lo < 0
-
-    def quantized(self, x: np.ndarray) -> np.ndarray:
-        """The codes of `x`, as whole numbers in float32 (the arithmetic of the `quant` op)."""
-        return np.clip(np.rint(x.astype(np.float32) / np.float32(self.scale)), self.lo, self.hi)
-
-    @property
-    def dtype(self) -> DType:
-        """The narrowest element type that holds the codes."""
-        if self.signed:
-            return DType.I8 if self.lo >= -128 and self.hi <= 127 else DType.I16
-        return DType.U8 if self.hi <= 255 else DType.U16
-
-    def stored(self, x: np.ndarray) -> np.ndarray:
-        """The codes of `x` in their element type; those of NaN are 0."""
-        return np.nan_to_num(self.quantized(x), nan=0.0).astype(self.dtype.numpy)
 
 
 @dataclass(eq=False)
@@ -69,6 +39,15 @@ class Layer:
     def channel_shape(self) -> tuple[int, ...]:
         """The shape in which [channels] data broadcasts to the result."""
         return channel_shape(self.op.result, self.op.out_shape)
+
+    @property
+    def takes_shifted_codes(self) -> bool:
+        """Whether what a shifted code of 0 adds is one number a channel: all windows read all rows of one matrix a
+        group, and every position of the result has a window.
+        """
+        channels = self.op.result.shape[1] * self.op.result.shape[0]
+        positions = prod(self.op.out_shape) // channels if channels else 0
+        return len(self.op.parts) == 1 and self.op.parts[0].windows.total == positions
 
     @property
     def result(self) -> Value:

@@ -43,27 +43,27 @@ def run(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> list[Feeds]:
     return list(tools.run(tools.export(graph), [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds]))
 
 
-def add_coding(graph: Graph, value: Value, lo: int, hi: int) -> str:
-    """Lets the weighted ops that read `value` read it coded and decoded again; returns the name of the new input that
-    takes the scale (a float32 scalar).
+def add_coding(graph: Graph, value: Value) -> dict[str, str]:
+    """Lets the weighted ops that read `value` read it coded and decoded again. Returns the names of the new inputs that
+    take the codes' "scale", "low" and "high" (least and greatest step away from 0), all scalars of the value's type.
     """
-    dtype = value.tensor.dtype.numpy
-    scale = graph.add_input(graph.fresh_name(f"scale.{value.name}") + ".in", value.tensor.with_shape(()))
+    scalar = value.tensor.with_shape(())
+    fed = {k: graph.add_input(f"{k} of {value.name}", scalar) for k in ("scale", "low", "high")}
     readers = [n for n in graph.nodes if activation_operand(graph, n) is value]
     at = graph.nodes.index(readers[0])
     coded = value
     for op, other in (
-        (Binary("div"), scale),
+        (Binary("div"), fed["scale"]),
         (Unary("round"), None),
-        (Binary("max"), graph.add_constant(np.array(lo, dtype), "lo")),
-        (Binary("min"), graph.add_constant(np.array(hi, dtype), "hi")),
-        (Binary("mul"), scale),
+        (Binary("max"), fed["low"]),
+        (Binary("min"), fed["high"]),
+        (Binary("mul"), fed["scale"]),
     ):
         coded = graph.add(op, coded, *(() if other is None else (other,)), at=at)
         at += 1
     for node in readers:
         node.inputs = tuple(coded if v is value else v for v in node.inputs)
-    return scale.name
+    return {k: v.name for k, v in fed.items()}
 
 
 def downstream(graph: Graph, value: Value) -> list[Node]:

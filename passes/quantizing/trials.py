@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.ir.graph import Graph, Value
+from mgc.ir.types import TensorType
 from passes.manager import Tools
-from passes.quantizing.layers import Codes
+from passes.quantizing.codes import Codes
 from passes.quantizing.network import Feeds, add_coding, add_errors, cut_above, mirrored, run
 from passes.quantizing.observed import activation_operand
 
@@ -33,21 +34,22 @@ class Trials:
     def errors(self, trials: Sequence[Mapping[str, Codes]]) -> list[float]:
         """For each trial, all of the same values: the weighted squared error, infinite if it is not a number."""
         probe, values = mirrored(self.probe)
-        scales = {name: add_coding(probe, values[name], codes.lo, codes.hi) for name, codes in trials[0].items()}
+        inputs = {name: add_coding(probe, values[name]) for name in trials[0]}
         names = add_errors(probe, [(name, values[name]) for name in self.measured])
-        feeds = [
-            {**feed, **{scales[name]: _scale(values[name], codes) for name, codes in trial.items()}}
+        fed = [
+            {k: a for name, codes in trial.items() for k, a in _scalars(inputs[name], values[name], codes).items()}
             for trial in trials
-            for feed in self.feeds
         ]
+        feeds = [{**feed, **codes} for codes in fed for feed in self.feeds]
         results = run(probe, feeds, self.tools)
         squares = np.array([[float(r[name]) for name in names] for r in results])
         totals = (squares.reshape(len(trials), len(self.feeds), len(names)) * self.weights).sum(axis=(1, 2))
         return [float(t) if np.isfinite(t) else np.inf for t in totals]
 
 
-def _scale(value: Value, codes: Codes) -> np.ndarray:
-    return np.array(codes.scale, value.tensor.dtype.numpy)
+def _scalars(inputs: Mapping[str, str], value: Value, codes: Codes) -> dict[str, np.ndarray]:
+    numbers = {"scale": codes.scale, "low": codes.lo - codes.zero, "high": codes.hi - codes.zero}
+    return {inputs[k]: np.array(v, value.tensor.dtype.numpy) for k, v in numbers.items()}
 
 
 def whole_network(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> Trials:
@@ -82,12 +84,13 @@ def next_layers(graph: Graph, name: str, feeds: Sequence[Feeds], tools: Tools) -
 def _float_outputs(graph: Graph) -> list[str]:
     """The computed float values that leave a graph."""
     made = {v for n in graph.nodes for v in n.outputs}
-    return list(dict.fromkeys(v.name for _, v in graph.outputs if v in made and v.tensor.dtype.is_float))
+    tensors = [v for _, v in graph.outputs if v in made and isinstance(v.type, TensorType)]
+    return list(dict.fromkeys(v.name for v in tensors if v.tensor.dtype.is_float))
 
 
 def output_elements(graph: Graph) -> int:
     """How many numbers a comparison of the float outputs of one micro-batch rests on."""
-    sizes = {v.name: v.tensor.size for _, v in graph.outputs}
+    sizes = {v.name: v.type.size for _, v in graph.outputs if isinstance(v.type, TensorType)}
     return sum(sizes[name] for name in _float_outputs(graph))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from passes.quantizing.exactness import keep_exact
 from passes.quantizing.feedback import output_error, round_with_feedback
 from passes.quantizing.layers import Layer
-from passes.quantizing.minmax import column_scales, rounded
+from passes.quantizing.nearest import column_scales, rounded
+from passes.quantizing.products import product
 from passes.quantizing.windows import CodedWindows
 from targets.description import Crossbar
 
@@ -33,19 +34,20 @@ def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarra
     real = layer.weights / scales[:, None, :].astype(np.float32)
     most = (1 << (crossbar.weight_bits - 1)) - 1
     bounds = np.cumsum((0, *layer.splits))
-    for members in _alike(layer.splits):
-        codes = np.concatenate([windows.parts[k].codes for k in members])
-        if codes.shape[1] < _FEWEST:
+    sizes = [(rows, part.steps.shape[1]) for rows, part in zip(layer.splits, windows.parts, strict=True)]
+    for members in _alike(sizes):
+        steps = np.concatenate([windows.parts[k].steps for k in members])
+        if steps.shape[1] < _FEWEST:
             continue
         slices = [slice(bounds[k], bounds[k + 1]) for k in members]
         exact = np.concatenate([real[:, s] for s in slices])
         plain = np.concatenate([weights[:, s] for s in slices])
-        tested = np.arange(codes.shape[1]) % _HELD_OUT == 0
-        fitted = round_with_feedback(codes[:, ~tested], exact, most)
+        tested = np.arange(steps.shape[1]) % _HELD_OUT == 0
+        fitted = round_with_feedback(steps[:, ~tested], exact, most)
         matrices = layer.weights.shape[0]
         for k, s in enumerate(slices):
             mine = slice(k * matrices, (k + 1) * matrices)
-            held = codes[mine][:, tested]
+            held = steps[mine][:, tested]
             if output_error(held, exact[mine] - fitted[mine]) < output_error(held, exact[mine] - plain[mine]):
                 weights[:, s] = fitted[mine]
     return keep_exact(weights, layer.weights, scales, layer.splits, crossbar)
@@ -65,11 +67,11 @@ def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -
     halves = np.zeros((2, layer.weights.shape[0], layer.weights.shape[2]))
     for k, (part, sampled) in enumerate(zip(layer.op.parts, windows.parts, strict=True)):
         mine = slice(bounds[k], bounds[k + 1])
-        middle = (sampled.codes.shape[1] + 1) // 2
-        for half, codes in enumerate((sampled.codes[:, :middle], sampled.codes[:, middle:])):
-            read = codes.mean(axis=1, dtype=np.float64) if codes.shape[1] else sampled.codes.mean(axis=1)
-            off = sampled.residues[half][:, None] @ layer.weights[:, mine].astype(np.float64)
-            off += scale * read[:, None] @ rounding[:, mine]
+        middle = (sampled.steps.shape[1] + 1) // 2
+        for half, steps in enumerate((sampled.steps[:, :middle], sampled.steps[:, middle:])):
+            read = (steps if steps.shape[1] else sampled.steps).mean(axis=1, dtype=np.float64)
+            off = product(sampled.residues[half][:, None], layer.weights[:, mine].astype(np.float64))
+            off += scale * product(read[:, None], rounding[:, mine])
             halves[half] += off[:, 0] * (part.windows.total / total)
     first, second = halves
     energy = first * first + second * second
@@ -77,7 +79,7 @@ def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -
     return ((first + second) / 2 * np.maximum(agreement, 0)).reshape(-1)
 
 
-def _alike(splits: tuple[int, ...]) -> Iterator[list[int]]:
-    """Groups of parts with equal numbers of rows: they are rounded in step."""
-    for rows in dict.fromkeys(splits):
-        yield [k for k, r in enumerate(splits) if r == rows]
+def _alike(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Groups of parts with equal numbers of rows and of sampled windows: they are rounded in step."""
+    for size in dict.fromkeys(sizes):
+        yield [k for k, other in enumerate(sizes) if other == size]

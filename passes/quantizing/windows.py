@@ -10,7 +10,8 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import CHANNEL_MAJOR, MvmPart
 from passes.manager import Tools
-from passes.quantizing.layers import Codes, Layer
+from passes.quantizing.codes import Codes
+from passes.quantizing.layers import Layer
 from passes.quantizing.network import Feeds, mirrored, run
 
 # Windows of one part that are looked at (fewer of a very large one, whose work grows with windows x weights), and the
@@ -22,13 +23,13 @@ _BYTES = 1 << 27
 
 @dataclass(frozen=True)
 class PartWindows:
-    """Sampled windows of one part: their codes [matrices, windows, rows] in the codes' own element type.
+    """Sampled windows of one part: their codes less that of 0, integers [matrices, windows, rows].
 
     residues: float64 [2, matrices, rows], for each half of the windows the mean of what coding took off, clipped
     values (which are few, and large) left out.
     """
 
-    codes: np.ndarray
+    steps: np.ndarray
     residues: np.ndarray
 
 
@@ -124,10 +125,10 @@ class _Gathered:
         windows = self._part.windows.total
         chosen = np.sort(rng.permutation(source.shape[0] * windows)[: -(-_wanted(self._part) // feeds)])
         rows = window_rows(source, self._part, *np.divmod(chosen, windows))
-        codes = self._codes.stored(rows)
-        off = rows - codes * np.float32(self._codes.scale)
+        steps = self._codes.steps(rows)
+        off = rows - steps * np.float32(self._codes.scale)
         off[np.abs(off) > self._codes.scale] = 0
-        self._chunks.append(codes)
+        self._chunks.append(steps)
         self._residues.append(off.mean(axis=1, dtype=np.float64))
 
     def windows(self) -> PartWindows:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
@@ -13,7 +15,7 @@ from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, TensorType
 from passes.calibrate import Calibrate, observe
 from passes.manager import Tools, UnsupportedError
-from passes.quantizing.minmax import codes_for, normal_top
+from passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from passes.quantizing.samples import take_samples
 
 
@@ -129,11 +131,11 @@ def test_an_outlier_that_the_outputs_forgive_is_clipped() -> None:
     data = rng.normal(size=(60, 16)).astype(np.float32)
     data[::10] *= 50
     state = state_of(graph, tools=Interpreter().tools(), calibration_data={"x": data})
-    tops = Calibrate("error").run(state).calibration.tops
-    largest = float(data.max())
-    assert tops["h"] < largest / 5
-    assert tops["h"] > float(np.median(data.max(axis=1))) * 0.8
-    assert Calibrate("minmax").run(state).calibration.tops == {}
+    low, high = Calibrate("error").run(state).calibration.reaches["h"]
+    assert low == 0
+    assert high < float(data.max()) / 5
+    assert high > float(np.median(data.max(axis=1))) * 0.8
+    assert Calibrate("minmax").run(state).calibration.reaches == {}
 
 
 def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
@@ -144,23 +146,45 @@ def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
     h = graph.add(Unary("leaky_relu", 0.2), h, name="h")
     graph.outputs = [("y", graph.add(MatMul(), h, graph.add_constant(rng.normal(size=(32, 1)).astype(np.float32))))]
     calibration = Calibrate("error").run(state_of(graph, tools=Interpreter().tools())).calibration
-    assert calibration.tops["x"] == pytest.approx(normal_top(8))
-    low, high = calibration.ranges["h"]
-    assert 0.4 * max(-low, high) <= calibration.tops["h"] <= max(-low, high)
+    assert calibration.reaches["x"] == normal_reach(8)
+    (low, high), (least, most) = calibration.reaches["h"], calibration.ranges["h"]
+    assert least <= low <= 0.4 * least < 0 < 0.4 * most <= high <= most
 
 
 def test_reach_of_codes_for_noise_is_the_known_optimum() -> None:
     # Max (1960), "Quantizing for minimum distortion": steps of the best uniform quantiser of N(0,1)
-    assert normal_top(8) == pytest.approx(127 * 0.0308, rel=0.03)
-    assert normal_top(4) == pytest.approx(7 * 0.3352, rel=0.08)
+    assert normal_reach(8)[1] == pytest.approx(127 * 0.0308, rel=0.03)
+    assert normal_reach(4)[1] == pytest.approx(7 * 0.3352, rel=0.08)
 
 
-def test_codes_reach_the_top() -> None:
-    signed, unsigned = codes_for(2.0, 8, unsigned=False), codes_for(2.0, 8, unsigned=True)
-    assert (signed.lo, signed.hi, unsigned.lo, unsigned.hi) == (-128, 127, 0, 255)
-    assert signed.quantized(np.array([2.0, -9.0])).tolist() == [127.0, -128.0]
-    assert unsigned.quantized(np.array([2.0, -1.0])).tolist() == [255.0, 0.0]
-    assert codes_for(0.0, 8, unsigned=True).scale == 1.0
+def test_codes_hold_their_reach() -> None:
+    signed, unsigned = (codes_for((-1.0, 2.0), 8, unsigned=u) for u in (False, True))
+    assert (signed.lo, signed.hi, signed.dtype) == (-128, 127, DType.I8)
+    assert (unsigned.lo, unsigned.hi, unsigned.dtype) == (0, 255, DType.U8)
+    assert signed.stored(np.array([2.0, -9.0, np.nan])).tolist() == [127, -128, 0]
+    assert unsigned.stored(np.array([2.0, -1.0, np.nan])).tolist() == [255, 0, 0]
+    assert codes_for((0.0, 0.0), 8, unsigned=True).scale == 1.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-100, 0), st.floats(0, 100), st.integers(1, 16))
+def test_shifted_codes(low: float, high: float, bits: int) -> None:
+    codes = codes_for((low, high), bits, unsigned=False, shifted=True)
+    assert (codes.lo, codes.hi) == (0, 2**bits - 1)
+    assert 0 <= codes.zero <= codes.hi
+    assert codes.stored(np.zeros(1))[0] == codes.zero
+    assert codes.steps(np.zeros(1))[0] == 0
+    x = np.linspace(low, high, 33).astype(np.float32)
+    off = np.abs(codes.steps(x) * codes.scale - x)
+    # rounding the code of 0 may cost half a step at one end
+    assert np.all(off <= 1.01 * codes.scale + 1e-5 * np.abs(x))
+
+
+def test_lopsided_ranges_are_worth_shifting() -> None:
+    assert worth_shifting((-0.2, 1.0))
+    assert worth_shifting((-1.0, 0.0))
+    assert not worth_shifting((-1.0, 0.9))
+    assert not worth_shifting((0.0, 0.0))
 
 
 def test_several_inputs_and_no_float_output() -> None:
@@ -171,5 +195,5 @@ def test_several_inputs_and_no_float_output() -> None:
     graph.outputs = [("y", graph.add(Cast(DType.I32), h))]
     state = state_of(graph, tools=Interpreter().tools(), calibration_data={"a": np.ones((9, 4))})
     state = Calibrate("error").run(state)
-    assert "s" in state.calibration.tops
+    assert "s" in state.calibration.reaches
     assert state.warnings == ("calibration data has no array for input 'b': it was drawn",)

@@ -101,6 +101,40 @@ class TestStructure:
         want, have = evaluate(graph, {"x": data})["y"], evaluate(result, {"x": data})["y"]
         assert np.max(np.abs(have - want)) < 0.02 * np.ptp(want) + 0.02
 
+    @pytest.mark.parametrize(
+        ("op", "x", "w", "bias"),
+        [
+            (Conv((1,), (2, 1), (1,)), (1, 3, 6), normal(4, 3, 3), normal(1, 4, 1)),
+            (Conv((2,), (1, 1), (1,), 2), (2, 4, 6), normal(6, 2, 3), normal(1, 6, 1)),
+            (MatMul(), (2, 3, 7), normal(7, 4), normal(4)),
+        ],
+    )
+    def test_a_lopsided_range_is_coded_with_a_shift(
+        self, op: Conv, x: tuple[int, ...], w: np.ndarray, bias: np.ndarray
+    ) -> None:
+        graph = self.layer(op, x, w, bias)
+        result = quantized(graph, {"x": (-0.5, 2.0)})
+        (quant,), (mvm,) = ops_of(result, Quant), ops_of(result, Mvm)
+        assert (quant.lo, quant.hi, quant.zero, quant.to) == (0, 255, 51, DType.U8)
+        assert mvm.outside == 51  # what windows read beyond the input stands for 0
+        data = np.clip(normal(*x), -0.5, 2)
+        want, have = evaluate(graph, {"x": data})["y"], evaluate(result, {"x": data})["y"]
+        symmetric = evaluate(quantized(graph, {"x": (-2.0, 2.0)}), {"x": data})["y"]
+        assert np.max(np.abs(have - want)) < 0.02 * np.ptp(want)
+        assert np.mean((have - want) ** 2) < 1.2 * np.mean((symmetric - want) ** 2)
+
+    def test_residue_classes_do_not_take_a_shift(self) -> None:
+        graph = self.layer(ConvTranspose((2,), (1, 1), (0,), (1,)), (1, 3, 6), normal(3, 5, 4), normal(1, 5, 1))
+        (quant,) = ops_of(quantized(graph, {"x": (-0.5, 2.0)}), Quant)
+        assert (quant.lo, quant.hi, quant.zero) == (-128, 127, 0)
+
+    def test_windows_of_padding_only_do_not_take_a_shift(self) -> None:
+        graph = self.layer(Conv((1,), (2, 2), (1,)), (1, 3, 6), normal(5, 3, 1), normal(1, 5, 1))
+        result = quantized(graph, {"x": (-0.5, 2.0)})
+        assert ops_of(result, Quant)[0].zero == 0
+        data = np.clip(normal(1, 3, 6), -0.5, 2)
+        np.testing.assert_allclose(evaluate(result, {"x": data})["y"], evaluate(graph, {"x": data})["y"], atol=0.1)
+
     def test_layers_that_read_one_value_share_its_codes(self) -> None:
         graph = Graph()
         x = graph.add_input("x", TensorType(DType.F32, (1, 4)))
@@ -262,7 +296,7 @@ def test_codes_and_weights_stay_in_range(seed: int, weight_bits: int, input_bits
     graph.outputs = [("y", graph.add(Conv((1,), (1, 1), (1,)), value, w))]
     result = quantized(graph, {"x": (-2.0, 2.0), "r": (0.0, 2.0)}, chip(weight_bits=weight_bits, input_bits=input_bits))
     (quant,) = ops_of(result, Quant)
-    assert (quant.lo < 0) is not relu
+    assert (quant.lo < 0) is not relu  # the range is even, so there is no shift
     assert quant.hi - quant.lo == 2**input_bits - 1
     (node,) = (n for n in result.nodes if isinstance(n.op, Mvm))
     whole = result.constants[node.inputs[1]].data

@@ -13,7 +13,8 @@ from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows, gather_win
 from passes.crossbar_rows import exact_columns
 from passes.quantizing.exactness import keep_exact
 from passes.quantizing.feedback import output_error, round_with_feedback
-from passes.quantizing.minmax import column_scales, rounded
+from passes.quantizing.nearest import column_scales, rounded
+from passes.quantizing.products import product
 from passes.quantizing.windows import window_rows
 from targets.loader import load_target
 
@@ -87,6 +88,14 @@ def test_other_converters_are_left_alone() -> None:
     result, scales = keep_exact(weights, weights, np.ones((1, 2)), (128,), crossbar)
     assert result is weights
     assert np.all(scales == 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(*(st.integers(0, 3), st.integers(0, 70), st.integers(0, 300), st.integers(0, 140)))
+def test_products_in_pieces(stack: int, m: int, k: int, n: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-9, 10, (stack, m, k)).astype(float), rng.integers(-9, 10, (stack, k, n)).astype(float)
+    np.testing.assert_array_equal(product(a, b), a @ b)
 
 
 @st.composite
