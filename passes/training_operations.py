@@ -16,7 +16,7 @@ from passes.operations import Builder, Work
 from passes.partition import Geometry
 from passes.plan import UnitPlan
 from targets.description import CostClass
-from targets.training_cost import UPDATE_WORK, TrainingCost
+from targets.training_cost import TrainingCost
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TrainingBuilder(Builder):
             case ops.Update(rule, clip):
                 here = self.placement.place_of(node)
                 cycles = self.training.update_cycles(
-                    node.outputs[0].tensor.size, update_work(rule, clip is not None), len(here.tiles)
+                    node.outputs[0].tensor.size, update_work(self.training, rule, clip is not None), len(here.tiles)
                 )
                 duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
                 self._add("update", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
@@ -122,7 +122,7 @@ class TrainingBuilder(Builder):
         index = self.group_number[self.homes[node.inputs[0]]]
         group = self.placement.groups[index]
         here = Place(group.tiles)
-        work = update_work(op.rule, op.clip is not None)
+        work = update_work(self.training, op.rule, op.clip is not None)
         cycles = self.training.update_cycles(node.outputs[0].tensor.size, work, len(here.tiles))
         geometry = self.geometry_of(index)
         cycles += self.durations.program(min(geometry.matrix_rows, geometry.rows), len(group.crossbars))
@@ -135,13 +135,9 @@ class TrainingBuilder(Builder):
         return Geometry.of(self.parts[index], self.target.crossbar)
 
 
-def update_work(rule: Rule, clips: bool) -> dict[CostClass, int]:
+def update_work(training: TrainingCost, rule: Rule, clips: bool) -> dict[CostClass, int]:
     """Operations of an optimizer's step for each weight."""
-    name = "momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__
-    work = dict(UPDATE_WORK[name])
-    if clips:
-        work["simple"] = work.get("simple", 0) + 2
-    return work
+    return training.update_work("momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__, clips)
 
 
 def _tiles(place: Place, what: str) -> str:

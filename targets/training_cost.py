@@ -67,6 +67,13 @@ class TrainingCost:
         """Energy of the outer products; counted with the vector units'."""
         return EnergyBreakdown(vector=windows * blocks * OUTER_PJ * 1e-12)
 
+    def update_work(self, optimizer: str, clips: bool) -> dict[CostClass, int]:
+        """Operations of an optimizer's step (a key of `UPDATE_WORK`) for each weight."""
+        work = dict(UPDATE_WORK[optimizer])
+        if clips:
+            work["simple"] = work.get("simple", 0) + 2
+        return work
+
     def update_cycles(self, elements: int, work: Mapping[CostClass, int], tiles: int) -> int:
         """Cycles of an optimizer's arithmetic on the vector units of some tiles."""
         return max(1, self.cost.vector_cycles(elements, work, lanes=tiles * self.target.vector.lanes_per_tile))

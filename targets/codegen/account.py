@@ -10,9 +10,10 @@ from mgc.isa import functions
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, Ref, Store, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
+from targets.codegen.account_training import training_energy
 from targets.cost import CostModel, Occupancy
 from targets.description import CostClass
 from targets.energy import EnergyBreakdown
@@ -58,6 +59,8 @@ class Account:
                 return self._vec(instruction)
             case Diff():
                 return self._diff(instruction)
+            case MvmT() | Outer() | Update():
+                return training_energy(self.program, self.cost, instruction, self._store)
             case Move():
                 moved = EnergyBreakdown()
                 for piece in instruction.pieces:
