@@ -118,7 +118,7 @@ class _Untangler:
     def _restore_biases(self, modules: Modules) -> None:
         """Gives back the biases that the dynamo exporter leaves out because they are all zero (so far)."""
         for node in self.graph.node:
-            if len(node.input) != 2 or role_of(node, 2) != "bias" or not is_noted(node):
+            if len(node.input) != 2 or role_of(node, 2) != "bias" or not is_noted(node) or folded_norm(node):
                 continue
             origin = modules.argument(node, "bias")
             weight = self.tensors.get(node.input[1])

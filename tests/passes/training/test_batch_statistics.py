@@ -1,0 +1,159 @@
+"""Batch normalisation in training form, and shifts that cancel."""
+
+import numpy as np
+import pytest
+
+from mgc.ir.build import Build
+from mgc.ir.graph import Graph, evaluate
+from mgc.ir.ops import BatchNorm, Binary, Reduce
+from mgc.ir.training import Statistic
+from mgc.ir.types import DType, TensorType
+from mgc.ir.verifier import verify
+from passes.manager import UnsupportedError
+from passes.training.batch_statistics import batch_statistics
+from passes.training.differentiate import gradients
+from passes.training.shifts import cancel_shifts
+
+F64 = DType.F64
+
+
+def normalised(shape=(4, 3, 2, 2), *, training=True, bias=False, momentum=0.7):
+    """x (plus a bias before it) through a batch_norm; statistics are inputs."""
+    graph = Graph()
+    x = graph.add_input("x", TensorType(F64, shape))
+    names = ("scale", "shift", "mean", "var")
+    operands = [graph.add_input(n, TensorType(F64, (shape[1],))) for n in names]
+    build = Build(graph, sources=("bn",))
+    if bias:
+        b = graph.add_input("b", TensorType(F64, (shape[1],)))
+        x = build.add(x, build.reshape(b, (shape[1], *(1,) * (len(shape) - 2))))
+    y = build.emit(BatchNorm(1e-3, momentum, training), x, *operands)
+    graph.outputs = [("y", y)]
+    return graph
+
+
+def feeds_of(graph):
+    rng = np.random.default_rng(0)
+    return {v.name: rng.standard_normal(v.shape) + (3 if v.name == "var" else 0) for v in graph.inputs}
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 3), (2, 3, 5)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_result_is_that_of_the_training_form(shape, bias):
+    graph = normalised(shape, bias=bias)
+    feeds = feeds_of(graph)
+    expected = evaluate(graph, feeds)["y"]
+    statistics = batch_statistics(graph)
+    verify(graph)
+    found = evaluate(graph, feeds)
+    np.testing.assert_allclose(found["y"], expected, rtol=1e-10)
+    x = feeds["x"] + (feeds["b"].reshape(-1, *(1,) * (len(shape) - 2)) if bias else 0)
+    axes = (0, *range(2, len(shape)))
+    count = x.size // 3
+    mean, var = statistics
+    assert mean == Statistic("mean", mean.output, var.output, 0.7)
+    assert var == Statistic("var", var.output, var.output, 0.7, count / (count - 1))
+    np.testing.assert_allclose(found[mean.output], x.mean(axes))
+    np.testing.assert_allclose(found[var.output] * var.factor, x.var(axes, ddof=1))
+
+
+def test_the_inference_form_stays():
+    graph = normalised(training=False)
+    assert batch_statistics(graph) == ()
+    assert [type(n.op) for n in graph.nodes] == [BatchNorm]
+
+
+def test_one_value_a_channel_has_no_statistics():
+    with pytest.raises(UnsupportedError, match=r"batch normalisation bn of f64\[1,3,1,1\]: one value a channel"):
+        batch_statistics(normalised((1, 3, 1, 1)))
+
+
+def test_a_bias_before_it_has_no_gradient_at_all():
+    """Its gradient is zero in exact arithmetic; in float32 it would be noise, which Adam scales up to full steps."""
+    graph = normalised(bias=True)
+    batch_statistics(graph)
+    loss = Build(graph).total(Build(graph).unary("exp", dict(graph.outputs)["y"]))
+    inputs = {v.name: v for v in graph.inputs}
+    db, dscale, dmean = gradients(graph, loss, [inputs["b"], inputs["scale"], inputs["mean"]])
+    assert db is None
+    assert dmean is None
+    assert dscale is not None
+
+
+def test_the_gradient_is_that_of_the_batch():
+    graph = normalised((3, 2))
+    batch_statistics(graph)
+    inputs = {v.name: v for v in graph.inputs}
+    build = Build(graph)
+    weights = graph.add_input("r", TensorType(F64, (3, 2)))
+    loss = build.total(build.mul(dict(graph.outputs)["y"], weights))
+    (dx,) = gradients(graph, loss, [inputs["x"]])
+    graph.outputs = [("loss", loss), ("dx", dx)]
+    graph.prune()
+    feeds = feeds_of(graph)
+    found = evaluate(graph, feeds)["dx"]
+    for index in np.ndindex(3, 2):
+        ends = []
+        for sign in (1, -1):
+            moved = feeds["x"].copy()
+            moved[index] += sign * 1e-5
+            ends.append(evaluate(graph, feeds | {"x": moved})["loss"])
+        assert found[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-7)
+
+
+# -- shifts --------------------------------------------------------------------------------------------------------
+
+
+def shifted(make):
+    """A graph of inputs v, w [2, 3, 4], per-channel b and number s, with output y = make(build, v, w, b, s)."""
+    graph = Graph()
+    shapes = {"v": (2, 3, 4), "w": (2, 3, 4), "b": (1, 3, 1), "s": (1,)}
+    inputs = [graph.add_input(n, TensorType(F64, shape)) for n, shape in shapes.items()]
+    graph.outputs = [("y", make(Build(graph), *inputs))]
+    return graph
+
+
+def less_mean(g, x, axes):
+    return g.sub(x, g.reduce("mean", x, axes))
+
+
+CANCEL = {
+    "channel": (lambda g, v, w, b, s: less_mean(g, g.add(v, b), (0, 2)), "b"),
+    "instance": (lambda g, v, w, b, s: less_mean(g, g.add(b, v), (2,)), "b"),
+    "pair": (lambda g, v, w, b, s: g.sub(g.add(v, s), g.add(w, s)), "s"),
+    "average": (lambda g, v, w, b, s: g.sub(g.add(v, s), g.reduce("mean", g.add(w, s), (0, 1, 2), False)), "s"),
+    "reshaped": (
+        lambda g, v, w, b, s: g.sub(g.reshape(g.add(v, g.reshape(s, ())), (24,)), g.reshape(g.add(w, s), (24,))),
+        "s",
+    ),
+}
+STAY = {
+    "varies": lambda g, v, w, b, s: less_mean(g, g.add(v, b), (1,)),
+    "other mean": lambda g, v, w, b, s: g.sub(g.add(v, b), g.reduce("mean", w, (0, 2))),
+    "other number": lambda g, v, w, b, s: g.sub(g.add(v, s), g.add(w, 1.0)),
+    "sum": lambda g, v, w, b, s: g.sub(g.add(v, s), g.reduce("sum", g.add(w, s), (0, 1, 2))),
+}
+
+
+@pytest.mark.parametrize("name", CANCEL)
+def test_shifts_that_cancel_are_taken_out(name):
+    make, gone = CANCEL[name]
+    graph = shifted(make)
+    feeds = feeds_of(graph)
+    before = evaluate(graph, feeds)["y"]
+    cancel_shifts(graph)
+    verify(graph)
+    np.testing.assert_allclose(evaluate(graph, feeds)["y"], before, atol=1e-12)
+    read = {v.name for n in graph.nodes for v in n.inputs}
+    assert gone not in read
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_shifts_that_do_not_cancel_stay(name):
+    graph = shifted(STAY[name])
+    feeds = feeds_of(graph)
+    before, count = evaluate(graph, feeds)["y"], len(graph.nodes)
+    cancel_shifts(graph)
+    np.testing.assert_array_equal(evaluate(graph, feeds)["y"], before)
+    assert len(graph.nodes) == count
+    assert any(isinstance(n.op, Binary | Reduce) for n in graph.nodes)

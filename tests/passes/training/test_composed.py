@@ -1,0 +1,101 @@
+"""G, D and a loss's name, composed and trained: losses and every weight follow PyTorch over four iterations."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracle import DATA, RULES, follow, load, network, recorded
+
+from mgc.ir.op import IRError
+from mgc.ir.training import Phase
+from passes.manager import UnsupportedError
+from passes.training.compose import compose
+from passes.training.losses import LOSSES
+from passes.training.step import training_iteration
+
+PHASES = (Phase("discriminator", "loss_d"), Phase("generator", "loss_g"))
+# (net, exporter, loss, optimizer, redraw)
+RUNS = [("mlp", "ts", loss, rule, False) for loss in LOSSES for rule in RULES]
+RUNS += [("mlp", "dynamo", loss, "adam", False) for loss in LOSSES]
+RUNS += [("mlp", "ts", "bce", "adam", True), ("mlp", "dynamo", "bce", "adam", True)]
+RUNS += [("mlpsig", e, *run, False) for e in ("ts", "dynamo") for run in (("bce", "adam"), ("minimax", "sgd"))]
+DCGAN = [("bce", "adam"), ("wgan-gp", "rmsprop"), ("relativistic-average", "sgd")]
+RUNS += [("dcgan", e, *run, False) for e in ("plain", "ts") for run in DCGAN]
+RUNS += [("dcgan", "ts", "bce", "sgd", True)]
+RUNS += [("odd", e, *run, False) for e in ("dynamo", "ts") for run in (("hinge", "adam"), ("wgan-gp", "sgd"))]
+
+
+def composed(net, exporter, loss, *, redraw=False):
+    g, d = load(f"{net}_G_{exporter}"), load(f"{net}_D_{exporter}")
+    model = compose(network(g), network(d), loss, redraw_noise=redraw)
+    files = {"generator": g, "discriminator": d}
+    names = {s.name: f"{s.network}.{files[s.network].parameters.get(s.onnx_name, s.onnx_name)}" for s in model.states}
+    return model, names
+
+
+@pytest.mark.parametrize("float64", [False, True], ids=["onnxruntime", "float64"])
+@pytest.mark.parametrize(("net", "exporter", "loss", "rule", "redraw"), RUNS)
+def test_training_follows_pytorch(net, exporter, loss, rule, redraw, float64):
+    model, names = composed(net, exporter, loss, redraw=redraw)
+    phases = [replace(PHASES[0], clip=0.1 if loss == "wgan" else None), PHASES[1]]
+    iteration = training_iteration(model, phases, RULES[rule])
+    with np.load(DATA / f"composed_{net}.npz") as archive:
+        arrays = dict(archive)
+    expected = recorded(arrays, f"{loss}-{rule}{'-redraw' if redraw else ''}")
+    initial = {s.name: s.initial for s in model.states}
+    tolerance = 1e-6 if float64 else 1e-3
+    data = recorded(arrays, "data")
+    follow(iteration, data, expected, names, initial=initial, float64=float64, tolerance=tolerance)
+
+
+def test_data_and_states_of_a_composed_model():
+    model, _ = composed("mlp", "ts", "wgan-gp")
+    assert [(d.name, d.draw) for d in model.data] == [("z", "normal"), ("x", "given"), ("epsilon", "uniform")]
+    assert model.losses == ("loss_d", "loss_g")
+    # both files call their weights net.0.weight and so on: the states say whose, the initializers keep their names
+    state = next(s for s in model.states if s.name == "generator.net.0.weight")
+    assert (state.kind, state.group, state.network, state.onnx_name) == (
+        "parameter",
+        "generator",
+        "generator",
+        "net.0.weight",
+    )
+    assert {s.group for s in model.states} == {"generator", "discriminator"}
+    model.check()
+
+
+def test_names_that_do_not_clash_are_kept():
+    model, _ = composed("odd", "ts", "bce")
+    assert {"fc.weight", "up.weight", "a.weight", "token.weight"} <= {s.name for s in model.states}
+
+
+def test_redrawn_noise_is_an_input_of_its_own():
+    model, _ = composed("mlp", "ts", "bce", redraw=True)
+    assert [d.name for d in model.data] == ["z", "x", "z.redrawn"]
+
+
+def test_a_sigmoid_at_the_end_is_taken_off_or_mentioned():
+    plain, _ = composed("mlpsig", "ts", "bce")
+    assert not any(getattr(n.op, "fn", "") == "sigmoid" for n in plain.graph.nodes)
+    kept, _ = composed("mlpsig", "ts", "lsgan")
+    assert any(getattr(n.op, "fn", "") == "sigmoid" for n in kept.graph.nodes)
+    assert not kept.warnings
+    odd, _ = composed("mlpsig", "ts", "hinge")
+    assert "the discriminator ends in a sigmoid, which loss hinge does not expect" in odd.warnings
+
+
+def test_what_does_not_fit_is_refused():
+    g, d = network(load("mlp_G_ts")), network(load("odd_D_ts"))
+    with pytest.raises(UnsupportedError, match="no loss 'gan': choose one of bce, minimax"):
+        compose(g, g, "gan")
+    with pytest.raises(UnsupportedError, match=r"gives f32\[4,8\] but the discriminator takes f32\[4,2,16,16\]"):
+        compose(g, d, "bce")
+    with pytest.raises(UnsupportedError, match="the generator has no parameters"):
+        compose(replace(g, parameters={}), d, "bce")
+
+
+def test_a_missing_loss_is_noticed():
+    model, _ = composed("mlp", "ts", "bce")
+    model.losses = ("loss_d", "loss_x")
+    with pytest.raises(IRError, match="no output 'loss_x'"):
+        model.check()
