@@ -62,8 +62,13 @@ class Feeds:
 
 
 def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
+    """NAME=FILE texts as files by the name of an input of the program."""
+    return files_by_name(specs, [p.name for p in program.inputs])
+
+
+def files_by_name(specs: Sequence[str], inputs: Sequence[str]) -> dict[str, Path]:
     """NAME=FILE texts as files by input name. A name may hold "=": the longest input name that fits is meant."""
-    names = sorted((p.name for p in program.inputs), key=len, reverse=True)
+    names = sorted(inputs, key=len, reverse=True)
     files: dict[str, Path] = {}
     for spec in specs:
         name = next((n for n in names if spec.startswith(f"{n}=")), None)
@@ -76,11 +81,20 @@ def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
     return files
 
 
-def feeds(program: Program, files: Mapping[str, Path], samples: int | None, seed: int) -> Feeds:
-    """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest."""
+def feeds(
+    program: Program,
+    files: Mapping[str, Path],
+    samples: int | None,
+    seed: int,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Feeds:
+    """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest.
+
+    `arrays` are inputs that are there already, with as many samples as are asked for.
+    """
     from mgc.sim import SimulationError, draw_inputs
 
-    given = {name: load_array(path) for name, path in files.items()}
+    given = {**(arrays or {}), **{name: load_array(path) for name, path in files.items()}}
     batch = program.micro_batch * program.micro_batches
     rows = _rows_of_a_sample(program)
     held = {name: len(a) // rows[name] for name, a in given.items() if name in rows and a.ndim}
@@ -114,6 +128,11 @@ def refuse_nan(arrays: Mapping[str, Any], files: Mapping[str, Path]) -> None:
                 f"--input {name}={path} holds NaN (first at [{place}]), which the chip cannot take: "
                 "give numbers, or run with --numerics float"
             )
+
+
+def counts_samples(program: Program) -> bool:
+    """Whether any number of samples can be run."""
+    return bool(_rows_of_a_sample(program))
 
 
 def _rows_of_a_sample(program: Program) -> dict[str, int]:

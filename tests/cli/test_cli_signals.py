@@ -83,3 +83,40 @@ def test_a_command_whose_reader_left_still_succeeds(tmp_path):
             break
         time.sleep(0.1)
     assert (tmp_path / "code").read_text() == "0\n"
+
+
+PATIENT = """
+import hashlib, sys, typer
+from mgc.cli import interrupt
+from mgc.cli.errors import command
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+@app.command()
+@command
+def work() -> None:
+    with interrupt.deferred(lambda: print("told", file=sys.stderr, flush=True)) as asked:
+        print("ready", file=sys.stderr, flush=True)
+        while not asked():
+            hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**4)
+        hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)
+
+interrupt.install()
+app()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_patient_command_is_told_of_the_first_signal_and_ended_by_the_second(number, code):
+    process = subprocess.Popen([sys.executable, "-c", PATIENT], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.stderr.readline() == "told\n"
+    time.sleep(2)  # longer than a command that does not ask is given
+    assert process.poll() is None
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(30) == code
+    process.stderr.close()
+    assert "Traceback" not in rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,30 +12,13 @@ from mgc.cli import console
 from mgc.cli.errors import CHECK_FAILED, about, command
 from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.loading import load_program
-from mgc.cli.options import Debug, Json, ProgramFile, Seed
+from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import progress
 
 if TYPE_CHECKING:
     from mgc.cli.comparison import Comparison
     from mgc.cli.feeding import Feeds
-    from mgc.cli.progress import Progress
     from mgc.isa.program import Program
-    from mgc.sim import Simulator
-
-
-class Numerics(StrEnum):
-    """How values are computed."""
-
-    float = "float"
-    quantized = "quantized"
-    device = "device"
-
-
-class Engine(StrEnum):
-    """Which simulator runs the program."""
-
-    fast = "fast"
-    reference = "reference"
 
 
 @command
@@ -54,14 +36,12 @@ def run(
         Path | None, typer.Option("-o", metavar="OUT.npz", help="Write the outputs, and the inputs that were drawn.")
     ] = None,
     png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw the images (or waveforms).")] = None,
-    numerics: Annotated[
-        Numerics, typer.Option(help="float: ideal arithmetic; quantized: the chip's, bit for bit.")
-    ] = Numerics.quantized,
-    engine: Annotated[Engine, typer.Option(help="reference: cell by cell, slow; same results.")] = Engine.fast,
+    numerics: NumericsOption = Numerics.quantized,
+    engine: EngineOption = Engine.fast,
     check: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(metavar="T", min=1, help="Threads at most. [default: all]")] = None,
+    threads: Threads = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -73,6 +53,7 @@ def run(
         check_input(check, "an ONNX model")
     loaded = load_program(program)
     from mgc.cli.feeding import feeds, input_files, refuse_nan
+    from mgc.cli.simulating import simulated
     from mgc.sim import Simulator
 
     files = input_files(input or [], loaded)
@@ -89,7 +70,7 @@ def run(
         refuse_nan(fed.arrays, files)
     begin = time.perf_counter()
     with progress("run") as tell, about(program):
-        outputs = _simulated(simulator, fed, tell)
+        outputs = simulated(simulator, fed, tell)
     seconds = time.perf_counter() - begin
     checked = _check(loaded, fed, outputs, check, threads) if check is not None else None
     if output is not None:
@@ -112,19 +93,6 @@ def run(
     if checked and not checked.ok(numerics.value):
         console.complain(f"error: the check failed: {_verdict(facts)}")
         raise typer.Exit(CHECK_FAILED)
-
-
-def _simulated(simulator: Simulator, fed: Feeds, tell: Progress) -> dict[str, Any]:
-    def samples_done(done: int, total: int) -> None:
-        tell("", done / total if total else 1.0)
-
-    if fed.group is None:
-        return simulator.run(fed.arrays, samples_done)
-    results = []
-    for part in fed.parts(fed.group):
-        results.append(simulator.run(part))
-        samples_done(min(len(results) * fed.group, fed.samples), fed.samples)
-    return fed.joined(results, fed.group)
 
 
 def _check(program: Program, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:

@@ -41,7 +41,7 @@ def feeder(
         if port.name not in supplies:
             supplies[port.name] = _noise(port, seed)
             tell(f"input {port.name}: drawn " + ("uniform in [0, 1)" if port.role == "uniform" else "N(0,1)"))
-    return Feeder({port.name: supplies[port.name] for port in inputs}, batches)
+    return Feeder({port.name: supplies[port.name] for port in inputs}, batches, steps)
 
 
 def _noise(port: TraineeInput, seed: int) -> Noise:

@@ -118,6 +118,8 @@ class Feeder:
     supplies: Mapping[str, Supply]
     batches: int
     """In one iteration."""
+    steps: int
+    """Iterations for which there is data."""
 
     def iteration(self, step: int) -> Sequence[Mapping[str, np.ndarray]]:
         """What iteration `step`, 0 for the first, reads. TrainingError where data is unsound."""

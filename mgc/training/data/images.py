@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +30,12 @@ def list_images(folder: Path) -> list[Path]:
     raise TrainingError(f"{folder}: there are no images ({', '.join(SUFFIXES)}) in this folder; {there}")
 
 
-def read_images(
-    folder: Path, height: int, width: int, channels: int, progress: Callable[[float], None] | None = None
-) -> Samples:
+def read_images(folder: Path, height: int, width: int, channels: int) -> Samples:
     """All images as uint8 [N, C, H, W]: the largest centred part of the right proportions, scaled with antialiasing."""
     files = list_images(folder)
     pixels = np.empty((len(files), height, width, channels), np.uint8)
     for number, file in enumerate(files):
         pixels[number] = _pixels(file, height, width, channels)
-        if progress is not None:
-            progress((number + 1) / len(files))
     return Samples(str(folder), pixels.transpose(0, 3, 1, 2))
 
 

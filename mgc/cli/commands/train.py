@@ -1,0 +1,201 @@
+"""`mgc train`: run a training program on data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgc.cli import console, interrupt
+from mgc.cli.errors import CHECK_FAILED, UserError, about, command
+from mgc.cli.files import check_outputs, whole_file
+from mgc.cli.loading import load_program
+from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
+
+if TYPE_CHECKING:
+    from mgc.cli.training_pictures import Pictures
+    from mgc.isa.program import Program
+    from mgc.training.data.feeding import Feeder
+    from mgc.training.export import ExportPlan
+    from mgc.training.loop import Progress, Schedule
+    from mgc.training.trainee import Trainee
+
+
+@dataclass
+class Outcome:
+    """How training ended: where it was, the signal that stopped it (0: none), why it failed (None: it did not)."""
+
+    progress: Progress | None = None
+    signal: int = 0
+    failure: Exception | None = None
+
+
+@command
+def train(
+    program: ProgramFile,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Iterations in all, resumed ones included.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Samples: .npz, .npy, IDX (gzipped or not), or a folder of images."),
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=FILE.npy", help="An input, its samples used in order. Repeatable."),
+    ] = None,
+    seed: Seed = 0,
+    numerics: NumericsOption = Numerics.quantized,
+    engine: EngineOption = Engine.fast,
+    threads: Threads = None,
+    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the last two checkpoints here.")] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Steps between checkpoints. [default: 100]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|FILE.onnx", help="Write the trained models: one a network, or all in one."),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw samples after training.")] = None,
+    png_every: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Draw every K steps too: GRID-00000100.png, ...")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a GAN on the simulated chip.
+
+    Inputs without data are noise, drawn by seed and step. The same program, data and seed give the same bits, also when
+    training was killed and resumed. Ctrl-C ends it after the step, with a checkpoint if asked for.
+    """
+    for option, needed, value in (
+        ("--checkpoint-every", "--checkpoint", checkpoint_every is not None and checkpoint is None),
+        ("--resume", "--checkpoint", resume and checkpoint is None),
+        ("--png-every", "--png", png_every is not None and png is None),
+    ):
+        if value:
+            raise UserError(f"{option} needs {needed}")
+    if data is None and not input:
+        raise UserError("nothing to learn from: give --data DATA, or --input NAME=FILE.npy for an input")
+    loaded = load_program(program)
+    from mgc.cli.feeding import files_by_name
+    from mgc.cli.training_pictures import Pictures
+    from mgc.training.data.assign import feeder
+    from mgc.training.export import check_writable, plan_export
+    from mgc.training.loop import Schedule
+    from mgc.training.simulated import SimulatedTrainee
+
+    mode: Any = numerics.value  # "device" as well: the simulator says what it can do
+    with about(program):
+        trainee = SimulatedTrainee(loaded, engine.value, mode, threads)
+        plan = plan_export(loaded, export) if export is not None else None
+    files = files_by_name(input or [], [i.name for i in trainee.inputs])
+    check_outputs(
+        {"--png": png, "--export": export if export is not None and export.suffix == ".onnx" else None},
+        {"the program": program, "the data": data, **{f"the input {n}": f for n, f in files.items()}},
+    )
+    if plan is not None:
+        check_writable(plan)
+    feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, files, console.note)
+    pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
+    outcome = _trained(trainee, feeds, Schedule(steps, checkpoint_every or 100), seed, checkpoint, resume, pictures)
+    if _is_done(outcome, steps):
+        if pictures is not None:
+            pictures.final()
+        if plan is not None:
+            _write_models(plan, loaded, trainee)
+    _tell(outcome, steps, json)
+    _end(outcome, steps)
+
+
+def _trained(
+    trainee: Trainee,
+    feeds: Feeder,
+    schedule: Schedule,
+    seed: int,
+    folder: Path | None,
+    resume: bool,
+    pictures: Pictures | None,
+) -> Outcome:
+    from mgc.cli.training_display import display
+    from mgc.training.errors import Diverged
+    from mgc.training.loop import Listener, train
+    from mgc.training.store import Store
+
+    outcome = Outcome()
+
+    def began(progress: Progress) -> None:
+        outcome.progress = progress
+        if progress.resumed_from:
+            console.note(f"resumed from step {progress.resumed_from} ({progress.checkpoint})")
+
+    with display(schedule.steps) as shown, interrupt.deferred(_told) as asked:
+
+        def stepped(progress: Progress) -> None:
+            shown.show(progress)
+            if pictures is not None:
+                pictures.after(progress.steps)
+
+        listener = Listener(began, stepped, console.warn, lambda: bool(asked()))
+        try:
+            if folder is None:
+                train(trainee, feeds, schedule, listener=listener)
+            else:
+                with Store(folder, seed, trainee.identity) as store:
+                    train(trainee, feeds, schedule, store, resume, listener)
+        except Diverged as error:
+            outcome.failure = error
+        outcome.signal = asked()
+    return outcome
+
+
+def _told() -> None:
+    console.note("stopping after this step; once more ends at once")
+
+
+def _write_models(plan: ExportPlan, program: Program, trainee: Trainee) -> None:
+    from mgc.training.export import trained_models
+
+    weights: Mapping[str, Any] = trainee.weights()
+    for path, content in trained_models(program, plan, weights):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+        console.note(f"{path}: trained model")
+
+
+def _is_done(outcome: Outcome, steps: int) -> bool:
+    return outcome.failure is None and outcome.progress is not None and outcome.progress.steps == steps
+
+
+def _tell(outcome: Outcome, steps: int, json: bool) -> None:
+    from mgc.report.text import pairs
+
+    progress = outcome.progress
+    if progress is None:
+        return
+    kept = str(progress.checkpoint) if progress.checkpoint else None
+    if json:
+        facts = {n: getattr(progress, n) for n in ("steps", "resumed_from", "seconds", "history")}
+        console.emit_json({**facts, "checkpoint": kept})
+        return
+    done = progress.steps - progress.resumed_from
+    rate = f", {done / progress.seconds:,.1f} a second" if done and progress.seconds else ""
+    lines = [("steps", f"{progress.steps:,} of {steps:,}, {done:,} now in {progress.seconds:.1f} s{rate}")]
+    lines += [(name, f"{values[-1]:.6g}") for name, values in progress.history.items() if values]
+    console.emit(pairs([*lines, *([("checkpoint", kept)] if kept else [])]))
+
+
+def _end(outcome: Outcome, steps: int) -> None:
+    """The exit code, with a message, where training did not end as asked."""
+    progress = outcome.progress
+    kept = progress.checkpoint if progress else None
+    if outcome.failure is not None:
+        stays = f"; the last good checkpoint is {kept}" if kept else ""
+        console.complain(f"error: training diverged at {outcome.failure}{stays}; a smaller learning rate may help")
+        raise typer.Exit(CHECK_FAILED)
+    if progress is not None and progress.interrupted:
+        console.note(f"interrupted after step {progress.steps} of {steps}{f', saved in {kept}' if kept else ''}")
+        raise typer.Exit(128 + outcome.signal)

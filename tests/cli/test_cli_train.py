@@ -1,0 +1,240 @@
+"""`mgc train`: results, files, refusals, signals; on a small program that really trains."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / "tests" / "training"), str(ROOT / "tests" / "sim")]
+from gan_programs import gan_program  # noqa: E402
+
+from mgc.cli.commands.train import train  # noqa: E402
+
+app = typer.Typer()
+app.command()(train)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """P.mgc (images of 64 pixels), Q.mgc (two critic steps), x.npy."""
+    path = tmp_path_factory.mktemp("train")
+    gan_program(n=64).save(path / "P.mgc")
+    gan_program(2, n=64).save(path / "Q.mgc")
+    np.save(path / "x.npy", np.random.default_rng(5).standard_normal((40, 64)).astype(np.float32) / 8)
+    return path
+
+
+def call(folder, *args, program="P.mgc", data=("--data", "x.npy")):
+    options = [str(folder / a) if a == "x.npy" else str(a) for a in (*data, *args)]
+    result = CliRunner().invoke(app, [str(folder / program), "--engine", "reference", *options])
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def done(folder, *args, **options):
+    """The JSON object of a run that ended well."""
+    result = call(folder, *args, "--json", **options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    return json.loads(result.stdout)
+
+
+def refused(folder, *args, **options):
+    result = call(folder, *args, "--json", **options)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "a bug in mgc" not in result.stderr
+    assert result.stderr.count("rror: ") == 1
+    return result.stderr
+
+
+def test_json_is_exactly_this(folder, tmp_path):
+    facts = done(folder, "--steps", 6, "--checkpoint", tmp_path / "c", "--checkpoint-every", 4)
+    assert list(facts) == ["steps", "resumed_from", "seconds", "history", "checkpoint"]
+    assert (facts["steps"], facts["resumed_from"]) == (6, 0)
+    assert facts["history"].keys() == {"loss_d", "loss_g"}
+    assert all(len(h) == 6 and all(isinstance(v, float) for v in h) for h in facts["history"].values())
+    assert facts["checkpoint"] == str(tmp_path / "c" / "step-00000006.safetensors")
+    assert facts["seconds"] > 0
+    assert done(folder, "--steps", 6)["checkpoint"] is None
+
+
+def test_the_same_command_has_the_same_history_and_others_have_not(folder):
+    first = done(folder, "--steps", 5)["history"]
+    assert done(folder, "--steps", 5)["history"] == first
+    assert done(folder, "--steps", 5, "--seed", 1)["history"] != first
+    assert done(folder, "--steps", 5, "--numerics", "float")["history"] != first
+    assert {n: h[:5] for n, h in done(folder, "--steps", 9)["history"].items()} == first
+
+
+def test_resuming(folder, tmp_path):
+    whole = done(folder, "--steps", 9, program="Q.mgc")
+    done(folder, "--steps", 4, "--checkpoint", tmp_path, "--resume", program="Q.mgc")
+    rest = done(folder, "--steps", 9, "--checkpoint", tmp_path, "--resume", program="Q.mgc")
+    assert (rest["steps"], rest["resumed_from"], rest["history"]) == (9, 4, whole["history"])
+
+
+def test_files_in_order(folder, tmp_path):
+    rows = np.random.default_rng(1).standard_normal((24, 64)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "z.npy", rows[:, :3])
+    inputs = ["--input", f"x={tmp_path / 'rows.npy'}", "--input", f"z={tmp_path / 'z.npy'}"]
+    first = done(folder, *inputs, "--steps", 6, data=())["history"]
+    assert done(folder, *inputs, "--steps", 6, "--seed", 9, data=())["history"] == first
+    assert "holds 24 samples, 7 steps of 4 need 28" in refused(folder, *inputs, "--steps", 7, data=())
+    assert "7 steps of 2 batches of 4" in refused(folder, *inputs, "--steps", 7, data=(), program="Q.mgc")
+
+
+def test_text_says_what_matters(folder, tmp_path):
+    result = call(folder, "--steps", 3, "--checkpoint", tmp_path)
+    assert result.exit_code == 0
+    for word in ("steps", "3 of 3, 3 now", "loss_d", "loss_g", "checkpoint"):
+        assert word in result.stdout
+    assert "input x: 40 samples of " in result.stderr
+    assert "input z: drawn N(0,1)" in result.stderr
+    assert "step 3 of 3: loss_d " in result.stderr
+
+
+def test_exported_models_run(folder, tmp_path):
+    done(folder, "--steps", 3, "--export", tmp_path / "out" / "models")
+    done(folder, "--steps", 3, "--export", tmp_path / "all.onnx")
+    assert sorted(p.name for p in (tmp_path / "out" / "models").iterdir()) == ["discriminator.onnx", "generator.onnx"]
+    z = np.ones((2, 3), np.float32)
+    (alone,) = onnxruntime.InferenceSession(tmp_path / "out" / "models" / "generator.onnx").run(["y"], {"z": z})
+    feeds = {"z": z, "x": np.ones((2, 64), np.float32)}
+    (whole,) = onnxruntime.InferenceSession(tmp_path / "all.onnx").run(["y"], feeds)
+    np.testing.assert_array_equal(alone, whole)
+    assert alone.any()
+
+
+def test_pictures(folder, tmp_path):
+    done(folder, "--steps", 5, "--png", tmp_path / "g.png", "--png-every", 2)
+    names = ["g-00000002.png", "g-00000004.png", "g.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    images = set()
+    for name in names:
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (530, 530)  # 8 x 8 images of 8 x 8 pixels, enlarged
+            images.add(image.tobytes())
+    assert len(images) == 3
+
+
+def test_images_are_data_too(folder, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)
+    for k, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{k}.png")
+    np.save(tmp_path / "x.npy", pixels)
+    from_folder = done(folder, "--steps", 4, data=("--data", tmp_path))["history"]
+    assert done(folder, "--steps", 4, data=("--data", tmp_path / "x.npy"))["history"] == from_folder
+
+
+def test_divergence_is_exit_1_and_keeps_the_last_good_checkpoint(folder, tmp_path):
+    np.save(tmp_path / "wild.npy", np.full((8, 64), 1e20, np.float32))
+    result = call(
+        folder, "--steps", 9, "--numerics", "float", "--json", "--checkpoint", tmp_path / "c", "--checkpoint-every", 1,
+        data=("--data", tmp_path / "wild.npy"),
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "error: training diverged at step 1: " in result.stderr
+    assert "is not finite" in result.stderr
+    facts = json.loads(result.stdout)
+    assert (facts["steps"], facts["checkpoint"]) == (0, None)
+
+
+def test_wrong_requests_are_refused(folder, tmp_path):
+    assert "nothing to learn from: give --data DATA" in refused(folder, "--steps", 3, data=())
+    for option in (["--checkpoint-every", 3], ["--resume"]):
+        assert f"{option[0]} needs --checkpoint" in refused(folder, "--steps", 3, *option)
+    assert "--png-every needs --png" in refused(folder, "--steps", 3, "--png-every", 3)
+    assert "there is no input 'q'; the program's inputs are x, z" in refused(folder, "--steps", 3, "--input", "q=a.npy")
+    assert "would overwrite the program" in refused(folder, "--steps", 3, "--png", folder / "P.mgc")
+    assert "would overwrite the data" in refused(folder, "--steps", 3, "--png", folder / "x.npy")
+    assert "cannot be read: No such file" in refused(folder, "--steps", 3, data=("--data", tmp_path / "no"))
+    assert "device is not built yet" in refused(folder, "--steps", 3, "--numerics", "device")
+    assert "there is no folder" in refused(folder, "--steps", 3, "--png", tmp_path / "no" / "g.png")
+    (tmp_path / "f").write_text("")
+    assert "is a file: name a folder" in refused(folder, "--steps", 3, "--checkpoint", tmp_path / "f")
+    assert "is a file: name a folder" in refused(folder, "--steps", 3, "--export", tmp_path / "f")
+    done(folder, "--steps", 3, "--checkpoint", tmp_path / "c")
+    assert "add --resume to go on" in refused(folder, "--steps", 3, "--checkpoint", tmp_path / "c")
+    message = refused(folder, "--steps", 5, "--checkpoint", tmp_path / "c", "--resume", "--seed", 5)
+    assert "was made with seed 0, not 5" in message
+    assert sorted(os.listdir(tmp_path)) == ["c", "f"]
+
+
+def test_a_program_for_inference_does_not_train(folder, compiled):
+    message = refused(folder, "--steps", 3, program=compiled / "G.mgc")
+    assert "does not train: compile it with --discriminator and --loss, or with --phase" in message
+    assert str(compiled / "G.mgc") in message
+
+
+COMMAND = """
+import sys
+sys.path[:0] = {paths!r}
+import typer
+from mgc.cli import interrupt
+from mgc.cli.commands.train import train
+interrupt.install()
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(train)
+app()
+"""
+
+
+def start(folder, *args):
+    script = COMMAND.format(paths=[str(ROOT)])
+    options = [str(folder / "P.mgc"), "--engine", "reference", "--data", str(folder / "x.npy"), "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *options, *map(str, args)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(folder):
+    for _ in range(600):
+        if list(folder.glob("step-*.safetensors")):
+            return
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint was written")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_training_after_the_step_with_a_checkpoint(folder, tmp_path, number, code):
+    with start(folder, "--steps", 10**6, "--checkpoint", tmp_path, "--checkpoint-every", 20) as process:
+        wait_for(tmp_path)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert "stopping after this step" in err
+    facts = json.loads(out)
+    steps = facts["steps"]
+    assert facts["checkpoint"] == str(tmp_path / f"step-{steps:08d}.safetensors")
+    assert f"interrupted after step {steps} of 1000000, saved in {facts['checkpoint']}" in err
+    rest = done(folder, "--steps", steps + 3, "--checkpoint", tmp_path, "--resume")
+    assert rest["history"] == done(folder, "--steps", steps + 3)["history"]
+
+
+def test_killed_and_resumed_it_has_the_bits_of_a_run_left_alone(folder, tmp_path):
+    with start(folder, "--steps", 10**6, "--checkpoint", tmp_path / "c", "--checkpoint-every", 3) as process:
+        wait_for(tmp_path / "c")
+        time.sleep(0.3)
+        process.kill()
+        process.communicate(timeout=60)
+    reached = max(int(p.stem.partition("-")[2]) for p in (tmp_path / "c").glob("step-*"))
+    rest = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "c", "--resume")
+    assert rest["resumed_from"] == reached
+    alone = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "alone")
+    assert rest["history"] == alone["history"]
+    assert Path(rest["checkpoint"]).read_bytes() == Path(alone["checkpoint"]).read_bytes()
