@@ -9,7 +9,6 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
-from mgc.isa.strided import strided_view
 
 
 def writers_of(program: Program) -> dict[int, list[int]]:
@@ -162,7 +161,7 @@ def _check_disjoint(program: Program, root: int, ids: list[int], writes: int) ->
         raise ProgramError(f"buffer {root} ({buffer.name}) is written by instructions {ids}: one is expected")
     hits = np.zeros(buffer.shape, np.uint8)
     for i in mvms:
-        view = strided_view(hits, 0, i.dst_shape, i.dst_strides)[(slice(None), slice(None), *i.out_slices)]
+        view = i.outer.of(hits)[(slice(None), slice(None), *i.geometry.out_slices)]
         if view.any():
             raise ProgramError(f"instruction {i.id} (mvm) writes where an earlier one wrote buffer {buffer.name}")
         view[...] = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 
 import numpy as np
@@ -86,6 +86,11 @@ class Windows:
                     f"dimension {d}: windows write {span.start}..{span.stop - 1} of {extent} positions of {outer.name}"
                 )
 
+    @property
+    def total(self) -> int:
+        """Windows of one sample."""
+        return prod(self.count)
+
     def gather_outputs(self, y: np.ndarray, matrices: int) -> np.ndarray:
         """[matrices, batch * windows, cols] of y [batch, matrices * cols, *spatial]: what each window writes."""
         batch, channels = y.shape[:2]
@@ -120,3 +125,26 @@ class Windows:
             where = np.ix_(*(p[:, t] for p, t in zip(positions, tap, strict=True))) if dims else ()
             whole[(slice(None), slice(None), *where)] += part
         x[:, : matrices * channels] += whole[(slice(None), slice(None), *[slice(0, -1)] * dims)]
+
+
+class Windowed:
+    """An instruction that loops over windows: the fields of its address generator, and the generator itself."""
+
+    tap_fastest: bool
+    count: tuple[int, ...]
+    taps: tuple[int, ...]
+    in_base: tuple[int, ...]
+    in_stride: tuple[int, ...]
+    in_dilation: tuple[int, ...]
+    out_base: tuple[int, ...]
+    out_stride: tuple[int, ...]
+
+    @property
+    def geometry(self) -> Windows:
+        """Its address generator."""
+        return Windows(**{f.name: getattr(self, f.name) for f in fields(Windows)})
+
+    @property
+    def windows(self) -> int:
+        """Windows of one sample."""
+        return self.geometry.total

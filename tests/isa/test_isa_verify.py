@@ -163,7 +163,7 @@ BROKEN = {
     "mvm-src-bounds": (changed(PROGRAM, Mvm, src_strides=(12, 7, 1)), "src: addresses"),
     "mvm-dst-bounds": (changed(PROGRAM, Mvm, dst_shape=(1, 3, 9)), "dst: addresses"),
     "mvm-dst-twice": (changed(PROGRAM, Mvm, dst_strides=(24, 0, 1)), "meet an address twice"),
-    "mvm-batch": (changed(PROGRAM, Mvm, src_shape=(2, 2, 3), src_strides=(6, 3, 1)), "batch 2, the destination 1"),
+    "mvm-batch": (changed(PROGRAM, Mvm, src_shape=(2, 2, 3), src_strides=(6, 3, 1)), "src has batch 2, dst 1"),
     "mvm-rows": (changed(PROGRAM, Mvm, taps=(3,)), "do not read"),
     "mvm-channels": (changed(PROGRAM, Mvm, src_shape=(1, 1, 6)), "do not read 1 channels"),
     "mvm-cols": (changed(PROGRAM, Mvm, dst_shape=(1, 2, 8)), "1 x 3 columns but 2 channels"),

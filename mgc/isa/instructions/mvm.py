@@ -11,14 +11,8 @@ import numpy as np
 from mgc.isa.crossbar import sliced_product
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
-from mgc.isa.strided import (
-    check_box,
-    check_distinct,
-    gather_windows,
-    scatter_windows,
-    strided_view,
-    window_positions,
-)
+from mgc.isa.strided import check_distinct, gather_windows, scatter_windows
+from mgc.isa.windows import View, Windowed
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
@@ -54,7 +48,7 @@ _CHUNK = 1 << 24
 
 @opcode
 @dataclass(frozen=True)
-class Mvm(Instruction):
+class Mvm(Windowed, Instruction):
     """Streams every window of a code buffer through a crossbar group and writes the sums to an accumulator buffer.
 
     The source is seen as [batch, channels, *spatial] through `src_shape` and `src_strides` (elements), the
@@ -92,20 +86,14 @@ class Mvm(Instruction):
     outside: int = 0
 
     @property
-    def windows(self) -> int:
-        """Windows of one sample."""
-        return prod(self.count)
+    def inner(self) -> View:
+        """The source."""
+        return View("src", self.src_shape, self.src_strides)
 
     @property
-    def out_slices(self) -> tuple[slice, ...]:
-        """The spatial positions of the destination that it writes."""
-        spans = zip(self.out_base, self.count, self.out_stride, strict=True)
-        return tuple(slice(b, b + (q - 1) * s + 1, s) for b, q, s in spans)
-
-    def in_positions(self) -> list[np.ndarray]:
-        """For each spatial dimension the input positions [count, taps], the extent for those outside the input."""
-        columns = (self.in_base, self.count, self.in_stride, self.taps, self.in_dilation, self.src_shape[2:])
-        return [window_positions(*row) for row in zip(*columns, strict=True)]
+    def outer(self) -> View:
+        """The destination."""
+        return View("dst", self.dst_shape, self.dst_strides)
 
     def check(self, program: WholeProgram) -> None:
         if not 0 <= self.group < len(program.groups):
@@ -117,38 +105,14 @@ class Mvm(Instruction):
                 raise ProgramError(f"buffer {index} is of kind {program.buffers[index].kind}, {kind} is expected")
         if (src.dtype.kind == "i") != self.signed:
             raise ProgramError(f"signed is {self.signed} but the source is {src}")
-        dims = len(self.count)
-        for name in ("taps", "in_base", "in_stride", "in_dilation", "out_base", "out_stride"):
-            if len(getattr(self, name)) != dims:
-                raise ProgramError(f"{name} has {len(getattr(self, name))} entries, count has {dims}")
-        if dims > 4 or len(self.src_shape) != dims + 2 or len(self.dst_shape) != dims + 2:
-            raise ProgramError(f"[batch, channels] and the same {dims} (at most 4) spatial dimensions are expected")
-        if min((*self.count, *self.taps, *self.out_stride, *self.src_shape, *self.dst_shape)) < 1:
-            raise ProgramError("count, taps, out_stride, src_shape and dst_shape must be at least 1")
-        # so that no position overflows; far above any tensor
-        if any(abs(v) > 1 << 31 for v in (*self.in_base, *self.in_stride, *self.in_dilation)):
-            raise ProgramError("in_base, in_stride and in_dilation must be within 2^31")
-        check_box("src", 0, self.src_shape, self.src_strides, prod(src.shape))
-        check_box("dst", 0, self.dst_shape, self.dst_strides, prod(dst.shape))
+        sizes = (prod(src.shape), prod(dst.shape))
+        self.geometry.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
         check_distinct("dst", self.dst_shape, self.dst_strides)
-        if self.src_shape[0] != self.dst_shape[0]:
-            raise ProgramError(f"the source has batch {self.src_shape[0]}, the destination {self.dst_shape[0]}")
-        if group.rows % prod(self.taps) or self.src_shape[1] < group.matrices * (group.rows // prod(self.taps)):
-            raise ProgramError(
-                f"{group.matrices} matrices of {group.rows} rows with {prod(self.taps)} taps do not read "
-                f"{self.src_shape[1]} channels"
-            )
-        if self.dst_shape[1] != group.matrices * group.cols:
-            raise ProgramError(f"{group.matrices} x {group.cols} columns but {self.dst_shape[1]} channels to write")
-        for d, (span, extent) in enumerate(zip(self.out_slices, self.dst_shape[2:], strict=True)):
-            if span.start < 0 or span.stop > extent:
-                raise ProgramError(f"dimension {d}: windows write {span.start}..{span.stop - 1} of {extent} positions")
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        source = strided_view(machine.buffer(self.src), 0, self.src_shape, self.src_strides)
-        target = strided_view(machine.writable(self.dst), 0, self.dst_shape, self.dst_strides)
-        positions = self.in_positions()
+        source, target = self.inner.of(machine.buffer(self.src)), self.outer.of(machine.writable(self.dst))
+        positions = self.geometry.in_positions(self.src_shape[2:])
         channels = group.rows // prod(self.taps)
         outside = 0 if machine.ideal else self.outside
         if not positions:
@@ -158,7 +122,7 @@ class Mvm(Instruction):
         # all windows at once, or as many rows of windows as fit
         per_row = source.shape[0] * group.matrices * group.rows * prod(self.count[1:])
         step = max(1, _CHUNK // per_row)
-        first, *others = self.out_slices
+        first, *others = self.geometry.out_slices
         for q in range(0, self.count[0], step):
             part = [positions[0][q : q + step], *positions[1:]]
             rows = gather_windows(source, part, group.matrices, channels, self.tap_fastest, outside)

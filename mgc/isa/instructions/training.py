@@ -13,7 +13,7 @@ from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.optimizers import optimize, optimizer
 from mgc.isa.strided import check_distinct, gather_windows
 from mgc.isa.transposed import integer_product, transposed_sums
-from mgc.isa.windows import View, Windows
+from mgc.isa.windows import View, Windowed
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
@@ -32,7 +32,7 @@ _CHUNK = 1 << 24
 
 @opcode
 @dataclass(frozen=True)
-class MvmT(Instruction):
+class MvmT(Windowed, Instruction):
     """The transposed read of a group: streams errors along the columns, adds the sums along the rows to what MVM reads.
 
     It undoes the address generation of the MVM with the same `count` .. `out_stride` and `tap_fastest`: the source is
@@ -70,12 +70,6 @@ class MvmT(Instruction):
     out_stride: tuple[int, ...]
 
     @property
-    def windows(self) -> Windows:
-        """Its address generator."""
-        return Windows(self.count, self.taps, self.in_base, self.in_stride, self.in_dilation, self.out_base,
-                       self.out_stride, self.tap_fastest)  # fmt: skip
-
-    @property
     def inner(self) -> View:
         """The destination: what the forward windows read."""
         return View("dst", self.dst_shape, self.dst_strides)
@@ -95,7 +89,7 @@ class MvmT(Instruction):
         if (src.dtype.kind == "i") != self.signed:
             raise ProgramError(f"signed is {self.signed} but the source is {src}")
         sizes = (prod(dst.shape), prod(src.shape))
-        self.windows.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
+        self.geometry.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
         check_distinct("dst", self.dst_shape, self.dst_strides)
         if any(s == 0 and q > 1 for s, q in zip(self.in_stride, self.count, strict=True)):
             raise ProgramError("in_stride is 0 where several windows add to the same positions")
@@ -105,11 +99,11 @@ class MvmT(Instruction):
     def largest_sum(self, program: Program) -> int:
         """A bound on what it adds to one element of its destination."""
         group = program.groups[self.group]
-        return group.arithmetic.largest_transposed_sum(group.cols) * self.windows.hits(self.dst_shape[2:])
+        return group.arithmetic.largest_transposed_sum(group.cols) * self.geometry.hits(self.dst_shape[2:])
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        windows = self.windows
+        windows = self.geometry
         errors = windows.gather_outputs(self.outer.of(machine.buffer(self.src)), group.matrices)
         sums = self._product(machine, errors)
         buffer = machine.writable(self.dst)
@@ -140,7 +134,7 @@ class MvmT(Instruction):
 
 @opcode
 @dataclass(frozen=True)
-class Outer(Instruction):
+class Outer(Windowed, Instruction):
     """The weight gradient of one group: inputs times errors, summed over all windows and samples in the gradient unit.
 
     `x` is what the MVM with the same `count` .. `out_stride` and `tap_fastest` read, `dy` is laid out as what it wrote,
@@ -171,12 +165,6 @@ class Outer(Instruction):
     out_stride: tuple[int, ...]
 
     @property
-    def windows(self) -> Windows:
-        """Its address generator."""
-        return Windows(self.count, self.taps, self.in_base, self.in_stride, self.in_dilation, self.out_base,
-                       self.out_stride, self.tap_fastest)  # fmt: skip
-
-    @property
     def inner(self) -> View:
         """What the forward windows read."""
         return View("x", self.x_shape, self.x_strides)
@@ -194,15 +182,15 @@ class Outer(Instruction):
         if len(shape) != 3 or min(shape) < 1:
             raise ProgramError(f"the destination has shape {list(shape)}, [matrices, rows, cols] is expected")
         sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
-        self.windows.check(self.inner, self.outer, sizes, *shape)
+        self.geometry.check(self.inner, self.outer, sizes, *shape)
 
     def execute(self, machine: Machine) -> None:
         matrices, rows, cols = machine.program.buffers[self.dst].shape
-        windows, x = self.windows, self.inner.of(machine.buffer(self.x))
+        windows, x = self.geometry, self.inner.of(machine.buffer(self.x))
         errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
         channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
         total = np.zeros((matrices, rows, cols), np.float64 if machine.ideal else np.int64)
-        batch, each = x.shape[0], prod(self.count)
+        batch, each = x.shape[0], windows.total
         step = max(1, _CHUNK // (matrices * rows * each))
         for n in range(0, batch, step):
             met = gather_windows(x[n : n + step], positions, matrices, channels, self.tap_fastest)
