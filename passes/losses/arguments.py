@@ -56,7 +56,7 @@ def _along(view: View, region: Region, argument: Argument) -> Iterator[Argument]
         op, at = node.op, argument.at
         last = isinstance(op, Unary) and op.fn in LAST_LAYERS
         affine = isinstance(op, Binary) and op.fn in ("add", "sub", "mul", "div")
-        varying = [v for v in node.inputs if view.constant(v) is None]
+        varying = [v for v in node.inputs if view.number(v) is None]
         if varying != [at] or not (last or affine or isinstance(op, Reshape)) or node.outputs[0] is region.root:
             continue
         if at in Region.of(view, region.root, frozenset(node.outputs)).leaves:

@@ -198,6 +198,6 @@ def with_targets(f: Callable[[Array, float], Array]) -> tuple[Form, float, float
         return None
     targets = np.array([form.target for form in forms], np.float64)
     beta, alpha = float(targets[0]), float(targets[-1] - targets[0])
-    if alpha == 0 or np.abs(targets - (alpha * np.array(at) + beta)).max() > 1e-9:
+    if alpha == 0 or np.abs(targets - (alpha * np.array(at) + beta)).max() > 1e-7:
         return None
     return first, snapped(alpha), snapped(beta)

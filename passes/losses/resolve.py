@@ -209,10 +209,8 @@ class _Resolver:
 
     def _tabulated(self, term: Term) -> Outcome:
         whole = Region.of(self.view, term.value)
-        reason = ""
         for argument in arguments(self.view, whole):
             if argument.target is not None or argument.last_layer:
-                reason = reason or self._many(whole)
                 continue
             region, columns, _ = self._prepared(term, argument)
             if columns:
@@ -224,7 +222,7 @@ class _Resolver:
             repeats = term.value.tensor.size / argument.at.tensor.size
             branch = self._branch(term, argument, Form("tabulated", 1.0), repeats)
             return Outcome([replace(branch, table=table)])
-        raise DeclinedError(reason or self._many(whole))
+        raise DeclinedError("")
 
     def _why_not(self, region: Region, error: str) -> str:
         """The reason in the words of the loss: norms above all."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from mgc.ir.graph import Node, Value
-from mgc.ir.ops import Binary, Expand, Reduce, Reshape, Unary
+from mgc.ir.ops import Binary, Expand, Reshape, Unary
 from passes.losses.region import Region
-from passes.losses.terms import over_batch
 from passes.losses.view import View
 
 LAST_LAYERS = ("sigmoid", "tanh", "hard_sigmoid")
@@ -23,10 +22,7 @@ def check_scores(view: View, value: Value) -> None:
         raise DeclinedError(f"%{value.name} is computed from parameters alone")
     if value in view.into_networks:
         raise DeclinedError(f"%{value.name} goes into a network: it is no score")
-    node = view.producers.get(bare(view, value))
-    if node is None or not isinstance(node.op, Reduce) or not over_batch(node.op, node.inputs[0]):
-        return
-    if node.inputs[0].tensor.size > node.outputs[0].tensor.size:
+    if value in view.of_batch:
         raise DeclinedError(f"%{value.name} is taken over the whole batch: not a function of single scores")
 
 

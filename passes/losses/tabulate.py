@@ -69,7 +69,9 @@ def tabulate(region: Region, at: Value, orientation: float = 1.0) -> LossTable:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Cells with the values of f and f' at their ends [2, cells] and their error bounds; `corner`: none is known."""
+    """Cells with the values of f and f' at their ends [2, cells] and their error bounds; `corner`: none is known;
+    `unbounded`: nothing at all is known of f.
+    """
 
     left: Array
     right: Array
@@ -78,6 +80,7 @@ class _Cells:
     loss_error: Array
     delta_error: Array
     corner: Array
+    unbounded: Array
 
 
 def _reach(jet: _Enclosure) -> tuple[float, float]:
@@ -117,6 +120,8 @@ def _cells(jet: _Enclosure, low: float, high: float, tolerance: float) -> _Cells
     cells = _Cells(
         *(np.concatenate(parts, axis=-1)[..., order] for parts in zip(*(vars(c).values() for c in done), strict=True))
     )
+    if cells.unbounded.any():
+        raise UntabulatedError(f"it is not bounded at a score of {cells.left[cells.unbounded][0]:.3g}")
     return cells if int(cells.corner.sum()) <= _MOST_CORNERS else None
 
 
@@ -139,7 +144,8 @@ def _bounded(jet: _Enclosure, left: Array, right: Array, tolerance: float) -> _C
         ends.append(at_ends.middle)
         good &= error <= tolerance * size
         good &= np.isfinite(at_ends.width).all(axis=0)
-    return _Cells(left, right, ends[0], ends[1], bounds[0], bounds[1], ~good)
+    unbounded = ~np.isfinite(f.value.width[0])
+    return _Cells(left, right, ends[0], ends[1], bounds[0], bounds[1], ~good, unbounded)
 
 
 def _table(cells: _Cells, low: float, high: float) -> LossTable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mgc.ir.graph import Value
 from mgc.ir.ops import Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary
 from passes.losses.forms import snapped
-from passes.losses.view import View
+from passes.losses.view import View, over_batch
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ def _partial(view: View, value: Value) -> bool:
     if node is None or not isinstance(node.op, Reduce):
         return False
     return node.inputs[0].tensor.size != value.tensor.size and not over_batch(node.op, node.inputs[0])
-
-
-def over_batch(op: Reduce, operand: Value) -> bool:
-    """Whether a reduction mixes samples."""
-    return 0 in op.axes or operand.tensor.rank == 0
 
 
 def _one_step(view: View, term: Term) -> list[Term]:

@@ -8,7 +8,21 @@ from functools import cached_property
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.ops import AxisMap, BatchNorm, Binary, Cast, Conv, ConvTranspose, Expand, Host, MatMul, Pool, Reshape, Unary
+from mgc.ir.ops import (
+    AxisMap,
+    BatchNorm,
+    Binary,
+    Cast,
+    Conv,
+    ConvTranspose,
+    Expand,
+    Host,
+    MatMul,
+    Pool,
+    Reduce,
+    Reshape,
+    Unary,
+)
 from mgc.ir.ops import Where as Choice
 from mgc.ir.types import TensorType
 
@@ -86,6 +100,19 @@ class View:
         return value in self.trained and value not in self._fed
 
     @cached_property
+    def of_batch(self) -> frozenset[Value]:
+        """Sums and means over the samples, and single numbers that are computed from such ones."""
+        found: set[Value] = set()
+        for node in self.graph.nodes:
+            x = node.inputs[0] if node.inputs else None
+            if isinstance(node.op, Reduce) and x is not None:
+                mixes = over_batch(node.op, x) and x.tensor.size > node.outputs[0].tensor.size
+                found.update(node.outputs if mixes or x in found else ())
+            elif isinstance(node.op, ELEMENTWISE) and any(v in found for v in node.inputs):
+                found.update(v for v in node.outputs if v.tensor.size == 1 or isinstance(node.op, Reshape | Expand))
+        return frozenset(found)
+
+    @cached_property
     def into_networks(self) -> frozenset[Value]:
         """The values that some layer of a network (a product, a convolution, ...) is computed from."""
         found: set[Value] = set()
@@ -93,6 +120,11 @@ class View:
             if isinstance(node.op, _NETWORK) or any(v in found for v in node.outputs):
                 found.update(node.inputs)
         return frozenset(found)
+
+
+def over_batch(op: Reduce, operand: Value) -> bool:
+    """Whether a reduction mixes samples."""
+    return 0 in op.axes or operand.tensor.rank == 0
 
 
 def _small(node: Node) -> bool:
