@@ -129,12 +129,24 @@ class Survey:
                 if clip is not None:
                     self.clipped[key] = max(clip, self.clipped.get(key, 0.0))
                 self._other(node, node.inputs[1:])
-            case Conv() | ConvTranspose() if seen == [False, True]:
-                self._use(node, 1)
-            case MatMul() if sum(seen) == 1 and len(node.inputs[seen.index(True)].shape) == 2:
-                self._use(node, seen.index(True))
+            case Conv() | ConvTranspose() | MatMul():
+                self._linear(node, [self.key(v) for v in node.inputs])
             case _:
                 self._other(node, node.inputs)
+
+    def _linear(self, node: Node, keys: Sequence[str | None]) -> None:
+        """A product: one operand is the weight, the other is streamed; a constant may be either."""
+        trained = [k in self.states for k in keys]
+        if sum(trained) > 1:
+            self._other(node, node.inputs)
+            return
+        choices = [1] if not isinstance(node.op, MatMul) else [k for k in (1, 0) if len(node.inputs[k].shape) == 2]
+        held = [k for k in choices if keys[k] is not None and trained[k] == any(trained)]
+        if held:
+            self._use(node, held[0])
+            self._other(node, (node.inputs[1 - held[0]],))
+        else:
+            self._other(node, node.inputs)
 
     def _use(self, node: Node, weight: int) -> None:
         self.uses[node] = Use(node, weight, self.views[node.inputs[weight]])
