@@ -238,3 +238,29 @@ def test_killed_and_resumed_it_has_the_bits_of_a_run_left_alone(folder, tmp_path
     alone = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "alone")
     assert rest["history"] == alone["history"]
     assert Path(rest["checkpoint"]).read_bytes() == Path(alone["checkpoint"]).read_bytes()
+
+
+def test_running_with_the_weights_of_a_checkpoint(folder, tmp_path, mgc, refused):
+    done(folder, "--steps", 5, "--checkpoint", tmp_path / "c", "--export", tmp_path, "--numerics", "float")
+    z = np.random.default_rng(2).standard_normal((10, 3)).astype(np.float32)
+    np.save(tmp_path / "z.npy", z)
+    common = [folder / "P.mgc", "--engine", "reference", "--input", f"z={tmp_path / 'z.npy'}"]
+    trained = [*common, "--checkpoint", tmp_path / "c"]
+    outcome = mgc("run", *trained, "--json", "--numerics", "float", "--check", tmp_path / "generator.onnx")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["check"]["ok"]
+    assert outcome.json["samples"] == 10
+    assert "with the weights of step 5" in outcome.err
+    assert "not the file" not in outcome.err
+    outcome = mgc("run", *trained, "--json", "--check", tmp_path / "generator.onnx", "--png", tmp_path / "g.png")
+    assert outcome.json["check"]["psnr_db"] > 30
+    assert (tmp_path / "g.png").exists()
+    outcome = mgc("run", *common, "--numerics", "float", "--check", tmp_path / "generator.onnx")
+    assert outcome.code == 1
+    assert "with the weights before training: --checkpoint DIR" in outcome.err
+    assert "belongs to another program" in refused("run", folder / "Q.mgc", "--checkpoint", tmp_path / "c")
+    assert "there is no folder" in refused("run", folder / "P.mgc", "--checkpoint", tmp_path / "d")
+
+
+def test_a_program_for_inference_has_no_checkpoints(compiled, tmp_path, refused):
+    assert "has no testing entry" in refused("run", compiled / "G.mgc", "--checkpoint", tmp_path)

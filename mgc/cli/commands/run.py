@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, Numeric
 from mgc.cli.progress import progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mgc.cli.comparison import Comparison
     from mgc.cli.feeding import Feeds
     from mgc.isa.program import Program
@@ -38,6 +41,9 @@ def run(
     png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw the images (or waveforms).")] = None,
     numerics: NumericsOption = Numerics.quantized,
     engine: EngineOption = Engine.fast,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Use the weights that mgc train left there.")
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
     ] = None,
@@ -47,11 +53,11 @@ def run(
 ) -> None:
     """Simulate a program; write, draw, check outputs.
 
-    Inputs that are not given are drawn from N(0,1).
+    Inputs that are not given are drawn from N(0,1). Of a program for training, the generator is run.
     """
     if check is not None:
         check_input(check, "an ONNX model")
-    loaded = load_program(program)
+    loaded, weights = _to_test(program, load_program(program), checkpoint)
     from mgc.cli.feeding import feeds, input_files, refuse_nan
     from mgc.cli.simulating import simulated
     from mgc.sim import Simulator
@@ -65,6 +71,10 @@ def run(
         check_drawable(loaded)
     mode: Any = numerics.value  # "device" as well: the simulator says what it can do
     simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads)
+    if weights is not None:
+        from mgc.training.inference import load_weights
+
+        load_weights(simulator, weights)
     fed = feeds(loaded, files, samples, seed)
     if mode == "quantized":
         refuse_nan(fed.arrays, files)
@@ -72,7 +82,8 @@ def run(
     with progress("run") as tell, about(program):
         outputs = simulated(simulator, fed, tell)
     seconds = time.perf_counter() - begin
-    checked = _check(loaded, fed, outputs, check, threads) if check is not None else None
+    stated = None if weights is not None else loaded.meta.get("model_sha256")
+    checked = _check(stated, fed, outputs, check, threads) if check is not None else None
     if output is not None:
         _save(output, outputs, fed)
     if png is not None:
@@ -95,11 +106,28 @@ def run(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _check(program: Program, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
+def _to_test(path: Path, program: Program, checkpoint: Path | None) -> tuple[Program, Mapping[str, np.ndarray] | None]:
+    """What is to be run, and the weights to run it with: None for those it was compiled with."""
+    if checkpoint is None and not program.entries:
+        return program, None
+    from mgc.training.entries import entry_for_testing
+    from mgc.training.inference import checkpoint_weights
+
+    with about(path):
+        part = entry_for_testing(program)
+    if checkpoint is None:
+        console.note("with the weights before training: --checkpoint DIR takes those of a checkpoint")
+        return part, None
+    step, weights = checkpoint_weights(program, checkpoint, console.warn)
+    console.note(f"with the weights of step {step}")
+    return part, weights
+
+
+def _check(stated: str | None, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
     from mgc.cli.comparison import compare
     from mgc.cli.onnx_reference import reference_outputs
 
-    if not _is_source(model, program.meta.get("model_sha256")):
+    if not _is_source(model, stated):
         console.warn(f"{model} is not the file that this program was compiled from")
     return compare(outputs, reference_outputs(model, fed, threads))
 
