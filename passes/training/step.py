@@ -16,6 +16,7 @@ from passes.folding.simplify import SIMPLIFICATIONS
 from passes.training.copying import Copier
 from passes.training.differentiate import gradients
 from passes.training.optimizers import clipped, updated, with_rate
+from passes.training.tidy import TIDYING
 
 _ROUNDS = 10
 
@@ -172,7 +173,7 @@ class _Unroller:
                 self.graph.outputs.append((name + ".next", self.versions[name]))
         self.graph.prune()
         for _ in range(_ROUNDS):
-            changed = [rewrite(self.graph) for rewrite in SIMPLIFICATIONS]
+            changed = [rewrite(self.graph) for rewrite in (*SIMPLIFICATIONS, *TIDYING)]
             self.graph.prune()
             if not any(changed):
                 break

@@ -122,6 +122,9 @@ class Binary(Op):
         (a, b), (y,), (dy,) = inputs, outputs, cotangents
         if dy is None:
             return None, None
+        if self.fn == "sub":
+            # summed before it is negated: fewer elements
+            return build.sum_to(dy, a.shape), build.neg(build.sum_to(dy, b.shape))
         found = BINARY[self.fn].vjp(build, a, b, y, dy)
         return tuple(None if d is None else build.sum_to(d, v.shape) for v, d in zip(inputs, found, strict=True))
 

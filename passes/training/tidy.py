@@ -1,0 +1,79 @@
+"""Simplifications of what differentiation leaves: tensors spread out too early, numbers multiplied in too late."""
+
+from __future__ import annotations
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import IRError
+from mgc.ir.ops import Binary, Expand, Where
+from mgc.ir.ops.check import broadcast
+
+
+def drop_expands(graph: Graph) -> bool:
+    """Element-wise ops broadcast by themselves: they read what an expand spreads out, where that gives their shape."""
+    producers = graph.producers()
+    changed = False
+    for node in graph.nodes:
+        if not isinstance(node.op, Binary | Where):
+            continue
+        for i, value in enumerate(node.inputs):
+            source = producers.get(value)
+            if source is None or not isinstance(source.op, Expand):
+                continue
+            inputs = (*node.inputs[:i], source.inputs[0], *node.inputs[i + 1 :])
+            if _fits(node, inputs):
+                node.inputs, changed = inputs, True
+    return changed
+
+
+def _fits(node: Node, inputs: tuple[Value, ...]) -> bool:
+    try:
+        if broadcast(node.op, *(v.shape for v in inputs)) != node.outputs[0].shape:
+            return False
+        return node.op.infer(*(v.type for v in inputs)) == (node.outputs[0].type,)
+    except IRError:
+        return False
+
+
+def multiply_early(graph: Graph) -> bool:
+    """(a b) k with a number k and a smaller than the product becomes (a k) b: one large product less."""
+    producers, users = graph.producers(), graph.users()
+    leaving = graph.output_values()
+    changed = False
+    for node in list(graph.nodes):
+        number = _number(graph, node)
+        inner = None if number is None else producers.get(node.inputs[1 - number])
+        if number is None or inner is None or not _is_product(inner):
+            continue
+        product = inner.outputs[0]
+        if product in leaving or len(users.get(product, [])) != 1:
+            continue
+        small = min(inner.inputs, key=lambda v: v.tensor.size)
+        other = inner.inputs[1] if small is inner.inputs[0] else inner.inputs[0]
+        if small.tensor.size >= product.tensor.size or small in graph.constants:
+            continue
+        k = node.inputs[number]
+        if k.tensor.rank > small.tensor.rank:
+            continue
+        at = graph.nodes.index(inner)
+        scaled = graph.add(Binary("mul"), small, k, name=f"{product.name}.scaled", sources=node.sources, at=at)
+        node.inputs, changed = (scaled, other), True
+        producers[scaled] = graph.nodes[at]
+        users[small] = [*users.get(small, []), graph.nodes[at]]
+    return changed
+
+
+def _is_product(node: Node) -> bool:
+    return isinstance(node.op, Binary) and node.op.fn == "mul" and node.outputs[0].tensor.dtype.is_float
+
+
+def _number(graph: Graph, node: Node) -> int | None:
+    """Which operand of a product is a number known at compile time; None if neither or both."""
+    if not _is_product(node):
+        return None
+    numbers = [i for i, v in enumerate(node.inputs) if v in graph.constants and v.tensor.size == 1]
+    return numbers[0] if len(numbers) == 1 else None
+
+
+TIDYING = (drop_expands, multiply_early)
+
+__all__ = ["TIDYING", "drop_expands", "multiply_early"]
