@@ -43,6 +43,11 @@ class Simulator:
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
+        if program.entries:
+            names = ", ".join(e.name for e in program.entries)
+            raise SimulationError(
+                f"program {program.name} has entries that run on their own ({names}); simulate program.part(name)"
+            )
         self.program = program
         self._numerics: Numerics = numerics
         self._engine = _engine(program, engine, numerics, threads)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from builder import ProgramBuilder
 from hypothesis import given, settings
-from training_programs import DENSE, EXACT, RandomConvolution, TinyGan
+from training_programs import DENSE, EXACT, RandomConvolution, TinyGan, coded, real_of
 
 from mgc.isa.crossbar import Arithmetic, encode_weights
+from mgc.isa.entry import Entry
 from mgc.isa.instructions import Update
 from mgc.isa.optimizers import in_steps
 from mgc.isa.program import Program
@@ -388,3 +389,20 @@ def test_weights_without_a_scale_have_no_real_value():
     with pytest.raises(SimulationError, match="group g0 has no weight scale"):
         reference(program).states()
     assert np.array_equal(reference(program, "float").states()["w"], program.tensors["state.w"])
+
+
+def test_entries_are_simulated_one_by_one():
+    b = ProgramBuilder(micro_batches=1, batched=False)
+    group = b.group(np.ones((1, 2, 3), np.int16), np.ones((1, 2, 3), np.float32), EXACT, weight_scale=1.0)
+    codes = coded(b, b.input((1, 2), name="x", batched=False))
+    acc = b.buffer("acc", "int64", (1, 3))
+    b.mvm(group, codes[0], acc, True, **DENSE)
+    b.output(real_of(b, acc, codes[1], None, 1.0), batched=False, name="y")
+    program = b.build()
+    count, end = len(program.instructions), program.schedule.makespan
+    entry = Entry(0, "only", "test", 1, count, 1, 0, end, 0, "FEASIBLE", 1, False)
+    whole = replace(program, entries=(entry,))
+    with pytest.raises(SimulationError, match=r"has entries that run on their own \(only\); simulate program\.part"):
+        reference(whole)
+    feeds = {"x": np.array([[1, 2]], np.float32)}
+    assert np.array_equal(reference(whole.part("only")).run(feeds)["y"], reference(program).run(feeds)["y"])
