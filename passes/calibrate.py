@@ -53,6 +53,8 @@ class Calibrate(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         graph = state.graph
+        if not observed_values(graph) and not state.calibration_data:
+            return replace(state, calibration=Calibration((), {}))
         affordable = int(_OBSERVE_MACS / max(graph_macs(graph), 1))
         samples = take_samples(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         seen = observe(graph, samples.feeds, state.tools)

@@ -98,19 +98,16 @@ def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bit
     noise = {name: normal_reach(bits) for name in samples.noise if name in ladders}
     reaches = dict(noise)
     wanted = {name: ladder for name, ladder in ladders.items() if name not in noise}
-    elements = output_elements(graph)
-    count = min(len(feeds), _SAMPLES, _affordable(graph, wanted))
-    by_outputs = count >= _FEWEST and count * elements >= _ENOUGH
+    by_outputs, count = _plan(graph, wanted, len(feeds))
+    if count == 0:
+        return noise
     for name, ladder in wanted.items():
-        if by_outputs:
-            trials = below(graph, name, feeds[:count], tools)
-        else:
-            trials = next_layers(graph, name, feeds[: max(count, _FEWEST)], tools)
+        trials = (below if by_outputs else next_layers)(graph, name, feeds[:count], tools)
         reaches[name] = ladder.reach(_descend(ladder, trials, name))
-    if elements:
+    checked = feeds[: int(_CHECK_MACS / (3 * max(graph_macs(graph), 1)))]
+    if checked and output_elements(graph):
         chosen = {name: ladder.codes(reaches[name]) for name, ladder in ladders.items()}
         plain = chosen | {name: ladder.codes(ladder.seen) for name, ladder in wanted.items()}
-        checked = feeds[: max(_FEWEST, int(_CHECK_MACS / (2 * max(graph_macs(graph), 1))))]
         better, worse = whole_network(graph, checked, tools).errors([chosen, plain])
         # few outputs say little: only a marked loss counts
         if not better <= worse * (1.0 if by_outputs else _MARKED):
@@ -118,10 +115,19 @@ def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bit
     return reaches
 
 
-def _affordable(graph: Graph, names: Collection[str]) -> int:
-    """How many samples the search can be paid for."""
-    once = sum(useful_macs(n) for v in coded_values(graph) if v.name in names for n in downstream(graph, v))
-    return int(_SEARCH_MACS / (_TRIALS * max(once, 1)))
+def _plan(graph: Graph, names: Collection[str], available: int) -> tuple[bool, int]:
+    """(whether to judge by the outputs of the network, how many samples can be paid for); 0 samples: do not search."""
+    values = [v for v in coded_values(graph) if v.name in names]
+    if not values:
+        return True, available
+    most = min(available, _SAMPLES)
+    after = sum(useful_macs(n) for v in values for n in downstream(graph, v))
+    samples = min(most, int(_SEARCH_MACS / (_TRIALS * max(after, 1))))
+    if samples >= _FEWEST and samples * output_elements(graph) >= _ENOUGH:
+        return True, samples
+    # each value's references are run from the start
+    before = sum(graph_macs(graph) - sum(useful_macs(n) for n in downstream(graph, v)) for v in values)
+    return False, min(most, int(_SEARCH_MACS / max(before + (1 + _TRIALS) * graph_macs(graph), 1)))
 
 
 def _descend(ladder: _Ladder, trials: Trials, name: str) -> float:

@@ -12,9 +12,10 @@ from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
-from mgc.ir.types import DType, TensorType
-from passes.calibrate import Calibrate, observe
+from mgc.ir.types import DType, OpaqueType, TensorType
+from passes.calibrate import Calibrate, Calibration, observe
 from passes.manager import Tools, UnsupportedError
+from passes.quantizing import clipping
 from passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from passes.quantizing.samples import take_samples
 
@@ -107,6 +108,13 @@ def test_observes_operands_of_weights_and_of_tables() -> None:
     assert np.all(seen["t"][0] >= 0)
 
 
+def test_nothing_runs_where_nothing_is_coded() -> None:
+    graph = Graph()
+    x = graph.add_input("x", OpaqueType())
+    graph.outputs = [("y", x)]
+    assert Calibrate().run(state_of(graph)).calibration == Calibration((), {})
+
+
 def test_big_constants_are_fed_not_exported() -> None:
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (1, 100)))
@@ -149,6 +157,17 @@ def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
     assert calibration.reaches["x"] == normal_reach(8)
     (low, high), (least, most) = calibration.reaches["h"], calibration.ranges["h"]
     assert least <= low <= 0.4 * least < 0 < 0.4 * most <= high <= most
+
+
+def test_a_network_too_large_to_search_keeps_its_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 16)))
+    h = graph.add(Unary("relu"), x, name="h")
+    graph.outputs = [("y", graph.add(MatMul(), h, graph.add_constant(np.ones((16, 64), np.float32))))]
+    state = state_of(graph, tools=Interpreter().tools())
+    assert set(Calibrate().run(state).calibration.reaches) == {"h"}
+    monkeypatch.setattr(clipping, "_SEARCH_MACS", 10)
+    assert Calibrate().run(state).calibration.reaches == {}
 
 
 def test_reach_of_codes_for_noise_is_the_known_optimum() -> None:
