@@ -97,7 +97,9 @@ class _Lowering:
                 self.new.outputs.append((name, self.image[value]))
                 continue
             state = states[name]
-            parts = self.cells.get(value) or self.moments.get(value) or (self.image[value],)
+            parts = self.cells.get(value, self.moments.get(value))
+            if parts is None:
+                parts = (self.image[value],)
             names = self.residents.weights.get(state.name, (state.name,))
             self.new.outputs += [(n + NEXT, v) for n, v in zip(names, parts, strict=True)]
 
@@ -167,6 +169,8 @@ class _Lowering:
         self, node: Node, stored: Stored, product: Product, transposed: bool, x: Value, weights: Parts
     ) -> Value:
         y = node.outputs[0]
+        if not product.parts:  # every tap meets padding only
+            return self.new.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)
         parts = _named(product.op.parts, stored)
         if not transposed:
             x = self._reshaped(node, x, product.operand)
@@ -278,10 +282,9 @@ class _Lowering:
             operands = (self.cells[w][k], gradient[k], *(m[k] for m in moments), *step)
             names = (f"{home.name}.new", *(f"{home.name}.{m}.new" for m in op.rule.moments))
             made.append(self.new.add_multi(cells, *operands, names=names, sources=node.sources))
-        new_w, *new_moments = zip(*made, strict=True)
-        self.cells[node.outputs[0]] = new_w
-        for value, parts in zip(node.outputs[1:], new_moments, strict=True):
-            self.moments[value] = parts
+        self.cells[node.outputs[0]] = tuple(results[0] for results in made)
+        for k, value in enumerate(node.outputs[1:], 1):
+            self.moments[value] = tuple(results[k] for results in made)
 
 
 def _named(parts: Sequence[MvmPart], stored: Stored) -> tuple[MvmPart, ...]:

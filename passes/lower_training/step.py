@@ -93,7 +93,8 @@ def residents_of(
     data = {s.name: s.initial for s in states}
     for key, layout in layouts.items():
         initial = np.asarray(data[key] if key in data else constants[key], np.float32)
-        scale = weight_scale(initial, layout.product.parts[0].rows, target.training.master_bits, limits.get(key))
+        fan_in = max((p.rows for p in layout.product.parts), default=1)
+        scale = weight_scale(initial, fan_in, target.training.master_bits, limits.get(key))
         trained = key in data
         found: list[str] = []
         for part, cells in zip(layout.product.parts, layout.cells, strict=True):

@@ -223,7 +223,7 @@ def _choices(key: str, name: str, found: Sequence[Use], clipped: bool) -> Iterat
     """Layouts to try, best first: without the taps that only meet padding (unless clipping changes those too)."""
     for refined in (False,) if clipped else (True, False):
         first = found[0].direct(refined, name)
-        if first is None or not first.parts:
+        if first is None:
             continue
         cells = first.of(found[0].view.index)
         layout = Layout(key, name, first, cells, refined)
