@@ -1,10 +1,11 @@
 """The fast engine against the reference: bit for bit in `quantized`, by tolerance in `float`."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import random_inputs, random_program
 
@@ -50,18 +51,34 @@ def test_random_programs_give_the_same_bits(seed, micro_batches):
 
 @settings(max_examples=120, deadline=None)
 @given(SEEDS)
+@example(1397)  # its sums cancel
 def test_float_numerics_are_close(seed):
     rng = random.Random(seed)
     program = random_program(rng)
     inputs = random_inputs(program, rng, samples=2 * program.micro_batch)
     expected = run(ReferenceEngine(program, "float"), program, inputs, 2)
     got = run(FastEngine(program, "float", 1), program, inputs, 2)
+    draw = np.random.default_rng(seed)
+
+    def nudged(arrays):
+        """Every float a little off, one way or the other."""
+        return {
+            n: (a * (1 + 1e-6 * draw.choice([-1, 1], a.shape))).astype(a.dtype) if a.dtype.kind == "f" else a
+            for n, a in arrays.items()
+        }
+
+    off = replace(program, tensors=nudged(program.tensors))
+    moved = run(ReferenceEngine(off, "float"), off, nudged(inputs), 2)
     for name, array in expected.items():
         assert got[name].dtype == array.dtype
         assert got[name].shape == array.shape
         if not jumps(program):
             size = float(np.abs(array).max(initial=1.0))
-            np.testing.assert_allclose(got[name], array, rtol=1e-3, atol=1e-4 * size)
+            # sums that cancel magnify float32's rounding, as they magnify small changes of what goes in
+            magnified = np.abs(moved[name].astype(np.float64) - array)
+            np.testing.assert_array_less(
+                np.abs(got[name].astype(np.float64) - array), 1e-4 * size + 1e-3 * np.abs(array) + 10 * magnified.max()
+            )
 
 
 @settings(max_examples=80, deadline=None)
