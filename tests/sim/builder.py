@@ -34,7 +34,7 @@ from mgc.isa.program import HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import State, StatePiece
 
-UNITS = ("writer", "link", "dma", "vector", "host", "gradient")
+UNITS = ("writer", "link", "dma", "vector", "host", "gradient", "diff")
 
 
 def dense_strides(shape):
