@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.ops import Reshape, Unary
-from mgc.ir.training import Data, State, Statistic, TrainingModel
+from mgc.ir.training import Data, Draw, State, Statistic, TrainingModel
 from passes.manager import UnsupportedError
 from passes.training.batch_statistics import batch_statistics
 from passes.training.copying import Copier
@@ -25,12 +25,18 @@ REDRAWN = "redrawn"
 
 
 def compose(
-    generator: Network, discriminator: Network, loss: str, *, gp_weight: float = 10.0, redraw_noise: bool = False
+    generator: Network,
+    discriminator: Network,
+    loss: str,
+    *,
+    gp_weight: float = 10.0,
+    redraw_noise: bool = False,
+    clipped: bool = False,
 ) -> TrainingModel:
     """The training model of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
 
-    Data are G's inputs (drawn N(0, 1) if no file gives them), the real samples under the name of D's input ("real" if
-    G has an input of that name), other inputs of D (those that have the name of an input of G are the same: a
+    Data are G's inputs (floats are drawn N(0, 1) if no file gives them), the real samples under the name of D's input
+    ("real" if G has an input of that name), other inputs of D (those that have the name of an input of G are the same: a
     condition), and with a gradient penalty "epsilon", one number in [0, 1) a sample. With `redraw_noise` the
     generator's loss has noise of its own, under "NAME.redrawn".
 
@@ -38,11 +44,16 @@ def compose(
     all batch normalisations are in training mode, and update their running statistics in that order. Every float
     initializer that counts as a parameter is trained, in the group "generator" or "discriminator", under its own name
     (where both files have a name, both states are called GROUP.NAME; `onnx_name` stays). UnsupportedError says what
-    does not fit.
+    does not fit. `clipped` says that the discriminator's weights are limited after each update; without, wgan warns.
     """
     if loss not in LOSSES:
         raise UnsupportedError(f"no loss {loss!r}: choose one of {', '.join(LOSSES)}")
-    return _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss).run()
+    composer = _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss)
+    if loss == "wgan" and not clipped:
+        composer.warnings.append(
+            "wgan needs a critic of bounded slope: clip its weights with --phase discriminator=loss_d,clip=0.01"
+        )
+    return composer.run()
 
 
 @dataclass
@@ -72,6 +83,11 @@ def _prepare(network: Network, name: str, taken: set[str]) -> _Part:
     cancel_shifts(lifted)
     names = {s.name for s in states}
     return _Part(lifted, states, statistics, [v for v in lifted.inputs if v.name not in names])
+
+
+def _draw(value: Value) -> Draw:
+    """What an input of G holds if nothing gives it: labels and the like cannot be drawn."""
+    return "normal" if value.tensor.dtype.is_float else "given"
 
 
 @dataclass
@@ -133,7 +149,7 @@ class _Composer:
 
     def _add_inputs(self) -> None:
         for value in self.g.data:
-            self._add_data(value.name, value, "normal")
+            self._add_data(value.name, value, _draw(value))
         names = {v.name for v in self.g.data}
         self.real = "real" if self.image_input.name in names else self.image_input.name
         self._add_data(self.real, self.image_input, "given")
@@ -147,14 +163,14 @@ class _Composer:
             self.values[EPSILON] = self.graph.add_input(EPSILON, type_)
         if self.redraw_noise:
             for value in self.g.data:
-                self._add_data(f"{value.name}.{REDRAWN}", value, "normal")
+                self._add_data(f"{value.name}.{REDRAWN}", value, _draw(value))
         for state in (*self.g.states, *self.d.states):
             part = self.g if state.network == GENERATOR else self.d
             source = next(v for v in part.graph.inputs if v.name == state.name)
             self.values[state.name] = self.graph.add_input(state.name, source.type)
 
-    def _add_data(self, name: str, like: Value, draw: str) -> None:
-        self.data[name] = Data(name, draw)  # type: ignore[arg-type]
+    def _add_data(self, name: str, like: Value, draw: Draw) -> None:
+        self.data[name] = Data(name, draw)
         self.values[name] = self.graph.add_input(name, like.type)
 
     # -- networks --------------------------------------------------------------------------------------------------
@@ -223,10 +239,6 @@ class _Composer:
         loss_g = self.loss.g(self.build, real_scores, fake_scores)
         self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g)]
         cancel_shifts(self.graph)
-        if self.name == "wgan":
-            self.warnings.append(
-                "wgan needs a critic of bounded slope: clip its weights with --phase discriminator=loss_d,clip=0.01"
-            )
         states = (*self.g.states, *self.d.states)
         model = TrainingModel(
             self.graph,

@@ -68,7 +68,7 @@ def step_model(
     lifted = lift(graph, states)
     statistics = batch_statistics(lifted)
     cancel_shifts(lifted)
-    data = tuple(Data(v.name) for v in graph.inputs)
+    data = tuple(Data(v.name, "normal" if v.tensor.dtype.is_float else "given") for v in graph.inputs)
     model = TrainingModel(lifted, data, states, losses, statistics, tuple(warnings))
     model.check()
     return model

@@ -69,6 +69,12 @@ def test_names_that_do_not_clash_are_kept():
     assert {"fc.weight", "up.weight", "a.weight", "token.weight"} <= {s.name for s in model.states}
 
 
+def test_wgan_without_clipping_is_mentioned():
+    g, d = network(load("mlp_G_ts")), network(load("mlp_D_ts"))
+    assert any("clip its weights" in w for w in compose(g, d, "wgan").warnings)
+    assert not compose(g, d, "wgan", clipped=True).warnings
+
+
 def test_redrawn_noise_is_an_input_of_its_own():
     model, _ = composed("mlp", "ts", "bce", redraw=True)
     assert [d.name for d in model.data] == ["z", "x", "z.redrawn"]
