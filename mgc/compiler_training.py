@@ -127,6 +127,7 @@ def compile_training_with_stats(
     report("differentiate", 0.2)
     iteration = training_iteration(forward, options.phases, options.rule)
     at = record("differentiate", at)
+    batch = _samples(forward, batch)
     skeletons = _skeletons(loaded, iteration.states)
     entries = _entries(iteration, batch)
     test, warnings = _testing(skeletons, iteration.states, dims)
@@ -180,6 +181,13 @@ def _skeletons(loaded: Mapping[str, TrainableModel], states: Sequence[State]) ->
         return composed_skeletons({name: m.model for name, m in loaded.items()}, states)
     (model,) = loaded.values()
     return step_skeletons(model.model, states, model.parameters)
+
+
+def _samples(forward: TrainingModel, batch: int) -> int:
+    """Samples in a batch: what the data have along axis 0, which a model may state whatever was asked for."""
+    names = {d.name for d in forward.data}
+    rows = [v.shape[0] for v in forward.graph.inputs if v.name in names and v.shape]
+    return rows[0] if rows else batch
 
 
 def _entries(iteration: Iteration, batch: int) -> list[TrainingEntry]:
@@ -250,7 +258,9 @@ def _meta(
     setup = [Account(program, cost).energy(i) for i in program.instructions if isinstance(i, WriteCells)]
     seconds = cost.seconds(cycles)
     samples = program.micro_batch * iteration.batches
-    roles = {"normal": "noise", "uniform": "uniform", "given": "data"}
+    # nobody knows which inputs of a step model are noise: those that are not given
+    normal = "noise" if DISCRIMINATOR in loaded else ""
+    roles = {"normal": normal, "uniform": "uniform", "given": "data"}
     return {
         "compiler": {"version": mgc.__version__, "seed": seed},
         "model_sha256": next(iter(loaded.values())).imported.model_sha256,

@@ -12,6 +12,7 @@ from mgc.cli.commands.inspect import inspect
 from mgc.cli.commands.ops import ops
 from mgc.cli.commands.run import run
 from mgc.cli.commands.targets import targets
+from mgc.cli.commands.train import train
 
 app = typer.Typer(
     name="mgc",
@@ -21,12 +22,13 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the time, and error messages that are not cut up by a frame
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Memristor GAN Compiler: ONNX GANs to memristor-crossbar programs, and a simulator that runs them.",
-    epilog="Exit codes: 0 done, 1 a check failed, 2 bad input or an unsupported request.",
+    epilog="Exit codes: 0 done, 1 a check failed or training diverged, 2 bad input or an unsupported request.",
 )
 
 app.command("compile")(compile_model)
 app.command("inspect")(inspect)
 app.command("run")(run)
+app.command("train")(train)
 app.command("disasm")(disasm)
 app.command("asm")(asm)
 app.command("targets")(targets)

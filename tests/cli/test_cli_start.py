@@ -51,13 +51,13 @@ def test_help_loads_nothing_heavy():
 
 def test_help_names_every_command_in_80_columns():
     shown = mgc("--help").stdout
-    for name in ("compile", "inspect", "run", "disasm", "asm", "targets", "ops"):
+    for name in ("compile", "inspect", "run", "train", "disasm", "asm", "targets", "ops"):
         assert f"\n  {name} " in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert "..." not in shown.replace("[ARGS]...", "").replace("cost ...", "")
 
 
-@pytest.mark.parametrize("command", ["compile", "inspect", "run", "disasm", "asm", "targets", "ops"])
+@pytest.mark.parametrize("command", ["compile", "inspect", "run", "train", "disasm", "asm", "targets", "ops"])
 def test_every_command_has_help_json_and_debug(command):
     shown = mgc(command, "--help").stdout
     assert "--json" in shown
@@ -85,6 +85,9 @@ def test_version():
         ["run", "p.mgc", "--engine", "warp"],
         ["inspect", "p.mgc", "floorplan"],
         ["train", "p.mgc"],
+        ["train", "p.mgc", "--steps", "0", "--data", "d"],
+        ["compile", "m.onnx", "--loss", "guess"],
+        ["compile", "m.onnx", "--lr", "quick"],
     ],
 )
 def test_usage_errors_exit_2_and_say_so_on_stderr(args):
@@ -100,9 +103,12 @@ def test_the_names_of_options_are_those_of_the_design():
 
     runner = typer.testing.CliRunner()
     expected = {
-        "compile": "-o --target --batch --dim --calibration --calibrate --dump-dir --seed --json",
+        "compile": "-o --target --batch --dim --calibration --calibrate --dump-dir --seed --json --discriminator "
+        "--loss --gp-weight --redraw-noise --phase --group --optimizer --lr --betas --momentum --alpha --eps",
         "inspect": "--format -o --json",
-        "run": "-n --seed --input -o --png --numerics --engine --check --threads --json",
+        "run": "-n --seed --input -o --png --numerics --engine --checkpoint --check --threads --json",
+        "train": "--data --input --steps --seed --numerics --engine --threads --checkpoint --checkpoint-every --resume "
+        "--export --png --png-every --json",
         "disasm": "-o --json",
         "asm": "-o --json",
         "targets": "--json",

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,10 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests" / "training"), str(ROOT / "tests" / "sim")]
 from gan_programs import gan_program  # noqa: E402
 
-from mgc.cli.commands.train import train  # noqa: E402
-
-app = typer.Typer()
-app.command()(train)
+from mgc.cli.app import app  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +33,7 @@ def folder(tmp_path_factory):
 
 def call(folder, *args, program="P.mgc", data=("--data", "x.npy")):
     options = [str(folder / a) if a == "x.npy" else str(a) for a in (*data, *args)]
-    result = CliRunner().invoke(app, [str(folder / program), "--engine", "reference", *options])
+    result = CliRunner().invoke(app, ["train", str(folder / program), "--engine", "reference", *options])
     assert "Traceback" not in result.stderr, result.stderr
     return result
 
@@ -179,26 +175,11 @@ def test_a_program_for_inference_does_not_train(folder, compiled):
     assert str(compiled / "G.mgc") in message
 
 
-COMMAND = """
-import sys
-sys.path[:0] = {paths!r}
-import typer
-from mgc.cli import interrupt
-from mgc.cli.commands.train import train
-interrupt.install()
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(train)
-app()
-"""
-
-
 def start(folder, *args):
-    script = COMMAND.format(paths=[str(ROOT)])
-    options = [str(folder / "P.mgc"), "--engine", "reference", "--data", str(folder / "x.npy"), "--json"]
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *options, *map(str, args)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    options = [folder / "P.mgc", "--engine", "reference", "--data", folder / "x.npy", "--json", *args]
+    command = [sys.executable, "-m", "mgc.cli", "train", *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def wait_for(folder):

@@ -13,6 +13,22 @@ from mgc.cli.errors import UserError, about, command
 from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.options import Debug, Json, Seed
 from mgc.cli.progress import progress
+from mgc.cli.training_options import (
+    AlphaOption,
+    BetasOption,
+    DiscriminatorOption,
+    EpsOption,
+    Given,
+    GpWeightOption,
+    GroupOption,
+    LossOption,
+    LrOption,
+    MomentumOption,
+    OptimizerOption,
+    PhaseOption,
+    RedrawOption,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from mgc.compiler import CompileStats
@@ -51,34 +67,69 @@ def compile_model(
     ] = Calibrate.error,
     dump_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the graph after every pass.")] = None,
     seed: Seed = 0,
+    discriminator: DiscriminatorOption = None,
+    loss: LossOption = None,
+    gp_weight: GpWeightOption = None,
+    redraw_noise: RedrawOption = False,
+    phase: PhaseOption = None,
+    group: GroupOption = None,
+    optimizer: OptimizerOption = None,
+    lr: LrOption = None,
+    betas: BetasOption = None,
+    momentum: MomentumOption = None,
+    alpha: AlphaOption = None,
+    eps: EpsOption = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compile an ONNX network to a crossbar program."""
+    """Compile an ONNX network to a crossbar program.
+
+    With a discriminator and a loss, or with phases of a model whose outputs are losses, the program trains it.
+    """
     program_file = output or Path(f"{model.stem}.mgc")
     check_input(model, "an ONNX model")
     if calibration is not None:
         check_input(calibration, "an .npz file of sample inputs")
     if program_file.suffix == ".onnx":
         raise UserError(f"-o {program_file} is named like a model: a program's name ends in .mgc")
+    if discriminator is not None:
+        check_input(discriminator, "an ONNX model")
     sources = {"the input model": model, "the calibration data": calibration, "the target": Path(target)}
+    sources["the discriminator"] = discriminator
     check_outputs({"-o": program_file}, sources)
     dims = _dims(dim or [])
 
-    from mgc.compiler import compile_with_stats
-
+    given = Given(
+        discriminator=discriminator,
+        loss=loss,
+        gp_weight=gp_weight,
+        redraw_noise=redraw_noise,
+        phase=tuple(phase or ()),
+        group=tuple(group or ()),
+        optimizer=optimizer,
+        lr=lr,
+        betas=betas,
+        momentum=momentum,
+        alpha=alpha,
+        eps=eps,
+    )
+    options = training_options(given)
+    if options is not None and calibration is not None:
+        raise UserError("--calibration is for inference: in training the chip finds its scales as it runs")
     with progress("compile") as tell, about(model):
-        program, stats = compile_with_stats(
-            model,
-            target=target,
-            batch=batch,
-            dims=dims,
-            calibration=calibration,
-            calibrate=calibrate.value,
-            dump_dir=dump_dir,
-            seed=seed,
-            progress=tell,
-        )
+        common: dict[str, Any] = {"target": target, "batch": batch, "dims": dims, "dump_dir": dump_dir, "seed": seed}
+        if options is None:
+            from mgc.compiler import compile_with_stats
+
+            program, stats = compile_with_stats(
+                model, calibration=calibration, calibrate=calibrate.value, progress=tell, **common
+            )
+        else:
+            from mgc.compiler_training import compile_training_with_stats
+
+            program, stats = compile_training_with_stats(
+                model, options, discriminator=discriminator, progress=tell, **common
+            )
     with whole_file(program_file) as path:
         program.save(path)
     for warning in stats.warnings:
