@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mgc.compiler import compile
+    from mgc.compiler_training import compile_training
     from mgc.isa.program import Program
     from mgc.sim.simulator import Simulator
 
 __version__ = "0.1.0"
 
-_HOME = {"compile": "mgc.compiler", "Program": "mgc.isa.program", "Simulator": "mgc.sim.simulator"}
+_HOME = {
+    "compile": "mgc.compiler",
+    "compile_training": "mgc.compiler_training",
+    "Program": "mgc.isa.program",
+    "Simulator": "mgc.sim.simulator",
+}
 
-__all__ = ["Program", "Simulator", "__version__", "compile"]
+__all__ = ["Program", "Simulator", "__version__", "compile", "compile_training"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,13 +29,17 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes of one micro-batch, where slot 0 begins, how many slots; `holey`: some byte is never written."""
+    """Bytes of one micro-batch, where slot 0 begins, how many slots.
+
+    `holey`: some byte is never written; `persistent`: it keeps what it holds from run to run.
+    """
 
     space: str
     offset: int
     nbytes: int
     slots: int
     holey: bool = False
+    persistent: bool = False
 
     @property
     def line(self) -> int:
@@ -135,6 +139,8 @@ def _dataflow(facts: Facts) -> list[str]:
             writers.setdefault(b, []).append(i)
     for i, ins in enumerate(facts.instructions):
         for b in ins.reads:
+            if facts.buffers[b].persistent:
+                continue  # its writers and readers are a matter of versions
             wrong += [
                 f"{i} reads buffer {b} without waiting for {w}" for w in writers.get(b, []) if not before[i] >> w & 1
             ]
@@ -190,13 +196,14 @@ def _memory(facts: Facts) -> list[str]:
         if buffer.offset % LINE or top > facts.capacity.get(buffer.space, 1 << 62):
             wrong.append(f"buffer {b} lies at {buffer.offset}..{top} of {buffer.space}")
         for k in range(repeats):
-            if not buffer.nbytes or b not in written:
+            if not buffer.nbytes or (b not in written and not buffer.persistent):
                 continue
             base = buffer.offset + k % buffer.slots * buffer.line
-            begin = min(int(facts.starts[i, k]) for i in written[b])
-            end = max(_end(facts, i, k) for i in used[b])
-            if buffer.holey:
+            if buffer.holey or buffer.persistent:
                 begin, end = 0, facts.makespan + 1
+            else:
+                begin = min(int(facts.starts[i, k]) for i in written[b])
+                end = max(_end(facts, i, k) for i in used[b])
             spans.append((buffer.space, base, base + buffer.nbytes, begin, end, b, k))
     for a, c in combinations(spans, 2):
         same_bytes = a[0] == c[0] and a[1] < c[2] and c[1] < a[2]
@@ -249,6 +256,7 @@ def facts_of_program(program: Any, capacity: dict[str, int]) -> Facts:
         if b.alias_of < 0:
             size = int(np.prod(b.shape, dtype=np.int64))
             nbytes = 0 if b.kind == "opaque" else size * np.dtype(b.dtype).itemsize
-            buffers[b.id] = Buffer(b.space, b.offset, nbytes, b.slots, b.id in covered and covered[b.id] < size)
+            holey = b.id in covered and covered[b.id] < size
+            buffers[b.id] = Buffer(b.space, b.offset, nbytes, b.slots, holey, b.persistent)
     s = program.schedule
     return Facts(instructions, buffers, s.starts, s.makespan, s.lower_bound, capacity)

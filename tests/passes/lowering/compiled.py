@@ -1,0 +1,72 @@
+"""Training programs of the models in tests/data/training, with what PyTorch recorded for them."""
+
+from dataclasses import replace
+
+import numpy as np
+from oracle import BATCH, DATA, RULES, recorded
+from test_composed import PHASES, composed
+from test_step_models import build, phases_of
+
+from mgc.compiler_training import compile_training_with_stats
+from mgc.training.simulated import SimulatedTrainee
+from passes.training.options import TrainingOptions
+
+ITERATIONS = 4
+
+
+def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target="liu2018"):
+    """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
+    _, names = composed(net, exporter, loss, redraw=redraw)
+    phases = (replace(PHASES[0], clip=0.1 if loss == "wgan" else None, steps=steps), PHASES[1])
+    program, stats = compile_training_with_stats(
+        DATA / f"{net}_G_{exporter}.onnx",
+        TrainingOptions(phases, RULES[rule], loss=loss, redraw_noise=redraw),
+        discriminator=DATA / f"{net}_D_{exporter}.onnx",
+        batch=BATCH,
+        target=target,
+    )
+    with np.load(DATA / f"composed_{net}.npz") as archive:
+        arrays = dict(archive)
+    expected = recorded(arrays, f"{loss}-{rule}{'-redraw' if redraw else ''}")
+    return program, stats, recorded(arrays, "data"), expected, names
+
+
+def step_program(name, exporter, rule):
+    """The same of a step model."""
+    source, model, _ = build(name, exporter, rule)
+    phases, globs = phases_of(name)
+    program, stats = compile_training_with_stats(
+        DATA / f"step_{name}_{exporter}.onnx",
+        TrainingOptions(tuple(phases), RULES[rule], {k: tuple(v) for k, v in globs.items()}),
+        batch=BATCH,
+    )
+    names = {s.name: source.parameters.get(s.onnx_name, s.onnx_name) for s in model.states}
+    with np.load(DATA / f"step_{name}.npz") as archive:
+        arrays = dict(archive)
+    return program, stats, recorded(arrays, "data"), recorded(arrays, rule), names
+
+
+def follow(program, data, expected, names, numerics="float", tolerance=1e-4):
+    """Trains on the reference engine; losses and states stay within a tolerance of what PyTorch recorded.
+
+    A loss: relative, or absolute below 0.01. A state: relative to its largest entry.
+    """
+    trainee = SimulatedTrainee(program, "reference", numerics)
+    compared = set()
+    for i in range(ITERATIONS):
+        losses = trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])
+        states = trainee.state()
+        for name, value in losses.items():
+            right = float(expected[f"losses/{name}"][i])
+            assert abs(value - right) <= tolerance * (abs(right) + 0.01), f"{name}, iteration {i}"
+        for name, key in names.items():
+            if name not in states:
+                continue  # no loss depends on it: it is not in the program
+            found, right = states[name], expected[key][i]
+            if found.shape != right.shape:
+                found = found.T.reshape(right.shape)
+            scale = float(np.abs(right).max()) + 1e-6
+            np.testing.assert_allclose(found, right, rtol=0, atol=tolerance * scale, err_msg=f"{name}, iteration {i}")
+            compared.add(key)
+    assert compared
+    return trainee
