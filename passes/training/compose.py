@@ -36,8 +36,8 @@ def compose(
     """The training model of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
 
     Data are G's inputs (floats are drawn N(0, 1) if no file gives them), the real samples under the name of D's input
-    ("real" if G has an input of that name), other inputs of D (those that have the name of an input of G are the same: a
-    condition), and with a gradient penalty "epsilon", one number in [0, 1) a sample. With `redraw_noise` the
+    ("real" if G has an input of that name), other inputs of D (those that have the name of an input of G are the same:
+    a condition), and with a gradient penalty "epsilon", one number in [0, 1) a sample. With `redraw_noise` the
     generator's loss has noise of its own, under "NAME.redrawn".
 
     D is applied to the real samples, then to the fakes (then to what lies between), always with the same parameters;
