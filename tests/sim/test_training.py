@@ -98,6 +98,15 @@ def test_lossy_transposed_reads_go_through_the_adc(rng):
     assert np.array_equal(out, dx.astype(np.float32))
 
 
+def test_samples_in_chunks(monkeypatch):
+    drawn = (RandomConvolution(random.Random(seed), EXACT, None) for seed in range(99))
+    c = next(c for c in drawn if c.batch == 3 and c.windows["count"])
+    feeds = c.inputs()
+    whole = reference(c.program).run(feeds)
+    monkeypatch.setattr("mgc.isa.instructions.training._CHUNK", 1)
+    assert all(np.array_equal(a, whole[n]) for n, a in reference(c.program).run(feeds).items())
+
+
 def test_parts_add_up():
     """Two groups (as of the residue classes of a transposed convolution) give the input gradient of one layer."""
     rng = np.random.default_rng(0)

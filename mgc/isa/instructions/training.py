@@ -104,15 +104,16 @@ class MvmT(Windowed, Instruction):
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
         windows = self.geometry
-        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.src)), group.matrices)
-        sums = self._product(machine, errors)
         buffer = machine.writable(self.dst)
         if not self.accumulate:
             buffer[...] = 0
-        target = self.inner.of(buffer)
-        wide = target.astype(np.float64 if machine.ideal else np.int64)
-        windows.add_inputs(sums, wide, group.matrices)
-        target[...] = wide
+        source, target = self.outer.of(machine.buffer(self.src)), self.inner.of(buffer)
+        step = max(1, _CHUNK // (group.matrices * group.rows * windows.total))
+        for n in range(0, self.src_shape[0], step):
+            errors = windows.gather_outputs(source[n : n + step], group.matrices)
+            wide = target[n : n + step].astype(np.float64 if machine.ideal else np.int64)
+            windows.add_inputs(self._product(machine, errors), wide, group.matrices)
+            target[n : n + step] = wide
 
     def _product(self, machine: Machine, errors: np.ndarray) -> np.ndarray:
         """Sums [matrices, n, rows] for errors [matrices, n, cols]."""
