@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mgc.compiler import compile
     from mgc.compiler_training import compile_training
     from mgc.isa.program import Program
-    from mgc.sim.simulator import Simulator
+    from mgc.simulator import Simulator
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ _HOME = {
     "compile": "mgc.compiler",
     "compile_training": "mgc.compiler_training",
     "Program": "mgc.isa.program",
-    "Simulator": "mgc.sim.simulator",
+    "Simulator": "mgc.simulator",
 }
 
 __all__ = ["Program", "Simulator", "__version__", "compile", "compile_training"]

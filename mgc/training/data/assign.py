@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mgc.training.data.feeding import Feeder, InOrder, Noise, Shuffled, Supply
 from mgc.training.data.files import read_arrays
 from mgc.training.data.fitting import Fit, MisfitError, fit, image_size
@@ -14,6 +16,8 @@ from mgc.training.errors import TrainingError
 from mgc.training.trainee import TraineeInput
 
 Tell = Callable[[str], None]
+Data = Path | np.ndarray | Mapping[str, np.ndarray]
+"""A file or folder, one array, or arrays by name."""
 
 
 def feeder(
@@ -21,12 +25,18 @@ def feeder(
     batches: int,
     steps: int,
     seed: int,
-    data: Path | None,
-    files: Mapping[str, Path],
+    data: Data | None,
+    files: Mapping[str, Path | np.ndarray],
     tell: Tell = lambda message: None,
 ) -> Feeder:
-    """What `steps` iterations read. `tell` gets remarks for the user. Raises TrainingError: what, where, what to do."""
+    """What `steps` iterations read: `data` shuffled, `files` (by input) in order, noise for the rest.
+
+    `tell` gets remarks for the user. Raises TrainingError: what, where, what to do.
+    """
     ports = {port.name: port for port in inputs}
+    strange = sorted(set(files) - set(ports))
+    if strange:
+        raise TrainingError(f"there is no input {strange[0]!r}; the program's inputs are {', '.join(ports)}")
     supplies: dict[str, Supply] = {}
     for name, path in files.items():
         supplies[name] = _in_order(path, ports[name], steps, batches, tell)
@@ -54,38 +64,50 @@ def _noise(port: TraineeInput, seed: int) -> Noise:
     return Noise(port, seed)
 
 
-def _in_order(path: Path, port: TraineeInput, steps: int, batches: int, tell: Tell) -> InOrder:
-    arrays = read_arrays(path)
+def _in_order(source: Path | np.ndarray, port: TraineeInput, steps: int, batches: int, tell: Tell) -> InOrder:
+    arrays = _arrays(source, f"the array for input {port.name}")
     if len(arrays) > 1:
-        raise TrainingError(f"--input {port.name}={path}: it holds several arrays ({', '.join(arrays)}); give one")
+        raise TrainingError(f"--input {port.name}={source}: it holds several arrays ({', '.join(arrays)}); give one")
     samples = next(iter(arrays.values()))
     needed = steps * batches * port.rows
     if samples.count > needed:
-        tell(f"{path} holds {samples.count} samples: the first {needed} are used")
+        tell(f"{samples.name} holds {samples.count} samples: the first {needed} are used")
     return InOrder(samples, port, steps, batches)
 
 
-def _chosen(data: Path, inputs: Sequence[TraineeInput], tell: Tell) -> dict[str, tuple[Samples, Fit]]:
+def _arrays(source: Data, name: str) -> dict[str, Samples]:
+    """The arrays of a file, or those that are given."""
+    if isinstance(source, Path):
+        return read_arrays(source)
+    arrays = source if isinstance(source, Mapping) else {"": source}
+    flat = [key for key, array in arrays.items() if array.ndim == 0]
+    if flat or not arrays:
+        raise TrainingError(f"{name}: samples along axis 0 are needed")
+    return {key: Samples(f"{name}[{key}]" if key else name, array) for key, array in arrays.items()}
+
+
+def _chosen(data: Data, inputs: Sequence[TraineeInput], tell: Tell) -> dict[str, tuple[Samples, Fit]]:
     """The samples for each input that the data is for: by name any, by shape one that is no noise."""
     free = [port for port in inputs if port.role in ("data", "")]
     if not free:
-        raise TrainingError(f"--data {data}: no input that takes data is left for it")
-    if data.is_dir():
+        raise TrainingError("--data: no input that takes data is left for it")
+    if isinstance(data, Path) and data.is_dir():
         port = _image_port(data, free)
         _, height, width, channels = image_size(port) or (0, 0, 0, 0)
         samples = read_images(data, height, width, channels)
         return {port.name: (samples, fit(samples, port))}
-    arrays = read_arrays(data)
+    name = str(data) if isinstance(data, Path) else "the data"
+    arrays = _arrays(data, name)
     by_name = {port.name: port for port in inputs}
     named = {name: samples for name, samples in arrays.items() if name in by_name}
     if named:
         unused = [name for name in arrays if name not in named]
         if unused:
-            tell(f"{data}: not used: {', '.join(unused)}, which is no name of an input")
+            tell(f"{name}: not used: {', '.join(unused)}, which is no name of an input")
         return {name: (samples, _fit(samples, by_name[name])) for name, samples in named.items()}
     if len(arrays) > 1:
         raise TrainingError(
-            f"{data} holds the arrays {', '.join(arrays)}, none under the name of an input "
+            f"{name} holds the arrays {', '.join(arrays)}, none under the name of an input "
             f"({', '.join(map(str, free))}): name them so, or give one array"
         )
     samples = next(iter(arrays.values()))
