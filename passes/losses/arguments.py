@@ -59,9 +59,10 @@ def _along(view: View, region: Region, argument: Argument) -> Iterator[Argument]
         varying = [v for v in node.inputs if view.number(v) is None]
         if varying != [at] or not (last or affine or isinstance(op, Reshape)) or node.outputs[0] is region.root:
             continue
-        if at in Region.of(view, region.root, frozenset(node.outputs)).leaves:
-            return
         (value,) = node.outputs
+        leaves = Region.of(view, region.root, frozenset((value,))).leaves
+        if any(v is not value and v is not argument.target for v in leaves):
+            return  # the root reads the score in other ways, too
         argument = replace(argument, at=value, a=value, last_layer=argument.last_layer or last)
         yield argument
 

@@ -51,12 +51,7 @@ def merged(branches: list[Branch]) -> tuple[list[Branch], float]:
     """Branches on the same scores as one where their sum is a known form; and the constant that is left over."""
     groups: dict[object, list[Branch]] = {}
     for i, branch in enumerate(branches):
-        plain = branch.table is None and branch.target is None
-        function = branch.form.function
-        family = "logistic" if function in _LOGISTIC else function
-        corner = (branch.form.sign, branch.form.target) if function == "hinge" else None
-        key = (branch.a, branch.b, branch.pairing, family, corner) if plain else i
-        groups.setdefault(key, []).append(branch)
+        groups.setdefault(_family(branch) or i, []).append(branch)
     result: list[Branch] = []
     left = 0.0
     for group in groups.values():
@@ -69,6 +64,18 @@ def merged(branches: list[Branch]) -> tuple[list[Branch], float]:
     return result, left
 
 
+def _family(branch: Branch) -> object:
+    """What branches have in common that can be one; None for a branch that stays as it is."""
+    form = branch.form
+    if isinstance(branch.target, np.ndarray):
+        return None
+    if branch.table is not None or branch.target is not None:
+        return branch.a, branch.b, branch.pairing, form, branch.target, branch.table
+    if form.function == "hinge":
+        return branch.a, branch.b, branch.pairing, form
+    return branch.a, branch.b, branch.pairing, "logistic" if form.function in _LOGISTIC else form.function
+
+
 def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
     first = group[0]
     mean = any(b.mean for b in group)
@@ -78,7 +85,7 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
     def of(form: Form, scale: float) -> list[Branch]:
         return [replace(first, form=form, scale=scale, mean=mean, guarded=guarded)] if scale else []
 
-    if first.form.function == "hinge":
+    if first.form.function == "hinge" or first.table is not None or first.target is not None:
         return of(first.form, scale), 0.0
     if first.form.function == "least-squares":
         if scale == 0:
@@ -95,9 +102,11 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
     if abs(soft) <= 1e-12 * max(abs(b.scale) for b in group):
         return of(Form("wasserstein", 1.0), snapped(linear)), 0.0
     target = snapped(-linear / soft)
+    rest: list[Branch] = []
     if not -0.5 <= target <= 1.5:
-        return group, 0.0
-    return of(Form("cross-entropy" if soft > 0 else "minimax", 1.0, target), snapped(abs(soft))), 0.0
+        rest, target = of(Form("wasserstein", 1.0), snapped(linear)), 0.0
+    function = "cross-entropy" if soft > 0 else "minimax"
+    return of(Form(function, 1.0, target), snapped(abs(soft))) + rest, 0.0
 
 
 def _number(branch: Branch) -> float:
