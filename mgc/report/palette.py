@@ -21,6 +21,7 @@ OPCODE_COLOURS = {
     "move": "#e69f00",
     "mvm": "#0072b2",
     "vec": "#009e73",
+    "diff": "#f0e442",
     "host": "#d55e00",
     "store": "#cc79a7",
 }

@@ -18,7 +18,7 @@ from mgc.report.views.schedule import status_line
 _WIDTH = 1400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 230, 64, 118, 58
 _CHARACTER = 0.56  # width of a character of the sans font, in font sizes
-_KINDS = ("link", "dma", "crossbar", "vector", "host", "writer")
+_KINDS = ("link", "dma", "crossbar", "vector", "diff", "gradient", "host", "writer")
 _SLIVER = 0.6  # bars below this many pixels are joined with their neighbours of the same colour
 
 
