@@ -42,7 +42,7 @@ def test_ops_are_stamped_and_named():
 
 
 def test_sum_to_undoes_broadcasting():
-    graph, build, x = start(4, 2, 3)
+    _, build, x = start(4, 2, 3)
     for shape in [(2, 3), (1, 3), (3,), (), (4, 1, 1)]:
         assert build.sum_to(x, shape).shape == shape
     assert build.part(x, 1, 0, 1).shape == (4, 1, 3)
