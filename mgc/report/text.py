@@ -87,9 +87,9 @@ def folded(text: str, width: int) -> list[str]:
     lines = []
     indent = " " * (len(text) - len(text.lstrip(" ")))
     while cell_len(text) > width:
-        half = range(width, width // 2, -1)
+        half = range(min(width, len(text)), width // 2, -1)  # wide characters: fewer than columns
         blank = next((k for k in half if " " in text[k - 1 : k + 1]), 0)
-        cut = blank or next((k for k in half if text[k - 1] in _SEPARATORS), width)
+        cut = blank or next((k for k in half if text[k - 1] in _SEPARATORS), min(width, len(text)))
         while cell_len(text[:cut]) > width:  # characters of double width
             cut -= 1
         lines.append(text[:cut].rstrip(" "))
