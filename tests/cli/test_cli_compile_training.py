@@ -25,7 +25,7 @@ def test_generator_and_discriminator_from_models_to_trained_models(mgc, tmp_path
     program = tmp_path / "P.mgc"
     compiled = mgc(*COMPOSED, "--loss", loss, *ADAM, "-o", program, "--json")
     assert compiled.code == 0, compiled.err
-    assert compiled.json["mode"] == "training"
+    assert (compiled.json["mode"], compiled.json["batch"]) == ("training", 4)
     assert [entry["name"] for entry in compiled.json["losses"]] == ["loss_d", "loss_g"]
     run = ["train", program, "--engine", "reference", "--data", rows, "--json"]
     checkpoints = ["--checkpoint", tmp_path / "c", "--checkpoint-every", 2]

@@ -245,3 +245,24 @@ def test_running_with_the_weights_of_a_checkpoint(folder, tmp_path, mgc, refused
 
 def test_a_program_for_inference_has_no_checkpoints(compiled, tmp_path, refused):
     assert "has no testing entry" in refused("run", compiled / "G.mgc", "--checkpoint", tmp_path)
+
+
+def test_a_full_disk_ends_training_and_leaves_the_checkpoint_before(folder, tmp_path, monkeypatch):
+    from mgc.isa import container
+
+    write, written = container.write, []
+
+    def full(path, *rest):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(path, *rest)
+
+    whole = done(folder, "--steps", 6)["history"]
+    monkeypatch.setattr(container, "write", full)
+    message = refused(folder, "--steps", 6, "--checkpoint", tmp_path, "--checkpoint-every", 2)
+    assert "step-00000004.safetensors cannot be written: No space left on device" in message
+    assert "step-00000002.safetensors stays" in message
+    monkeypatch.undo()
+    rest = done(folder, "--steps", 6, "--checkpoint", tmp_path, "--resume")
+    assert (rest["resumed_from"], rest["history"]) == (2, whole)
