@@ -59,7 +59,7 @@ def plan_training(
     """The plan of a training program; `target` is as `training_target` gives it. CapacityError if it does not fit."""
     names = [r.name for r in residents.all]
     versions = [versions_of(e.graph, names) for e in entries]
-    layer_of = {n: key for key, found in residents.weights.items() for n in found}
+    layer_of = {r.name: r.layer for r in residents.all if r.layer}
     _check_capacity(residents, layer_of, target)
     replicas = _replicas(entries, versions, residents, layer_of, target)
     anchors = [anchors_of(e.graph.nodes, v, layer_of) for e, v in zip(entries, versions, strict=True)]

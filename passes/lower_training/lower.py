@@ -23,14 +23,14 @@ from passes.lower_training.gradients import (
 from passes.lower_training.products import Cells, Product, boxed, numbered
 from passes.lower_training.residents import Residents
 from passes.lower_training.weights import Layout as Stored
-from passes.lower_training.weights import Survey, read_as, where
+from passes.lower_training.weights import Layouts, Survey, Use, read_as, where
 from passes.manager import UnsupportedError
 from passes.moves.strided import dense_strides, merge_axes
 
 Parts = tuple[Value, ...]
 
 
-def lower_graph(survey: Survey, residents: Residents, layouts: dict[str, Stored], weight_bits: int) -> Graph:
+def lower_graph(survey: Survey, residents: Residents, layouts: Layouts, weight_bits: int) -> Graph:
     """One graph of the step over residents: inputs are its data, then all residents; a state's new value is given by
     "NAME.next" of its residents. All values are real, the sums are those of the level-1 ops up to rounding.
     """
@@ -41,7 +41,7 @@ def lower_graph(survey: Survey, residents: Residents, layouts: dict[str, Stored]
 class _Lowering:
     survey: Survey
     residents: Residents
-    layouts: dict[str, Stored]
+    layouts: Layouts
     weight_bits: int
     image: dict[Value, Value] = field(default_factory=dict)
     cells: dict[Value, Parts] = field(default_factory=dict)
@@ -109,13 +109,7 @@ class _Lowering:
         use = self.survey.uses.get(node)
         key = None if use is None else self.survey.key_of[use.view.version]
         if use is not None and key in self.layouts:
-            stored = self.layouts[key]
-            read = read_as(use, stored)
-            if read is None:
-                raise UnsupportedError(f"{node.op.name} (at {where(node)}): it does not read {stored.name} as stored")
-            product, transposed = read
-            x, weights = self.image[use.x], self.cells[use.view.version]
-            self.image[node.outputs[0]] = self._product(node, stored, product, transposed, x, weights)
+            self.image[node.outputs[0]] = self._used(node, use, self.layouts[key])
             return
         if any(self.survey.key(v) in self.layouts for v in node.inputs) and isinstance(node.op, Reshape | Transpose):
             return  # a view of weights on crossbars
@@ -165,6 +159,16 @@ class _Lowering:
 
     # -- products --------------------------------------------------------------------------------------------------
 
+    def _used(self, node: Node, use: Use, copies: tuple[Stored, ...]) -> Value:
+        """A product by a weight: on the first copy that it can read."""
+        for stored in copies:
+            read = read_as(use, stored)
+            if read is not None:
+                product, transposed = read
+                weights = self.cells[use.view.version][stored.start : stored.start + len(stored.cells)]
+                return self._product(node, stored, product, transposed, self.image[use.x], weights)
+        raise UnsupportedError(f"{node.op.name} (at {where(node)}): it does not read {copies[0].name} as stored")
+
     def _product(
         self, node: Node, stored: Stored, product: Product, transposed: bool, x: Value, weights: Parts
     ) -> Value:
@@ -189,15 +193,20 @@ class _Lowering:
         found = kernel_gradients(op, node, self.survey, refined=True)[0]
         parts = self._outer(node, found.outer, self.image[found.x], self.image[found.dy])
         y = node.outputs[0]
+        self.image[y] = self._joined(node, parts, found.outer.parts, found.cells, y.tensor, y.name)
+
+    def _joined(
+        self, node: Node, values: Parts, parts: Sequence[MvmPart], cells: Cells, type_: TensorType, name: str
+    ) -> Value:
+        """A gradient in the model's shape from those of parts; entries that no part has are zero."""
         pieces: list[Piece] = []
-        for k, (part, cells) in enumerate(zip(found.outer.parts, found.cells, strict=True)):
-            extents, base, strides = boxed(cells, part)
+        for k, (part, each) in enumerate(zip(parts, cells, strict=True)):
+            extents, base, strides = boxed(each, part)
             merged, (src, dst) = merge_axes(extents, dense_strides(extents), strides)
             pieces.append(Piece(k, tuple(merged) or (1,), 0, tuple(src) or (0,), base, tuple(dst) or (0,)))
-        if pieces:
-            self.image[y] = self._emit(node, Copy(tuple(pieces), y.tensor), *parts, name=y.name)
-        else:
-            self.image[y] = self.new.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)
+        if not pieces:
+            return self.new.add_constant(np.zeros(type_.shape, type_.dtype.numpy), name)
+        return self._emit(node, Copy(tuple(pieces), type_), *values, name=name)
 
     def _outer(self, node: Node, op: Outer, x: Value, dy: Value) -> Parts:
         key = (x, dy, op)
@@ -212,7 +221,10 @@ class _Lowering:
             found = self._pushed(node, cells, stored)
             if found is not None:
                 return found
-        dense = self.image[value]
+        return self._cut(self.image[value], cells, stored)
+
+    def _cut(self, dense: Value, cells: Cells, stored: Stored) -> Parts:
+        """A dense gradient cut into the layout of a weight's groups."""
         results: list[Value] = []
         for part, each in zip(stored.product.parts, cells, strict=True):
             try:
@@ -225,7 +237,7 @@ class _Lowering:
             merged, (src, dst) = merge_axes(extents, strides, dense_strides(extents))
             piece = Piece(0, tuple(merged) or (1,), base, tuple(src) or (0,), 0, tuple(dst) or (0,))
             type_ = TensorType(dense.tensor.dtype, each.shape)
-            results.append(self.new.add(Copy((piece,), type_), dense, name=f"{value.name}.{part.name}"))
+            results.append(self.new.add(Copy((piece,), type_), dense, name=f"{part.name}.gradient"))
         return tuple(results)
 
     def _pushed(self, node: Node, cells: Cells, stored: Stored) -> Parts | None:
@@ -267,15 +279,28 @@ class _Lowering:
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
+    def _gradients(self, node: Node, g: Value, copies: tuple[Stored, ...]) -> Parts:
+        """A weight's gradient for the groups of all its copies: computed once, so that the copies stay equal."""
+        first, *others = copies
+        if not others:
+            return self._in_layout(g, first.cells, first)
+        if first.whole:
+            parts = self._in_layout(g, first.cells, first)
+            dense = self._joined(node, parts, first.product.parts, first.cells, g.tensor, g.name)
+        else:
+            dense = self.image[g]
+            parts = self._cut(dense, first.cells, first)
+        return (*parts, *(v for stored in others for v in self._cut(dense, stored.cells, stored)))
+
     def _update(self, node: Node, op: Update) -> None:
         """The update of a weight on crossbars: one of each of its groups."""
         w, g, *rest = node.inputs
-        stored = self.layouts[self.survey.key_of[w]]
-        gradient = self._in_layout(g, stored.cells, stored)
+        copies = self.layouts[self.survey.key_of[w]]
+        gradient = self._gradients(node, g, copies)
         count = len(op.rule.moments)
         moments = [self.moments[m] for m in rest[:count]]
         step = [self.image[t] for t in rest[count:]]
-        homes = [self.residents.by_name[name] for name in self.residents.weights[stored.key]]
+        homes = [self.residents.by_name[name] for name in self.residents.weights[copies[0].key]]
         made: list[tuple[Value, ...]] = []
         for k, home in enumerate(homes):
             cells = UpdateCells(op.rule, home.weight_scale, self.weight_bits, op.clip)

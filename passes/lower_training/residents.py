@@ -47,7 +47,8 @@ class Resident:
 
     `initial` is what it holds at first, in its own layout: real weights for a group. `state` is the name of the state
     that lives there ("" for weights that nothing trains), by `piece`. `weight_scale` is what one step of a group's
-    cells stands for, 0 for a buffer; `part` the windowed product that a group was made for.
+    cells stands for, 0 for a buffer; `part` the windowed product that a group was made for, `layer` the copy of a
+    weight that it is of.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Resident:
     piece: HomePiece | None = None
     weight_scale: float = 0.0
     part: MvmPart | None = None
+    layer: str = ""
 
     @property
     def is_group(self) -> bool:
@@ -65,7 +67,9 @@ class Resident:
 
 @dataclass(frozen=True, eq=False)
 class Residents:
-    """All that lives from run to run. `weights` names the residents of each weight on crossbars, in part order."""
+    """All that lives from run to run. `weights` names the residents of each weight on crossbars (and of its moments),
+    copy after copy, in part order.
+    """
 
     states: tuple[State, ...]
     all: tuple[Resident, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from mgc.ir.training import State
 from passes.lower_training.lower import lower_graph
 from passes.lower_training.products import boxed
 from passes.lower_training.residents import HomePiece, Resident, Residents
-from passes.lower_training.weights import Layout, Survey, layouts_of
-from passes.manager import UnsupportedError
+from passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
 from passes.moves.strided import dense_strides, merge_axes
 from targets.description import Target
 
@@ -32,16 +31,12 @@ class LoweredTraining:
 
 def lower_training(graphs: Sequence[Graph], states: Sequence[State], target: Target) -> LoweredTraining:
     """Linear ops by a parameter (or a constant) go to crossbars, their input gradients to transposed reads of the same
-    cells, weight gradients to the gradient unit in the layout of the cells, updates to the cells.
+    cells (where the target has none, to a second copy), weight gradients to the gradient unit in the layout of the
+    cells, updates to the cells of all copies.
 
     A parameter that is more than a factor of products is in a persistent buffer, and so is all that is no weight. The
     graphs stay as they are. UnsupportedError names an op that has no place on the chip.
     """
-    if not target.training.transposed_read:
-        raise UnsupportedError(
-            f"target {target.name} cannot read its crossbars transposed ([training] transposed_read = false), and "
-            "training with a second copy of the weights is not built yet; use a target with transposed reads"
-        )
     parameters = {s.name: s for s in states if s.kind == "parameter"}
     surveys = [Survey(graph.copy(), set(parameters)) for graph in graphs]
     names: dict[str, str] = {name: name.removesuffix(".weight") for name in parameters}
@@ -51,7 +46,7 @@ def lower_training(graphs: Sequence[Graph], states: Sequence[State], target: Tar
             if value in survey.graph.constants:
                 constants.setdefault(key, survey.graph.constants[value].data)
                 names.setdefault(key, value.name)
-    layouts = layouts_of(surveys, names)
+    layouts = layouts_of(surveys, names, both_ways=target.training.transposed_read)
     residents = residents_of(states, layouts, constants, target, _limits(surveys))
     bits = target.training.master_bits
     lowered = tuple(lower_graph(survey, residents, layouts, bits) for survey in surveys)
@@ -80,7 +75,7 @@ def weight_scale(initial: np.ndarray, fan_in: int, bits: int, clip: float | None
 
 def residents_of(
     states: Sequence[State],
-    layouts: Mapping[str, Layout],
+    layouts: Layouts,
     constants: Mapping[str, np.ndarray],
     target: Target,
     limits: Mapping[str, float],
@@ -91,17 +86,16 @@ def residents_of(
     weights: dict[str, tuple[str, ...]] = {}
     taken = {s.name for s in states}
     data = {s.name: s.initial for s in states}
-    for key, layout in layouts.items():
+    for key, copies in layouts.items():
         initial = np.asarray(data[key] if key in data else constants[key], np.float32)
-        fan_in = max((p.rows for p in layout.product.parts), default=1)
+        fan_in = max((p.rows for layout in copies for p in layout.product.parts), default=1)
         scale = weight_scale(initial, fan_in, target.training.master_bits, limits.get(key))
-        trained = key in data
         found: list[str] = []
-        for part, cells in zip(layout.product.parts, layout.cells, strict=True):
+        for layout, part, cells in _parts(copies):
             name = _fresh(f"{part.name}.cells", taken)
-            piece = home_piece(cells, part) if trained else None
+            piece = home_piece(cells, part) if key in data else None
             held = np.ascontiguousarray(initial.reshape(-1)[cells])
-            groups.append(Resident(name, held, key if trained else "", piece, scale, replace(part, name=part.name)))
+            groups.append(Resident(name, held, key if key in data else "", piece, scale, part, layout.name))
             found.append(name)
         weights[key] = tuple(found)
     for state in states:
@@ -110,12 +104,11 @@ def residents_of(
             continue
         if state.kind == "moment" and owner in layouts:
             found = []
-            layout = layouts[owner]
-            for part, cells in zip(layout.product.parts, layout.cells, strict=True):
+            for layout, part, cells in _parts(layouts[owner]):
                 suffix = state.name.removeprefix(f"{owner}.")
                 name = _fresh(f"{part.name}.{suffix}", taken)
                 held = np.ascontiguousarray(np.asarray(state.initial, np.float32).reshape(-1)[cells])
-                buffers.append(Resident(name, held, state.name, home_piece(cells, part)))
+                buffers.append(Resident(name, held, state.name, home_piece(cells, part), layer=layout.name))
                 found.append(name)
             weights[state.name] = tuple(found)
             continue
@@ -124,6 +117,13 @@ def residents_of(
             initial = np.asarray(np.rint(initial), np.int64)
         buffers.append(Resident(state.name, initial, state.name, HomePiece.dense(initial.shape)))
     return Residents(tuple(states), tuple(groups + buffers), weights)
+
+
+def _parts(copies: Sequence[Layout]) -> Iterator[tuple[Layout, MvmPart, np.ndarray]]:
+    """The parts of all copies of a weight, with their cells."""
+    for layout in copies:
+        for part, cells in zip(layout.product.parts, layout.cells, strict=True):
+            yield layout, part, cells
 
 
 def home_piece(cells: np.ndarray, part: MvmPart) -> HomePiece:

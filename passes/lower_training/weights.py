@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,13 +65,24 @@ class Use:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How a weight lies on crossbars: the product whose parts are its groups, numbered by the weight's own entries."""
+    """How one copy of a weight lies on crossbars: the product whose parts are its groups, numbered by the weight's own
+    entries. `start` counts the groups of the copies before it, `size` is the weight's; `both_ways`: it can be read
+    transposed.
+    """
 
     key: str
     name: str
     product: Product
     cells: Cells
     refined: bool
+    both_ways: bool
+    start: int
+    size: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether every entry of the weight is in a cell."""
+        return sum(c.size for c in self.cells) == self.size
 
 
 def where(node: Node) -> str:
@@ -165,11 +176,16 @@ class Survey:
         return found
 
 
-def layouts_of(surveys: Sequence[Survey], names: dict[str, str]) -> dict[str, Layout]:
-    """The layout of every weight that goes to crossbars; `names` says what its groups are called.
+Layouts = dict[str, tuple[Layout, ...]]
+"""The copies of every weight on crossbars."""
 
-    The first use in the order of the graphs is stored as it is read; every other one must read the same cells, forward
-    or transposed. A matrix that has other uses too is left to the vector unit; a kernel is refused. UnsupportedError.
+
+def layouts_of(surveys: Sequence[Survey], names: dict[str, str], *, both_ways: bool) -> Layouts:
+    """The copies of every weight that goes to crossbars; `names` says what its groups are called.
+
+    The first use in the order of the graphs is stored as it is read. A use that reads the same cells (or, where the
+    target can, the same cells transposed) shares them, any other one gets a copy of its own. A matrix that is more than
+    a factor is left to the vector unit; a kernel is refused. UnsupportedError.
     """
     uses: dict[str, list[Use]] = {}
     others: dict[str, Node] = {}
@@ -180,7 +196,7 @@ def layouts_of(surveys: Sequence[Survey], names: dict[str, str]) -> dict[str, La
         for key, node in survey.others.items():
             others.setdefault(key, node)
         clipped |= set(survey.clipped)
-    layouts: dict[str, Layout] = {}
+    layouts: Layouts = {}
     for key, found in uses.items():
         kernel = next((u for u in found if not isinstance(u.node.op, MatMul)), None)
         if key in others:
@@ -192,15 +208,14 @@ def layouts_of(surveys: Sequence[Survey], names: dict[str, str]) -> dict[str, La
                 )
             continue
         _check_ops(found)
-        layout = next(filter(None, _choices(key, names.get(key, key), found, key in clipped)), None)
-        if layout is not None:
-            layouts[key] = layout
-        elif kernel is not None:
-            ops = ", ".join(f"{u.node.op.name} (at {where(u.node)})" for u in found)
-            raise UnsupportedError(
-                f"{names.get(key, key)} is read by {ops}: these are neither one product nor its transpose, so no one "
-                "layout on crossbars serves them; use a parameter of its own for each"
-            )
+        # without the taps that only meet padding, unless clipping changes those too or more copies are needed
+        choices = [
+            copies
+            for refined in ((False,) if key in clipped else (True, False))
+            if (copies := _copies(key, names.get(key, key), found, refined, both_ways)) is not None
+        ]
+        if choices:
+            layouts[key] = min(choices, key=len)
     return layouts
 
 
@@ -219,20 +234,25 @@ def _check_ops(found: Sequence[Use]) -> None:
             )
 
 
-def _choices(key: str, name: str, found: Sequence[Use], clipped: bool) -> Iterator[Layout | None]:
-    """Layouts to try, best first: without the taps that only meet padding (unless clipping changes those too)."""
-    for refined in (False,) if clipped else (True, False):
-        first = found[0].direct(refined, name)
-        if first is None:
+def _copies(key: str, name: str, found: Sequence[Use], refined: bool, both_ways: bool) -> tuple[Layout, ...] | None:
+    """The copies that the uses of a weight need, in their order; None if one of them is no product."""
+    copies: list[Layout] = []
+    for use in found:
+        if any(read_as(use, layout) is not None for layout in copies):
             continue
-        cells = first.of(found[0].view.index)
-        layout = Layout(key, name, first, cells, refined)
-        yield layout if all(read_as(use, layout) is not None for use in found) else None
+        called = f"{name}.copy{len(copies)}" if copies else name
+        product = use.direct(refined, called)
+        if product is None:
+            return None
+        cells, start = product.of(use.view.index), sum(len(c.cells) for c in copies)
+        copies.append(Layout(key, called, product, cells, refined, both_ways, start, use.view.version.tensor.size))
+    return tuple(copies)
 
 
 def read_as(use: Use, layout: Layout) -> tuple[Product, bool] | None:
     """(the product, whether it is read transposed) by which a use reads a stored weight; None if it cannot."""
-    for transposed, make in ((False, use.direct), (True, use.adjoint)):
+    ways = ((False, use.direct), (True, use.adjoint)) if layout.both_ways else ((False, use.direct),)
+    for transposed, make in ways:
         product = make(layout.refined, layout.name)
         if product is not None and equal(product.of(use.view.index), layout.cells):
             return product, transposed

@@ -44,6 +44,15 @@ def test_step_models_follow_pytorch(case):
     follow(program, data, expected, names)
 
 
+@pytest.mark.parametrize("case", [("mlp", "ts", "wgan-gp", "adam"), ("odd", "dynamo", "hinge", "adam")], ids=str)
+def test_a_second_copy_serves_where_no_array_is_read_transposed(case):
+    program, _, data, expected, names = composed_program(*case, target="puma")
+    assert not [i for i in program.instructions if i.mnemonic == "mvm_t"]
+    follow(program, data, expected, names)
+    part = program.part(program.entries[0].name)
+    assert version_faults(part) == []
+
+
 @pytest.mark.parametrize(
     ("case", "least"),
     [

@@ -19,6 +19,7 @@ from passes.manager import UnsupportedError
 from targets.loader import load_target
 
 TARGET = load_target("liu2018")
+ONE_WAY = TARGET.model_copy(update={"training": TARGET.training.model_copy(update={"transposed_read": False})})
 
 
 def lowered(step, target=TARGET):
@@ -32,9 +33,9 @@ def ops_of(graph, kind):
     return [n.op for n in graph.nodes if isinstance(n.op, kind)]
 
 
-def follow(step, iterations=2, tolerance=1e-5):
+def follow(step, iterations=2, tolerance=1e-5, target=TARGET):
     """The level-2 graph does what the step does; states go to their homes and back without a change."""
-    graph, residents = lowered(step)
+    graph, residents = lowered(step, target)
     rng = np.random.default_rng(0)
     states = initial(step)
     homes = residents.to_homes(states)
@@ -75,8 +76,8 @@ def convolutions(draw):
 
 
 @settings(deadline=None, max_examples=150)
-@given(convolutions(), st.integers(0, 1 << 30))
-def test_kernels(case, seed):
+@given(convolutions(), st.integers(0, 1 << 30), st.sampled_from([TARGET, ONE_WAY]))
+def test_kernels(case, seed, target):
     """Two layers, so that the gradient of an input is there as well: a 1x1 product, then the convolution."""
     op, x, w = case
     rng = np.random.default_rng(seed)
@@ -93,7 +94,7 @@ def test_kernels(case, seed):
     except IRError:
         assume(False)
         raise
-    graph, _ = follow(step, tolerance=2e-5)
+    graph, _ = follow(step, tolerance=2e-5, target=target)
     kinds = {n.op.name for n in graph.nodes}
     assert not kinds & {"conv", "conv_transpose", "conv_weight_grad", "update"}
 
@@ -216,13 +217,34 @@ def test_a_kernel_with_other_uses_is_refused():
         lower_training([step.graph], step.states, TARGET)
 
 
-def test_a_target_without_transposed_reads_is_refused():
-    training = TARGET.training.model_copy(update={"transposed_read": False})
-    target = TARGET.model_copy(update={"training": training})
-    make, weights = mlp(np.random.default_rng(1))
-    step = step_of(make, {"x": (5, 3)}, weights)
-    with pytest.raises(UnsupportedError, match="cannot read its crossbars transposed"):
-        lower_training([step.graph], step.states, target)
+def test_a_target_without_transposed_reads_has_copies():
+    """The gradient of an input is a product of its own cells, which are updated like the first ones, to the bit."""
+    rng = np.random.default_rng(4)
+    weights = {"a.weight": rng.standard_normal((2, 3, 3)).astype(np.float32)}
+    weights["b.weight"] = rng.standard_normal((2, 2, 2)).astype(np.float32)
+
+    def make(build, values):
+        hidden = build.emit(Conv((1,), (1, 1), (1,)), values["x"], values["a.weight"])
+        return build.emit(ConvTranspose((2,), (0, 0), (0,), (1,)), hidden, values["b.weight"])
+
+    step = step_of(make, {"x": (2, 3, 4)}, weights, Adam(0.01))
+    graph, residents = follow(step, target=ONE_WAY)
+    assert not ops_of(graph, MvmT)
+    # b is read both ways: forward as two residue classes, backward as one convolution
+    assert [r.name for r in residents.groups] == ["a.cells", "b.0.cells", "b.1.cells", "b.copy1.cells"]
+    homes = residents.to_homes(initial(step))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        _, homes = run_lowered(graph, residents, feeds_of(step, rng), homes)
+    for state in ("b.weight", "b.weight.adam.m", "b.weight.adam.v"):
+        copies = [r for r in residents.all if r.state == state]
+        first = residents.to_states(homes, {s.name: s.initial for s in step.states})[state]
+        for resident in copies:
+            assert np.array_equal(
+                residents.to_homes({**initial(step), state: first})[resident.name], homes[resident.name]
+            )
+    both, _ = lowered(step)
+    assert ops_of(both, MvmT)
 
 
 def test_taps_in_padding_hold_no_cells_unless_they_are_clipped():
