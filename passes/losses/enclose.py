@@ -52,7 +52,7 @@ def enclose(region: Region, at: Value, left: Array, right: Array, orientation: f
             env[result] = env[region.guards[node]]
         else:
             env[result] = _apply(region, env, node, u)
-    return _jet(env[region.root], region.nodes[-1] if region.nodes else None, u)
+    return _jet(env[region.root], u)
 
 
 def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) -> Jet | Truth:
@@ -68,7 +68,7 @@ def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) ->
         return Jet.constant(number, u.shape)
 
     def jet(i: int) -> Jet:
-        return _jet(operand(i), node, u)
+        return _jet(operand(i), u)
 
     if isinstance(op, Reshape | Expand):
         return operand(0)
@@ -100,7 +100,7 @@ def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) ->
     raise NotEnclosedError(f"no bound can be proven for {op.name}{f' {name}' if name else ''}")
 
 
-def _jet(x: Jet | Truth, node: Node | None, u: Jet) -> Jet:
+def _jet(x: Jet | Truth, u: Jet) -> Jet:
     """A number as it is; a condition as 1 or 0."""
     if isinstance(x, Jet):
         return x

@@ -11,8 +11,10 @@ Array = np.ndarray
 Function = Callable[[Array], Array]
 """Values [points, K] of K functions (one for each kind of element) on points [points, 1]; NaN and inf are allowed."""
 
-# Up to 16 even the formulas that exporters write (log(1 - sigmoid(u)) in float64) are right to 1e-9.
-NEAR = np.unique(np.concatenate([np.linspace(-8, 8, 161), np.linspace(-16, 16, 65)]))
+# Up to 16 even the formulas that exporters write (log(1 - sigmoid(u)) in float64) are right to 1e-9. Besides round
+# numbers, where corners are, there are points of no regular distance, so that no period can hide.
+_IRREGULAR = 16 * (np.arange(96) * 0.6180339887498949 % 1) - 8
+NEAR = np.unique(np.concatenate([np.linspace(-8, 8, 161), np.linspace(-16, 16, 65), _IRREGULAR]))
 _DISTANCES = np.array([20, 24, 30, 36, 50, 64, 100, 200, 500, 1e3, 3e3, 1e4])
 FAR_POINTS = np.concatenate([-_DISTANCES[::-1], _DISTANCES])
 

@@ -12,6 +12,9 @@ from mgc.ir.ops import Binary, Cast, Expand, Reshape, Unary
 from mgc.ir.types import DType
 from passes.losses.view import ELEMENTWISE, View
 
+Columns = Mapping[tuple[Node, int], np.ndarray]
+"""Constants that differ from element to element, by node and operand, each as [1, K] for K kinds of elements."""
+
 TINY = 1e-5
 """The largest limit or offset of a probability that counts as a guard against log(0)."""
 FAR = -20.0
@@ -64,10 +67,8 @@ class Region:
         sizes = {v.tensor.size for v in (*self.leaves, *(n.outputs[0] for n in self.nodes))}
         return sizes <= {1, self.root.tensor.size}
 
-    def columns(self) -> tuple[dict[tuple[Node, int], np.ndarray], np.ndarray]:
-        """(constants that differ from element to element, by node and operand, each as [1, K]; for each of the root's
-        elements the number 0..K-1 of the column that has its constants).
-        """
+    def columns(self) -> tuple[Columns, np.ndarray]:
+        """(the constants that differ; for each of the root's elements the number 0..K-1 of the column with its own)."""
         size = self.root.tensor.size
         uneven: dict[tuple[Node, int], np.ndarray] = {}
         for node in self.nodes:
@@ -80,9 +81,7 @@ class Region:
         kinds, which = np.unique(np.stack([d.astype(np.float64) for d in uneven.values()]), axis=1, return_inverse=True)
         return {key: row[None] for key, row in zip(uneven, kinds, strict=True)}, which.reshape(-1)
 
-    def evaluate(
-        self, points: Mapping[Value, np.ndarray], columns: Mapping[tuple[Node, int], np.ndarray] | None = None
-    ) -> dict[Value, np.ndarray]:
+    def evaluate(self, points: Mapping[Value, np.ndarray], columns: Columns | None = None) -> dict[Value, np.ndarray]:
         """Every value of the region in float64, for leaves given as [points, 1]: each [points or 1, K or 1].
 
         Casts between float types are left out, so are `guards`.
@@ -102,9 +101,7 @@ class Region:
             env[result] = y.astype(np.float64) if y.dtype.kind == "f" else y
         return env
 
-    def _operand(
-        self, env: dict[Value, np.ndarray], columns: Mapping[tuple[Node, int], np.ndarray], node: Node, i: int
-    ) -> np.ndarray:
+    def _operand(self, env: dict[Value, np.ndarray], columns: Columns, node: Node, i: int) -> np.ndarray:
         value = node.inputs[i]
         if value in env:
             return env[value]

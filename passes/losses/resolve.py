@@ -11,7 +11,7 @@ from mgc.ir.ops import Reduce
 from passes.losses.arguments import Argument, arguments
 from passes.losses.branch import Branch, RuntimeTarget
 from passes.losses.forms import Form, recognise, with_targets
-from passes.losses.region import Region
+from passes.losses.region import Columns, Region
 from passes.losses.scores import DeclinedError, bare, check_scores, ends_network, is_pooled_layer
 from passes.losses.tabulate import UntabulatedError, tabulate
 from passes.losses.terms import Term, opened, peeled
@@ -148,7 +148,7 @@ class _Resolver:
         constant = term.scale * float(np.sum(match.constant[which]))
         return Outcome(branches, constant=constant * term.value.tensor.size / len(which))
 
-    def _prepared(self, term: Term, argument: Argument) -> tuple[Region, dict, np.ndarray]:
+    def _prepared(self, term: Term, argument: Argument) -> tuple[Region, Columns, np.ndarray]:
         """The region above the argument with its constants, after the checks that both kinds of match need."""
         view = self.view
         for value in (argument.a, argument.b):
@@ -220,7 +220,8 @@ class _Resolver:
             except UntabulatedError as error:
                 raise DeclinedError(self._why_not(whole, str(error))) from error
             repeats = term.value.tensor.size / argument.at.tensor.size
-            branch = self._branch(term, argument, Form("tabulated", 1.0), repeats)
+            guarded = bool(region.guards)
+            branch = self._branch(term, argument, Form("tabulated", 1.0), repeats, guarded=guarded)
             return Outcome([replace(branch, table=table)])
         raise DeclinedError("")
 

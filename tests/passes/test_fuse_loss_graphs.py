@@ -287,3 +287,11 @@ def test_scores_broadcast_against_labels_of_another_shape():
     ones = net.b.array(np.ones(BATCH, np.float32))
     report = net.loss(net.mean(net.b.binary("pow", net.b.sub(net.scores(), ones), 2.0)))
     assert (report.kind, net.blocks[0].weight) == ("least-squares", 1.0)
+
+
+def test_waves_that_vanish_at_round_scores_are_seen():
+    net = Net()
+    s = net.scores()
+    wave = net.b.mul(net.b.unary("sin", net.b.mul(s, 20 * np.pi)), 0.01)
+    report = net.loss(net.mean(net.b.add(net.b.mul(s, s), wave)), 1e-3)
+    assert report.kind == "tabulated"
