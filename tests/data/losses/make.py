@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+F = nn.functional
 BATCH = 6
 FEATURES = 3
 IMAGE = (2, 5, 5)
@@ -45,7 +45,9 @@ LOSSES: dict[str, Loss] = {
     "bce_d": lambda r, f, t: bce(torch.sigmoid(r), 1.0) + bce(torch.sigmoid(f), 0.0),
     "bce_g": lambda r, f, t: bce(torch.sigmoid(f), 1.0),
     "bce_t": lambda r, f, t: F.binary_cross_entropy(torch.sigmoid(r), t),
-    "bce_flat": lambda r, f, t: F.binary_cross_entropy(torch.sigmoid(r).view(-1), torch.full((r.numel(),), 1.0, dtype=r.dtype)),
+    "bce_flat": lambda r, f, t: F.binary_cross_entropy(
+        torch.sigmoid(r).view(-1), torch.full((r.numel(),), 1.0, dtype=r.dtype)
+    ),
     "logits_d": lambda r, f, t: logits(r, 1.0) + logits(f, 0.0),
     "logits_g": lambda r, f, t: logits(f, 1.0),
     "logits_t": lambda r, f, t: F.binary_cross_entropy_with_logits(r, t),
@@ -130,7 +132,9 @@ def export(step: Step, patch: bool, dynamo: bool, dynamic: bool, path: Path) -> 
     elif dynamic:
         options["dynamic_axes"] = {name: {0: "batch"} for name in options["input_names"]}
     names = step.names
-    program = torch.onnx.export(step, inputs(patch), None if dynamo else path, dynamo=dynamo, output_names=names, **options)
+    program = torch.onnx.export(
+        step, inputs(patch), None if dynamo else path, dynamo=dynamo, output_names=names, **options
+    )
     if dynamo:
         program.save(path)
     model = onnx.load(path)
@@ -164,14 +168,14 @@ def main() -> None:
                 print(name, (folder / name).stat().st_size)
         data = inputs(patch, torch.float64)
         double = every.double()
-        for name, x in zip(("real", "fake", "target"), data):
+        for name, x in zip(("real", "fake", "target"), data, strict=True):
             expected[f"{kind}/{name}"] = x.numpy().astype(np.float32)
         r, f = double.D(data[0]).detach().requires_grad_(), double.D(data[1]).detach().requires_grad_()
         for name, loss in LOSSES.items():
             value = loss(r, f, data[2])
             grads = torch.autograd.grad(value, (r, f), allow_unused=True)
             expected[f"{kind}/{name}"] = value.detach().numpy()
-            for side, g in zip("rf", grads):
+            for side, g in zip("rf", grads, strict=True):
                 if g is not None:
                     expected[f"{kind}/{name}/d{side}"] = g.numpy()
         expected[f"{kind}/r"], expected[f"{kind}/f"] = r.detach().numpy(), f.detach().numpy()
