@@ -131,8 +131,10 @@ def test_enclosures_hold_on_any_cell(make, left, width):
     for order, values in enumerate(curve.values(u)):
         lo, hi = jet.d[order].lo[:, 0], jet.d[order].hi[:, 0]
         slack = 1e-9 * max(1.0, np.abs(values).max())
-        assert lo[0] - slack <= values.min()
-        assert values.max() <= hi[0] + slack
+        # a corner on an end of the cell takes its derivative from the other side, or from neither
+        within = values[1:-1] if order else values
+        assert lo[0] - slack <= within.min()
+        assert within.max() <= hi[0] + slack
         if order == 0:
             assert lo[1] - slack <= values[0] <= hi[1] + slack
             assert lo[2] - slack <= values[-1] <= hi[2] + slack
