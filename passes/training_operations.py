@@ -150,10 +150,13 @@ def anchors_of(graph_nodes: Iterable[Node], homes: Mapping[Value, str], layer_of
     anchors: dict[Node, str] = {}
     for node in graph_nodes:
         match node.op:
-            case Mvm() | MvmT() if len(node.inputs) > 1:
-                anchors[node] = layer_of[homes[node.inputs[1]]]
+            case Mvm() | MvmT():
+                if len(node.inputs) > 1:
+                    anchors[node] = layer_of[homes[node.inputs[1]]]
             case UpdateCells():
                 anchors[node] = layer_of[homes[node.inputs[0]]]
-            case Outer(parts) if any(f"{p.name}.cells" in layer_of for p in parts[:1]):
-                anchors[node] = layer_of[f"{parts[0].name}.cells"]
+            case Outer():
+                cells = f"{node.op.parts[0].name}.cells"
+                if cells in layer_of:
+                    anchors[node] = layer_of[cells]
     return anchors
