@@ -40,7 +40,7 @@ def display(steps: int) -> Iterator[Display]:
 
     columns = (
         TextColumn("train"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn("{task.fields[state]}", markup=False),
         TimeRemainingColumn(),

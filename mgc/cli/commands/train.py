@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def _trained(
 
 
 def _told() -> None:
-    console.note("stopping after this step; once more ends at once")
+    console.note("\n" * sys.stderr.isatty() + "stopping after this step; once more ends at once")
 
 
 def _write_models(plan: ExportPlan, program: Program, trainee: Trainee) -> None:
