@@ -25,6 +25,8 @@ from passes.training.options import TrainingOptions, composed_phases
 from passes.training.phases import parse_phase
 from passes.training.step import training_iteration
 from passes.training_pipeline import TrainingEntry, TrainingPasses
+from passes.training_plan import TrainingPlan
+from passes.work import training_totals
 from targets.codegen.account import Account
 from targets.codegen.emit_training import emit_training
 from targets.cost import CostModel
@@ -140,7 +142,7 @@ def compile_training_with_stats(
     program = replace(
         program,
         tensors={**program.tensors, **skeletons.tensors()},
-        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed),
+        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed) | _work(plan),
     )
     record("emit", at)
     report("done", 1.0)
@@ -276,6 +278,16 @@ def _meta(
         "energy": energy.to_json_dict(),
         "program_energy_j": EnergyBreakdown.sum(setup).total,
     }
+
+
+def _work(plan: TrainingPlan) -> dict[str, int]:
+    """Multiply-accumulates of one iteration."""
+    useful = mapped = 0
+    for entry in plan.entries:
+        if entry.kind == "train":
+            own = training_totals(entry.graph)
+            useful, mapped = useful + own[0] * entry.repeats, mapped + own[1] * entry.repeats
+    return {"macs_useful": useful, "macs_mapped": mapped}
 
 
 def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakdown]:

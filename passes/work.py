@@ -6,6 +6,7 @@ from math import prod
 
 from mgc.ir.graph import Graph, Node
 from mgc.ir.mapped import Mvm
+from mgc.ir.mapped_training import MvmT, Outer
 from mgc.ir.ops import Conv, ConvTranspose, MatMul
 
 
@@ -24,8 +25,8 @@ def useful_macs(node: Node) -> int:
     return x[0] * positions * prod(w[2:]) * (x[1] // node.op.groups) * y[1]
 
 
-def macs_mapped(op: Mvm) -> int:
-    """Multiply-accumulates that the crossbars do for one micro-batch: windows x occupied rows x columns, all parts."""
+def macs_mapped(op: Mvm | MvmT | Outer) -> int:
+    """Multiply-accumulates done for one micro-batch: windows x occupied rows x columns, all parts."""
     return op.source.shape[0] * sum(p.windows.total * p.matrices * p.rows * p.cols for p in op.parts)
 
 
@@ -38,3 +39,9 @@ def totals(graph: Graph, rows: int) -> tuple[int, int, int]:
     """(macs_useful, macs_mapped, row-block MVMs) of one micro-batch of a level-2 graph."""
     ops = [n.op for n in graph.nodes if isinstance(n.op, Mvm)]
     return sum(op.macs_useful for op in ops), sum(map(macs_mapped, ops)), sum(row_block_mvms(op, rows) for op in ops)
+
+
+def training_totals(graph: Graph) -> tuple[int, int]:
+    """(macs_useful, macs_mapped) of a level-2 graph of training: reads of both kinds and weight gradients."""
+    ops = [n.op for n in graph.nodes if isinstance(n.op, Mvm | MvmT | Outer)]
+    return sum(op.macs_useful for op in ops), sum(map(macs_mapped, ops))

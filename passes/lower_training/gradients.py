@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from mgc.ir.graph import Node, Value
 from mgc.ir.mapped import Layout
@@ -39,8 +40,9 @@ def kernel_gradients(op: ConvWeightGrad, node: Node, survey: Survey, *, refined:
     rank = len(op.strides)
     forward = Conv(op.strides, op.pads, op.dilations, op.groups)
     turned = ConvTranspose(op.strides, op.pads, (0,) * rank, op.dilations, op.groups)
-    plain = conv_product(forward, x.tensor, w, dy.tensor, "dw", 0, refined)
-    transposed = conv_product(turned, dy.tensor, w, x.tensor, "dw", 0, refined)
+    macs = dy.tensor.size * prod(w[1:])
+    plain = conv_product(forward, x.tensor, w, dy.tensor, "dw", macs, refined)
+    transposed = conv_product(turned, dy.tensor, w, x.tensor, "dw", macs, refined)
     return [Gradient(_outer(plain), x, dy, plain.cells), Gradient(_outer(transposed), dy, x, transposed.cells)]
 
 

@@ -220,6 +220,8 @@ def test_what_a_program_tells_of_itself(dcgan):
     assert program.meta["energy_j"] > program.meta["energy"]["write"] > 0
     assert [r.name for r in stats.passes][:4] == ["import", "compose", "fuse-loss", "differentiate"]
     assert {i.mnemonic for i in program.instructions} >= {"mvm", "mvm_t", "outer", "update", "diff", "vec", "program"}
+    # forward, input gradients and weight gradients: about as much each
+    assert program.meta["macs_mapped"] >= program.meta["macs_useful"] > 0
     # one crossbar group holds 16-bit weights, whatever inference has
     assert {g.arithmetic.weight_bits for g in program.groups} == {16}
 
