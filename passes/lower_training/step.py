@@ -17,7 +17,7 @@ from passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
 from passes.moves.strided import dense_strides, merge_axes
 from targets.description import Target
 
-HEADROOM = 4.0
+HEADROOM = 8.0
 """A group's weights may grow to this many times the largest initial one before its cells are full."""
 
 
