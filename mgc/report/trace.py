@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mgc.isa.functions import function
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Host, Load, Mvm, Step, Store, Vec
+from mgc.isa.instructions import Host, Load, Mvm, MvmT, Outer, Step, Store, Update, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 
@@ -17,10 +17,16 @@ def onnx_nodes(program: Program, instruction: Instruction) -> tuple[str, ...]:
 
 
 def subject(program: Program, instruction: Instruction) -> str:
-    """What the instruction is about: its crossbar group, port, host ops, vector functions, or the buffer it makes."""
+    """What the instruction is about: its crossbar group, what it updates, port, host ops, vector functions, or the
+    buffer it makes.
+    """
     match instruction:
-        case Mvm(group=group) | WriteCells(group=group):
+        case Mvm(group=group) | MvmT(group=group) | WriteCells(group=group):
             return program.groups[group].name
+        case Outer():
+            return _gradient_of(program, instruction)
+        case Update():
+            return _target(program, instruction)
         case Load(port=port):
             return program.inputs[port].name
         case Store(port=port):
@@ -31,6 +37,22 @@ def subject(program: Program, instruction: Instruction) -> str:
             done = [step_name(s) for s in steps]
             return "+".join([*done[:_STEPS], "…"] if len(done) > _STEPS else done)
     return ", ".join(program.buffers[b].name for b in instruction.writes())
+
+
+def _target(program: Program, update: Update) -> str:
+    """The group or buffer whose weights an update writes."""
+    return program.groups[update.group].name if update.group >= 0 else program.buffers[update.parameter].name
+
+
+def _gradient_of(program: Program, outer: Outer) -> str:
+    """The weights that the gradient is for: those of the first update that its result leads to."""
+    reached = {program.root(outer.dst)}
+    for i in program.instructions[outer.id + 1 :]:
+        if not reached.isdisjoint(program.root(b) for b in i.reads()):
+            if isinstance(i, Update):
+                return _target(program, i)
+            reached.update(program.root(b) for b in i.writes())
+    return program.buffers[outer.dst].name
 
 
 def step_name(step: Step) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.instruction import Instruction
+from mgc.isa.phases import stages
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
@@ -18,7 +19,8 @@ _COMMON = tuple(f.name for f in fields(Instruction))
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """Counts by opcode and every instruction with its fields and ONNX nodes."""
+    """Counts by opcode and every instruction with its stage, fields and ONNX nodes."""
+    stage = stages(program)
     return {
         "counts": counts(program),
         "instructions": [
@@ -30,6 +32,8 @@ def facts(program: Program) -> dict[str, Any]:
                 "duration": i.duration,
                 "after": list(i.after),
                 "after_previous": [{"id": other, "lag": lag} for other, lag in i.after_previous],
+                "phase": stage[i.id].phase,
+                "stage": stage[i.id].kind,
                 "onnx_nodes": list(trace.onnx_nodes(program, i)),
                 "fields": {k: v for k, v in asdict(i).items() if k not in _COMMON},
             }

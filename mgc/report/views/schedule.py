@@ -9,40 +9,38 @@ from rich.console import RenderableType
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.timeline import Timeline
 from mgc.report.units import count, percent, si
 
 _BAR = 20
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """The JSON of design section 10. Task ids count micro-batch by micro-batch, in instruction order."""
+    """The JSON of design section 10. Task ids count micro-batch by micro-batch, in instruction order.
+
+    `phase` is the trained group whose step a task is part of; outside training the mode, or the entry's name.
+    """
+    timeline = Timeline.of(program)
     schedule = program.schedule
-    instructions = [i for i in program.instructions if trace.is_task(program, i)]
-    position = {instruction.id: k for k, instruction in enumerate(instructions)}
-    tasks = []
-    for k in range(program.micro_batches):
-        for instruction in instructions:
-            deps = [(i, k) for i in instruction.after]
-            deps += [(i, k - lag) for i, lag in instruction.after_previous if k >= lag]
-            tasks.append(
-                {
-                    "id": k * len(instructions) + position[instruction.id],
-                    "name": trace.label(program, instruction),
-                    "op": instruction.mnemonic,
-                    "unit": program.units[instruction.unit].name,
-                    "phase": program.mode,
-                    "micro_batch": k,
-                    "start": int(schedule.starts[instruction.id, k]),
-                    "duration": instruction.duration,
-                    "onnx_nodes": list(trace.onnx_nodes(program, instruction)),
-                    "deps": sorted({m * len(instructions) + position[i] for i, m in deps if i in position}),
-                }
-            )
     return {
         "clock_ns": schedule.clock_ns,
         "makespan_cycles": schedule.makespan,
         "units": [{"name": u.name, "kind": u.kind, "capacity": 1} for u in program.units],
-        "tasks": tasks,
+        "tasks": [
+            {
+                "id": task.id,
+                "name": timeline.labels[task.instruction],
+                "op": program.instructions[task.instruction].mnemonic,
+                "unit": program.units[task.unit].name,
+                "phase": timeline.stages[task.instruction].phase,
+                "micro_batch": task.micro_batch,
+                "start": task.start,
+                "duration": task.duration,
+                "onnx_nodes": list(timeline.nodes[task.instruction]),
+                "deps": list(task.deps),
+            }
+            for task in timeline.tasks
+        ],
     }
 
 

@@ -1,0 +1,180 @@
+"""The planned tasks of a program as one table: what every picture of the schedule is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from mgc.isa.entry import Entry
+from mgc.isa.phases import Stage, stages
+from mgc.isa.program import Program
+from mgc.isa.schedule import Unit
+from mgc.report import trace
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of an instruction: micro-batch `micro_batch`, cycles `start` to `end` on unit `unit` (its number)."""
+
+    id: int
+    instruction: int
+    micro_batch: int
+    unit: int
+    start: int
+    end: int
+    deps: tuple[int, ...]
+
+    @property
+    def duration(self) -> int:
+        """Cycles."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """All tasks, by id: micro-batch by micro-batch, in instruction order. What it says of instructions is by their id.
+
+    Every start that the schedule states is a task; a dependency that has no task in its micro-batch (one task for the
+    whole batch, say) is on the latest that the other has before it. That of an entry has the entry's tasks alone, from
+    cycle 0 on. `makespan`, `lower_bound` and `status` are what the plan says of itself.
+    """
+
+    program: Program
+    tasks: tuple[Task, ...]
+    makespan: int
+    lower_bound: int
+    status: str
+    name: str = ""
+
+    @staticmethod
+    def of(program: Program, entry: Entry | None = None) -> Timeline:
+        """The tasks of a program, or of one of its entries."""
+        first, stop, origin = (entry.first, entry.stop, entry.start) if entry else (0, len(program.instructions), 0)
+        starts = program.schedule.starts
+        timed = [i for i in program.instructions[first:stop] if trace.is_task(program, i)]
+        number: dict[tuple[int, int], int] = {}
+        for k in range(starts.shape[1]):
+            for i in timed:
+                if starts[i.id, k] >= 0:
+                    number[i.id, k] = len(number)
+        held: dict[int, list[int]] = {}
+        for i, k in number:
+            held.setdefault(i, []).append(k)
+        tasks = []
+        for (i, k), task in number.items():
+            instruction = program.instructions[i]
+            start = int(starts[i, k]) - origin
+            wanted = [(j, k) for j in instruction.after]
+            wanted += [(j, k - lag) for j, lag in instruction.after_previous if k >= lag]
+            deps = {number[found] for j, m in wanted if (found := _latest(held, j, m, number)) is not None}
+            end = start + instruction.duration
+            tasks.append(Task(task, i, k, instruction.unit, start, end, tuple(sorted(deps))))
+        plan = entry or program.schedule
+        name = entry.name if entry else ""
+        return Timeline(program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status, name)
+
+    @property
+    def gap(self) -> float:
+        """makespan / lower_bound - 1."""
+        return self.makespan / self.lower_bound - 1 if self.lower_bound else 0.0
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What each instruction does: "mvm conv1"."""
+        return tuple(trace.label(self.program, i) for i in self.program.instructions)
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[str, ...], ...]:
+        """The ONNX nodes of each instruction."""
+        return tuple(trace.onnx_nodes(self.program, i) for i in self.program.instructions)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Phase and kind of each instruction."""
+        return stages(self.program)
+
+    @cached_property
+    def phases(self) -> tuple[str, ...]:
+        """The phases of the tasks, in order."""
+        return tuple(dict.fromkeys(self.stages[t.instruction].phase for t in self.tasks))
+
+    @cached_property
+    def micro_batches(self) -> int:
+        """The most tasks that an instruction has."""
+        return 1 + max((t.micro_batch for t in self.tasks), default=0)
+
+    @cached_property
+    def span(self) -> int:
+        """Cycles of the plan, at least 1."""
+        return max(self.makespan, max((t.end for t in self.tasks), default=0), 1)
+
+    @cached_property
+    def by_unit(self) -> dict[int, tuple[Task, ...]]:
+        """The tasks of each unit that has any, in order of start; units as `unit_order` has them."""
+        found: dict[int, list[Task]] = {}
+        for task in self.tasks:
+            found.setdefault(task.unit, []).append(task)
+        return {
+            u.id: tuple(sorted(found[u.id], key=lambda t: (t.start, t.end, t.id)))
+            for u in unit_order(self.program.units)
+            if u.id in found
+        }
+
+    def busy(self, unit: int) -> int:
+        """Cycles in which a unit works."""
+        return sum(t.duration for t in self.by_unit.get(unit, ()))
+
+    @cached_property
+    def critical(self) -> tuple[Task, ...]:
+        """A chain of tasks from the end back to the start, each of which starts as its predecessor ends.
+
+        The predecessor is a dependency or the task before on the same unit (a dependency where both end as it starts).
+        It ends where a task waits for neither: at cycle 0, or where the plan leaves room.
+        """
+        before: dict[int, Task] = {}
+        for tasks in self.by_unit.values():
+            for earlier, later in pairwise(tasks):
+                before[later.id] = earlier
+        at = max(self.tasks, key=lambda t: (t.end, -t.id), default=None)
+        chain: list[Task] = []
+        while at is not None:
+            chain.append(at)
+            candidates = [self.tasks[d] for d in at.deps] + ([before[at.id]] if at.id in before else [])
+            reached = [c for c in candidates if c.end == at.start and c.duration > 0]
+            at = reached[0] if reached else None
+        return tuple(reversed(chain))
+
+
+def timelines(program: Program) -> tuple[Timeline, ...]:
+    """One for each entry; that of all of a program without entries."""
+    return tuple(Timeline.of(program, e) for e in program.entries) or (Timeline.of(program),)
+
+
+def _latest(held: dict[int, list[int]], j: int, k: int, number: dict[tuple[int, int], int]) -> tuple[int, int] | None:
+    """The task of instruction j in micro-batch k, or the last one before it; None if there is none."""
+    if (j, k) in number:
+        return j, k
+    earlier = [m for m in held.get(j, ()) if m <= k]
+    return (j, earlier[-1]) if earlier else None
+
+
+KINDS = ("link", "dma", "crossbar", "vector", "diff", "gradient", "writer", "host")
+"""Kinds of units in the order in which data meets them."""
+
+KIND_NAMES = {
+    "link": "host links",
+    "dma": "ports",
+    "crossbar": "crossbars",
+    "vector": "vector units",
+    "diff": "diff-blocks",
+    "gradient": "gradient units",
+    "writer": "write drivers",
+    "host": "host",
+}
+
+
+def unit_order(units: Sequence[Unit]) -> list[Unit]:
+    """Units by kind, then by number."""
+    return sorted(units, key=lambda u: (KINDS.index(u.kind) if u.kind in KINDS else len(KINDS), u.id))
