@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VIEWS = ("summary", "schedule", "mapping", "memory", "instructions", "cost")
 
 # (view, format) -> module with `draw(program, title) -> str`
-_PICTURES = {("schedule", "svg"): "mgc.report.svg"}
+_PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}
 
 
 class ReportError(ValueError):
