@@ -49,8 +49,9 @@ def read(text: str) -> Trace:
     threads = {(pid, tid): value for (what, pid, tid), value in names.items() if what == "thread_name"}
     slices = [e for e in events if e["ph"] == "X"]
     by_thread = defaultdict(list)
+    for e in events:
+        assert e["ph"] == "M" or e["pid"] in processes, f"{e['name']}: process {e['pid']} has no name"
     for e in slices:
-        assert e["pid"] in processes, f"{e['name']}: process {e['pid']} has no name"
         by_thread[e["pid"], e["tid"]].append(e)
     for thread, own in by_thread.items():
         assert thread in threads or thread[1] == 0, f"thread {thread} has no name"

@@ -84,7 +84,7 @@ def test_the_validator_catches_what_viewers_do_not_draw():
 
     broken(lambda events: first(events, "f").update(id=10**6))
     broken(lambda events: first(events, "s").update(ts=first(events, "s")["ts"] + 10.0))
-    broken(lambda events: named(events, "store image").update(dur=1.0))  # the next load begins where it ends
+    broken(lambda events: named(events, "store image").update(dur=0.015))  # the next load begins where it ends
     broken(lambda events: first(events, "f").pop("bp"))
     broken(lambda events: events.remove(first(events, "M")))
     broken(lambda events: events.append(first(events, "C")))
