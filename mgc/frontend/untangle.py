@@ -20,6 +20,13 @@ from mgc.frontend.load import to_array
 from mgc.frontend.modules import Modules, Origin, folded_norm, is_noted, left_out_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 
+KEEP_DYNAMO = "torch.onnx.export(..., dynamo=True, optimize=False)"
+KEEP_TORCHSCRIPT = (
+    "torch.onnx.export(model.train(), ..., dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, "
+    "do_constant_folding=False)"
+)
+"""How to export so that nothing is folded, by exporter."""
+
 _MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -263,7 +270,9 @@ class _Untangler:
             if folded:
                 self.result.warnings.append(
                     f"initializer {name} ({found[0].name}) was computed from other parameters when the model was "
-                    "exported: it is trained as a plain weight, not as your script trains it; export without optimising"
+                    "exported: it is trained as a plain weight, not as your script trains it; to keep them, export "
+                    "with "
+                    + KEEP_DYNAMO
                 )
             if not kinds & {"p"} and not folded and not ("?" in kinds and self._may_be_parameter(name, found)):
                 continue
@@ -278,6 +287,7 @@ class _Untangler:
         return ("." in name and not name.endswith(".constant")) or any(u.role for u in found)
 
     def _note_folded(self, modules: Modules) -> None:
+        folded: dict[str, dict[str, None]] = {}  # places by how to export instead
         for node in self.graph.node:
             if left_out_dropout(node):
                 where = modules.of(node) or node.name
@@ -287,8 +297,9 @@ class _Untangler:
                 continue
             weight = next((n for n in node.input[1:] if n in self.tensors), "")
             where = f"{weight or node.name} ({modules.of(node) or node.name})"
-            message = (
-                f"a batch normalisation was folded into {where} by the exporter: it is trained as a plain layer, not "
-                "as your script trains it; export with BatchNorm kept (docs/training.md says how)"
+            folded.setdefault(KEEP_TORCHSCRIPT if made_up else KEEP_DYNAMO, {})[where] = None
+        for keep, places in folded.items():
+            self.result.warnings.append(
+                f"batch normalisation was folded by the exporter into {', '.join(places)}: trained as plain layers, "
+                f"not as your script trains them; to keep it, export with {keep}"
             )
-            self.result.warnings.append(message)

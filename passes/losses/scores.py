@@ -24,6 +24,12 @@ def check_scores(view: View, value: Value) -> None:
         raise DeclinedError(f"%{value.name} goes into a network: it is no score")
     if value in view.of_batch:
         raise DeclinedError(f"%{value.name} is taken over the whole batch: not a function of single scores")
+    weight = view.slope_weight(value)
+    if weight is not None:
+        raise DeclinedError(
+            f"%{value.name} is a derivative of the network, as gradient penalties have it: its last product reads "
+            f"%{weight.name}, which was read before"
+        )
 
 
 def can_be_scores(view: View, value: Value) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +29,8 @@ from mgc.ir.types import TensorType
 ELEMENTWISE = (Unary, Binary, Choice, Cast, Reshape, Expand)
 """Ops of which each element of the result depends on one element of each operand, in row-major order."""
 
-_NETWORK = (MatMul, Conv, ConvTranspose, BatchNorm, Pool, AxisMap, Host)
+_PRODUCTS = (MatMul, Conv, ConvTranspose)
+_NETWORK = (*_PRODUCTS, BatchNorm, Pool, AxisMap, Host)
 _LARGEST_CONSTANT = 1 << 22
 
 
@@ -45,7 +46,7 @@ class View:
         self.producers = graph.producers()
         self.users = graph.users()
         self._known: dict[Value, np.ndarray | None] = {}
-        self._parametric: dict[Value, bool] = {}
+        self._slopes: dict[Value, Value | None] = {}
 
     def constant(self, value: Value) -> np.ndarray | None:
         """The data of a value that is known at compile time: a constant, or computed from constants alone."""
@@ -98,6 +99,50 @@ class View:
     def is_parameter(self, value: Value) -> bool:
         """Whether it is a parameter, or computed from parameters and constants without any data."""
         return value in self.trained and value not in self._fed
+
+    def slope_weight(self, value: Value) -> Value | None:
+        """The weight that shows a value to be the derivative of a network: the last product on the way to it reads a
+        parameter that was read on the way before, as back-propagation reads the weights of the forward half. None for
+        what is no derivative, and for one that no forward half has an effect on.
+        """
+        if value not in self._slopes:
+            self._slopes[value] = self._slope_weight(value)
+        return self._slopes[value]
+
+    def _slope_weight(self, value: Value) -> Value | None:
+        for product in self._last_products(value):
+            weights = {w for v in product.inputs if self.is_parameter(v) for w in self._parameters_of(v)}
+            found = weights & self._parameters_of(*(v for v in product.inputs if not self.is_parameter(v)))
+            if found:
+                return min(found, key=lambda v: v.name)
+        return None
+
+    def _last_products(self, value: Value) -> list[Node]:
+        """The nearest products with a parameter on every way back from a value."""
+        found: dict[Node, None] = {}
+        for node in self._above([value], beyond=lambda n: not self._is_layer(n)):
+            if self._is_layer(node):
+                found[node] = None
+        return list(found)
+
+    def _is_layer(self, node: Node) -> bool:
+        return isinstance(node.op, _PRODUCTS) and any(self.is_parameter(v) for v in node.inputs)
+
+    def _parameters_of(self, *values: Value) -> set[Value]:
+        """The parameters that values are computed from."""
+        read = {v for node in self._above(values) for v in node.inputs} | set(values)
+        return read & self.parameters
+
+    def _above(self, values: Iterable[Value], beyond: Callable[[Node], bool] = lambda node: True) -> list[Node]:
+        """The nodes that values are computed by; those behind a node only where `beyond` says so."""
+        found: dict[Node, None] = {}
+        stack = list(values)
+        while stack:
+            node = self.producers.get(stack.pop())
+            if node is not None and node not in found:
+                found[node] = None
+                stack.extend(node.inputs if beyond(node) else ())
+        return list(found)
 
     @cached_property
     def of_batch(self) -> frozenset[Value]:

@@ -295,3 +295,21 @@ def test_waves_that_vanish_at_round_scores_are_seen():
     wave = net.b.mul(net.b.unary("sin", net.b.mul(s, 20 * np.pi)), 0.01)
     report = net.loss(net.mean(net.b.add(net.b.mul(s, s), wave)), 1e-3)
     assert report.kind == "tabulated"
+
+
+@pytest.mark.parametrize("samples", [False, True], ids=["mean", "sample by sample"])
+def test_the_square_of_a_gradient_is_no_score(samples):
+    """R1's penalty, written out: (1 - h^2) v^T W^T for the scores tanh(x W) v."""
+    net = Net(bias=False)
+    inner = net.graph.add_constant(np.eye(3, dtype=np.float32) + 0.5, "D.inner", group="D", onnx_name="D.inner")
+    hidden = net.b.unary("tanh", net.b.matmul(net.input("x", (BATCH, 3)), inner))
+    scores = net.b.matmul(hidden, net.weight)
+    slope = net.b.mul(net.b.add(net.b.neg(net.b.mul(hidden, hidden)), 1.0), net.b.reshape(net.weight, (1, 3)))
+    slope = net.b.matmul(slope, net.b.transpose(inner, (1, 0)))
+    square = net.b.mul(slope, slope)
+    if samples:
+        square = net.b.reduce("sum", square, (1,), keepdims=False)
+    report = net.loss(net.b.add(net.mean(net.softplus(scores)), net.b.mul(net.mean(square), 5.0)))
+    assert (report.kind, report.branches) == ("cross-entropy", 1)
+    assert "is a derivative of the network, as gradient penalties have it" in report.reason
+    assert "%D.inner" in report.reason
