@@ -1,6 +1,6 @@
 """Instructions as fixed-width records, one stream a unit, with a pool of words for what has no fixed width.
 
-A record (`RECORD`, 40 bytes) holds an instruction's header and the places of three lists in the pool. A list at place p
+A record (`RECORD`, 40 bytes) holds an instruction's header and the places of four lists in the pool. A list at place p
 is its length n at words[p] and n words after it. The operand list has one word a field: an integer itself, a bool
 as 0 or 1, a float as its place in the table of reals, a tuple or record as the place of its own list. Equal lists are
 stored once. Words are int64; the file keeps them in the narrowest integer type that holds all of them.
@@ -21,15 +21,16 @@ from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of
 
 RECORD = np.dtype(
     [
-        ("opcode", "<u4"),
+        ("opcode", "<u2"),
+        ("streamed", "<u2"),
         ("id", "<u4"),
         ("unit", "<u4"),
         ("source", "<i4"),
         ("duration", "<i8"),
         ("after", "<u4"),
         ("after_previous", "<u4"),
+        ("after_all", "<u4"),
         ("operands", "<u4"),
-        ("reserved", "<u4"),
     ]
 )
 """One instruction: header, then the places of its lists in the pool."""
@@ -97,9 +98,10 @@ def encode(instructions: Sequence[Instruction], units: int) -> Streams:
     records = np.zeros(len(order), RECORD)
     for row, i in zip(records, order, strict=True):
         row["opcode"], row["id"], row["unit"], row["source"] = i.opcode, i.id, i.unit, i.source
-        row["duration"] = i.duration
+        row["duration"], row["streamed"] = i.duration, i.streamed
         row["after"] = encoder.word(_AFTER, i.after)
         row["after_previous"] = encoder.word(_AFTER_PREVIOUS, i.after_previous)
+        row["after_all"] = encoder.word(_AFTER, i.after_all)
         row["operands"] = encoder.word(operands_of(type(i)), i)
     counts = tuple(int(n) for n in np.bincount([i.unit for i in order], minlength=units))
     return Streams(records, counts, narrow(np.array(encoder.words, np.int64)), np.array(encoder.reals, np.float64))
@@ -188,8 +190,8 @@ def decode(streams: Streams) -> tuple[Instruction, ...]:
 
 
 def _instruction(decoder: _Decoder, record: np.void) -> Instruction:
-    code, index, unit, source, duration, after, previous, operands, reserved = record.tolist()
-    if code not in OPCODES or reserved:
+    code, streamed, index, unit, source, duration, after, previous, after_all, operands = record.tolist()
+    if code not in OPCODES or streamed > 1:
         raise ProgramError(f"opcode {code} is unknown; there are {', '.join(map(str, sorted(OPCODES)))}")
     cls = OPCODES[code]
     return cls(
@@ -199,5 +201,7 @@ def _instruction(decoder: _Decoder, record: np.void) -> Instruction:
         decoder.value(_AFTER, after),
         decoder.value(_AFTER_PREVIOUS, previous),
         source,
+        after_all=decoder.value(_AFTER, after_all),
+        streamed=bool(streamed),
         **decoder.operands(operands_of(cls), operands),
     )

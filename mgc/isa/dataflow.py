@@ -31,12 +31,30 @@ def changing(program: Program) -> tuple[int, ...]:
 
 
 def ancestors(program: Program) -> list[int]:
-    """For each instruction a bit set of those that `after` makes it wait for, directly or not."""
+    """For each instruction a bit set of those that `after` and `after_all` make it wait for, directly or not."""
+    sets: list[int] = []
+    for i in program.instructions:
+        bits = 0
+        for j in (*i.after, *i.after_all):
+            bits |= sets[j] | 1 << j
+        sets.append(bits)
+    return sets
+
+
+def finished(program: Program, before: list[int]) -> list[int]:
+    """For each instruction a bit set of those all of whose tasks end before its own first one; `before` is
+    `ancestors`. Between two streamed instructions `after` only says that of one part of the batch after the other.
+    """
+    if program.schedule.split == 1:
+        return before
     sets: list[int] = []
     for i in program.instructions:
         bits = 0
         for j in i.after:
-            bits |= sets[j] | 1 << j
+            alone = not (i.streamed and program.instructions[j].streamed)
+            bits |= before[j] | 1 << j if alone and not i.streamed else sets[j] | (alone << j)
+        for j in i.after_all:
+            bits |= before[j] | 1 << j
         sets.append(bits)
     return sets
 
@@ -47,9 +65,12 @@ def check_dataflow(program: Program) -> None:
 
     Persistent buffers and crossbar groups are read and written any number of times, but of two instructions that use
     one, where at least one writes it, one waits for the other: within a micro-batch, and from one to the next.
+
+    In a split run what is not held part by part is read when it is complete, and what persists is changed at once.
     """
     writers = writers_of(program)
     before = ancestors(program)
+    done = finished(program, before)
     for root, ids in writers.items():
         if not program.buffers[root].persistent:
             writes = [b for k in ids for b in program.instructions[k].writes() if program.root(b) == root]
@@ -67,6 +88,12 @@ def check_dataflow(program: Program) -> None:
                 raise ProgramError(
                     f"instruction {i.id} ({i.mnemonic}) reads buffer {b} ({program.buffers[b].name}) without waiting "
                     f"for instruction {late[0]}, which writes it"
+                )
+            early = [k for k in writers.get(root, []) if not done[i.id] >> k & 1]
+            if early and program.buffers[b].parts != program.schedule.split:
+                raise ProgramError(
+                    f"instruction {i.id} ({i.mnemonic}) reads buffer {b} ({program.buffers[b].name}), which is not "
+                    f"held part by part, before all of instruction {early[0]}, which writes it, has ended"
                 )
             if root not in writers:
                 name = program.buffers[b].name
@@ -107,6 +134,9 @@ def _check_writers(program: Program, root: int, ids: list[int], writes: int, bef
 
 def _check_races(program: Program, before: list[int]) -> None:
     """No two instructions touch what persists in an order that is left open, if one of them changes it."""
+    streamed = [k for k in changing(program) if program.instructions[k].streamed]
+    if streamed:
+        raise ProgramError(f"instruction {streamed[0]} changes what persists part of a batch after part of a batch")
     touching: dict[tuple[str, int], list[tuple[Instruction, bool]]] = {}
     for i in program.instructions:
         if isinstance(i, WriteCells):
@@ -129,7 +159,7 @@ def _check_races(program: Program, before: list[int]) -> None:
                         f"instructions {j.id} ({j.mnemonic}) and {i.id} ({i.mnemonic}) both use {kind} {name} and at "
                         "least one changes it: one must wait for the other"
                     )
-        if program.micro_batches == 1:
+        if program.micro_batches == 1 and not program.schedule.interval:
             continue
         for i, i_writes in users:
             for j, j_writes in users:
@@ -145,7 +175,7 @@ def _ancestors_before(program: Program, before: list[int]) -> list[int]:
     sets: list[int] = []
     for i in program.instructions:
         bits = 0
-        for j in i.after:
+        for j in (*i.after, *i.after_all):
             bits |= sets[j]
         for j, lag in i.after_previous:
             if lag == 1:

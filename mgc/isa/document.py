@@ -104,7 +104,7 @@ def document() -> str:
             " states, entries, the source table and the nodes that have no instruction. Tables are lists of rows, a row"
             " being the fields above in order without the id, which is its place. Lists of crossbars and tiles are"
             " [first, count] runs. Tensors whose names begin with `isa.` are the file's own: `isa.streams`,"
-            " `isa.words`, `isa.reals`, `isa.starts` (planned starts, [instructions, micro-batches]) and `isa.sha256`."
+            " `isa.words`, `isa.reals`, `isa.starts` (planned starts, [instructions, tasks]) and `isa.sha256`."
             " Equal programs give equal bytes."
         ),
         "### Streams",

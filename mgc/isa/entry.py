@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
+
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import BUFFER, Load, Store
@@ -26,7 +28,8 @@ class Entry:
     kind "test" is run by itself, once for each micro-batch, and changes nothing. A port that several load or store is
     in a buffer of its own in each of them, the table of ports has it as the first of them has it. Entries follow each
     other, in the instructions and in the planned time: its tasks run from cycle `start` on, `makespan` cycles. `status`
-    and `lower_bound` are those of its own schedule; `micro_batch` and `batched` are as in a program.
+    and `lower_bound` are those of its own schedule, as `split` and `interval` are (see `Schedule`); `micro_batch` and
+    `batched` are as in a program.
     """
 
     id: int
@@ -41,6 +44,13 @@ class Entry:
     status: str
     micro_batch: int
     batched: bool
+    split: int = 1
+    interval: int = 0
+
+    @property
+    def period(self) -> int:
+        """Cycles from one run of it to the next."""
+        return self.interval or self.makespan
 
 
 def entry_program(program: Program, entry: Entry) -> Program:
@@ -57,11 +67,12 @@ def entry_program(program: Program, entry: Entry) -> Program:
     outputs: list[Port] = []
     instructions: list[Instruction] = []
     for i in (*setup, *own):
-        if any(j not in number for j in (*i.after, *(j for j, _ in i.after_previous))):
+        if any(j not in number for j in (*i.after, *i.after_all, *(j for j, _ in i.after_previous))):
             raise ProgramError(f"entry {entry.name}: instruction {i.id} waits for an instruction of another entry")
         after = tuple(number[j] for j in i.after)
         previous = tuple((number[j], lag) for j, lag in i.after_previous)
-        moved = replace(i, id=number[i.id], after=after, after_previous=previous)
+        every = tuple(number[j] for j in i.after_all)
+        moved = replace(i, id=number[i.id], after=after, after_previous=previous, after_all=every)
         if isinstance(moved, Load):
             port = _port(program.inputs, moved.port, f"entry {entry.name}: input")
             if moved.port not in ports_in:
@@ -76,8 +87,8 @@ def entry_program(program: Program, entry: Entry) -> Program:
             moved = replace(moved, port=ports_out[moved.port])
         instructions.append(moved)
     rows = [i.id for i in (*setup, *own)]
-    starts = program.schedule.starts[rows].copy()
-    starts[len(setup) :] -= entry.start
+    starts = program.schedule.starts[rows][:, : entry.split]
+    starts = np.where(starts >= 0, starts - entry.start, -1)
     return replace(
         program,
         name=f"{program.name}.{entry.name}",
@@ -86,7 +97,15 @@ def entry_program(program: Program, entry: Entry) -> Program:
         outputs=tuple(outputs),
         micro_batch=entry.micro_batch,
         batched=entry.batched,
-        schedule=Schedule(starts, entry.status, entry.makespan, entry.lower_bound, program.schedule.clock_ns),
+        schedule=Schedule(
+            starts,
+            entry.status,
+            entry.makespan,
+            entry.lower_bound,
+            program.schedule.clock_ns,
+            entry.split,
+            entry.interval,
+        ),
         entries=(),
     )
 
@@ -124,8 +143,8 @@ def check_entries(program: Program) -> None:
             raise ProgramError(f"{where} has instructions {entry.first}..{entry.stop - 1}, from {at} on is expected")
         if entry.start != time or entry.makespan < 0:
             raise ProgramError(f"{where} runs at {entry.start} for {entry.makespan} cycles, from {time} on is expected")
-        if entry.repeats < 1 or entry.micro_batch < 1:
-            raise ProgramError(f"{where}: repeats and micro_batch must be at least 1")
+        if entry.repeats < 1 or entry.micro_batch < 1 or entry.split < 1:
+            raise ProgramError(f"{where}: repeats, micro_batch and split must be at least 1")
         at, time = entry.stop, entry.start + entry.makespan
     if at != len(program.instructions):
         raise ProgramError(f"instructions {at}..{len(program.instructions) - 1} belong to no entry")

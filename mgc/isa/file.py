@@ -82,10 +82,10 @@ def _load(path: Path) -> Program:
         if own[name].dtype.kind != kind or own[name].ndim != (2 if name == STARTS else 1):
             raise ProgramError(f"tensor {name} is {own[name].dtype}{list(own[name].shape)}, another is expected")
     records = np.ascontiguousarray(streams).view(RECORD).reshape(-1)
-    status, makespan, bound, clock = tables.pop("schedule")
+    facts = tables.pop("schedule")
     program = Program(
         instructions=decode(Streams(records, tuple(counts), own[WORDS], own[REALS])),
-        schedule=Schedule(own[STARTS].astype(np.int64), status, makespan, bound, clock),
+        schedule=Schedule(own[STARTS].astype(np.int64), *facts),
         tensors={name: array for name, array in tensors.items() if not name.startswith(PREFIX)},
         origin=str(path),
         **tables,

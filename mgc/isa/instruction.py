@@ -7,7 +7,7 @@ Each class says everything about its instruction: fields, rules (`check`), meani
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ class Instruction:
     micro-batch that must end first. after_previous: ids of instructions that must have ended for the micro-batch
     `lag` earlier, as (id, lag) pairs: a buffer's slot comes free again. source: index into the program's source table
     (the ONNX nodes it computes), -1 for none.
+
+    Where the schedule splits a run (see `Schedule`), a `streamed` instruction has one task for each part of the batch,
+    in order, any other has one; duration is that of a task. Task k of a streamed instruction comes after task k of a
+    streamed one in `after`, and after the only task of any other; the only task of an instruction that is not streamed
+    comes after all tasks of those in `after`. after_all: ids of streamed instructions all of whose tasks must end
+    before the first of a streamed instruction: a reduction over the batch must be complete. `lag` then counts runs.
     """
 
     opcode: ClassVar[int] = 0
@@ -36,6 +42,8 @@ class Instruction:
     after: tuple[int, ...]
     after_previous: tuple[tuple[int, int], ...]
     source: int
+    after_all: tuple[int, ...] = field(default=(), kw_only=True)
+    streamed: bool = field(default=False, kw_only=True)
 
     def check(self, program: Program) -> None:
         """Raises ProgramError if its own fields break a rule: indices, shapes, addresses. Buffers are sound already."""

@@ -76,7 +76,14 @@ def to_manifest(program: Program) -> Json:
         "inputs": [astuple(p) for p in program.inputs],
         "outputs": [astuple(p) for p in program.outputs],
         "host_segments": [astuple(h)[1:] for h in program.host_segments],
-        "schedule": [schedule.status, schedule.makespan, schedule.lower_bound, schedule.clock_ns],
+        "schedule": [
+            schedule.status,
+            schedule.makespan,
+            schedule.lower_bound,
+            schedule.clock_ns,
+            schedule.split,
+            schedule.interval,
+        ],
         "micro_batch": program.micro_batch,
         "micro_batches": program.micro_batches,
         "batched": program.batched,
@@ -111,7 +118,8 @@ def _state(index: int, row: Sequence[Json]) -> State:
 
 
 def from_manifest(manifest: Json) -> dict[str, Any]:
-    """The fields of a `Program` but instructions, tensors and schedule; "schedule" is [status, makespan, bound, clock].
+    """The fields of a `Program` but instructions, tensors and schedule; "schedule" is the
+    schedule's in order.
 
     Raises ProgramError for a missing table, a row that does not fit, a value of the wrong type.
     """
@@ -137,8 +145,9 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
             "states": tuple(_state(k, row) for k, row in enumerate(manifest["states"])),
             "entries": _numbered(Entry, manifest["entries"]),
         }
-        status, makespan, bound, clock = manifest["schedule"]
-        result["schedule"] = (_is(str, status), _is(int, makespan), _is(int, bound), float(clock))
+        status, makespan, bound, clock, *numbers = manifest["schedule"]
+        split, interval = (_is(int, n) for n in numbers)
+        result["schedule"] = (_is(str, status), _is(int, makespan), _is(int, bound), float(clock), split, interval)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProgramError):
             raise

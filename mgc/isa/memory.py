@@ -16,9 +16,11 @@ class Buffer:
     crossbars (uint8, int8, uint16, int16) and "acc" holds crossbar sums (int64); in `float` numerics both hold real
     values instead. "opaque" holds whatever a host segment made (a sequence, strings, a data-dependent shape).
     `offset` is the byte address in its space, `slots` how many micro-batches of it may be alive at once: micro-batch
-    k uses slot k mod slots, at offset + slot * nbytes rounded up to the target's line. `alias_of` makes it a view
-    (same bytes, other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one slot) keeps what
-    it holds from micro-batch to micro-batch and from run to run: it is the home of states, which say how it begins.
+    k uses slot k mod slots, at offset + slot * nbytes rounded up to the target's line. In a split run `parts` is the
+    split for what holds sample after sample: then a slot is for one part of the batch, its bytes / parts. `alias_of`
+    makes it a view (same bytes, other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one
+    slot) keeps what it holds from micro-batch to micro-batch and from run to run: it is the home of states, which say
+    how it begins.
     """
 
     id: int
@@ -31,6 +33,7 @@ class Buffer:
     slots: int = 1
     alias_of: int = -1
     persistent: bool = False
+    parts: int = 1
 
 
 @dataclass(frozen=True)

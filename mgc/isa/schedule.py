@@ -24,9 +24,16 @@ class Unit:
 class Schedule:
     """Planned starts of every instruction for every micro-batch (setup instructions, PROGRAM, are not tasks).
 
-    `starts` int64 [instructions, micro_batches] in cycles (-1 for a PROGRAM). A task of
-    instruction i takes its `duration`. Units run
-    their tasks in order of start. status is CP-SAT's word ("OPTIMAL", "FEASIBLE"); `lower_bound` is proven.
+    `starts` int64 [instructions, tasks] in cycles (-1 where there is no task: a PROGRAM has none). A task of
+    instruction i takes its `duration`. Units run their tasks in order of start. status is CP-SAT's word ("OPTIMAL",
+    "FEASIBLE"); `lower_bound` is proven.
+
+    Without a split (1) there is a task for every micro-batch. With one, the program has one micro-batch (a training
+    iteration), which streamed instructions take in `split` parts of equal size, cut along the batch. What they add up
+    over the batch is complete after the last.
+
+    `makespan` is when the last task of one pass ends. With an `interval` above 0 passes overlap: pass n starts
+    n * interval cycles after the first, and status and bound are those of the interval. With 0 they follow one another.
     """
 
     starts: np.ndarray
@@ -34,8 +41,15 @@ class Schedule:
     makespan: int
     lower_bound: int
     clock_ns: float
+    split: int = 1
+    interval: int = 0
+
+    @property
+    def period(self) -> int:
+        """Cycles from one pass to the next: what is minimised, and bounded by `lower_bound`."""
+        return self.interval or self.makespan
 
     @property
     def gap(self) -> float:
-        """makespan / lower_bound - 1."""
-        return self.makespan / self.lower_bound - 1 if self.lower_bound else 0.0
+        """period / lower_bound - 1."""
+        return self.period / self.lower_bound - 1 if self.lower_bound else 0.0

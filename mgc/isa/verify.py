@@ -24,6 +24,7 @@ from mgc.isa.memory import BufferKind, Port
 from mgc.isa.program import Program
 from mgc.isa.ranges import check_ranges
 from mgc.isa.schedule import UnitKind
+from mgc.isa.tasks import count_of
 from mgc.isa.verify_states import check_changes, check_persistent, check_states
 
 MOST_ELEMENTS = 1 << 31
@@ -111,6 +112,8 @@ def _check_buffers(program: Program) -> None:
                 raise ProgramError(f"{where} cannot be an alias of buffer {of.id}: kind, dtype or size differ")
             if of.persistent != b.persistent:
                 raise ProgramError(f"{where} and buffer {of.id}, of which it is an alias, are not both persistent")
+        if b.parts < 1 or prod(b.shape) % b.parts:
+            raise ProgramError(f"{where}: shape {list(b.shape)} has no {b.parts} equal parts")
         check_persistent(b)
 
 
@@ -198,14 +201,23 @@ def _check_instruction(program: Program, index: int) -> None:
         raise ProgramError(f"{where}: duration {i.duration} is negative")
     if not -1 <= i.source < len(program.sources):
         raise ProgramError(f"{where}: source {i.source} does not exist; there are {len(program.sources)}")
-    if any(not 0 <= j < i.id for j in i.after):
-        raise ProgramError(f"{where}: it may come after instructions 0..{i.id - 1} only, not {i.after}")
+    if any(not 0 <= j < i.id for j in (*i.after, *i.after_all)):
+        raise ProgramError(f"{where}: it may come after instructions 0..{i.id - 1} only, not {i.after + i.after_all}")
+    if i.streamed and (program.schedule.split == 1 or isinstance(i, WriteCells)):
+        raise ProgramError(f"{where}: it is streamed, but the schedule splits no run of it")
+    if i.after_all and not (i.streamed and all(program.instructions[j].streamed for j in i.after_all)):
+        raise ProgramError(f"{where}: after_all is for a streamed instruction that waits for streamed ones")
     for j, lag in i.after_previous:
         if not 0 <= j < len(program.instructions) or lag < 1:
             raise ProgramError(f"{where}: after_previous ({j}, {lag}) is no earlier task")
     for b in (*i.reads(), *i.writes()):
         if not 0 <= b < len(program.buffers):
             raise ProgramError(f"{where}: buffer {b} does not exist; there are {len(program.buffers)}")
+        if program.buffers[b].parts not in (1, program.schedule.split):
+            raise ProgramError(
+                f"{where}: buffer {b} has {program.buffers[b].parts} parts, the run is split in "
+                f"{program.schedule.split}"
+            )
     if not isinstance(i, Host | Load | Store):
         opaque = [b for b in (*i.reads(), *i.writes()) if program.buffers[b].kind == "opaque"]
         if opaque:
@@ -223,7 +235,7 @@ def _check_instruction(program: Program, index: int) -> None:
 
 def _check_starts(program: Program) -> None:
     s = program.schedule
-    shape = (len(program.instructions), program.micro_batches)
+    shape = (len(program.instructions), program.micro_batches * max(s.split, *(e.split for e in program.entries), 1))
     if s.starts.shape != shape or s.starts.dtype.kind != "i":
         raise ProgramError(
             f"schedule: starts are {s.starts.dtype}{list(s.starts.shape)}, integers {list(shape)} are expected"
@@ -235,14 +247,22 @@ def _check_schedule(program: Program) -> None:
     s = program.schedule
     if not math.isfinite(s.clock_ns) or s.clock_ns <= 0:
         raise ProgramError(f"schedule: a clock of {s.clock_ns} ns is not positive")
+    if s.split < 1 or (s.split > 1 and program.micro_batches > 1) or not 0 <= s.interval <= s.makespan:
+        raise ProgramError(
+            f"schedule: a split of {s.split} and an interval of {s.interval} do not go with {program.micro_batches} "
+            f"micro-batches and a makespan of {s.makespan}"
+        )
     end = 0
     for i, starts in zip(program.instructions, s.starts, strict=True):
-        task = not isinstance(i, WriteCells)
-        if (task and starts.min() < 0) or (not task and (starts != -1).any()):
-            raise ProgramError(f"schedule: instruction {i.id} starts at {starts.min()}: -1 is for PROGRAM, and only it")
-        if task:
+        count = count_of(program, i)
+        if (starts[:count] < 0).any() or (starts[count:] != -1).any():
+            raise ProgramError(
+                f"schedule: instruction {i.id} has {count} tasks, but starts at {starts.tolist()}: -1 is for what "
+                "is no task, and only for that"
+            )
+        if count:
             end = max(end, int(starts.max()) + i.duration)
     if s.makespan != end:
         raise ProgramError(f"schedule: the makespan is {s.makespan}, but the last task ends at {end}")
-    if not 0 <= s.lower_bound <= s.makespan:
-        raise ProgramError(f"schedule: lower bound {s.lower_bound} is not in 0..{s.makespan}")
+    if not 0 <= s.lower_bound <= s.period:
+        raise ProgramError(f"schedule: lower bound {s.lower_bound} is not in 0..{s.period}")

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.isa.error import ProgramError
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
+from mgc.isa.tasks import Task, count_of, needs
 
-Task = tuple[int, int]
-"""(instruction, micro-batch)."""
+MOST_PASSES = 64
+"""Overlapping passes that are replayed until two follow the same times."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """When every task ran: int64 [instructions, micro_batches] in cycles, -1 for PROGRAM; makespan is the last end."""
+    """When every task ran: int64 [instructions, tasks] in cycles, -1 where there is none; makespan is the last end.
+
+    Of passes that overlap it is the first that those after it repeat, in cycles from its own start.
+    """
 
     starts: np.ndarray
     ends: np.ndarray
@@ -28,8 +31,7 @@ def unit_orders(program: Program) -> list[list[Task]]:
     orders: list[list[Task]] = [[] for _ in program.units]
     starts = program.schedule.starts
     for i in program.instructions:
-        if not isinstance(i, WriteCells):
-            orders[i.unit].extend((i.id, k) for k in range(program.micro_batches))
+        orders[i.unit].extend((i.id, k) for k in range(count_of(program, i)))
     for tasks in orders:
         tasks.sort(key=lambda t: (starts[t], program.instructions[t[0]].duration > 0, t[1], t[0]))
     return orders
@@ -38,40 +40,81 @@ def unit_orders(program: Program) -> list[list[Task]]:
 def replay(program: Program) -> Replay:
     """Runs the clock over one pass of all micro-batches.
 
-    A task starts when its unit has ended the task before it in the unit's order, the instructions of `after` have
-    ended for its micro-batch and those of `after_previous` for theirs. Entries run one after the other. Raises
-    ProgramError if the orders wait for one another in a circle.
+    A task starts when its unit has ended the task before it in the unit's order, and all that it needs has ended (see
+    `mgc.isa.tasks.needs`). Entries run one after the other. Where passes overlap, pass n may start after n intervals,
+    and a unit's order is that of all of them. Raises ProgramError if the orders wait for one another in a circle, or if
+    overlapping passes do not settle.
     """
     if program.entries:
         return _entries(program)
-    orders = unit_orders(program)
-    shape = (len(program.instructions), program.micro_batches)
+    interval, starts = program.schedule.interval, program.schedule.starts
+    if not interval:
+        ran = _run(program, [[(*t, 0) for t in tasks] for tasks in unit_orders(program)], 1)
+        return ran[0]
+    tasks = [t for unit in unit_orders(program) for t in unit]
+    passes = 4
+    while passes <= MOST_PASSES:
+        orders: list[list[tuple[int, int, int]]] = [[] for _ in program.units]
+        for i, k in tasks:
+            orders[program.instructions[i].unit].extend((i, k, n) for n in range(passes))
+        for order in orders:
+            order.sort(
+                key=lambda t: (
+                    starts[t[:2]] + t[2] * interval,
+                    program.instructions[t[0]].duration > 0,
+                    t[2],
+                    t[1],
+                    t[0],
+                )
+            )
+        ran = _run(program, orders, passes)
+        # the last passes lack those after them, which nobody waits for: only those before a pass delay it
+        if np.array_equal(ran[-1].starts, ran[-2].starts):
+            return ran[-1]
+        passes *= 2
+    raise ProgramError(f"passes of {interval} cycles do not settle: {MOST_PASSES} of them take ever longer")
+
+
+def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int) -> list[Replay]:
+    """Passes by the orders of their units; each in cycles from its own start."""
+    shape = (passes, *program.schedule.starts.shape)
     starts, ends = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
-    free = [0] * len(orders)
-    place = [0] * len(orders)
-    tasks = [not isinstance(i, WriteCells) for i in program.instructions]
-    waiting = list(range(len(orders)))
-    while waiting:
-        progress = False
-        for unit in waiting:
-            while place[unit] < len(orders[unit]):
-                i, k = orders[unit][place[unit]]
-                instruction = program.instructions[i]
-                needs = [(j, k) for j in instruction.after]
-                needs += [(j, k - lag) for j, lag in instruction.after_previous if k >= lag]
-                times = [ends[n] for n in needs if tasks[n[0]]]
-                if any(t < 0 for t in times):
+    interval = program.schedule.interval
+    ended: dict[tuple[int, int, int], int] = {}
+    free, place = [0] * len(orders), [0] * len(orders)
+    waiting_for: dict[tuple[int, int, int], list[int]] = {}
+    ready = [u for u in range(len(orders)) if orders[u]]
+    while ready:
+        unit = ready.pop()
+        while place[unit] < len(orders[unit]):
+            i, k, n = orders[unit][place[unit]]
+            instruction = program.instructions[i]
+            start, missing = max(free[unit], n * interval), None
+            for need in needs(program, instruction, k):
+                if n < need.lag:
+                    continue
+                end = ended.get((*need.task, n - need.lag))
+                if end is None:
+                    missing = (*need.task, n - need.lag)
                     break
-                start = max([free[unit], *map(int, times)])
-                starts[i, k], ends[i, k] = start, start + instruction.duration
-                free[unit] = start + instruction.duration
-                place[unit] += 1
-                progress = True
-        waiting = [u for u in waiting if place[u] < len(orders[u])]
-        if waiting and not progress:
-            stuck = ", ".join(f"{program.units[u].name} at {orders[u][place[u]]}" for u in waiting[:5])
-            raise ProgramError(f"the streams wait for one another: unit at (instruction, micro-batch) {stuck}")
-    return Replay(starts, ends, max(free, default=0))
+                start = max(start, end)
+            if missing is not None:
+                waiting_for.setdefault(missing, []).append(unit)
+                break
+            free[unit] = ended[i, k, n] = start + instruction.duration
+            starts[n, i, k], ends[n, i, k] = start, start + instruction.duration
+            place[unit] += 1
+            ready.extend(waiting_for.pop((i, k, n), ()))
+    stuck = [u for u in range(len(orders)) if place[u] < len(orders[u])]
+    if stuck:
+        units = ", ".join(f"{program.units[u].name} at {orders[u][place[u]][:2]}" for u in stuck[:5])
+        raise ProgramError(f"the streams wait for one another: unit at (instruction, task) {units}")
+    made: list[Replay] = []
+    for n in range(passes):
+        there = starts[n] >= 0
+        begun, done = (np.where(there, t - n * interval, -1) for t in (starts[n], ends[n]))
+        made.append(Replay(begun, done, max(int(done.max(initial=0)), 0)))
+    return made
 
 
 def _entries(program: Program) -> Replay:
@@ -82,7 +125,8 @@ def _entries(program: Program) -> Replay:
     for entry in program.entries:
         own = replay(program.part(entry.name))
         count = entry.stop - entry.first
-        starts[entry.first : entry.stop] = own.starts[len(own.starts) - count :] + at
-        ends[entry.first : entry.stop] = own.ends[len(own.ends) - count :] + at
+        for table, ran in ((starts, own.starts), (ends, own.ends)):
+            mine = ran[len(ran) - count :]
+            table[entry.first : entry.stop, : entry.split] = np.where(mine >= 0, mine + at, -1)
         at += own.makespan
     return Replay(starts, ends, at)

@@ -111,7 +111,7 @@ def test_damaged_words_never_escape():
     ("field", "value", "message"),
     [
         ("opcode", 99, "opcode 99 is unknown"),
-        ("reserved", 1, "is unknown"),
+        ("streamed", 2, "is unknown"),
         ("unit", 1, "astray"),
         ("id", 7, "count from 0"),
         ("id", 1, "there twice"),

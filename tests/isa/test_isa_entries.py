@@ -62,7 +62,7 @@ def test_an_entry_that_is_not_there(program):
     ("fields", "message"),
     [
         ({"kind": "rest"}, "is of kind 'rest'; there are train, test"),
-        ({"repeats": 0}, "repeats and micro_batch must be at least 1"),
+        ({"repeats": 0}, "repeats, micro_batch and split must be at least 1"),
         ({"start": 7}, "runs at 7 for"),
         ({"first": 0}, "has instructions 0.."),
         ({"id": 3}, "entry at place 0 has id 3"),

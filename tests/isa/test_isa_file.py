@@ -159,7 +159,7 @@ def resealed(path, change, tensors=None):
         (lambda m: m.update(version=9), "format version is 9, this mgc reads 1"),
         (lambda m: m.update(format="zip"), "manifest is another"),
         (lambda m: m.pop("buffers"), "buffers"),
-        (lambda m: m["buffers"][0].pop(), "Buffer has 10 fields, not 9"),
+        (lambda m: m["buffers"][0].pop(), "Buffer has 11 fields, not 10"),
         (lambda m: m["buffers"][0].__setitem__(3, [1, "2"]), "type int is expected"),
         (lambda m: m["buffers"][0].__setitem__(3, [1, -2]), "negative"),
         (lambda m: m["buffers"][0].__setitem__(3, [1 << 40]), "above"),

@@ -185,8 +185,8 @@ BROKEN = {
     "code-to-real": (
         replace(table("buffers", 1, kind="real")), "copies from kind real to kind code|stores codes"),
     "starts-shape": (starts(lambda s: s.resize((1, 2), refcheck=False)), "starts are"),
-    "starts-negative": (starts(lambda s: s.__setitem__((0, 0), -1)), "-1 is for PROGRAM"),
-    "starts-program": (starts(lambda s: s.__setitem__((where(PROGRAM, WriteCells), 0), 3)), "-1 is for PROGRAM"),
+    "starts-negative": (starts(lambda s: s.__setitem__((0, 0), -1)), "-1 is for what is no task"),
+    "starts-program": (starts(lambda s: s.__setitem__((where(PROGRAM, WriteCells), 0), 3)), "is for what is no task"),
     "clock": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, clock_ns=0.0)), "clock"),
     "makespan": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, makespan=7)), "the last task ends at"),
     "bound": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, lower_bound=10**6)), "lower bound"),

@@ -94,10 +94,11 @@ class _Parser:
         if sorted(self.instructions) != list(range(count)):
             lexer.fail("the instructions' numbers do not count from 0")
         micro_batches = self.facts[".batch"]["micro_batches"]
-        wrong = [k for k, s in self.starts.items() if len(s) != micro_batches]
+        tasks = micro_batches * max(self.facts[".schedule"]["split"], *(e.split for e in self.tables["entry"]), 1)
+        wrong = [k for k, s in self.starts.items() if len(s) != tasks]
         if wrong:
-            lexer.fail(f"instruction {wrong[0]} has {len(self.starts[wrong[0]])} starts, {micro_batches} are expected")
-        starts = np.array([self.starts[k] for k in range(count)], np.int64).reshape(count, micro_batches)
+            lexer.fail(f"instruction {wrong[0]} has {len(self.starts[wrong[0]])} starts, {tasks} are expected")
+        starts = np.array([self.starts[k] for k in range(count)], np.int64).reshape(count, tasks)
         tables = {name: tuple(rows) for name, rows in self.tables.items()}
         program = Program(
             name=self.facts[".name"],
@@ -152,6 +153,8 @@ class _Parser:
                     "makespan": self._named("makespan", lexer.integer),
                     "lower_bound": self._named("lower_bound", lexer.integer),
                     "clock_ns": self._named("clock_ns", lexer.real),
+                    "split": self._named("split", lexer.integer),
+                    "interval": self._named("interval", lexer.integer),
                 }
             case ".tensor":
                 self._tensor(at)
@@ -179,8 +182,8 @@ class _Parser:
         name, kind, dtype = lexer.text("a name"), lexer.word("a kind"), lexer.word("an element type")
         shape, space = self._integers("a dimension"), lexer.word("a space")
         fields = [self._named(n, lexer.integer) for n in ("offset", "slots", "alias_of")]
-        persistent = self._named("persistent", self._bool)
-        return Buffer(number, name, kind, dtype, shape, space, *fields, persistent)  # type: ignore[arg-type]
+        persistent, parts = self._named("persistent", self._bool), self._named("parts", lexer.integer)
+        return Buffer(number, name, kind, dtype, shape, space, *fields, persistent, parts)  # type: ignore[arg-type]
 
     def _constant(self, number: int) -> Constant:
         return Constant(number, self.lexer.text("a name"), self.lexer.text("a tensor"))
@@ -284,7 +287,9 @@ class _Parser:
         for name in ("duration", "source"):
             header[name] = self._named(name, lexer.integer)
         header["after"] = self._named("after", self._integers)
+        header["after_all"] = self._named("after_all", self._integers)
         header["after_previous"] = self._named("after_previous", self._reader(ListOf(Pair((Scalar(int),) * 2))))
+        header["streamed"] = self._named("streamed", self._bool)
         self.starts[number] = list(self._named("starts", self._integers))
         self.instructions[number] = cls(**{name: header[name] for name in HEADER}, **fields)
 

@@ -17,7 +17,7 @@ from mgc.isa.program import FORMAT_VERSION, Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
 from mgc.isa.state import StatePiece
 
-ENTRY_NUMBERS = ("first", "stop", "repeats", "start", "makespan", "lower_bound", "micro_batch")
+ENTRY_NUMBERS = ("first", "stop", "repeats", "start", "makespan", "lower_bound", "micro_batch", "split", "interval")
 """Fields of an entry that are whole numbers."""
 
 SPACES = "bcr"
@@ -42,7 +42,8 @@ def disassemble(program: Program, tensors: str | None = None) -> str:
         f".batch micro_batch={program.micro_batch} micro_batches={program.micro_batches} "
         f"batched={_bool(program.batched)}",
         f".schedule status={_text(program.schedule.status)} makespan={program.schedule.makespan} "
-        f"lower_bound={program.schedule.lower_bound} clock_ns={real(program.schedule.clock_ns)}",
+        f"lower_bound={program.schedule.lower_bound} clock_ns={real(program.schedule.clock_ns)} "
+        f"split={program.schedule.split} interval={program.schedule.interval}",
         "",
         "; tensors: name, element type, shape, hash of the bytes",
         *(_tensor(name, program.tensors[name]) for name in sorted(program.tensors)),
@@ -68,7 +69,8 @@ def _tables(program: Program) -> list[str]:
     arithmetics = list(dict.fromkeys(g.arithmetic for g in program.groups))
     lines = ["", "; buffers: kind, element type, shape of one micro-batch"]
     for b in program.buffers:
-        place = f"{b.space} offset={b.offset} slots={b.slots} alias_of={b.alias_of} persistent={_bool(b.persistent)}"
+        place = f"{b.space} offset={b.offset} slots={b.slots} alias_of={b.alias_of} persistent={_bool(b.persistent)} "
+        place += f"parts={b.parts}"
         lines.append(f".buffer {b.id} {_text(b.name)} {b.kind} {b.dtype} {_list(b.shape)} {place}")
     lines += ["", "; constants: name, tensor"]
     lines += [f".constant {c.id} {_text(c.name)} {_text(c.tensor)}" for c in program.constants]
@@ -131,7 +133,8 @@ def _instruction(program: Program, i: Instruction) -> list[str]:
     previous = "[" + ", ".join(f"({j}, {lag})" for j, lag in i.after_previous) + "]"
     fields = [f"{name}={_value(kind, getattr(i, name))}" for name, kind in operands_of(type(i)).fields]
     fields += [f"duration={i.duration}", f"source={i.source}", f"after={_list(i.after)}"]
-    fields += [f"after_previous={previous}", f"starts={_list(starts)}"]
+    fields += [f"after_all={_list(i.after_all)}", f"after_previous={previous}", f"streamed={_bool(i.streamed)}"]
+    fields += [f"starts={_list(starts)}"]
     return [f"{i.id} {i.mnemonic}{comment}", *_filled(fields)]
 
 

@@ -1,0 +1,64 @@
+"""Tasks: what the instructions are in time, and which of them wait for which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.program import Program
+
+Task = tuple[int, int]
+"""(instruction, number): the number is the micro-batch, or the part of the batch where the schedule splits a run."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A task that another one waits for, `lag` runs before it (0: the same run; without a split, micro-batches are
+    numbered and lag is 0).
+    """
+
+    task: Task
+    lag: int = 0
+
+
+def count_of(program: Program, instruction: Instruction) -> int:
+    """How many tasks an instruction has; a PROGRAM has none. The program is one without entries, or one entry."""
+    if isinstance(instruction, WriteCells):
+        return 0
+    if program.schedule.split > 1:
+        return program.schedule.split if instruction.streamed else 1
+    return program.micro_batches
+
+
+def needs(program: Program, instruction: Instruction, number: int) -> Iterator[Need]:
+    """What a task waits for by its instruction's fields, the instruction's own task before it included."""
+    table = program.instructions
+    if number:
+        yield Need((instruction.id, number - 1))
+    if program.schedule.split == 1:
+        for j in (*instruction.after, *instruction.after_all):
+            if not isinstance(table[j], WriteCells):
+                yield Need((j, number))
+        for j, lag in instruction.after_previous:
+            if program.schedule.interval:
+                yield Need((j, 0), lag)
+            elif number >= lag:
+                yield Need((j, number - lag))
+        return
+    for j in instruction.after:
+        last = count_of(program, table[j]) - 1
+        if last >= 0:
+            yield Need((j, min(number, last) if instruction.streamed else last))
+    for j in instruction.after_all:
+        yield Need((j, count_of(program, table[j]) - 1))
+    for j, lag in instruction.after_previous:
+        yield Need((j, count_of(program, table[j]) - 1), lag)
+
+
+def tasks_of(program: Program) -> Iterator[Task]:
+    """Every task, instruction by instruction."""
+    for i in program.instructions:
+        for k in range(count_of(program, i)):
+            yield i.id, k
