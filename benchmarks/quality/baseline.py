@@ -28,10 +28,15 @@ class Gan:
         self, generator: nn.Module, discriminator: nn.Module, lr: float, betas: tuple[float, float] = (0.5, 0.999)
     ) -> None:
         # channels_last halves the time of a step on a CPU.
-        self.generator = generator.to(memory_format=torch.channels_last).train()
-        self.discriminator = discriminator.to(memory_format=torch.channels_last).train()
+        self.generator, self.discriminator = generator, discriminator
+        self.ready()
         self._adam_g = torch.optim.Adam(generator.parameters(), lr, betas)
         self._adam_d = torch.optim.Adam(discriminator.parameters(), lr, betas)
+
+    def ready(self) -> None:
+        """Makes the networks ready to be trained, or to be trained on after an export."""
+        for network in (self.generator, self.discriminator):
+            network.to(memory_format=torch.channels_last).train()
 
     def step(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One iteration on real samples x [N, 1, 32, 32] and noise z [N, latent, 1, 1]; the two losses."""
