@@ -26,17 +26,29 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a call of each, and the ratio round by round."""
+
+    ours: float
+    other: float
+    ratio: Ratio
+
+
 def interleaved(ours: Callable[[], object], other: Callable[[], object], rounds: int = 15) -> Ratio:
     """Ratios of single calls in turn, after two calls of each that do not count."""
+    return interleaved_times(ours, other, rounds).ratio
+
+
+def interleaved_times(ours: Callable[[], object], other: Callable[[], object], rounds: int = 15) -> Timing:
+    """Times of single calls in turn, after two calls of each that do not count."""
     for _ in range(2):
         ours()
         other()
-    ratios: list[float] = []
-    for _ in range(rounds):
-        a = _seconds(ours)
-        b = _seconds(other)
-        ratios.append(b / a)
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+    pairs = [(_seconds(ours), _seconds(other)) for _ in range(rounds)]
+    ratios = [b / a for a, b in pairs]
+    ratio = Ratio(statistics.median(ratios), min(ratios), max(ratios))
+    return Timing(statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs), ratio)
 
 
 def _seconds(call: Callable[[], object]) -> float:
