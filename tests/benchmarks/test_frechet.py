@@ -45,7 +45,7 @@ def test_covariances_that_commute():
 
 @pytest.mark.parametrize("features", [np.zeros((1, 3)), np.zeros(4), np.array([[0.0], [np.nan]])])
 def test_what_has_no_covariance_is_refused(features):
-    with pytest.raises(ValueError, match="covariance|finite"):
+    with pytest.raises(ValueError, match=r"covariance|finite"):
         gaussian(features)
 
 
