@@ -11,11 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Edge:
-    """`after` of micro-batch k starts no earlier than `before` of micro-batch k - lag has ended."""
+    """`after` of micro-batch k starts no earlier than `before` of micro-batch k - lag has ended; with `whole` no
+    earlier than all micro-batches of `before` have.
+    """
 
     before: int
     after: int
     lag: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class Problem:
 
     A unit runs one operation at a time, and an operation's micro-batches run in order (nothing is lost by that: they
     are alike, so exchanging two that are out of order breaks no rule). Edges of lag 0 go from lower to higher numbers.
+
+    Where `streamed` is given, an operation that is not streamed runs once for all micro-batches: it waits for all of
+    those before it, and all of those after it wait for it. Such a problem has edges of lag 0 only.
     """
 
     durations: tuple[int, ...]
@@ -31,12 +37,15 @@ class Problem:
     edges: tuple[Edge, ...]
     repeats: int = 1
     names: tuple[str, ...] = ()
+    streamed: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.durations):
             raise ValueError(f"{len(self.durations)} durations but {len(self.units)} units")
         if min(self.durations, default=1) < 1 or self.repeats < 1:
             raise ValueError("durations and repeats must be at least 1")
+        if self.streamed and (len(self.streamed) != len(self.durations) or any(e.lag for e in self.edges)):
+            raise ValueError("streamed must say of every operation what it is, and edges must have no lag then")
         for e in self.edges:
             if e.lag < 0 or (e.lag == 0 and e.before >= e.after) or max(e.before, e.after) >= len(self.durations):
                 raise ValueError(f"edge {e} does not go forward among {len(self.durations)} operations")
@@ -49,6 +58,10 @@ class Problem:
     def name(self, operation: int) -> str:
         """What an operation is called in a model or a report."""
         return self.names[operation] if self.names else f"op{operation}"
+
+    def count(self, operation: int) -> int:
+        """Tasks of an operation."""
+        return self.repeats if not self.streamed or self.streamed[operation] else 1
 
     def load(self) -> dict[int, int]:
         """Cycles that each unit works for one micro-batch."""
@@ -65,7 +78,8 @@ class Problem:
 
 @dataclass
 class Tasks:
-    """Task k * operations + i is operation i of micro-batch k: numbers are a topological order.
+    """Task t is micro-batch `number[t]` of operation `operation[t]`; their order is a topological one: micro-batch by
+    micro-batch, or operation by operation where some are not streamed.
 
     `before[t]` and `after[t]` list the tasks that must end before t starts and those that wait for t, the same
     operation's neighbouring micro-batches included.
@@ -73,6 +87,8 @@ class Tasks:
 
     operations: int
     repeats: int
+    operation: list[int]
+    number: list[int]
     durations: list[int]
     units: list[int]
     before: list[list[int]]
@@ -81,6 +97,8 @@ class Tasks:
     @staticmethod
     def of(problem: Problem) -> Tasks:
         n, repeats = problem.operations, problem.repeats
+        if problem.streamed:
+            return Tasks._operation_by_operation(problem)
         into: list[list[tuple[int, int]]] = [[] for _ in range(n)]
         for e in problem.edges:
             into[e.after].append((e.before, e.lag))
@@ -89,12 +107,41 @@ class Tasks:
         before: list[list[int]] = []
         for k in range(repeats):
             before += ([(k - lag) * n + j for j, lag in into[i] if lag <= k] for i in range(n))
-        tasks = Tasks(n, repeats, list(problem.durations) * repeats, list(problem.units) * repeats, before)
-        tasks.after = [[] for _ in before]
-        for t, sources in enumerate(before):
-            for s in sources:
-                tasks.after[s].append(t)
+        numbers = [k for k in range(repeats) for _ in range(n)]
+        durations, units = list(problem.durations) * repeats, list(problem.units) * repeats
+        return Tasks(n, repeats, list(range(n)) * repeats, numbers, durations, units, before)
+
+    @staticmethod
+    def _operation_by_operation(problem: Problem) -> Tasks:
+        into: list[dict[int, bool]] = [{} for _ in range(problem.operations)]
+        for e in problem.edges:
+            into[e.after][e.before] = into[e.after].get(e.before, False) or e.whole
+        tasks = Tasks(problem.operations, problem.repeats, [], [], [], [], [])
+        first: list[int] = []
+        for i, sources in enumerate(into):
+            first.append(len(tasks))
+            for k in range(problem.count(i)):
+                before = [len(tasks) - 1] if k else []
+                for j, whole in sorted(sources.items()):
+                    last = problem.count(j) - 1
+                    if whole or problem.count(i) <= last or not last:
+                        # the operation's own order carries this on from its first task
+                        before += [first[j] + last] if k == 0 else []
+                    else:
+                        before.append(first[j] + k)
+                tasks.operation.append(i)
+                tasks.number.append(k)
+                tasks.durations.append(problem.durations[i])
+                tasks.units.append(problem.units[i])
+                tasks.before.append(before)
+        tasks.__post_init__()
         return tasks
+
+    def __post_init__(self) -> None:
+        self.after = [[] for _ in self.before]
+        for t, sources in enumerate(self.before):
+            for s in sources:
+                self.after[s].append(t)
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -128,5 +175,7 @@ class Tasks:
         return max((s + d for s, d in zip(starts, self.durations, strict=True)), default=0)
 
     def matrix(self, starts: Sequence[int]) -> np.ndarray:
-        """Starts as an int64 array [operations, repeats]."""
-        return np.array(starts, np.int64).reshape(self.repeats, self.operations).T.copy()
+        """Starts as an int64 array [operations, repeats], -1 where there is no task."""
+        table = np.full((self.operations, self.repeats), -1, np.int64)
+        table[self.operation, self.number] = starts
+        return table

@@ -90,7 +90,7 @@ def _candidates(problem: Problem) -> Iterator[list[int]]:
     for priority in _rules(problem):
         plain.append(list_schedule(tasks, priority))
         yield plain[-1]
-    steady = _steady_starts(problem) if problem.repeats > 1 else None
+    steady = _steady_starts(problem) if problem.repeats > 1 and not problem.streamed else None
     if steady is not None:
         plain.append(steady)
         yield steady
@@ -116,6 +116,11 @@ def _rules(problem: Problem) -> Iterator[Sequence[Any]]:
     count = range(len(tasks))
     yield [-tails[t] for t in count]  # critical path
     if problem.repeats == 1:
+        return
+    if problem.streamed:
+        yield [(tasks.number[t], -tails[t]) for t in count]  # oldest micro-batch
+        yield [heads[t] - tails[t] for t in count]  # least time from before to after
+        yield [(heads[t], -tails[t]) for t in count]  # what could have started first
         return
     yield [(t // n, -tails[t]) for t in count]  # oldest micro-batch
     steady = steady_state(problem)

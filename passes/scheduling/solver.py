@@ -56,7 +56,7 @@ def build(problem: Problem, hint: Sequence[int], bound: int) -> Model:
     makespan = model.new_int_var(bound, most, "makespan")
     starts: list[cp_model.IntVar] = []
     for t, (head, duration, tail) in enumerate(zip(tasks.heads, tasks.durations, tasks.tails, strict=True)):
-        k, i = divmod(t, tasks.operations)
+        k, i = tasks.number[t], tasks.operation[t]
         start = model.new_int_var(head, most - duration - tail, f"start[{problem.name(i)},{k}]")
         model.add_hint(start, hint[t])
         starts.append(start)
@@ -65,7 +65,7 @@ def build(problem: Problem, hint: Sequence[int], bound: int) -> Model:
         for s in sources:
             model.add(starts[t] >= starts[s] + tasks.durations[s])
     for unit, members in sorted(tasks.on_unit.items()):
-        if len({t % tasks.operations for t in members}) > 1:
+        if len({tasks.operation[t] for t in members}) > 1:
             model.add_no_overlap(
                 [model.new_fixed_size_interval_var(starts[t], tasks.durations[t], f"busy[{unit},{t}]") for t in members]
             )
