@@ -192,6 +192,11 @@ def _call(text: str) -> tuple[str, list[str]]:
     return target[1], arguments
 
 
+def traced_arguments(node: NodeProto) -> list[str]:
+    """The positional arguments of the traced call, as the exporter's note has them."""
+    return _call(note(node, _CALL))[1]
+
+
 def left_out_dropout(node: NodeProto) -> bool:
     """Whether a node stands for a dropout that the exporter left out."""
     return "torch.nn.modules.dropout" in note(node, _HIERARCHY) and node.op_type != "Dropout"

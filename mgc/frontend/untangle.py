@@ -16,18 +16,11 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.numpy_helper import from_array
 
+from mgc.frontend.folded import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
 from mgc.frontend.load import to_array
 from mgc.frontend.modules import Modules, Origin, folded_norm, is_noted, left_out_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 
-KEEP_DYNAMO = "torch.onnx.export(..., dynamo=True, optimize=False)"
-KEEP_TORCHSCRIPT = (
-    "torch.onnx.export(model.train(), ..., dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, "
-    "do_constant_folding=False)"
-)
-"""How to export so that nothing is folded, by exporter."""
-
-_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -77,6 +70,7 @@ class _Untangler:
 
     def run(self) -> Untangled:
         self._drop_identities()
+        tie_transposed(self.graph, self.tensors)
         modules = Modules(self.tensors, self.graph.node)
         by_name = any(is_noted(n) for n in self.graph.node)
         scoped = any(n.name.startswith("/") for n in self.graph.node)
@@ -91,7 +85,8 @@ class _Untangler:
                 elif not scoped:
                     self._split_by_place(name, uses, neighbours)
         self._note_parameters(uses)
-        self._note_folded(modules)
+        norms = self._note_folded(modules)
+        self.result.warnings += lost_parameters(self.graph, self.tensors, self.result.parameters, norms, modules)
         self.result.warnings = list(dict.fromkeys(self.result.warnings))
         return self.result
 
@@ -108,7 +103,7 @@ class _Untangler:
             source = alias.get(node.input[0], node.input[0]) if node.op_type == "Identity" and node.input else ""
             if source not in self.tensors or node.output[0] in outputs:
                 kept.append(node)
-            elif _MODULE_NAME.fullmatch(node.output[0]):
+            elif MODULE_NAME.fullmatch(node.output[0]):
                 self._add_copy(source, node.output[0])
             else:
                 alias[node.output[0]] = source
@@ -271,12 +266,11 @@ class _Untangler:
                 self.result.warnings.append(
                     f"initializer {name} ({found[0].name}) was computed from other parameters when the model was "
                     "exported: it is trained as a plain weight, not as your script trains it; to keep them, export "
-                    "with "
-                    + KEEP_DYNAMO
+                    "with " + KEEP_DYNAMO
                 )
             if not kinds & {"p"} and not folded and not ("?" in kinds and self._may_be_parameter(name, found)):
                 continue
-            made_up = _MODULE_NAME.fullmatch(name) is None
+            made_up = MODULE_NAME.fullmatch(name) is None
             qualified = next((u.name for u in found if u.name), "")
             self.result.parameters[name] = qualified if made_up and qualified else name
 
@@ -286,8 +280,10 @@ class _Untangler:
             return False
         return ("." in name and not name.endswith(".constant")) or any(u.role for u in found)
 
-    def _note_folded(self, modules: Modules) -> None:
+    def _note_folded(self, modules: Modules) -> set[str]:
+        """Warns of dropouts and normalisations that are gone; the modules of the latter."""
         folded: dict[str, dict[str, None]] = {}  # places by how to export instead
+        norms: set[str] = set()
         for node in self.graph.node:
             if left_out_dropout(node):
                 where = modules.of(node) or node.name
@@ -297,9 +293,11 @@ class _Untangler:
                 continue
             weight = next((n for n in node.input[1:] if n in self.tensors), "")
             where = f"{weight or node.name} ({modules.of(node) or node.name})"
+            norms.add(modules.of(node))
             folded.setdefault(KEEP_TORCHSCRIPT if made_up else KEEP_DYNAMO, {})[where] = None
         for keep, places in folded.items():
             self.result.warnings.append(
-                f"batch normalisation was folded by the exporter into {', '.join(places)}: trained as plain layers, "
-                f"not as your script trains them; to keep it, export with {keep}"
+                f"a normalisation (of batches or weights) was folded by the exporter into {', '.join(places)}: trained "
+                f"as plain layers, not as your script trains them; to keep it, export with {keep}"
             )
+        return norms
