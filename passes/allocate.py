@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isqrt
+from math import ceil, isqrt
 
 Level = tuple[int, int, tuple[int, ...]]
 """A choice for one layer: its latency in cycles, the crossbars it takes, the replicas of each of its groups."""
@@ -53,7 +53,14 @@ class Allocation:
     least_latency: float
 
 
-def allocate(demands: Sequence[Demand], budget: int, *, micro_batches: int = 1, floor: int = 0) -> Allocation:
+def allocate(
+    demands: Sequence[Demand],
+    budget: int,
+    *,
+    micro_batches: int = 1,
+    floor: int = 0,
+    chips: Sequence[int] | None = None,
+) -> Allocation:
     """Replicas under a budget of crossbars (which holds one replica of each).
 
     The least possible bottleneck is found by bisection: whether a bottleneck D can be had is decided exactly, since
@@ -61,26 +68,51 @@ def allocate(demands: Sequence[Demand], budget: int, *, micro_batches: int = 1, 
     about latency + (micro_batches - 1) * max(bottleneck, floor), where `floor` is what other units take in any case.
     Of bottlenecks from the least one up (a geometric grid), the one is chosen for which that is least, what remains
     of the budget going where a crossbar saves most latency; so a long stream gets the least bottleneck, a single
-    sample the least latency.
+    sample the least latency. `chips` names the chip of each demand (all of one layer on one): then each chip has the
+    budget for its own.
     """
     if not demands:
         return Allocation((), 0, 0, 0, 0, 0.0)
-    least = least_bottleneck(demands, budget)
-    layers = _Layers(demands)
+    shares = [
+        _Layers([demands[i] for i in own], own)
+        for chip in sorted(set(chips or (0,)))
+        if (own := [i for i in range(len(demands)) if chips is None or chips[i] == chip])
+    ]
+    least = max(least_bottleneck(share.demands, budget) for share in shares)
     best: tuple[int, Allocation] | None = None
     worst = max(d.duration(1) for d in demands)
     cap = max(least, min(floor, worst))
     while True:
-        replicas, bound = layers.least_latency(cap, budget)
+        replicas, bound, latency = [0] * len(demands), 0.0, 0
+        for share in shares:
+            own, own_bound = share.least_latency(cap, budget)
+            for at, count in zip(share.places, own, strict=True):
+                replicas[at] = count
+            bound, latency = bound + own_bound, latency + share.latency(own)
         bottleneck = max(d.duration(r) for d, r in zip(demands, replicas, strict=True))
-        latency = layers.latency(replicas)
-        cost = latency + (micro_batches - 1) * max(bottleneck, floor)
+        cost = run_cycles(latency, bottleneck, micro_batches, floor)
         if best is None or cost < best[0]:
             crossbars = sum(d.crossbars * r for d, r in zip(demands, replicas, strict=True))
-            best = cost, Allocation(replicas, crossbars, bottleneck, least, latency, bound)
+            best = cost, Allocation(tuple(replicas), crossbars, bottleneck, least, latency, bound)
         if cap >= worst:
             return best[1]
         cap = min(worst, max(cap + 1, cap * 5 // 4))
+
+
+def run_cycles(latency: int, bottleneck: int, micro_batches: int, floor: int = 0) -> int:
+    """About the cycles of a run: the first micro-batch, then one more each time the busiest unit is free."""
+    return latency + (micro_batches - 1) * max(bottleneck, floor)
+
+
+def least_run_cycles(demands: Sequence[Demand], budget: int, *, micro_batches: int = 1, floor: int = 0) -> int:
+    """What `run_cycles` is at least, whatever the replicas: the linear relaxation of the latency under no other limit
+    than the budget, and the least bottleneck.
+    """
+    if not demands:
+        return 0
+    worst = max(d.duration(1) for d in demands)
+    _, latency = _Layers(demands, range(len(demands))).least_latency(worst, budget)
+    return run_cycles(ceil(latency - 1e-6), least_bottleneck(demands, budget), micro_batches, floor)
 
 
 def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
@@ -104,10 +136,14 @@ def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
 
 
 class _Layers:
-    """The choices of each layer: latency against crossbars, from one replica each to one for each window."""
+    """The choices of each layer: latency against crossbars, from one replica each to one for each window.
 
-    def __init__(self, demands: Sequence[Demand]) -> None:
+    `places` are the demands' places among those of all chips.
+    """
+
+    def __init__(self, demands: Sequence[Demand], places: Sequence[int]) -> None:
         self.demands = demands
+        self.places = places
         self.members: dict[int, list[int]] = {}
         for index, demand in enumerate(demands):
             self.members.setdefault(demand.layer, []).append(index)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from mgc.ir.graph import Graph
+from mgc.ir.graph import Graph, Node
 from mgc.ir.mapped import Mvm
-from passes.allocate import Allocation, Demand, allocate
+from passes.allocate import Demand
+from passes.chips import Split, split
 from passes.durations import Durations, nbytes, signed_input, windows_of
+from passes.links import nets_of, send_between_chips
 from passes.manager import CompileState, Pass
 from passes.partition import Geometry, Partition, partition
-from passes.place import Placement, place
+from passes.place import Placement, homes_of, place
 from passes.plan import GroupMap, Plan
 from passes.schedule import schedule
 from passes.scheduling.solver import SolverOptions
@@ -41,8 +44,9 @@ def plan(
     """
     options = options or MappingOptions()
     graph = partition(graph.copy(), target)
-    allocation = allocation_of(graph, target, micro_batches, options.crossbars)
-    placement = place(graph, target, allocation.replicas)
+    split = split_of(graph, target, micro_batches, options.crossbars)
+    placement = place(graph, target, split.allocation.replicas, _chip_of_node(graph, split.chip_of))
+    send_between_chips(graph, placement, target)
     done = schedule(graph, target, placement, micro_batches, options.solver)
     return Plan(
         graph=graph,
@@ -54,34 +58,43 @@ def plan(
         operations=done.operations,
         buffers=done.buffers,
         schedule=done.schedule,
+        split=split,
     )
 
 
-def allocation_of(graph: Graph, target: Target, micro_batches: int, crossbars: int | None = None) -> Allocation:
-    """Replicas of every part of every `Mvm`, in the graph's order."""
+def split_of(graph: Graph, target: Target, micro_batches: int, crossbars: int | None = None) -> Split:
+    """The chip of every `Mvm` and the replicas of each of its parts, in the graph's order."""
     durations, cost = Durations(target), CostModel(target)
     demands: list[Demand] = []
-    layer = 0
+    layer_of: dict[Node, int] = {}
     for node in graph.nodes:
         if not isinstance(node.op, Mvm):
             continue
+        layer_of[node] = len(layer_of)
         for part in node.op.parts:
             geometry = Geometry.of(part, target.crossbar)
             cycles, once = durations.window(part, geometry.row_blocks, signed=signed_input(node))
-            demands.append(Demand(layer, geometry.crossbars, windows_of(node.op, part), cycles, once))
-        layer += 1
+            demands.append(Demand(layer_of[node], geometry.crossbars, windows_of(node.op, part), cycles, once))
     # what crosses the host link takes its time whatever the crossbars do
     floor = max(
         sum(cost.host_cycles(nbytes(v)) for v in graph.inputs),
         sum(cost.host_cycles(nbytes(v)) for _, v in graph.outputs),
     )
-    budget = target.structure.crossbars if crossbars is None else min(crossbars, target.structure.crossbars)
-    return allocate(demands, budget, micro_batches=micro_batches, floor=floor)
+    nets = nets_of(graph, homes_of(graph), layer_of) if target.structure.chips > 1 else []
+    return split(demands, nets, target, micro_batches=micro_batches, floor=floor, crossbars=crossbars)
+
+
+def _chip_of_node(graph: Graph, chip_of: Sequence[int] | None) -> dict[Node, int] | None:
+    if chip_of is None:
+        return None
+    layers = [node for node in graph.nodes if isinstance(node.op, Mvm)]
+    return dict(zip(layers, chip_of, strict=True))
 
 
 @dataclass(frozen=True)
 class Allocate(Pass):
-    """Every crossbar group gets its replicas: the least bottleneck (proven) or latency, see `passes.allocate`.
+    """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, see
+    `passes.chips` and `passes.allocate`.
 
     The plan so far has groups without crossbars. `crossbars` caps the budget (0: all that the target has).
     """
@@ -92,28 +105,38 @@ class Allocate(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         graph = state.graph
-        replicas = iter(allocation_of(graph, state.target, state.micro_batches, self.crossbars or None).replicas)
-        groups = [
-            GroupMap(node, k, part.name, next(replicas), Geometry.of(part, state.target.crossbar).crossbars, (), ())
-            for node in graph.nodes
-            if isinstance(node.op, Mvm)
-            for k, part in enumerate(node.op.parts)
-        ]
-        started = Plan(graph, state.micro_batch, state.micro_batches, state.batched, tuple(groups), (), ())
+        split = split_of(graph, state.target, state.micro_batches, self.crossbars or None)
+        replicas = iter(split.allocation.replicas)
+        chip_of = _chip_of_node(graph, split.chip_of) or {}
+        groups: list[GroupMap] = []
+        for node in graph.nodes:
+            if isinstance(node.op, Mvm):
+                for k, part in enumerate(node.op.parts):
+                    crossbars = Geometry.of(part, state.target.crossbar).crossbars
+                    chip = chip_of.get(node, -1)
+                    groups.append(GroupMap(node, k, part.name, next(replicas), crossbars, (), (), chip))
+        started = Plan(graph, state.micro_batch, state.micro_batches, state.batched, tuple(groups), (), (), split=split)
         return replace(state, plan=started)
 
 
 @dataclass(frozen=True)
 class PlaceGroups(Pass):
-    """Every replica gets crossbars of its own, close to what it talks to, see `passes.place`; after allocate."""
+    """Every replica gets crossbars of its own, close to what it talks to, see `passes.place`; values that are needed on
+    another chip are sent there, see `passes.links`; after allocate.
+    """
 
     name: ClassVar[str] = "place"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
 
     def run(self, state: CompileState) -> CompileState:
         plan = _plan_of(state, self.name)
-        placement = place(state.graph, state.target, [group.replicas for group in plan.groups])
-        return replace(state, plan=replace(plan, groups=placement.groups))
+        graph = state.graph.copy()
+        image = dict(zip(state.graph.nodes, graph.nodes, strict=True))
+        apart = any(group.chip < 0 for group in plan.groups)
+        chip_of = None if apart else {image[group.node]: group.chip for group in plan.groups}
+        placement = place(graph, state.target, [group.replicas for group in plan.groups], chip_of)
+        send_between_chips(graph, placement, state.target)
+        return replace(state, graph=graph, plan=replace(plan, graph=graph, groups=placement.groups))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import prod
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Mvm, Vec, View
+from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
 from mgc.ir.types import TensorType
 from passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
 from passes.partition import Geometry
@@ -280,6 +280,8 @@ class Builder:
                 cycles = self.durations.vec(self.graph, node, node.op, len(here.tiles))
                 duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
                 self._add("vec", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
+            case Send():
+                self._send(node, node.op)
             case Copy():
                 read = zip(node.inputs, bytes_read(node.op, len(node.inputs)), strict=True)
                 moved = [self._source(v, min(size, nbytes(v))) for v, size in read if v not in self.graph.constants]
@@ -292,6 +294,17 @@ class Builder:
             case _:
                 raise TypeError(f"{node.op.name} is no operation: lower it first")
 
+    def _send(self, node: Node, op: Send) -> None:
+        """A value to the neighbouring chip; each direction of a link is a unit."""
+        here = self.placement.place_of(node)
+        moved = [self._source(node.inputs[0]), self._source(node.outputs[0])]
+        # whatever memory the value comes from, it leaves by the port of the sender
+        gate = Place((op.sender * self.target.structure.tiles_per_chip,))
+        link = self.durations.crossing(nbytes(node.outputs[0]), gate, here)
+        name = f"chip {op.sender} to chip {op.chip}"
+        unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
+        self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs, node=node)
+
     def _mvm(self, node: Node, op: Mvm) -> None:
         """The reads of a product's groups; what versions of cells they read is among the node's operands."""
         x, result = node.inputs[0], node.outputs[0]
@@ -302,7 +315,7 @@ class Builder:
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             blocks = Geometry.of(part, self.target.crossbar).row_blocks
-            windows = windows_of(op, part)
+            windows = windows_of(op, part) // self.durations.parts
             work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
             here = Place(group.tiles)
             # a part's sums are collected in its own tiles; off-chip, all parts share the channel

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Mvm
+from mgc.ir.mapped import Mvm, Send
 from passes.durations import Place, nbytes
 from passes.partition import Geometry
 from passes.plan import GroupMap
@@ -23,31 +23,38 @@ class Placement:
 
     Every used tile serves one node: the one with the most crossbars in it (on a tie the first). A node without a tile
     of its own is served by that of its first crossbar. `homes` gives every node the `Mvm` at whose tiles it runs.
-    `cost` is what was minimised: bytes x nanoseconds of way, summed over the dataflow.
+    `cost` is what was minimised: bytes x nanoseconds of way, summed over the dataflow within each chip.
     """
 
     groups: tuple[GroupMap, ...]
     served_by: dict[Node, Place]
     homes: dict[Node, Node | None]
     cost: float
+    tiles_per_chip: int
 
     @staticmethod
     def of(graph: Graph, target: Target, groups: tuple[GroupMap, ...]) -> Placement:
         """The placement of groups that have their crossbars already."""
         homes = homes_of(graph)
-        return Placement(groups, service(groups, target), homes, 0.0)
+        return Placement(groups, service(groups, target), homes, 0.0, target.structure.tiles_per_chip)
 
     def place_of(self, node: Node) -> Place:
-        """Where a node's work is done; tile 0 if nothing on the chip is near it."""
+        """Where a node's work is done; tile 0 if nothing on the chip is near it. What is sent to a chip arrives at its
+        first tile, where its links end.
+        """
+        if isinstance(node.op, Send):
+            return Place((node.op.chip * self.tiles_per_chip,))
         home = self.homes.get(node)
         return self.served_by[home] if home is not None else Place((0,))
 
 
-def place(graph: Graph, target: Target, replicas: Sequence[int]) -> Placement:
+def place(
+    graph: Graph, target: Target, replicas: Sequence[int], chip_of: Mapping[Node, int] | None = None
+) -> Placement:
     """Places every part of every `Mvm`, `replicas` in the graph's order, on neighbouring crossbars.
 
-    Layers lie one after the other along a snake through the mesh: first in dataflow order, then neighbours change
-    places as long as that lowers the traffic's way. Deterministic.
+    Layers lie one after the other along a snake through the mesh of their chip (without `chip_of`: of all chips):
+    first in dataflow order, then neighbours change places as long as that lowers the traffic's way. Deterministic.
     """
     layers = [node for node in graph.nodes if isinstance(node.op, Mvm)]
     homes = homes_of(graph)
@@ -57,16 +64,22 @@ def place(graph: Graph, target: Target, replicas: Sequence[int]) -> Placement:
         assert isinstance(node.op, Mvm)
         parts[node] = [(k, Geometry.of(p, target.crossbar), next(counts)) for k, p in enumerate(node.op.parts)]
     sizes = {n: sum(g.crossbars * r for _, g, r in parts[n]) for n in layers}
-    snake = snake_of_tiles(target)
-    order, cost = _improved(layers, sizes, traffic_of(graph, homes), snake, target)
+    traffic = traffic_of(graph, homes)
+    order: list[Node] = []
+    cost = 0.0
+    for chip in sorted({chip_of[n] for n in layers}) if chip_of is not None else (None,):
+        own = [n for n in layers if chip_of is None or chip_of[n] == chip]
+        inside = {ends: size for ends, size in traffic.items() if ends[0] in own and ends[1] in own}
+        improved, way = _improved(own, sizes, inside, snake_of_tiles(target), target)
+        order, cost = order + improved, cost + way
     names: dict[str, int] = {}
     named: dict[Node, list[Wanted]] = {}
     for node in layers:
         assert isinstance(node.op, Mvm)
-        own = [_unique(part.name, names) for part in node.op.parts]
-        named[node] = [Wanted(own[k], geometry.crossbars, count) for k, geometry, count in parts[node]]
-    groups = lay_out(order, named, target)
-    return Placement(groups, service(groups, target), homes, cost)
+        unique = [_unique(part.name, names) for part in node.op.parts]
+        named[node] = [Wanted(unique[k], geometry.crossbars, count) for k, geometry, count in parts[node]]
+    groups = lay_out(order, named, target, chip_of)
+    return Placement(groups, service(groups, target), homes, cost, target.structure.tiles_per_chip)
 
 
 @dataclass(frozen=True)
@@ -78,18 +91,25 @@ class Wanted:
     replicas: int
 
 
-def lay_out(order: Sequence[Node], wanted: Mapping[Node, Sequence[Wanted]], target: Target) -> tuple[GroupMap, ...]:
-    """The groups of each layer on crossbars of their own, layers one after the other in `order` along the snake.
+def lay_out(
+    order: Sequence[Node],
+    wanted: Mapping[Node, Sequence[Wanted]],
+    target: Target,
+    chip_of: Mapping[Node, int] | None = None,
+) -> tuple[GroupMap, ...]:
+    """The groups of each layer on crossbars of their own, layers one after the other in `order` along the snake, each
+    on its chip if `chip_of` says which.
 
     The groups come in the order of `wanted`.
     """
     snake = snake_of_tiles(target)
-    per_tile = target.structure.crossbars_per_tile
+    per_tile, per_chip = target.structure.crossbars_per_tile, target.structure.crossbars_per_chip
     first: dict[Node, int] = {}
-    at = 0
+    free = [chip * per_chip for chip in range(target.structure.chips)]
     for node in order:
-        first[node] = at
-        at += sum(w.crossbars * w.replicas for w in wanted[node])
+        chip = 0 if chip_of is None else chip_of[node]
+        first[node] = free[chip]
+        free[chip] += sum(w.crossbars * w.replicas for w in wanted[node])
     groups: list[GroupMap] = []
     for node, each in wanted.items():
         at = first[node]
@@ -97,7 +117,8 @@ def lay_out(order: Sequence[Node], wanted: Mapping[Node, Sequence[Wanted]], targ
             crossbars = _crossbars(at, w.crossbars * w.replicas, snake, target)
             at += len(crossbars)
             tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
-            groups.append(GroupMap(node, k, w.name, w.replicas, w.crossbars, crossbars, tiles))
+            own = -1 if chip_of is None else chip_of[node]
+            groups.append(GroupMap(node, k, w.name, w.replicas, w.crossbars, crossbars, tiles, own))
     return tuple(groups)
 
 
@@ -114,7 +135,8 @@ def snake_of_tiles(target: Target) -> list[int]:
 
 
 def homes_of(graph: Graph, anchors: Mapping[Node, Node] | None = None) -> dict[Node, Node | None]:
-    """The `Mvm` near which each node runs: the last one it depends on, else the first one that depends on it.
+    """The `Mvm` near which each node runs: the one where most bytes of its operands were made (of several the last),
+    else the first one that depends on it.
 
     `anchors` gives the nodes that have a place of their own and the one that stands for that place (each `Mvm` itself).
     """
@@ -124,8 +146,13 @@ def homes_of(graph: Graph, anchors: Mapping[Node, Node] | None = None) -> dict[N
     made_near: dict[Value, Node | None] = {}
     homes: dict[Node, Node | None] = {}
     for node in graph.nodes:
-        near = [h for h in (made_near.get(v) for v in node.inputs) if h is not None]
-        homes[node] = anchors.get(node) or max(near, key=position.__getitem__, default=None)
+        near: dict[Node, int] = {}
+        for value in dict.fromkeys(node.inputs):
+            made = made_near.get(value)
+            if made is not None:
+                near[made] = near.get(made, 0) + nbytes(value)
+        last = max(near, key=lambda h: (near[h], position[h]), default=None)
+        homes[node] = anchors.get(node) or last
         made_near.update(dict.fromkeys(node.outputs, homes[node]))
     read_near: dict[Value, Node] = {}
     for node in reversed(graph.nodes):

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
+from passes.chips import Split
 
 OperationKind = Literal["program", "mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
 
@@ -16,8 +17,9 @@ OperationKind = Literal["program", "mvm", "mvm_t", "outer", "update", "diff", "v
 class GroupMap:
     """Where one part of one `mvm` node lives.
 
-    `crossbars` lists chip-wide crossbar ids, replica after replica, each matrix-major, then row block, then column
-    block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in.
+    `crossbars` lists crossbar ids (chip after chip), replica after replica, each matrix-major, then row block, then
+    column block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in. `chip` is
+    where they are to lie, -1 if that may be across borders between chips.
     """
 
     node: Node
@@ -27,6 +29,7 @@ class GroupMap:
     crossbars_per_replica: int
     crossbars: tuple[int, ...]
     tiles: tuple[int, ...]
+    chip: int = -1
 
 
 UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
@@ -55,7 +58,8 @@ class Operation:
 
     `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index of the graph input or
     output. `after` indexes operations of the same micro-batch, `after_previous` pairs (operation, lag): that operation
-    of micro-batch k - lag must have ended.
+    of micro-batch k - lag must have ended. A `streamed` operation of a run that is split takes the batch part by part
+    (`duration` is for one), and waits for all parts of those in `after_all`.
     """
 
     kind: OperationKind
@@ -67,11 +71,15 @@ class Operation:
     port: int = -1
     group: int = -1
     after_previous: tuple[tuple[int, int], ...] = ()
+    after_all: tuple[int, ...] = ()
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
 class BufferPlan:
     """Where a value lives: byte offset in its space, how many micro-batches of it at once (see `LINE_BYTES`).
+
+    Of a value that is there in several `parts`, a slot holds one of them, and the slots go round.
 
     Every value that is neither a constant nor a view has one. Buffers whose times of use do not overlap may share
     bytes, except the result of an `Mvm` whose parts leave positions unwritten: those stay zero, so nobody else may
@@ -82,11 +90,12 @@ class BufferPlan:
     space: Literal["edram", "dram"]
     offset: int
     slots: int
+    parts: int = 1
 
 
 @dataclass(frozen=True)
 class SchedulePlan:
-    """starts [operations, micro_batches] in cycles (-1 for program); lower_bound is proven.
+    """starts [operations, micro-batches or parts] in cycles (-1 for what is no task); lower_bound is proven.
 
     `status` is CP-SAT's word: "OPTIMAL" if the makespan meets the bound, else "FEASIBLE". `hint` is the makespan of the
     best list schedule, which the final one never exceeds.
@@ -97,11 +106,12 @@ class SchedulePlan:
     makespan: int
     lower_bound: int
     hint: int = 0
+    interval: int = 0
 
     @property
     def gap(self) -> float:
-        """makespan / lower_bound - 1."""
-        return self.makespan / self.lower_bound - 1 if self.lower_bound else 0.0
+        """Of the makespan, or of the interval between runs that overlap (0: they do not): x / lower_bound - 1."""
+        return (self.interval or self.makespan) / self.lower_bound - 1 if self.lower_bound else 0.0
 
 
 @dataclass(frozen=True)
@@ -117,3 +127,4 @@ class Plan:
     operations: tuple[Operation, ...]
     buffers: dict[Value, BufferPlan] = field(default_factory=dict)
     schedule: SchedulePlan | None = None
+    split: Split | None = None

@@ -9,8 +9,10 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Layout, Mvm, MvmPart
 from mgc.ir.mapped_training import MvmT
 from mgc.ir.training import NEXT
-from passes.allocate import Demand, allocate
+from passes.allocate import Demand
+from passes.chips import Net, Split, split
 from passes.durations import Durations, Place, signed_input
+from passes.links import nets_of, send_between_chips
 from passes.lower_training.residents import Residents, sizes
 from passes.memory import footprint
 from passes.operations import Work
@@ -61,9 +63,9 @@ def plan_training(
     versions = [versions_of(e.graph, names) for e in entries]
     layer_of = {r.name: r.layer for r in residents.all if r.layer}
     _check_capacity(residents, layer_of, target)
-    replicas = _replicas(entries, versions, residents, layer_of, target)
     anchors = [anchors_of(e.graph.nodes, v, layer_of) for e, v in zip(entries, versions, strict=True)]
-    groups, served = _place(residents, layer_of, replicas, target)
+    split = _split(entries, versions, anchors, residents, layer_of, target)
+    groups, served = _place(residents, layer_of, split, target)
     durations = Durations(target)
     trained = tuple(
         _trained_group(r.name, g, r.part, durations, target, entries, versions)
@@ -74,14 +76,15 @@ def plan_training(
     dram = frozenset(p.resident for p in persistent if p.space == "dram")
     plans: list[EntryPlan] = []
     for entry, homes, anchor in zip(entries, versions, anchors, strict=True):
-        placement = _placement(entry.graph, groups, anchor, served)
+        placement = _placement(entry.graph, groups, anchor, served, target)
+        send_between_chips(entry.graph, placement, target, _cells(homes, residents))
         data = tuple(v.name for v in entry.graph.inputs if v.name not in residents.by_name)
         results = tuple(name for name, _ in entry.graph.outputs if name.removesuffix(NEXT) not in residents.by_name)
         make = _Maker(entry, homes, placement, residents, target, dram, data, results)
         done = schedule_work(make, 1, target.edram.bytes_per_tile * target.structure.tiles - used["edram"],
                              options or SolverOptions())  # fmt: skip
         plans.append(_entry_plan(entry, homes, done, used, data, results))
-    return TrainingPlan(residents, trained, persistent, tuple(plans), batch)
+    return TrainingPlan(residents, trained, persistent, tuple(plans), batch, split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +156,17 @@ def _check_capacity(residents: Residents, layer_of: Mapping[str, str], target: T
         raise CapacityError(capacity_message(need, target, "training.master_bits"), needed, available)
 
 
-def _replicas(
+def _split(
     entries: Sequence[EntryGraph],
     versions: Sequence[Mapping[Value, str]],
+    anchors: Sequence[Mapping[Node, str]],
     residents: Residents,
     layer_of: Mapping[str, str],
     target: Target,
-) -> dict[str, int]:
-    """Replicas of every group: what lowers an iteration's time most, all reads of both kinds together."""
+) -> Split:
+    """Chips of the layers and replicas of the groups, in the order of `residents.groups`: what lowers an iteration's
+    time most, all reads of both kinds together, and what an iteration moves between layers.
+    """
     cost, training = CostModel(target), TrainingCost(target)
     reads: dict[str, int] = {r.name: 0 for r in residents.groups}
     for entry, homes in zip(entries, versions, strict=True):
@@ -178,37 +184,62 @@ def _replicas(
     layers = {key: i for i, key in enumerate(dict.fromkeys(layer_of[n] for n in reads))}
     interval = cost.read_interval_cycles()
     demands = [Demand(layers[layer_of[n]], geometry[n].crossbars, max(1, r), interval) for n, r in reads.items()]
-    found = allocate(demands, target.structure.crossbars).replicas
-    return dict(zip(reads, found, strict=True))
+    nets: list[Net] = []
+    for entry, homes, anchor in zip(entries, versions, anchors, strict=True):
+        if entry.kind == "train" and target.structure.chips > 1:
+            first = _first_nodes(entry.graph, anchor)
+            near = homes_of(entry.graph, {node: first[layer] for node, layer in anchor.items()})
+            index = {node: layers[layer] for layer, node in first.items()}
+            found = nets_of(entry.graph, near, index, _cells(homes, residents))
+            nets += (replace(net, size=net.size * entry.repeats) for net in found)
+    return split(demands, nets, target)
+
+
+def _cells(homes: Mapping[Value, str], residents: Residents) -> list[Value]:
+    """The versions of weights in crossbars."""
+    groups = {r.name for r in residents.groups}
+    return [value for value, home in homes.items() if home in groups]
 
 
 def _place(
-    residents: Residents, layer_of: Mapping[str, str], replicas: Mapping[str, int], target: Target
+    residents: Residents, layer_of: Mapping[str, str], split: Split, target: Target
 ) -> tuple[tuple[GroupMap, ...], dict[str, Place]]:
-    """The groups on crossbars, layer after layer along the snake, and the tiles that serve each layer."""
+    """The groups on crossbars, layer after layer along the snake of each chip, and the tiles that serve each layer."""
     geometry = _geometry(residents, target)
     stands: dict[str, Node] = {}
     wanted: dict[Node, list[Wanted]] = {}
-    for resident in residents.groups:
+    for resident, replicas in zip(residents.groups, split.allocation.replicas, strict=True):
         layer = layer_of[resident.name]
         node = stands.setdefault(layer, Node(Mvm((), _NOWHERE, _NOWHERE, ()), (), ()))
         name = resident.part.name if resident.part is not None else resident.name
-        wanted.setdefault(node, []).append(Wanted(name, geometry[resident.name].crossbars, replicas[resident.name]))
-    groups = lay_out(list(wanted), wanted, target)
+        wanted.setdefault(node, []).append(Wanted(name, geometry[resident.name].crossbars, replicas))
+    chip_of = None if split.chip_of is None else dict(zip(wanted, split.chip_of, strict=True))
+    groups = lay_out(list(wanted), wanted, target, chip_of)
     places = service(groups, target)
     return groups, {layer: places[node] for layer, node in stands.items()}
 
 
-def _placement(
-    graph: Graph, groups: tuple[GroupMap, ...], anchors: Mapping[Node, str], served: Mapping[str, Place]
-) -> Placement:
-    """The places of one graph's nodes."""
+def _first_nodes(graph: Graph, anchors: Mapping[Node, str]) -> dict[str, Node]:
+    """The first node of each layer in a graph, which stands for it."""
     first: dict[str, Node] = {}
     for node in graph.nodes:
         if node in anchors:
             first.setdefault(anchors[node], node)
+    return first
+
+
+def _placement(
+    graph: Graph,
+    groups: tuple[GroupMap, ...],
+    anchors: Mapping[Node, str],
+    served: Mapping[str, Place],
+    target: Target,
+) -> Placement:
+    """The places of one graph's nodes."""
+    first = _first_nodes(graph, anchors)
     homes = homes_of(graph, {node: first[layer] for node, layer in anchors.items()})
-    return Placement(groups, {node: served[layer] for layer, node in first.items()}, homes, 0.0)
+    places = {node: served[layer] for layer, node in first.items()}
+    return Placement(groups, places, homes, 0.0, target.structure.tiles_per_chip)
 
 
 def _trained_group(

@@ -62,10 +62,12 @@ class TrainingBuilder(Builder):
                 self._update_cells(node, node.op)
             case ops.DiffBlock(pairing=pairing):
                 averaged = node.inputs[1].tensor.size if pairing == "average" else 0
-                cycles = self.training.cost.diff_cycles(node.inputs[0].tensor.size, averaged)
+                cycles = self.training.cost.diff_cycles(
+                    -(-node.inputs[0].tensor.size // self.durations.parts), averaged
+                )
                 here = self.placement.place_of(node)
                 duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
-                unit = self._unit("diff", 0, UnitPlan("diff-block", "diff"))
+                unit = self._diff_block(here)
                 self._add("diff", unit, duration, node.inputs, node.outputs, node=node)
             case ops.Update(rule, clip):
                 here = self.placement.place_of(node)
@@ -77,6 +79,13 @@ class TrainingBuilder(Builder):
             case _:
                 super()._node(node)
 
+    def _diff_block(self, here: Place) -> int:
+        """The diff-block of the chip that a place is on."""
+        structure = self.target.structure
+        chip = here.tiles[0] // structure.tiles_per_chip
+        name = "diff-block" if structure.chips == 1 else f"chip {chip} diff-block"
+        return self._unit("diff", chip, UnitPlan(name, "diff"))
+
     def _mvm_t(self, node: Node, op: MvmT) -> None:
         """Parts add into one result, the first of them begins it."""
         dy, result = node.inputs[0], node.outputs[0]
@@ -85,7 +94,7 @@ class TrainingBuilder(Builder):
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             here = Place(group.tiles)
-            windows = op.source.shape[0] * part.windows.total
+            windows = op.source.shape[0] * part.windows.total // self.durations.parts
             blocks = Geometry.of(part, self.target.crossbar).column_blocks
             work = self.training.transposed_cycles(
                 windows, signed=signed_input(node), replicas=group.replicas, column_blocks=blocks
@@ -109,11 +118,11 @@ class TrainingBuilder(Builder):
         here = self.placement.place_of(node)
         unit = self._unit("gradient", here, UnitPlan(_tiles(here, "gradient"), "gradient", here.tiles[0], here.tiles))
         for k, part in enumerate(op.parts):
-            windows = op.source.shape[0] * part.windows.total
+            windows = op.source.shape[0] * part.windows.total // self.durations.parts
             blocks = self.training.outer_blocks(part.matrices, part.rows, part.cols)
             work = self.training.outer_cycles(windows, blocks, len(here.tiles))
             result = node.outputs[k]
-            moved = [*self._traffic(node.inputs, ()), Source(nbytes(result), here)]
+            moved = [*self._traffic(node.inputs, ()), Source(-(-nbytes(result) // self.durations.parts), here)]
             duration = self._streamed(work, moved, here)
             self._add("outer", unit, duration, node.inputs, (result,), node=node, part=k)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mgc.ir.graph import Graph, Value
 from mgc.ir.mapped import MvmPart
+from passes.chips import Split
 from passes.lower_training.residents import Residents
 from passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
 
@@ -68,3 +69,4 @@ class TrainingPlan:
     persistent: tuple[PersistentPlan, ...]
     entries: tuple[EntryPlan, ...]
     batch: int
+    split: Split | None = None

@@ -307,6 +307,17 @@ class Copy(Op):
 
 @register
 @dataclass(frozen=True)
+class Send(Copy):
+    """A copy of a value on chip `sender` to its neighbour `chip`, over the link between the two."""
+
+    name: ClassVar[str] = "send"
+    level: ClassVar[int] = 2
+    sender: int
+    chip: int
+
+
+@register
+@dataclass(frozen=True)
 class View(Op):
     """The same elements under another shape: no data moves."""
 

@@ -14,12 +14,10 @@ from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, MvmT, 
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from targets.codegen.account_training import training_energy
+from targets.codegen.traffic import ACCUMULATOR_BYTES, Traffic, itemsize
 from targets.cost import CostModel, Occupancy
 from targets.description import CostClass
 from targets.energy import EnergyBreakdown
-
-# What codes and sums occupy on the chip: sums leave the shift-and-add unit in four bytes.
-_ACCUMULATOR_BYTES = 4
 
 
 def occupancy(group: CrossbarGroup) -> Occupancy:
@@ -41,9 +39,13 @@ class Account:
     def __init__(self, program: Program, cost: CostModel):
         self.program = program
         self.cost = cost
+        self.traffic = Traffic(program, cost)
 
     def energy(self, instruction: Instruction) -> EnergyBreakdown:
-        """Joules of one instruction for one micro-batch (a PROGRAM: once)."""
+        """Joules of one instruction for one micro-batch (a PROGRAM: once), the ways of its operands included."""
+        return self._work(instruction) + self.traffic.energy(instruction)
+
+    def _work(self, instruction: Instruction) -> EnergyBreakdown:
         match instruction:
             case WriteCells():
                 group = self.program.groups[instruction.group]
@@ -52,7 +54,7 @@ class Account:
                 group = self.program.groups[instruction.group]
                 windows = instruction.src_shape[0] * prod(instruction.count)
                 read = self.cost.mvm_energy(windows, occupancy(group), signed=instruction.signed)
-                written = _ACCUMULATOR_BYTES * windows * group.matrices * group.cols
+                written = ACCUMULATOR_BYTES * windows * group.matrices * group.cols
                 codes = windows * group.matrices * group.rows * self._itemsize(instruction.src)
                 return read + self.cost.edram_energy(codes) + self._store(instruction.dst, written)
             case Vec():
@@ -113,8 +115,7 @@ class Account:
         return total
 
     def _itemsize(self, index: int) -> int:
-        buffer = self.program.buffers[index]
-        return _ACCUMULATOR_BYTES if buffer.kind == "acc" else np.dtype(buffer.dtype).itemsize
+        return itemsize(self.program, index)
 
     def _bytes(self, index: int) -> int:
         return prod(self.program.buffers[index].shape) * self._itemsize(index)

@@ -13,7 +13,7 @@ from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, Vec
 from mgc.isa import crossbar as isa
 from passes.crossbar_rows import exact_columns
 from passes.durations import Durations, signed_input, windows_of
-from passes.mapping import allocation_of
+from passes.mapping import split_of
 from passes.partition import CapacityError, Geometry, check_capacity, partition
 from passes.place import homes_of, place, snake_of_tiles, traffic_of
 from targets.cost import CostModel
@@ -149,7 +149,7 @@ def test_demands_follow_the_cost_model():
 def test_placement_is_close_and_complete(graph):
     target = small_target(chips=40)
     mapped = partition(level2(graph, target), target)
-    replicas = allocation_of(mapped, target, 1).replicas
+    replicas = split_of(mapped, target, 1).allocation.replicas
     placement = place(mapped, target, replicas)
     assert len(placement.groups) == len(replicas)
     assert placement == place(mapped, target, replicas)

@@ -1,0 +1,274 @@
+"""chips: which chip each layer lies on, so that little goes over the links between chips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
+from targets.cost import CostModel, Route
+from targets.description import Target
+
+_EFFORT = 2.0
+"""CP-SAT's deterministic time for one partition (about seconds of one core)."""
+_BALANCED = 8
+"""Balanced partitions that are tried at most."""
+_SLACK = 1.1
+"""How much more than an even share a chip may hold in a balanced partition."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """A value that layers share: its bytes in one micro-batch, and the layers that make or read it.
+
+    Chips stand in a line, so the value crosses every border between the first and the last chip of its layers.
+    """
+
+    size: int
+    layers: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Layers on chips: `chip_of` each layer; the bytes that cross links in one micro-batch; the proven least."""
+
+    chip_of: tuple[int, ...]
+    traffic: int
+    least_traffic: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the crossbars of all chips are shared out, and what of the best possible is proven.
+
+    `chip_of` gives the chip of each layer; None: whole layers do not fit the chips, so they lie across borders.
+    `traffic` is what crosses links in one micro-batch, in bytes x links, `least_traffic` the proven least of any
+    partition that holds one copy of each weight. `cycles` is the estimate of a run that was minimised; no split of the
+    crossbars into replicas and over chips has an estimate below `least_cycles`: there all chips are one and links take
+    no time.
+    """
+
+    chip_of: tuple[int, ...] | None
+    allocation: Allocation
+    traffic: int
+    least_traffic: int
+    status: str
+    cycles: int
+    least_cycles: int
+
+    @property
+    def gap(self) -> float:
+        """cycles / least_cycles - 1."""
+        return self.cycles / self.least_cycles - 1 if self.least_cycles else 0.0
+
+
+def split(
+    demands: Sequence[Demand],
+    nets: Sequence[Net],
+    target: Target,
+    *,
+    micro_batches: int = 1,
+    floor: int = 0,
+    crossbars: int | None = None,
+) -> Split:
+    """Chips and replicas of every group. `nets` name layers as the demands do; `crossbars` caps the whole budget.
+
+    The partition of least traffic and balanced ones over every number of chips that holds the weights are proven or
+    searched (CP-SAT); replicas are allotted on each; the one with the least estimated run is taken, on a tie the one
+    with less traffic. An estimate is the allocation's own, plus the time of the links.
+    """
+    budget = target.structure.crossbars if crossbars is None else min(crossbars, target.structure.crossbars)
+    least = least_run_cycles(demands, budget, micro_batches=micro_batches, floor=floor)
+    if target.structure.chips == 1 or not demands:
+        whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
+        cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
+        return Split((0,) * _layers(demands), whole, 0, 0, "OPTIMAL", cycles, least)
+    best: Split | None = None
+    found = partitions(demands, nets, target)
+    bound = min((p.least_traffic for p in found[:1]), default=0)
+    share = min(target.structure.crossbars_per_chip, budget)
+    links = _Links(nets, target)
+    for each in found:
+        on = [each.chip_of[d.layer] for d in demands]
+        if len(set(on)) * share > budget:  # a cap on the whole budget: every chip gets its part of it
+            share_now = budget // len(set(on))
+            need: dict[int, int] = {}
+            for demand, chip in zip(demands, on, strict=True):
+                need[chip] = need.get(chip, 0) + demand.crossbars
+            if max(need.values()) > share_now:
+                continue
+        else:
+            share_now = share
+        held = allocate(demands, share_now, micro_batches=micro_batches, floor=floor, chips=on)
+        latency, busiest = links.cycles(each.chip_of)
+        cycles = run_cycles(held.latency + latency, max(held.bottleneck, busiest), micro_batches, floor)
+        made = Split(each.chip_of, held, each.traffic, bound, each.status, cycles, least)
+        if best is None or (made.cycles, made.traffic) < (best.cycles, best.traffic):
+            best = made
+    if best is None:
+        whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
+        cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
+        return Split(None, whole, 0, 0, "FEASIBLE", cycles, least)
+    return replace(best, status="OPTIMAL" if best.traffic == bound else "FEASIBLE")
+
+
+def partitions(demands: Sequence[Demand], nets: Sequence[Net], target: Target) -> list[Partition]:
+    """The partition of least traffic, then balanced ones; none where whole layers do not fit the chips."""
+    sizes = [0] * _layers(demands)
+    for demand in demands:
+        sizes[demand.layer] += demand.crossbars
+    capacity, chips = target.structure.crossbars_per_chip, min(target.structure.chips, len(sizes))
+    first = partition(sizes, nets, target.structure.chips, capacity)
+    if first is None:
+        return []
+    found = [first]
+    total = sum(sizes)
+    counts = range(max(2, -(-total // capacity)), chips + 1)
+    for count in counts[:: max(1, -(-len(counts) // _BALANCED))]:
+        room = min(capacity, max(int(_SLACK * total / count), *sizes))
+        even = partition(sizes, nets, count, room)
+        if even is not None and even.chip_of not in (p.chip_of for p in found):
+            found.append(even)
+    return found
+
+
+def partition(sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int) -> Partition | None:
+    """Layers of some sizes on chips of some capacity, with least traffic; None if whole layers cannot be packed.
+
+    Exact by CP-SAT with one worker, a fixed seed and deterministic time only; where that runs out, `least_traffic` is
+    what it proved. It starts from the best cut of the layers' own order into one run of layers a chip.
+    """
+    if not sizes:
+        return Partition((), 0, 0, "OPTIMAL")
+    if max(sizes) > capacity or sum(sizes) > chips * capacity:
+        return None
+    nets = _merged(nets)
+    hint = _in_order(sizes, nets, chips, capacity)
+    if hint is not None and traffic_of(nets, hint) == 0:
+        return Partition(hint, 0, 0, "OPTIMAL")
+    return _solve(sizes, nets, chips, capacity, hint)
+
+
+def traffic_of(nets: Sequence[Net], chip_of: Sequence[int]) -> int:
+    """Bytes x links that a partition moves in one micro-batch."""
+    spans = ([chip_of[layer] for layer in net.layers] for net in nets)
+    return sum(net.size * (max(on) - min(on)) for net, on in zip(nets, spans, strict=True) if on)
+
+
+def _layers(demands: Sequence[Demand]) -> int:
+    return 1 + max((d.layer for d in demands), default=-1)
+
+
+def _merged(nets: Sequence[Net]) -> list[Net]:
+    """Nets of the same layers as one, those of a single layer left out."""
+    sizes: dict[frozenset[int], int] = {}
+    for net in nets:
+        if len(net.layers) > 1 and net.size:
+            sizes[net.layers] = sizes.get(net.layers, 0) + net.size
+    return [Net(size, layers) for layers, size in sorted(sizes.items(), key=lambda item: sorted(item[0]))]
+
+
+def _in_order(sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int) -> tuple[int, ...] | None:
+    """The best partition that gives each chip, in turn, a run of consecutive layers: by dynamic programming.
+
+    A border before layer k is crossed by the nets with layers on both sides of it, whatever the other borders are.
+    """
+    n = len(sizes)
+    crossing = [sum(net.size for net in nets if min(net.layers) < k <= max(net.layers)) for k in range(n + 1)]
+    best: list[list[tuple[int, int] | None]] = [[None] * (n + 1) for _ in range(chips + 1)]
+    best[0][0] = 0, 0
+    for used in range(1, chips + 1):
+        for stop in range(1, n + 1):
+            held = 0
+            for start in range(stop - 1, -1, -1):
+                held += sizes[start]
+                if held > capacity:
+                    break
+                before = best[used - 1][start]
+                if before is not None:
+                    cost = before[0] + (crossing[start] if start else 0)
+                    current = best[used][stop]
+                    if current is None or cost < current[0]:
+                        best[used][stop] = cost, start
+    ends = [(entry[0], used) for used in range(1, chips + 1) if (entry := best[used][n]) is not None]
+    if not ends:
+        return None
+    _, used = min(ends)
+    borders = [n]
+    for left in range(used, 0, -1):
+        entry = best[left][borders[-1]]
+        assert entry is not None
+        borders.append(entry[1])
+    chip_of: list[int] = []
+    for chip, (start, stop) in enumerate(pairwise(reversed(borders))):
+        chip_of += [chip] * (stop - start)
+    return tuple(chip_of)
+
+
+def _solve(
+    sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int, hint: Sequence[int] | None
+) -> Partition | None:
+    """The partition that CP-SAT finds; None if it proves that there is none (or finds none in its time)."""
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    # beyond[layer][k]: whether the layer lies beyond the border in front of chip k
+    beyond = [
+        [1, *(model.new_bool_var(f"beyond[{layer},{border}]") for border in range(1, chips)), 0]
+        for layer in range(len(sizes))
+    ]
+    for row in beyond:
+        for a, b in pairwise(row[1:-1]):
+            model.add(b <= a)
+    for chip in range(chips):
+        held = (size * (row[chip] - row[chip + 1]) for size, row in zip(sizes, beyond, strict=True))
+        model.add(sum(held) <= capacity)
+    crossed: list[tuple[int, cp_model.IntVar]] = []
+    for border in range(1, chips):
+        for k, net in enumerate(nets):
+            cross = model.new_bool_var(f"cross[{border},{k}]")
+            ring = sorted(net.layers)
+            for a, b in pairwise((*ring, ring[0])):
+                model.add(cross >= beyond[a][border] - beyond[b][border])
+            crossed.append((net.size, cross))
+    if hint is not None:
+        for row, chip in zip(beyond, hint, strict=True):
+            for border in range(1, chips):
+                model.add_hint(row[border], int(chip >= border))
+    model.minimize(sum(size * cross for size, cross in crossed))
+    solver = cp_model.CpSolver()
+    parameters = solver.parameters
+    parameters.num_workers = 1
+    parameters.random_seed = 1
+    parameters.catch_sigint_signal = False
+    parameters.max_deterministic_time = _EFFORT
+    status = solver.solve(model)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None if hint is None else Partition(tuple(hint), traffic_of(nets, hint), 0, "FEASIBLE")
+    chip_of = tuple(sum(solver.boolean_value(v) for v in row[1:-1]) for row in beyond)
+    return Partition(
+        chip_of, traffic_of(nets, chip_of), max(0, int(solver.best_objective_bound + 0.5)), solver.status_name(status)
+    )
+
+
+@dataclass(frozen=True)
+class _Links:
+    """The time that links take."""
+
+    nets: Sequence[Net]
+    target: Target
+
+    def cycles(self, chip_of: Sequence[int]) -> tuple[int, int]:
+        """(cycles of all that crosses, one after the other; cycles of the busiest link) in one micro-batch.
+
+        Both directions of a border count as one, so it is a little more than what the schedule will see.
+        """
+        cost = CostModel(self.target)
+        load: dict[int, int] = {}
+        for net in self.nets:
+            on = [chip_of[layer] for layer in net.layers]
+            for border in range(min(on, default=0), max(on, default=0)):
+                load[border] = load.get(border, 0) + cost.move_cycles(net.size, Route(hops=1, links=1))
+        return sum(load.values()), max(load.values(), default=0)
