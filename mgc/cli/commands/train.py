@@ -48,7 +48,7 @@ def train(
     ] = None,
     seed: Seed = 0,
     numerics: NumericsOption = Numerics.quantized,
-    engine: EngineOption = Engine.reference,
+    engine: EngineOption = Engine.fast,
     threads: Threads = None,
     checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the last two checkpoints here.")] = None,
     checkpoint_every: Annotated[

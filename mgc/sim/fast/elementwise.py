@@ -144,12 +144,17 @@ def _spans_channels(own: tuple[int, ...], shape: tuple[int, ...], rows: Rows) ->
     return shape[axis] == rows.frame.channels and stride == rows.frame.channel_stride
 
 
+def _spans_samples(own: tuple[int, ...], shape: tuple[int, ...], rows: Rows) -> bool:
+    """Whether something of shape `own`, broadcast to `shape`, has one number for each sample of a batch."""
+    return len(own) == len(shape) and own[0] == shape[0] == rows.frame.batch and prod(own) == own[0]
+
+
 def _broadcast_lane(g: GraphBuilder, operand: Value, shape: tuple[int, ...], rows: Rows) -> _Lane:
     """An operand that is broadcast over positions: one number a sample, or one for each of its channels."""
     channels = rows.frame.channels
-    if rows.frame.batch > 1:
+    if rows.frame.batch > 1 and operand.batched:
         raise _MisalignedError
-    if prod(operand.shape) == 1:
+    if prod(operand.shape) == 1 or _spans_samples(operand.shape, shape, rows):
         single = g.reshape(layout.dense(g, operand), [-1, 1, 1])
         return _Lane(lambda k, span, part: single)
     if not _spans_channels(operand.shape, shape, rows):

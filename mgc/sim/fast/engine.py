@@ -15,9 +15,10 @@ import numpy as np
 from mgc.isa.dataflow import changing
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import EngineState, Numerics, SimulationError
+from mgc.sim.engine import EngineState, Numerics
 from mgc.sim.fast.items import Arrays, Context
 from mgc.sim.fast.plan import Entry, Plan, build
+from mgc.sim.fast.trainer import Trainer
 
 _BUDGET = 5 << 19
 """Bytes of the largest intermediate of one run: what follows it should still find it in a cache of a few MB."""
@@ -47,30 +48,30 @@ class FastEngine:
 
     In `quantized` numerics results equal the reference engine's bit for bit. The plan is made when first needed.
     Several micro-batches are shared out to `threads` workers; a single one has its operations split instead.
-    Raises SimulationError for a program that changes its states: the plan takes weights for constants.
+    In a program that changes its states weights are operands of the plan (`mgc.sim.fast.trainer`), else constants.
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
-        for index in changing(program)[:1]:
-            raise SimulationError(
-                f"instruction {index} ({program.instructions[index].mnemonic}) changes a state of {program.name}; "
-                "the fast engine only runs programs that keep theirs: use engine reference"
-            )
         self._ideal = numerics == "float"
         self._threads = threads or _available()
         self._host_threads = threads
         self._program = program
         self._persistent = self._machine(program).persistent
         self._built: _Built | None = None
+        self._trainer: Trainer | None = None
+        if changing(program):
+            self._trainer = Trainer(program, numerics, self._threads, threads)
 
     @property
     def plan(self) -> Plan:
         """The plan."""
-        return self._build().plan
+        return self._trainer.plan if self._trainer else self._build().plan
 
     @property
     def chunk(self) -> int:
         """See `mgc.sim.engine.Engine.chunk`."""
+        if self._trainer:
+            return 1
         return self._build().slice * self._threads * _ROUNDS if self._program.batched else 1
 
     def plan_summary(self) -> tuple[Entry, ...]:
@@ -79,6 +80,8 @@ class FastEngine:
 
     def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
+        if self._trainer:
+            return self._trainer.run(batch)
         built = self._build()
         runs = -(-micro_batches // built.slice)
         if micro_batches * built.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
@@ -105,6 +108,8 @@ class FastEngine:
 
     def state(self) -> EngineState:
         """See `mgc.sim.engine.TrainingEngine.state`."""
+        if self._trainer:
+            return self._trainer.state()
         tensors, weights = self._program.tensors, {}
         for index in _groups_of_states(self._program):
             group = self._program.groups[index]
@@ -115,6 +120,9 @@ class FastEngine:
 
     def restore(self, state: EngineState) -> None:
         """See `mgc.sim.engine.TrainingEngine.restore`."""
+        if self._trainer:
+            self._trainer.restore(state)
+            return
         tensors = dict(self._program.tensors)
         for index, weights in state.weights.items():
             group = self._program.groups[index]

@@ -46,7 +46,12 @@ class GraphBuilder:
     """Size of the largest intermediate that lowerings noted."""
     nanoseconds_per_micro_batch: float = 0.0
     """Estimated time of the matrix products and what goes with them."""
+    finite: set[str] = field(default_factory=set)
+    """Tensors that hold finite numbers only, if all guards hold."""
+    guards: list[str] = field(default_factory=list)
+    """Tensors [1] that are finite where what the graph computes can be relied on."""
     _known: dict[Any, list[str]] = field(default_factory=dict)
+    _made: dict[str, onnx.NodeProto] = field(default_factory=dict)
     _names: int = 0
 
     def note(self, elements: int) -> None:
@@ -68,6 +73,31 @@ class GraphBuilder:
         self.outputs[name] = np.dtype(dtype)
         return name
 
+    def expose(self, tensor: str, dtype: np.dtype) -> str:
+        """Declares a tensor as graph output under its own name."""
+        self.outputs[tensor] = np.dtype(dtype)
+        return tensor
+
+    def guard(self, tensor: str) -> None:
+        """Adds the guard that all numbers of a tensor are finite: the sum of their magnitudes."""
+        if tensor in self.finite:
+            return
+        maker = self._made.get(tensor)
+        self.finite.add(tensor)
+        if maker is not None and maker.op_type == "Abs":
+            self.finite.add(maker.input[0])
+            magnitudes = tensor
+        else:
+            magnitudes = self.node("Abs", tensor)
+        flat = self.reshape(magnitudes, [-1])
+        self.guards.append(self.node("ReduceSum", flat, self.constant([0]), keepdims=1))
+
+    def close(self) -> str | None:
+        """Declares all guards as one output, and names it; None if there are none."""
+        if not self.guards:
+            return None
+        return self.output(self.node("Concat", *self.guards, axis=0), "guard", np.dtype(np.float32))
+
     def constant(self, value: np.ndarray | np.generic | Sequence[int]) -> str:
         """An initializer; a list is int64."""
         array = np.asarray(value, np.int64) if isinstance(value, (list, tuple)) else np.asarray(value)
@@ -87,6 +117,7 @@ class GraphBuilder:
         if key not in self._known:
             names = [self._name(op.lower()) for _ in range(outputs)]
             self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+            self._made |= dict.fromkeys(names, self.nodes[-1])
             self._known[key] = names
         return self._known[key]
 

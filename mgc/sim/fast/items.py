@@ -21,6 +21,10 @@ from mgc.sim.fast.graph import GraphBuilder, Session
 from mgc.sim.host import HostSegments
 
 
+class DoubtError(Exception):
+    """A guard does not hold: what the plan computes for these inputs may differ from what the program says."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A value between operations, written once. shape: of one micro-batch; batched: k of them lie along axis 0."""
@@ -46,6 +50,12 @@ class Context:
         self._cells: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
+    def failure(self, instruction: Instruction, error: ExecutionError) -> Exception:
+        """The simulator's error for an instruction's, in the words of the reference engine."""
+        nodes = self.program.sources[instruction.source] if instruction.source >= 0 else ()
+        source = f", which computes {', '.join(nodes)}" if nodes else ""
+        return simulation_error(f"instruction {instruction.id} ({instruction.mnemonic}){source}: {error}", error)
+
     def run_host(self, segment: int, args: Sequence[Any]) -> list[Any]:
         """Runs a host segment, one at a time."""
         with self._lock:
@@ -59,7 +69,7 @@ class Context:
                 if isinstance(i, WriteCells) and i.group in groups and i.group not in self._cells:
                     i.execute(machine)
                     self._cells[i.group] = machine.cells[i.group]
-        machine.cells = self._cells
+        machine.cells = dict(self._cells)
         return machine
 
 
@@ -82,6 +92,7 @@ class GraphItem:
     graph: GraphBuilder
     feeds: dict[str, Slot] = field(default_factory=dict)
     fetches: dict[str, Slot] = field(default_factory=dict)
+    guard: str | None = None
     _sessions: dict[int, Session] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,7 +113,11 @@ class GraphItem:
                  for n, s in self.feeds.items() if n in session.inputs}  # fmt: skip
         if "k" in session.inputs:
             feeds["k"] = np.array([k], np.int64)
-        for slot, array in zip(self.fetches.values(), session.run(list(self.fetches), feeds), strict=True):
+        names = [*self.fetches, *([self.guard] if self.guard else [])]
+        results = session.run(names, feeds)
+        if self.guard and not np.isfinite(results.pop()).all():
+            raise DoubtError
+        for slot, array in zip(self.fetches.values(), results, strict=True):
             arrays[slot.id] = array
 
 
@@ -132,24 +147,29 @@ class StepItem:
 class MachineItem:
     """Instructions as the reference runs them, micro-batch after micro-batch.
 
-    before, constants: the root buffers that they read, and what these hold; after: those that they write.
+    before, constants: the root buffers that they read, and what these hold; after: those that they write. weights:
+    the groups that they read whose weights change, and where these are.
     """
 
     instructions: tuple[Instruction, ...]
     before: tuple[tuple[int, Slot], ...]
     constants: tuple[tuple[int, np.ndarray], ...]
     after: tuple[tuple[int, Slot], ...]
+    weights: tuple[tuple[int, Slot], ...] = ()
 
     @property
     def reads(self) -> tuple[Slot, ...]:
-        return tuple(s for _, s in self.before)
+        return tuple(s for _, s in (*self.before, *self.weights))
 
     @property
     def writes(self) -> tuple[Slot, ...]:
         return tuple(s for _, s in self.after)
 
     def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        machine = context.machine([group for i in self.instructions for group in i.reads_groups()])
+        given = dict(self.weights)
+        machine = context.machine([g for i in self.instructions for g in i.reads_groups() if g not in given])
+        for group, slot in self.weights:
+            machine.write_cells(group, arrays[slot.id])
         found: list[list[Any]] = [[] for _ in self.after]
         batched = any(s.batched for _, s in self.after)
         for m in range(k if batched else 1):
@@ -162,7 +182,7 @@ class MachineItem:
                 try:
                     i.execute(machine)
                 except ExecutionError as error:
-                    raise simulation_error(f"instruction {i.id} ({i.mnemonic}): {error}", error) from error
+                    raise context.failure(i, error) from error
             for (root, _), results in zip(self.after, found, strict=True):
                 results.append(machine.buffer(root))
         for (_, slot), results in zip(self.after, found, strict=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic
+from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
 from mgc.sim.fast import im2col, kernels, layout, sliced
@@ -43,17 +43,36 @@ def lower(
     what their converters change. `ideal`: the real product in float32.
     Raises NotLoweredError for views that no row form covers, and for sums beyond 2^53.
     """
-    instructions, source_frame, target_frame = _frames(program, instructions, prod(source.shape), prod(shape))
     exact = {m.id: ideal or _is_exact(program, m) for m in instructions}
 
     def kind(m: Mvm) -> object:
         """MVMs that share a product read the same; inexact ones cut their rows into the same blocks, too."""
         return m.outside if exact[m.id] else (m.outside, m.tap_fastest, program.groups[m.group].arithmetic)
 
+    def make(joint: Joint, frame: Frame) -> Made:
+        return _Product(g, program, joint, source, frame, ideal, exact[joint.instructions[0].id]).emit()
+
+    return join(g, program.groups, instructions, source, shape, ideal, kind, make)
+
+
+def join(
+    g: GraphBuilder,
+    groups: Sequence[CrossbarGroup],
+    instructions: Sequence[Mvm],
+    source: Value,
+    shape: tuple[int, ...],
+    ideal: bool,
+    kind: Callable[[Mvm], object],
+    make: Callable[[Joint, Frame], Made],
+) -> tuple[Value, list[str]]:
+    """What `make` gives for the products of all MVMs that write one destination, as the destination.
+
+    MVMs share a product only if `kind` is the same for them.
+    """
+    instructions, source_frame, target_frame = _frames(groups, instructions, prod(source.shape), prod(shape))
     made: list[tuple[Joint, Made]] = []
     for joint in joints(instructions, source_frame.channels, target_frame.channels, kind):
-        product = _Product(g, program, joint, source, source_frame, ideal, exact[joint.instructions[0].id])
-        made.append((joint, product.emit()))
+        made.append((joint, make(joint, source_frame)))
         g.nanoseconds_per_micro_batch += cost(joint, source_frame.channels, target_frame.channels) / SAMPLES
     dtype = made[0][1].dtype
     if any(m.dtype != dtype for _, m in made):
@@ -81,7 +100,7 @@ def _is_exact(program: Program, m: Mvm) -> bool:
 
 
 def _frames(
-    program: Program, instructions: Sequence[Mvm], source_size: int, target_size: int
+    groups: Sequence[CrossbarGroup], instructions: Sequence[Mvm], source_size: int, target_size: int
 ) -> tuple[Sequence[Mvm], Frame, Frame]:
     """The frames of source and destination, which all MVMs must share.
 
@@ -90,7 +109,7 @@ def _frames(
     if len({(m.src_shape, m.src_strides, m.dst_shape, m.dst_strides, m.signed) for m in instructions}) > 1:
         raise NotLoweredError("MVMs that see source or destination in different shapes")
     for m in instructions:
-        group = program.groups[m.group]
+        group = groups[m.group]
         if group.matrices * group.rows != m.src_shape[1] * prod(m.taps):
             raise NotLoweredError("source channels that no matrix reads")
     for candidate in (instructions, [_batch_as_windows(m) for m in instructions]):

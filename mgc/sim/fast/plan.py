@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -13,18 +14,20 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Ref, Store, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
-from mgc.sim.fast import layout, moves, mvm, vec
+from mgc.sim.fast import layout, moves, mvm, trained, vec
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
 from mgc.sim.fast.matmul import MatmulItem
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.updates import UpdateItem, Version
+from mgc.sim.fast.values import Element, Part, Value
+from mgc.sim.fast.weights import Trained, plane_dtype, planes_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,20 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a plan that changes states takes over from the run before, and leaves to the next.
+
+    `buffers`: persistent root buffer -> where it is at first, and what it holds in the end. `versions`: crossbar group
+    -> its version at first, and in the end.
+    """
+
+    buffers: Mapping[int, tuple[Slot, Slot | np.ndarray]]
+    versions: Mapping[int, tuple[Version, Version]]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """loads, then items in order, then stores.
+    """loads, then items in order, then stores; `kept` if states change.
 
     bytes_per_micro_batch: the largest intermediate that is known of. nanoseconds_per_micro_batch: a rough estimate.
     """
@@ -55,6 +70,7 @@ class Plan:
     entries: tuple[Entry, ...]
     bytes_per_micro_batch: int
     nanoseconds_per_micro_batch: float
+    kept: Kept | None = None
 
 
 def build(program: Program, ideal: bool, persistent: Mapping[int, np.ndarray]) -> Plan:
@@ -69,12 +85,23 @@ def build(program: Program, ideal: bool, persistent: Mapping[int, np.ndarray]) -
     return _Builder(program, ideal, held=dict(persistent)).build()
 
 
+def build_training(program: Program, ideal: bool, groups: Sequence[int], lossy: Collection[int]) -> Plan:
+    """The plan of a program that changes its states. `groups` are those that states live in.
+
+    Forward reads of a group are taken to be exact unless it is among `lossy`.
+    """
+    builder = _Builder(program, ideal, lossy=frozenset(lossy), changes=True)
+    builder.take_over(groups)
+    return builder.build()
+
+
 @dataclass
 class _OpenGraph:
-    """A graph that still grows, and the values it was fed, by slot number."""
+    """A graph that still grows, and the values and weights it was fed, by slot number."""
 
     item: GraphItem
     fed: dict[int, Value] = field(default_factory=dict)
+    weights: dict[int, str] = field(default_factory=dict)
 
 
 Held = int | np.ndarray
@@ -92,9 +119,35 @@ class _Builder:
     slots: list[Slot] = field(default_factory=list)
     made: dict[int, tuple[GraphItem, Value]] = field(default_factory=dict)  # slot -> the graph that defines it
     held: dict[int, Held] = field(default_factory=dict)  # root buffer -> what was written to it
-    pending: dict[int, list[Mvm]] = field(default_factory=dict)  # root buffer -> MVMs that will write it
+    pending: dict[int, list[Mvm | MvmT]] = field(default_factory=dict)  # root buffer -> MVMs that will write it
     graph: _OpenGraph | None = None
     largest: int = 0  # bytes of the largest step outside graphs, for one micro-batch
+    changes: bool = False
+    lossy: frozenset[int] = frozenset()
+    buffers: dict[int, Slot] = field(default_factory=dict)  # persistent root buffer -> what it held at first
+    first: dict[int, Version] = field(default_factory=dict)  # group -> its version at first
+    versions: dict[int, Version] = field(default_factory=dict)  # group -> its version now
+    carried: dict[int, tuple[GraphItem, str]] = field(default_factory=dict)  # slot -> a graph's tensor as it lies there
+    carriers: dict[tuple[int, str], Slot] = field(default_factory=dict)
+
+    def take_over(self, groups: Sequence[int]) -> None:
+        """Makes slots for all that is kept from run to run."""
+        for buffer in self.program.buffers:
+            if buffer.persistent and buffer.alias_of < 0:
+                self.buffers[buffer.id] = self._slot(buffer.shape, self._dtype(buffer.id), False)
+                self.held[buffer.id] = self.buffers[buffer.id].id
+        for group in groups:
+            self.first[group] = self.versions[group] = self._version(group)
+
+    def _version(self, index: int) -> Version:
+        """Slots for one more version of a group."""
+        group = self.program.groups[index]
+        shape = (group.matrices, group.rows, group.cols)
+        if self.ideal:
+            whole = self._slot(shape, IDEAL_DTYPE, False)
+            return Version(whole, whole)
+        count = len(planes_of(group.arithmetic.weight_bits))
+        return Version(self._slot(shape, np.dtype(np.int32), False), self._slot((count, *shape), plane_dtype(), False))
 
     def build(self) -> Plan:
         for instruction in self.program.instructions:
@@ -105,8 +158,12 @@ class _Builder:
                     self._load(instruction)
                 case Store():
                     self._store(instruction)
-                case Mvm():
+                case Mvm() | MvmT():
                     self._mvm(instruction)
+                case Outer():
+                    self._outer(instruction)
+                case Update():
+                    self._update(instruction)
                 case Vec():
                     self._vec(instruction)
                 case Move():
@@ -123,7 +180,16 @@ class _Builder:
         size = max(size, self.largest)
         self.entries.sort(key=lambda e: e.instruction)
         time = sum(g.nanoseconds_per_micro_batch for g in graphs)
-        return Plan(tuple(self.loads), tuple(self.items), tuple(self.stores), tuple(self.entries), size, time)
+        loads, items, stores = tuple(self.loads), tuple(self.items), tuple(self.stores)
+        return Plan(loads, items, stores, tuple(self.entries), size, time, self._kept() if self.changes else None)
+
+    def _kept(self) -> Kept:
+        last = {root: self.held[root] for root in self.buffers}
+        ends = {root: self.slots[h] if isinstance(h, int) else h for root, h in last.items()}
+        return Kept(
+            {root: (slot, ends[root]) for root, slot in self.buffers.items()},
+            {group: (version, self.versions[group]) for group, version in self.first.items()},
+        )
 
     # ---- slots and graph values
 
@@ -158,6 +224,8 @@ class _Builder:
         assert graph is not None
         if number in self.made and self.made[number][0] is graph.item:
             return self.made[number][1]
+        if number not in graph.fed and number in self.made and self.changes:
+            graph.fed[number] = self._carried(number)
         if number not in graph.fed:
             slot, name = self.slots[number], f"slot{number}"
             graph.item.feeds[name] = slot
@@ -171,6 +239,41 @@ class _Builder:
                 value = replace(value, limit=known.limit, span=known.span)
             graph.fed[number] = value
         return graph.fed[number]
+
+    def _carried(self, number: int) -> Value:
+        """A value of an earlier graph in the open one, its tensors as they lie there."""
+        item, value = self.made[number]
+
+        def carry(tensor: str) -> str:
+            assert self.graph is not None
+            if (id(item), tensor) not in self.carriers:
+                slot = self._slot((), value.element.dtype, value.batched)
+                self.carriers[id(item), tensor] = slot
+                self.carried[slot.id] = (item, tensor)
+            slot = self.carriers[id(item), tensor]
+            name = f"slot{slot.id}"
+            if name not in self.graph.item.feeds:
+                self.graph.item.feeds[name] = slot
+                self.graph.item.graph.input(name, slot.dtype)
+            if tensor in item.graph.finite:
+                self.graph.item.graph.finite.add(name)
+            return name
+
+        dense = carry(value.dense) if value.dense is not None else None
+        rows = value.rows
+        if rows is not None:
+            rows = replace(rows, parts=tuple(Part(carry(p.tensor), p.rows, p.fold) for p in rows.parts))
+        return replace(value, dense=dense, rows=rows)
+
+    def _weights(self, group: int) -> Trained:
+        """The version of a group's weights, as the open graph has it."""
+        g, graph, slot = self._open(), self.graph, self.versions[group].planes
+        assert graph is not None
+        if slot.id not in graph.weights:
+            name = f"weights{slot.id}"
+            graph.item.feeds[name] = slot
+            graph.weights[slot.id] = g.input(name, slot.dtype)
+        return Trained(g, self.program.groups[group], graph.weights[slot.id], self.ideal)
 
     def _define(self, value: Value) -> int:
         """A slot for a value of the open graph."""
@@ -199,6 +302,7 @@ class _Builder:
     def _fetch(self) -> None:
         """Makes graph outputs of the values that later items need, last graph first; drops graphs that none needs."""
         needed = {s.id for store in self.stores for s in store.reads}
+        needed |= {h for h in (self.held[root] for root in self.buffers) if isinstance(h, int)}
         kept: list[Item] = []
         for item in reversed(self.items):
             if isinstance(item, GraphItem):
@@ -206,8 +310,12 @@ class _Builder:
                     slot, value = self.slots[number], self.made[number][1]
                     name = item.graph.output(layout.plain(item.graph, value), f"out{number}", slot.dtype)
                     item.fetches[name] = slot
+                for number in sorted(n for n in needed if n in self.carried and self.carried[n][0] is item):
+                    slot, tensor = self.slots[number], self.carried[number][1]
+                    item.fetches[item.graph.expose(tensor, slot.dtype)] = slot
                 if not item.fetches:
                     continue
+                item.guard = item.graph.close()
             needed.update(s.id for s in item.reads)
             kept.append(item)
         self.items = kept[::-1]
@@ -229,11 +337,14 @@ class _Builder:
         held = self._constant(store.src) if store.src.space == CONSTANT else self._holds(store.src.index)
         self.stores.append(StoreItem(store.port, held if isinstance(held, np.ndarray) else self.slots[held]))
 
-    def _mvm(self, m: Mvm) -> None:
-        self.pending.setdefault(self.program.root(m.dst), []).append(m)
+    def _mvm(self, m: Mvm | MvmT) -> None:
+        pending = self.pending.setdefault(self.program.root(m.dst), [])
+        if isinstance(m, MvmT) and not m.accumulate:
+            pending.clear()
+        pending.append(m)
 
     def _flush(self, root: int) -> None:
-        """Runs the MVMs that write a buffer, together: they write disjoint places of it."""
+        """Runs the MVMs that write a buffer, together: they write disjoint places of it, or add into it."""
         pending = self.pending.pop(root)
         buffer = self.program.buffers[root]
         try:
@@ -242,12 +353,83 @@ class _Builder:
             source = self._operand(self._holds(pending[0].src), self.program.buffers[pending[0].src].shape)
             if not isinstance(source, Value):
                 raise NotLoweredError("an MVM of constants")
-            value, used = mvm.lower(self._open(), self.program, pending, source, buffer.shape, self.ideal)
+            value, used = self._product(pending, source, buffer.shape)
         except NotLoweredError as error:
             self._as_reference(pending, str(error))
             return
         self.held[root] = self._define(value)
-        self.entries += [Entry(m.id, "mvm", kernel) for m, kernel in zip(pending, used, strict=True)]
+        self.entries += [Entry(m.id, m.mnemonic, kernel) for m, kernel in zip(pending, used, strict=True)]
+
+    def _product(
+        self, pending: Sequence[Mvm | MvmT], source: Value, shape: tuple[int, ...]
+    ) -> tuple[Value, Sequence[str]]:
+        """What reads of one source make of one destination, and the kernel used for each of them."""
+        reads = [m for m in pending if isinstance(m, Mvm)]
+        transposed = [m for m in pending if isinstance(m, MvmT)]
+        if reads and transposed:
+            raise NotLoweredError("reads of both kinds into one destination")
+        if reads and not any(m.group in self.versions for m in reads):
+            return mvm.lower(self._open(), self.program, reads, source, shape, self.ideal)
+        if any(m.group not in self.versions for m in pending):
+            raise NotLoweredError("reads of groups of which only some change")
+        arithmetic = [self.program.groups[m.group].arithmetic for m in pending]
+        if not self.ideal:
+            if any(m.group in self.lossy for m in reads):
+                raise NotLoweredError("columns that are not exact")
+            if transposed and any(a.adc_mode != "clip" or a.transposed_full_scale > a.adc_max for a in arithmetic):
+                raise NotLoweredError("transposed reads that need not be exact")
+        groups = {m.group: self._weights(m.group) for m in pending}
+        if reads:
+            return trained.forward(self._open(), self.program, groups, reads, source, shape, self.ideal)
+        value, kernel = trained.transposed(self._open(), groups, transposed, source, shape, self.ideal)
+        return value, [kernel] * len(transposed)
+
+    def _outer(self, m: Outer) -> None:
+        shape = self.program.buffers[m.dst].shape
+        try:
+            x, dy = (self._operand(self._holds(b), self.program.buffers[b].shape) for b in (m.x, m.dy))
+            if not isinstance(x, Value) or not isinstance(dy, Value):
+                raise NotLoweredError("an OUTER of constants")
+            value, kernel = trained.outer(self._open(), m, x, dy, shape, self.ideal)
+        except NotLoweredError as error:
+            self._as_reference([m], str(error))
+            return
+        self._hold(m.dst, self._define(value))
+        self.entries.append(Entry(m.id, "outer", kernel))
+
+    def _update(self, u: Update) -> None:
+        """A new version of a group or of a persistent buffer, and of the moments."""
+        for root in [r for r, ms in self.pending.items() if any(m.group == u.group for m in ms)]:
+            self._flush(root)
+
+        def held(buffer: int) -> Slot | np.ndarray:
+            found = self._holds(buffer)
+            return self.slots[found] if isinstance(found, int) else found
+
+        kept = {b: self._slot(self.program.buffers[b].shape, np.dtype(np.float32), False) for b in u.moments}
+        group = self.program.groups[u.group] if u.group >= 0 else None
+        new: Version | Slot
+        if group is not None:
+            old, new = self.versions[u.group], self._version(u.group)
+        else:
+            old = held(u.parameter)
+            new = self._slot(self.program.buffers[u.parameter].shape, np.dtype(np.float32), False)
+        checked = group is not None and not self.ideal and u.group not in self.lossy and u.group in self._forward
+        step = held(u.step) if u.step >= 0 else None
+        moments = tuple(held(b) for b in u.moments)
+        self._add(UpdateItem(u, group, held(u.gradient), step, old, new, moments, tuple(kept.values()), checked))
+        if isinstance(new, Version):
+            self.versions[u.group] = new
+        else:
+            self._hold(u.parameter, new.id)
+        for buffer, slot in kept.items():
+            self._hold(buffer, slot.id)
+        self.entries.append(Entry(u.id, "update", "numpy"))
+
+    @cached_property
+    def _forward(self) -> frozenset[int]:
+        """Groups that are read forward."""
+        return frozenset(i.group for i in self.program.instructions if isinstance(i, Mvm))
 
     def _move(self, move: Move) -> None:
         shape = self.program.buffers[move.dst].shape
@@ -317,7 +499,7 @@ class _Builder:
         batched = check_step(name, args, step.attributes, types[number].shape)
         result = self._result(name, args, types[number])
         try:
-            value = vec.lower(self._open(), kernel, number, args, result, self.ideal)
+            value = vec.lower(self._open(), kernel, number, args, result, self.ideal, self.changes)
             return self._define(value), ("graph", "")
         except NotLoweredError as error:
             slot = self._slot(result.shape, result.dtype, batched)
@@ -355,7 +537,9 @@ class _Builder:
             opaque = program.buffers[root].kind == "opaque"
             dtype = np.dtype(object) if opaque else self._dtype(root)
             after.append((root, self._slot(program.buffers[root].shape, dtype, batched, opaque)))
-        self._add(MachineItem(tuple(instructions), tuple(before), tuple(constants), tuple(after)))
+        groups = dict.fromkeys(g for i in instructions for g in i.reads_groups() if g in self.versions)
+        weights = tuple((g, self.versions[g].whole) for g in groups)
+        self._add(MachineItem(tuple(instructions), tuple(before), tuple(constants), tuple(after), weights))
         for root, slot in after:
             self.held[root] = slot.id
         self.entries += [Entry(i.id, i.mnemonic, "reference", reason) for i in instructions]

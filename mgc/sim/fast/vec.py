@@ -15,17 +15,39 @@ from mgc.sim.fast.quantisation import dequant, lookup, quant
 from mgc.sim.fast.reductions import REDUCTIONS
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.resampling import axis_map
+from mgc.sim.fast.scales import (
+    dequant_by,
+    guarded_extreme,
+    ideal_dequant_by,
+    ideal_extreme,
+    ideal_quant_by,
+    quant_by,
+)
 from mgc.sim.fast.steps import STEPS, Call
 from mgc.sim.fast.values import Value
 
-QUANTISED = {"quant": quant, "dequant": dequant, "lookup": lookup, "axis_map": axis_map}
+QUANTISED = {
+    "quant": quant,
+    "dequant": dequant,
+    "lookup": lookup,
+    "axis_map": axis_map,
+    "quant_by": quant_by,
+    "dequant_by": dequant_by,
+}
+SCALES = {"quant_by": ideal_quant_by, "dequant_by": ideal_dequant_by}
+GUARDED = {"reduce_max": guarded_extreme, "reduce_min": guarded_extreme}
+UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme}
 
 
-def lower(g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool) -> Value:
-    """The result of step `number` of a kernel. Raises NotLoweredError."""
+def lower(
+    g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool, guarded: bool = False
+) -> Value:
+    """The result of step `number` of a kernel; `guarded` allows forms that need a guard. Raises NotLoweredError."""
     step = vec.steps[number]
     name = function(step.function).name
-    table = (IDEAL, REDUCTIONS, STEPS) if ideal else (QUANTISED, REDUCTIONS, STEPS)
+    table = (IDEAL, SCALES, REDUCTIONS, STEPS) if ideal else (QUANTISED, REDUCTIONS, STEPS)
+    if guarded:
+        table = (UNGUARDED if ideal else GUARDED, *table)
     lowering = next((t[name] for t in table if name in t), None)
     if lowering is None:
         raise NotLoweredError(f"{name} has no form that is proven equal")

@@ -69,15 +69,15 @@ def _joint(similar: Sequence[Mvm]) -> Joint:
     members = []
     for j in range(len(similar)):
         own = [np.searchsorted(union[d], starts[d][j]) for d in range(dims)]
-        members.append(_grid(own, sizes))
+        members.append(grid(own, sizes))
     writes = []
     for m in similar:
         own = [b + s * np.arange(q) for b, s, q in zip(m.out_base, m.out_stride, m.count, strict=True)]
-        writes.append(_grid(own, m.dst_shape[2:]))
+        writes.append(grid(own, m.dst_shape[2:]))
     return Joint(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
 
 
-def _grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
+def grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
     """Row-major numbers of all points of the product of `axes` in a box of `extents`, flat."""
     flat = np.zeros(1, np.int64)
     for axis, extent in zip(axes, extents, strict=True):

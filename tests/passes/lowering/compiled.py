@@ -46,12 +46,12 @@ def step_program(name, exporter, rule):
     return program, stats, recorded(arrays, "data"), recorded(arrays, rule), names
 
 
-def follow(program, data, expected, names, numerics="float", tolerance=1e-4):
-    """Trains on the reference engine; losses and states stay within a tolerance of what PyTorch recorded.
+def follow(program, data, expected, names, numerics="float", tolerance=1e-4, engine="reference"):
+    """Trains on an engine; losses and states stay within a tolerance of what PyTorch recorded.
 
     A loss: relative, or absolute below 0.01. A state: relative to its largest entry.
     """
-    trainee = SimulatedTrainee(program, "reference", numerics)
+    trainee = SimulatedTrainee(program, engine, numerics)
     compared = set()
     for i in range(ITERATIONS):
         losses = trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])

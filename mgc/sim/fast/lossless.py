@@ -1,0 +1,64 @@
+"""Whether the ADCs lose nothing in forward reads of a group, whose weights change: a test for every new version."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from mgc.isa.crossbar import Arithmetic, exact_blocks, slice_of
+
+_FIELD = 8
+"""Bits of one slice's sum in a packed word."""
+
+
+def is_lossless(weights: np.ndarray, arithmetic: Arithmetic) -> bool:
+    """Whether all columns of integer weights [matrices, rows, cols] are exact, for signed and unsigned inputs alike."""
+    if _packs(arithmetic):
+        return _sums_fit(weights, arithmetic)
+    return all(bool(exact_blocks(weights, arithmetic, signed).all()) for signed in (False, True))
+
+
+def _packs(a: Arithmetic) -> bool:
+    """Whether the cells of one sign of a weight fit a word of one field a slice, at least two rows deep."""
+    clip = a.adc_mode == "clip" and a.encoding == "differential"
+    return clip and a.slices * _FIELD <= 64 and _depth(a) >= 2
+
+
+def _depth(a: Arithmetic) -> int:
+    """Rows whose cells add up in a field without overflow."""
+    return ((1 << _FIELD) - 1) // ((1 << a.cell_bits) - 1)
+
+
+@cache
+def _tables(a: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 [65536] for each sign: the cells of an integer weight (as uint16), one field a slice."""
+    tables = []
+    weights = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.int32)
+    for sign in (1, -1):
+        stored = np.minimum(np.maximum(sign * weights, 0), (1 << (a.weight_bits - 1)) - 1).astype(np.uint16)
+        word = np.zeros(1 << 16, np.uint64)
+        for s in range(a.slices):
+            word |= slice_of(stored, s, a).astype(np.uint64) << np.uint64(_FIELD * s)
+        tables.append(word)
+    return tables[0], tables[1]
+
+
+def _sums_fit(weights: np.ndarray, a: Arithmetic) -> bool:
+    """Whether (largest digit) * (sum of cells) is at most the largest ADC code for every block."""
+    digit = (1 << a.dac_bits) - 1
+    codes = weights.astype(np.int16).view(np.uint16)
+    deep = _depth(a)
+    even = np.uint64(0x00FF00FF00FF00FF)
+    for table in _tables(a):
+        for start in range(0, weights.shape[1], a.rows):
+            block = codes[:, start : start + a.rows]
+            sums = [np.zeros((), np.uint64), np.zeros((), np.uint64)]
+            for top in range(0, block.shape[1], deep):
+                packed = np.add.reduce(table[block[:, top : top + deep]], axis=1)
+                sums = [sums[0] + (packed & even), sums[1] + ((packed >> np.uint64(_FIELD)) & even)]
+            for wide in sums:
+                fields = np.ascontiguousarray(wide).view(np.uint16)
+                if int(fields.max(initial=0)) * digit > a.adc_max:
+                    return False
+    return True

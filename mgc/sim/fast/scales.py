@@ -1,0 +1,127 @@
+"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, DEQUANT_BY, and the maxima that scales are of.
+
+A maximum is exact for finite numbers only: kernels may pass over a NaN. So each brings a guard along, the sum of the
+magnitudes, which is finite unless some number is not (or the sum overflows). Where a guard is not finite, what the plan
+computes is not used (`mgc.sim.fast.engine`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mgc.isa.dtypes import dtype_of_code
+from mgc.sim.fast import elementwise, layout
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.quantisation import quantises_exactly
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.steps import FLOAT, Call, logical
+from mgc.sim.fast.values import Element, Value
+
+
+def quant_by(g: GraphBuilder, call: Call) -> Value:
+    """clip(round(x / scale), lo, hi) in float32, NaN as 0; one scale for all of x, or one a sample."""
+    x, scale = call.args
+    if logical(x) != FLOAT or logical(scale) != FLOAT:
+        raise NotLoweredError(f"quant_by of {logical(x)} by {logical(scale)}")
+    lo, hi, code = call.attributes
+    dtype = dtype_of_code(code)
+    element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
+    one = math.prod(scale.shape) == 1
+    direct = dtype.itemsize == 1 and one and quantises_exactly()
+
+    def emit(tensors: Sequence[str], _: list[int]) -> str:
+        t, s = tensors
+        if not (direct and element.bias == 0) and t not in g.finite:
+            t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
+        if direct:
+            t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
+            least, most = int(lo) + element.bias, int(hi) + element.bias
+            if (least, most) == (1, 255) and not element.bias:
+                return t
+            if (least, most) != (0, 255):
+                t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
+            return t
+        whole = g.node("Round", g.node("Div", t, s))
+        whole = g.node("Where", g.node("IsNaN", whole), g.constant(np.float32(0)), whole)
+        whole = g.node("Clip", whole, g.constant(np.float32(lo)), g.constant(np.float32(hi)))
+        if element.bias:
+            whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
+        return g.cast(whole, element.dtype)
+
+    value = elementwise.apply(g, call.args, call.result.shape, dtype, element, emit)
+    return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
+
+
+def dequant_by(g: GraphBuilder, call: Call) -> Value:
+    """float32(acc * ((scale1 * scale2) * factor)), products in float64: the same operations in the same order."""
+    acc, *scales = call.args
+    (factor,) = call.attributes
+    if not isinstance(acc, Value) or any(logical(s) != FLOAT for s in scales):
+        raise NotLoweredError(f"dequant_by of {logical(acc)}")
+
+    def emit(tensors: Sequence[str], _: list[int]) -> str:
+        y, *by = tensors
+        if acc.element.dtype != np.float64:
+            y = g.cast(y, np.float64)
+        first, second = (g.cast(t, np.float64) for t in by)
+        scale = g.node("Mul", g.node("Mul", first, second), g.constant(np.float64(factor)))
+        return g.cast(g.node("Mul", y, scale), FLOAT)
+
+    return elementwise.apply(g, call.args, call.result.shape, FLOAT, Element(FLOAT), emit)
+
+
+def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
+    """The greatest or the smallest number over axes: exact where the guard that comes with it holds."""
+    (x,) = call.args
+    keepdims, *axes = (int(a) for a in call.attributes)
+    if not isinstance(x, Value) or not axes or x.element != Element(FLOAT) or (x.batched and 0 in axes):
+        raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
+    op = "ReduceMax" if call.name == "reduce_max" else "ReduceMin"
+    rows = x.rows
+    if rows is not None and len(axes) == len(x.shape):
+        if rows.has_holes:
+            rows = layout.without_holes(g, rows, x.element)
+        tensors = [p.tensor for p in rows.parts]
+        every = list(range(3))
+    else:
+        tensors, every = [layout.dense(g, x)], list(range(len(x.shape)))
+    for tensor in tensors:
+        g.guard(tensor)
+    if rows is None or len(axes) < len(x.shape):
+        found = g.node(op, layout.dense(g, x), g.constant(axes), keepdims=keepdims)
+    else:
+        most = [g.reshape(g.node(op, t, g.constant(every), keepdims=0), [1]) for t in tensors]
+        found = most[0] if len(most) == 1 else g.node("Max" if op == "ReduceMax" else "Min", *most)
+        found = g.reshape(found, [1] * len(call.result.shape))
+    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
+
+
+def ideal_extreme(g: GraphBuilder, call: Call) -> Value:
+    """The greatest or the smallest number over axes, of numbers that are finite if anything is right."""
+    (x,) = call.args
+    keepdims, *axes = (int(a) for a in call.attributes)
+    if not isinstance(x, Value) or not axes or x.logical != FLOAT or (x.batched and 0 in axes):
+        raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
+    op = "ReduceMax" if call.name == "reduce_max" else "ReduceMin"
+    found = g.node(op, layout.dense(g, x), g.constant(axes), keepdims=keepdims)
+    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, batched=x.batched)
+
+
+def ideal_quant_by(g: GraphBuilder, call: Call) -> Value:
+    """x itself."""
+    x = call.args[0]
+    if not isinstance(x, Value):
+        raise NotLoweredError("quant_by of a constant")
+    return x
+
+
+def ideal_dequant_by(g: GraphBuilder, call: Call) -> Value:
+    """acc itself, which is float32 in `float` numerics."""
+    acc = call.args[0]
+    if not isinstance(acc, Value) or acc.logical != FLOAT:
+        raise NotLoweredError(f"dequant_by of {logical(acc)}")
+    return acc

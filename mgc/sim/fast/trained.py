@@ -1,0 +1,279 @@
+"""MVM, MVM_T and OUTER of groups whose weights change while a plan runs, as matrix products over rows of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from mgc.isa.instructions import Mvm, MvmT, Outer
+from mgc.isa.program import Program
+from mgc.isa.windows import Windows
+from mgc.sim.fast import im2col, layout, mvm
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.mvm import Made
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.weights import Sums, Trained, plane_dtype, product, side_by_side
+from mgc.sim.fast.windows import Joint, flatten, grid
+
+_F32 = np.dtype(np.float32)
+_F64 = np.dtype(np.float64)
+_CLASSES = 64
+"""Sets of taps that meet a position, at most: each costs a product of its own."""
+
+
+def _most(value: Value) -> int:
+    """The largest magnitude of a code; without knowledge that of all that its bytes can say."""
+    if value.span is not None:
+        return max(-value.span[0], value.span[1])
+    return 1 << (8 * value.logical.itemsize)
+
+
+# ---- MVM
+
+
+def forward(
+    g: GraphBuilder,
+    program: Program,
+    groups: Mapping[int, Trained],
+    instructions: Sequence[Mvm],
+    source: Value,
+    shape: tuple[int, ...],
+    ideal: bool,
+) -> tuple[Value, list[str]]:
+    """All MVMs that write one destination, as `mvm.lower` does with constant weights; columns are taken to be exact."""
+
+    def make(joint: Joint, frame: Frame) -> Made:
+        return _Forward(g, groups, joint, source, frame, ideal).emit()
+
+    return mvm.join(g, program.groups, instructions, source, shape, ideal, lambda m: m.outside, make)
+
+
+@dataclass(frozen=True)
+class _Forward:
+    g: GraphBuilder
+    groups: Mapping[int, Trained]
+    joint: Joint
+    source: Value
+    frame: Frame
+    ideal: bool
+
+    def emit(self) -> Made:
+        g, joint = self.g, self.joint
+        first = self.groups[joint.instructions[0].group]
+        matrices, cols = first.group.matrices, first.group.cols
+        windows, taps = joint.reads.shape
+        rows = layout.rows_of(g, self.source, self.frame)
+        outside = 0 if self.ideal else joint.instructions[0].outside
+        gathered = im2col.windows(g, rows, self.source.element, joint, outside)
+        depth = self.frame.channels // matrices
+        most = max(_most(self.source), abs(outside))
+        made: list[Sums] = []
+        for matrix, x in enumerate(_channels(g, gathered, matrices, windows * taps, self.frame.channels)):
+            weights = [self.groups[m.group].by_tap(taps, m.tap_fastest, matrix) for m in joint.instructions]
+            operand = side_by_side(g, weights, axis=1)
+            inputs = g.reshape(x, [-1, windows, taps * depth])
+            made.append(product(g, inputs, self.source.element, most, operand, first.planes, taps * depth))
+        if matrices == 1:
+            (sums,) = made
+            return Made(sums.tensor, sums.dtype, sums.limit, sums.kernel)
+        spread = [g.reshape(s.tensor, [-1, windows * len(joint.instructions), cols]) for s in made]
+        return Made(g.node("Concat", *spread, axis=2), made[0].dtype, made[0].limit, made[0].kernel)
+
+
+def _channels(g: GraphBuilder, rows: str, matrices: int, count: int, channels: int) -> list[str]:
+    """[n, count, channels] cut into the channels of each matrix."""
+    if matrices == 1:
+        return [rows]
+    rows = g.reshape(rows, [-1, count, channels])
+    return g.nodes_of("Split", [rows], matrices, axis=2, num_outputs=matrices)
+
+
+# ---- MVM_T
+
+
+def transposed(
+    g: GraphBuilder,
+    groups: Mapping[int, Trained],
+    instructions: Sequence[MvmT],
+    source: Value,
+    shape: tuple[int, ...],
+    ideal: bool,
+) -> tuple[Value, str]:
+    """All MVM_Ts that add into one destination (of `shape`), reading one source; and the kernel.
+
+    Instead of scattering sums, each position of the destination gathers the errors of the windows that read it:
+    positions that are read by the same taps share a product over these taps (those at a border, by some of them).
+    """
+    first = instructions[0]
+    views = {(m.src_shape, m.src_strides, m.dst_shape, m.dst_strides) for m in instructions}
+    errors = Frame.of(first.src_shape, first.src_strides, prod(source.shape))
+    target = Frame.of(first.dst_shape, first.dst_strides, prod(shape))
+    if len(views) > 1 or errors is None or target is None:
+        raise NotLoweredError("a view that is no permutation of its buffer's axes")
+    lead = groups[first.group]
+    matrices, cols = lead.group.matrices, lead.group.cols
+    taps = [prod(m.taps) for m in instructions]
+    depth = target.channels // matrices
+    for m, t in zip(instructions, taps, strict=True):
+        group = groups[m.group].group
+        if (group.matrices, group.cols, group.rows) != (matrices, cols, depth * t):
+            raise NotLoweredError("MVM_Ts of groups that differ in form")
+    if errors.channels != matrices * cols or depth * matrices != target.channels:
+        raise NotLoweredError("channels that no matrix meets")
+    meets = _meetings(instructions, target.positions, sum(taps))
+    rows = layout.rows_of(g, source, errors)
+    index = np.full(target.positions, -1, np.int64)
+    parts: list[Part] = []
+    kernel, limit, dtype = "", 0.0, _F32 if ideal else np.dtype(np.int32)
+    made: list[list[Sums]] = []
+    for positions, keys in _classes(meets):
+        index[positions] = sum(p.rows for p in parts) + np.arange(len(positions))
+        gathered = layout.take(g, rows, meets[np.ix_(positions, keys)], source.element)
+        found: list[Sums] = []
+        for matrix, x in enumerate(_channels(g, gathered, matrices, meets[positions][:, keys].size, errors.channels)):
+            stacks = [
+                groups[m.group].transposed(t, m.tap_fastest, matrix) for m, t in zip(instructions, taps, strict=True)
+            ]
+            operand = tuple(_rows_of_keys(g, s, keys, sum(taps), cols, depth) for s in side_by_side(g, stacks, axis=0))
+            inputs = g.reshape(x, [-1, len(positions), len(keys) * cols])
+            found.append(product(g, inputs, source.element, _most(source), operand, lead.planes, len(keys) * cols))
+        made.append(found)
+        parts.append(Part("", len(positions)))
+    if not made:
+        raise NotLoweredError("a destination that no window reads")
+    dtypes = {s.dtype for found in made for s in found}
+    dtype = dtypes.pop() if len(dtypes) == 1 else _F64
+    for k, found in enumerate(made):
+        tensors = [s.tensor if s.dtype == dtype else g.cast(s.tensor, dtype) for s in found]
+        parts[k] = Part(tensors[0] if matrices == 1 else g.node("Concat", *tensors, axis=2), parts[k].rows)
+        limit, kernel = max(limit, *(s.limit for s in found)), found[0].kernel
+    logical = _F32 if ideal else np.dtype(np.int64)
+    value = Value(
+        shape, logical, Element(dtype), rows=Rows(target, tuple(parts), index), limit=limit, batched=source.batched
+    )
+    return value, kernel
+
+
+def _rows_of_keys(g: GraphBuilder, stack: str, keys: np.ndarray, total: int, cols: int, channels: int) -> str:
+    """[len(keys) * cols, channels] of the taps `keys` of a stack [total, cols, channels]."""
+    if len(keys) < total:
+        stack = g.node("Gather", stack, g.constant(keys.astype(np.int64)), axis=0)
+    return g.reshape(stack, [len(keys) * cols, channels])
+
+
+def _meetings(instructions: Sequence[MvmT], positions: int, keys: int) -> np.ndarray:
+    """int64 [positions, keys]: the error that tap `key` brings to a position of the destination, -1 for none."""
+    table = np.full((positions, keys), -1, np.int64)
+    start = 0
+    for m in instructions:
+        reads, writes = window_map(m.geometry, m.dst_shape[2:], m.src_shape[2:])
+        window, tap = np.nonzero(reads >= 0)
+        at = reads[window, tap]
+        if (table[at, start + tap] >= 0).any() or len(np.unique(at * keys + tap)) != len(at):
+            raise NotLoweredError("a tap that meets a position twice")
+        table[at, start + tap] = writes[window]
+        start += reads.shape[1]
+    return table
+
+
+def _classes(meets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(positions, keys): positions whose taps are among the keys, each position once; those without taps in none."""
+    signatures, member = np.unique(meets >= 0, axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    found: list[tuple[np.ndarray, list[int]]] = []
+    for k in np.argsort(-signatures.sum(axis=1), kind="stable"):
+        if not signatures[k].any():
+            continue
+        home = next((members for keys, members in found if not (signatures[k] & ~keys).any()), None)
+        if home is not None:
+            home.append(int(k))
+        else:
+            found.append((signatures[k], [int(k)]))
+    if len(found) > _CLASSES:
+        raise NotLoweredError(f"{len(found)} sets of taps")
+    return [(np.flatnonzero(np.isin(member, members)), np.flatnonzero(keys)) for keys, members in found]
+
+
+def window_map(w: Windows, inner: Sequence[int], outer: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(reads, writes): flat input positions [windows, taps] (-1: outside) and output positions [windows] of windows."""
+    starts = [b + s * np.arange(q) for b, s, q in zip(w.in_base, w.in_stride, w.count, strict=True)]
+    at = [s[:, None] + d * np.arange(t) for s, d, t in zip(starts, w.in_dilation, w.taps, strict=True)]
+    writes = [b + s * np.arange(q) for b, s, q in zip(w.out_base, w.out_stride, w.count, strict=True)]
+    return flatten(at, inner), grid(writes, outer)
+
+
+# ---- OUTER
+
+
+def outer(g: GraphBuilder, m: Outer, x: Value, dy: Value, shape: tuple[int, ...], ideal: bool) -> tuple[Value, str]:
+    """The weight gradient [matrices, rows, cols] (`shape`), and the kernel."""
+    matrices, depth, cols = shape
+    inner = Frame.of(m.x_shape, m.x_strides, prod(x.shape))
+    errors = Frame.of(m.dy_shape, m.dy_strides, prod(dy.shape))
+    if inner is None or errors is None:
+        raise NotLoweredError("a view that is no permutation of its buffer's axes")
+    reads, writes = window_map(m.geometry, m.x_shape[2:], m.dy_shape[2:])
+    windows, taps = reads.shape
+    channels = depth // taps
+    if inner.channels != matrices * channels or errors.channels != matrices * cols:
+        raise NotLoweredError("channels that no matrix meets")
+    met = layout.take(g, layout.rows_of(g, x, inner), reads, x.element)
+    against = layout.take(g, layout.rows_of(g, dy, errors), writes, dy.element)
+    batch = m.x_shape[0]
+    found: list[str] = []
+    dtype, kernel, limit = _F32, "", 0.0
+    pairs = zip(
+        _channels(g, met, matrices, windows * taps, inner.channels),
+        _channels(g, against, matrices, windows, errors.channels),
+        strict=True,
+    )
+    for left, right in pairs:
+        left = g.reshape(left, [batch * windows, depth])
+        right = g.reshape(right, [batch * windows, cols])
+        sums = _across(g, left, right, x, dy, batch * windows, ideal)
+        spread = g.reshape(sums.tensor, [taps, channels, cols])
+        if m.tap_fastest and taps > 1 and channels > 1:
+            spread = g.node("Transpose", spread, perm=[1, 0, 2])
+        found.append(g.reshape(spread, [1, depth, cols]))
+        dtype, kernel, limit = sums.dtype, sums.kernel, sums.limit
+    tensor = found[0] if matrices == 1 else g.node("Concat", *found, axis=0)
+    logical = _F32 if ideal else np.dtype(np.int64)
+    return Value(shape, logical, Element(dtype), dense=tensor, limit=limit, batched=False), kernel
+
+
+def _across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, terms: int, ideal: bool) -> Sums:
+    """x [terms, K] transposed times dy [terms, N]."""
+    if ideal:
+        return Sums(g.node("Gemm", x, dy, transA=1), _F32, np.inf, "float32")
+    return _bytes_across(g, x, dy, of_x, of_dy, terms)
+
+
+def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, terms: int) -> Sums:
+    """The same of codes in bytes: in int32 as far as no sum overflows, pieces of it added in float64."""
+    if of_x.element.dtype != np.uint8 or of_dy.element.dtype != np.uint8:
+        raise NotLoweredError(f"codes of {of_x.element.dtype} and {of_dy.element.dtype}")
+    each = _most(of_x) * _most(of_dy)
+    fits = ((1 << 31) - 1) // each
+    signed = plane_dtype() == np.int8
+    if signed:
+        dy = g.cast(g.node("BitwiseXor", dy, g.constant(np.uint8(128))), np.int8)
+    zero = g.constant(np.int8(of_dy.element.bias - 128) if signed else np.uint8(of_dy.element.bias))
+    across, bias = g.node("Transpose", x, perm=[1, 0]), g.constant(np.uint8(of_x.element.bias))
+    kernel = "u8s8" if signed else "u8u8"
+    if terms <= fits:
+        return Sums(g.node("MatMulInteger", across, dy, bias, zero), np.dtype(np.int32), each * terms, kernel)
+    total: str | None = None
+    for start in range(0, terms, fits):
+        ends = g.constant([start]), g.constant([min(start + fits, terms)])
+        left = g.node("Slice", across, *ends, g.constant([1]))
+        right = g.node("Slice", dy, *ends, g.constant([0]))
+        term = g.cast(g.node("MatMulInteger", left, right, bias, zero), _F64)
+        total = term if total is None else g.node("Add", total, term)
+    assert total is not None
+    if each * terms >= 1 << 53:
+        raise NotLoweredError(f"sums reach {each * terms}: no kernel is exact")
+    return Sums(total, _F64, each * terms, kernel)

@@ -1,0 +1,146 @@
+"""UPDATE over a plan's slots: the optimizer's own arithmetic, in pieces that stay in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.isa.crossbar import CrossbarGroup
+from mgc.isa.error import ExecutionError, NotFiniteError
+from mgc.isa.instructions import Update
+from mgc.isa.optimizers import in_reals, in_steps, optimize
+from mgc.sim.fast import weights
+from mgc.sim.fast.items import Arrays, Context, Slot
+from mgc.sim.fast.lossless import is_lossless
+
+_PIECE = 1 << 15
+"""Weights updated at once."""
+_WORTHWHILE = 4 * _PIECE
+"""Weights from which on pieces are shared out to threads."""
+
+
+class LossyError(Exception):
+    """The ADCs may lose something in forward reads of a group's new weights."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__(f"group {group}")
+        self.group = group
+
+
+@dataclass(frozen=True)
+class Version:
+    """Where a version of a group's weights is: [matrices, rows, cols] in int32 and, for kernels, in planes; in `float`
+    numerics float32, which is both."""
+
+    whole: Slot
+    planes: Slot
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots, each once."""
+        return (self.whole,) if self.whole is self.planes else (self.whole, self.planes)
+
+    def fill(self, arrays: Arrays, whole: np.ndarray, group: CrossbarGroup) -> None:
+        """Makes `whole` what the version holds."""
+        arrays[self.whole.id] = whole
+        if self.planes is not self.whole:
+            arrays[self.planes.id] = weights.split(whole, group.arithmetic.weight_bits)
+
+
+@dataclass(frozen=True)
+class UpdateItem:
+    """One UPDATE: from the old version of a group (or the old buffer) to the new one, with new moments.
+
+    gradient, step and moments are slots or constants; `kept` are the slots of the new moments. `checked`: new weights
+    that the ADCs may not read without loss raise LossyError.
+    """
+
+    instruction: Update
+    group: CrossbarGroup | None
+    gradient: Slot | np.ndarray
+    step: Slot | np.ndarray | None
+    old: Version | Slot | np.ndarray
+    new: Version | Slot
+    moments: tuple[Slot | np.ndarray, ...]
+    kept: tuple[Slot, ...]
+    checked: bool
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        old = (self.old.whole,) if isinstance(self.old, Version) else (self.old,)
+        return tuple(s for s in (self.gradient, self.step, *old, *self.moments) if isinstance(s, Slot))
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return (*(self.new.slots if isinstance(self.new, Version) else (self.new,)), *self.kept)
+
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        try:
+            self._run(arrays, context, threads)
+        except ExecutionError as error:
+            raise context.failure(self.instruction, error) from error
+
+    def _run(self, arrays: Arrays, context: Context, threads: int) -> None:
+        def array(slot: Slot | np.ndarray) -> np.ndarray:
+            found: np.ndarray = arrays[slot.id] if isinstance(slot, Slot) else slot
+            return found
+
+        u, group = self.instruction, self.group
+        step = int(array(self.step).reshape(())) if self.step is not None else 0
+        if self.step is not None and step < 1:
+            raise ExecutionError(f"the number of the step is {step}; it counts from 1")
+        whole = array(self.old.whole if isinstance(self.old, Version) else self.old)
+        shape, integers = whole.shape, group is not None and not context.ideal
+        gradient = array(self.gradient).reshape(-1)
+        old, moments = whole.reshape(-1), [array(m).reshape(-1) for m in self.moments]
+        new = np.empty(old.shape, old.dtype)
+        kept = [np.empty(m.shape, m.dtype) for m in moments]
+
+        def piece(start: int) -> str:
+            """Updates one piece; what is not finite in it."""
+            part = slice(start, start + _PIECE)
+            g = gradient[part]
+            if not np.isfinite(g).all():
+                return "gradient"
+            w: np.ndarray = old[part]
+            if integers and group is not None:
+                w = in_reals(w, group.weight_scale)
+            made, after = optimize(u.optimizer, u.hyper, w, g, [m[part] for m in moments], step, (u.lo, u.hi))
+            if not all(np.isfinite(v).all() for v in (made, *after)):
+                return "weight"
+            if integers and group is not None:
+                made = in_steps(made, group.weight_scale, group.arithmetic.weight_bits)
+            new[part] = made
+            for whole_moment, value in zip(kept, after, strict=True):
+                whole_moment[part] = value
+            return ""
+
+        found = _each(piece, range(0, len(old), _PIECE), threads if len(old) >= _WORTHWHILE else 1)
+        if "gradient" in found:
+            raise NotFiniteError(f"the gradient of {u.target(context.program)} is not finite")
+        if "weight" in found:
+            raise NotFiniteError(f"a new weight or moment of {u.target(context.program)} is not finite")
+        for slot, value in zip(self.kept, kept, strict=True):
+            arrays[slot.id] = value.reshape(slot.shape)
+        if isinstance(self.new, Version) and group is not None:
+            if self.checked and not is_lossless(new.reshape(shape), group.arithmetic):
+                raise LossyError(group.id)
+            self.new.fill(arrays, new.reshape(shape), group)
+        elif isinstance(self.new, Slot):
+            arrays[self.new.id] = new.reshape(shape)
+
+
+def _each(work: Callable[[int], str], starts: Sequence[int], threads: int) -> set[str]:
+    """The results of `work` for all starts."""
+
+    def quiet(start: int) -> str:
+        with np.errstate(all="ignore"):
+            return work(start)
+
+    if threads <= 1:
+        return {quiet(s) for s in starts}
+    with ThreadPoolExecutor(threads) as pool:
+        return set(pool.map(quiet, starts))
