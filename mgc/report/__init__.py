@@ -1,4 +1,5 @@
-"""Shows a program: text and JSON of every view, the schedule also as SVG, outputs as PNG. Imports `mgc.isa` only.
+"""Shows a program: text and JSON of every view, all of it as an HTML page, the schedule also as SVG and as a trace for
+Perfetto, outputs as PNG. Imports `mgc.isa` only.
 
 A view is a file of `mgc.report.views` with `facts` (plain values) and `render` (Rich text); a picture is a file of its
 own here. `report` finds them by name, so that a new format is one entry in `_PICTURES` and one file.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mgc.report.plain import plain
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mgc.isa.program import Program
+    from mgc.report.html.page import Sample
 
 VIEWS = ("summary", "schedule", "mapping", "memory", "instructions", "cost")
 
@@ -29,7 +32,7 @@ class ReportError(ValueError):
 
 def formats(view: str) -> tuple[str, ...]:
     """The formats of a view."""
-    return ("text", "json", *(f for v, f in _PICTURES if v == view))
+    return ("text", "json", *(f for v, f in _PICTURES if v == view), "html")
 
 
 def facts(program: Program, view: str = "summary") -> dict[str, Any]:
@@ -42,9 +45,24 @@ def renderable(program: Program, view: str = "summary") -> RenderableType:
     return _view(view).render(program)
 
 
-def report(program: Program, view: str = "summary", format: str = "text", *, width: int = 80, title: str = "") -> str:
-    """A view in one of its formats; `title` heads a picture (default: the program's name). Raises ReportError."""
+def report(
+    program: Program,
+    view: str = "summary",
+    format: str = "text",
+    *,
+    width: int = 80,
+    title: str = "",
+    samples: Sequence[Sample] = (),
+) -> str:
+    """A view in one of its formats; `title` heads a picture (default: the program's name). Raises ReportError.
+
+    "html" is one page of all views, opened at this one; `samples` are pictures to put into it.
+    """
     check(view, format)
+    if format == "html":
+        from mgc.report.html.page import draw
+
+        return draw(program, title or program.name, view=view, samples=samples)
     if format == "text":
         from mgc.report.text import to_text
 

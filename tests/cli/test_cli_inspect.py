@@ -70,7 +70,7 @@ def test_svg_to_stdout_and_to_a_file(mgc, compiled, tmp_path, monkeypatch):
 def test_formats_that_are_not_there(refused, compiled):
     assert "only schedule can be shown as perfetto" in refused("inspect", compiled / "G.mgc", "--format", "perfetto")
     assert "there is no format 'pdf'" in refused("inspect", compiled / "G.mgc", "schedule", "--format", "pdf")
-    assert "comes as text, json" in refused("inspect", compiled / "G.mgc", "--format", "svg")
+    assert "comes as text, json, html" in refused("inspect", compiled / "G.mgc", "--format", "svg")
     assert "give the svg a file" in refused("inspect", compiled / "G.mgc", "schedule", "--format", "svg", "--json")
 
 
