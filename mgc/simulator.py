@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Simulator(Runner):
     """Runs a program. Raises ProgramError for a program that breaks a rule, SimulationError for a bad request.
 
-    engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit in `quantized`. numerics:
-    "quantized" (the crossbars' own arithmetic) or "float" (ideal real arithmetic). threads: the most to use. Of a
-    program for training, `run` runs the testing entry: the generator, with the weights that it was compiled with, or
-    those of the last `train`.
+    engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit but in `float`. numerics:
+    "quantized" (the crossbars' own arithmetic), "device" (with the errors of the target's cells, drawn by seed) or
+    "float" (ideal real arithmetic). threads: the most to use. Of a program for training, `run` runs the testing entry:
+    the generator, with the weights that it was compiled with, or those of the last `train`.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class Simulator(Runner):
         engine: EngineName = "fast",
         numerics: Numerics = "quantized",
         threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         self._training = program
-        self._options: tuple[EngineName, Numerics, int | None] = engine, numerics, threads
+        self._options: tuple[EngineName, Numerics, int | None, int] = engine, numerics, threads, seed
         super().__init__(_part(program), *self._options)
 
     def train(

@@ -20,6 +20,7 @@ from targets.problems import TargetError, explain
 
 AdcMode = Literal["clip", "scale"]
 Encoding = Literal["differential", "offset"]
+UpdateMode = Literal["write-verify", "pulses"]
 CostClass = Literal["simple", "multiply", "divide", "table", "reduction"]
 
 COST_CLASSES: tuple[CostClass, ...] = ("simple", "multiply", "divide", "table", "reduction")
@@ -150,6 +151,78 @@ class Cell(_Table):
     write_drivers_per_macro: Count = Field(description="crossbars of one macro that can be written at the same time")
     endurance_writes: Positive = Field(description="writes a cell survives")
     area_um2: NonNegative = Field(description="area of one cell, um2")
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Coefficients = Annotated[
+    tuple[Annotated[float, Field(ge=-1e3, le=1e3)], ...], Field(strict=False, min_length=1, max_length=8)
+]
+
+
+class Device(_Table):
+    """What is not ideal in a cell, for `device` numerics (docs/device.md; `mgc.isa.device` says what it does)."""
+
+    on_us: Annotated[float, Field(gt=0, le=1e6)] = Field(description="conductance of the highest level, uS")
+    off_us: Annotated[float, Field(ge=0, le=1e6)] = Field(description="conductance of level 0, uS; below on_us")
+    write_sigma: _Coefficients = Field(
+        description="coefficients c0, c1, .. of a verified write's standard deviation: on_us (c0 + c1 g + c2 g^2 + ..) "
+        "for the conductance g = G / on_us; nowhere below 0"
+    )
+    stuck_on: _Share = Field(description="share of cells that are stuck at the highest level")
+    stuck_off: _Share = Field(description="share of cells that are stuck at level 0")
+    read_noise_levels: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        description="standard deviation of the noise of one read of one line, in cell levels"
+    )
+    drift_exponent: Annotated[float, Field(ge=-1, le=1)] = Field(
+        description="nu in G(t) = G (t / 1 s)^-nu, mean over cells"
+    )
+    drift_exponent_sigma: Annotated[float, Field(ge=0, le=1)] = Field(description="its standard deviation over cells")
+    drift_s: Annotated[float, Field(ge=1, le=1e12)] = Field(
+        description="age of cells when an inference program reads them, s; 1: as they were written"
+    )
+    update: UpdateMode = Field(
+        description="how training changes a weight. write-verify: cells of other levels are written anew; pulses: "
+        "blind pulses, without reading back"
+    )
+    pulse_levels: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="pulses from off_us to on_us")
+    pulse_asymmetry: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="a in a pulse up of (1 + a) and a pulse down of (1 - a) times the mean"
+    )
+    pulse_noise: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        description="standard deviation of one pulse from cycle to cycle, as a share of the mean pulse"
+    )
+    pulse_spread: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        description="standard deviation of a cell's own mean pulse over cells, as a share of the mean pulse"
+    )
+
+    @field_validator("off_us")
+    @classmethod
+    def _below_on(cls, value: float, info: ValidationInfo) -> float:
+        on_us = info.data.get("on_us")
+        if on_us is not None and value >= on_us:
+            raise ValueError(f"must be below on_us ({on_us}), not {value}")
+        return value
+
+    @field_validator("write_sigma")
+    @classmethod
+    def _no_negative_sigma(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        on_us, off_us = info.data.get("on_us"), info.data.get("off_us")
+        if on_us is None or off_us is None:
+            return value
+        for k in range(101):
+            share = (off_us + (on_us - off_us) * k / 100) / on_us
+            sigma = sum(c * share**n for n, c in enumerate(value))
+            if sigma < -1e-12:
+                raise ValueError(f"must not be negative: it is {sigma:.3g} at {share:.2f} on_us")
+        return value
+
+    @field_validator("stuck_off")
+    @classmethod
+    def _not_more_than_all(cls, value: float, info: ValidationInfo) -> float:
+        stuck_on = info.data.get("stuck_on")
+        if stuck_on is not None and stuck_on + value > 1:
+            raise ValueError(f"with stuck_on ({stuck_on}) must not exceed 1, not {value}")
+        return value
 
 
 def _per_resolution(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
@@ -336,6 +409,7 @@ class Target(_Table):
     crossbar: Crossbar = Field(description="arithmetic of one crossbar")
     structure: Structure = Field(description="how many of what")
     cell: Cell = Field(description="the memristor cell")
+    device: Device = Field(description="what is not ideal in it")
     dac: Dac = Field(description="row drivers")
     adc: Adc = Field(description="column converters")
     periphery: Periphery = Field(description="sample-and-hold, shift-and-add, registers")

@@ -30,7 +30,10 @@ class Comparison:
     max_abs_err: float
 
     def ok(self, numerics: str) -> bool:
-        """At most 1e-3 off in `float`; at least 30 dB in `quantized`, or equal where no output is a float."""
+        """At most 1e-3 off in `float`; at least 30 dB in all others, or equal where no output is a float.
+
+        `device` numerics are asked for the same as `quantized`: whether the devices are good enough for this network.
+        """
         if numerics == "float":
             return self.max_abs_err <= FLOAT_TOLERANCE
         if math.isnan(self.psnr_db):

@@ -30,7 +30,8 @@ class Engine(StrEnum):
 
 
 NumericsOption = Annotated[
-    Numerics, typer.Option("--numerics", help="float: ideal arithmetic; quantized: the chip's, bit for bit.")
+    Numerics,
+    typer.Option("--numerics", help="float: ideal arithmetic; quantized: the chip's; device: its cells' errors, too."),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="reference: cell by cell, slow; same results.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="T", min=1, help="Threads at most. [default: all]")]

@@ -43,7 +43,7 @@ class Pictures:
         self._trainee, self._path, self._every = trainee, path, every
         self._part = entry_for_testing(program)
         check(self._part)
-        self._simulator = Simulator(self._part, engine, numerics, threads)
+        self._simulator = Simulator(self._part, engine, numerics, threads, seed)
         self._fed = self._feeds(feeder, seed)
 
     def _feeds(self, feeder: Feeder, seed: int) -> Feeds:

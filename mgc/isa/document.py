@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, optimizers, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.device import cells, draws, model, pulses, reads
+from mgc.isa.device.model import DeviceModel
 from mgc.isa.dtypes import DTYPES
 from mgc.isa.entry import Entry
 from mgc.isa.functions import VecFunction
@@ -36,7 +38,8 @@ the reference engine calls that and nothing else.
 
 Numerics. `quantized` (normative, bit for bit): codes stream digit by digit through integer cells, ADCs round, sums are
 int64, vector work is float32 as stated under [functions](#vector-functions). `float`: cells hold the real weights, code
-and accumulator buffers hold float32, QUANT passes its operand through, LOOKUP computes the function itself.
+and accumulator buffers hold float32, QUANT passes its operand through, LOOKUP computes the function itself. `device`:
+as `quantized`, but cells are [devices](#devices) whose conductances are real, drawn by seed, bit for bit too.
 """
 
 _ORDER = """\
@@ -65,6 +68,10 @@ def document() -> str:
         _prose(_doc(crossbar).split("\n\n", 1)[1]),
         "### Transposed reads",
         _prose(_doc(transposed).split("\n\n", 1)[1]),
+        "### Devices",
+        "Only in `device` numerics.",
+        *_classes((DeviceModel,)),
+        *(_prose(_doc(module).split("\n\n", 1)[1]) for module in (model, cells, reads, pulses, draws)),
         "## States",
         *_classes((State, StatePiece)),
         "### Optimizers",

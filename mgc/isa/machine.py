@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgc.isa.crossbar import decode_weights, encode_weights
+from mgc.isa.device.state import Devices
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast
@@ -31,13 +32,15 @@ class Machine:
     `ideal` chooses `float` numerics: cells hold real weights, code and accumulator buffers hold float32. A buffer reads
     as zero until something is written. The program must have passed `Program.verify`: addresses are not checked again.
     `cells` maps a group to what PROGRAM wrote: levels uint8 [matrices, slices, signs, rows, cols], or in `float`
-    numerics real weights [matrices, rows, cols]. `inputs` and `outputs` hold one micro-batch under port numbers.
+    numerics real weights [matrices, rows, cols], in `device` numerics conductances in the shape of levels; these have
+    `devices`, which says how they are written and read. `inputs` and `outputs` hold one micro-batch under port numbers.
     `persistent` holds the persistent buffers by root, at first what the program's states say.
     """
 
-    def __init__(self, program: Program, ideal: bool, host: HostRunner) -> None:
+    def __init__(self, program: Program, ideal: bool, host: HostRunner, devices: Devices | None = None) -> None:
         self.program = program
         self.ideal = ideal
+        self.devices = devices
         self.host = host
         self.cells: dict[int, np.ndarray] = {}
         self.inputs: dict[int, Any] = {}
@@ -126,24 +129,45 @@ class Machine:
         """Frees a buffer that nothing reads any more in this micro-batch; a persistent one stays."""
         self._data.pop(root, None)
 
-    def write_cells(self, group: int, weights: np.ndarray) -> None:
-        """Writes a group's weights [matrices, rows, cols] into its cells: integers, in `float` numerics real ones."""
-        self.cells[group] = weights if self.ideal else encode_weights(weights, self.program.groups[group].arithmetic)
+    def write_cells(self, group: int, weights: np.ndarray, instruction: int = -1) -> None:
+        """Writes a group's weights [matrices, rows, cols] into its cells: integers, in `float` numerics real ones.
+
+        `instruction` is the one that writes.
+        """
+        if self.ideal:
+            self.cells[group] = weights
+        elif self.devices is not None:
+            self.cells[group] = self.devices.programmed(group, weights, instruction=instruction)
+        else:
+            self.cells[group] = encode_weights(weights, self.program.groups[group].arithmetic)
 
     def weights(self, group: int) -> np.ndarray:
-        """A group's weights [matrices, rows, cols] as its cells hold them: int32, in `float` numerics float32."""
+        """A group's weights [matrices, rows, cols] as its cells hold them: int32, in `float` numerics float32.
+
+        In `device` numerics those whose levels the cells are nearest to.
+        """
         cells = self.cells[group]
+        if self.devices is not None:
+            return self.devices.found(group, cells)
         return cells if self.ideal else decode_weights(cells, self.program.groups[group].arithmetic)
 
     def real_weights(self, group: int) -> np.ndarray:
-        """What a group's cells stand for, float32 [matrices, rows, cols]. The group has a weight scale."""
+        """What UPDATE takes a group's cells to stand for, float32 [matrices, rows, cols]. It has a weight scale."""
         if self.ideal:
             return self.cells[group].astype(np.float32)
+        if self.devices is not None:
+            return self.devices.real_weights(group, self.cells[group])
         return in_reals(self.weights(group), self.program.groups[group].weight_scale)
 
-    def write_real_weights(self, group: int, weights: np.ndarray) -> None:
-        """Writes real weights, float32, into a group's cells, rounded to whole steps of its weight scale."""
+    def write_real_weights(self, group: int, weights: np.ndarray, instruction: int = -1) -> None:
+        """Writes real weights, float32, into a group's cells, rounded to whole steps of its weight scale.
+
+        `instruction` is the one that writes.
+        """
         entry = self.program.groups[group]
+        if self.devices is not None:
+            self.cells[group] = self.devices.updated(group, self.cells[group], weights, instruction)
+            return
         if not self.ideal:
             weights = in_steps(weights, entry.weight_scale, entry.arithmetic.weight_bits)
         self.write_cells(group, weights)

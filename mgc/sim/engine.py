@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.isa.error import ExecutionError, NotFiniteError
 
-Numerics = Literal["quantized", "float"]
+Numerics = Literal["quantized", "float", "device"]
 
 
 class SimulationError(ValueError):
@@ -30,9 +30,10 @@ def simulation_error(message: str, cause: ExecutionError) -> SimulationError:
 
 
 class Engine(Protocol):
-    """Runs micro-batches of one program. Made as `Engine(program, numerics, threads)`, of a verified program.
+    """Runs micro-batches of one program. Made as `Engine(program, numerics, threads, seed)`, of a verified program.
 
     `threads` is the most threads to use, None for the engine's own choice. Whatever it is, results are the same.
+    `seed` is that of the devices in `device` numerics.
     """
 
     @property
@@ -40,8 +41,8 @@ class Engine(Protocol):
         """The most micro-batches to hand to one `run`; memory grows with it, so it should not exceed what pays."""
         ...
 
-    def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
-        """Runs k = `micro_batches` >= 1 micro-batches at once.
+    def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
+        """Runs k = `micro_batches` >= 1 micro-batches at once, of numbers `first` .. in what is asked for.
 
         `batch` holds every input port under its name: C-contiguous, in the port's dtype; axis 0 of a `batched` port
         is k times the port's, micro-batch after micro-batch; any other port has the port's shape. An opaque port's
@@ -55,12 +56,15 @@ class Engine(Protocol):
 class EngineState:
     """What an engine keeps from run to run, for the crossbar groups and persistent buffers that states live in.
 
-    `weights` maps a group to its weights [matrices, rows, cols]: integers, in `float` numerics float32. `buffers` maps
-    a persistent root buffer to its array, in its own shape. Arrays are C-contiguous and the receiver's own.
+    `weights` maps a group to its weights [matrices, rows, cols]: integers, in `float` numerics float32; in `device`
+    numerics to the conductances of its cells (`mgc.isa.device`). `buffers` maps a persistent root buffer to its array,
+    in its own shape. Arrays are C-contiguous and the receiver's own. `clock` counts the runs of a program that changes
+    its states in `device` numerics.
     """
 
     weights: dict[int, np.ndarray]
     buffers: dict[int, np.ndarray]
+    clock: int = 0
 
 
 @runtime_checkable

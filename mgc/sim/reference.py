@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mgc.isa.dataflow import changing
+from mgc.isa.device.state import Devices
 from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
@@ -20,21 +22,24 @@ class ReferenceEngine:
 
     chunk = 1
 
-    def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
+    def __init__(self, program: Program, numerics: Numerics, threads: int | None = None, seed: int = 0) -> None:
         self._program = program
-        self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run)
+        devices = Devices(program, seed) if numerics == "device" else None
+        self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run, devices)
+        self._trains = bool(changing(program))
         self._setup = [i for i in program.instructions if isinstance(i, WriteCells)]
         self._steps = [i for i in program.instructions if not isinstance(i, WriteCells)]
         self._dead = _last_uses(program)
         self._ready = False
 
-    def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+    def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
-        kept = self._set_up().kept()
+        kept, clock = self._set_up().kept(), self._clock
         try:
-            results = [self._micro_batch(batch, k) for k in range(micro_batches)]
+            results = [self._micro_batch(batch, k, first) for k in range(micro_batches)]
         except BaseException:
             self._machine.keep(kept)
+            self._clock = clock
             raise
         outputs: dict[str, Any] = {}
         for n, port in enumerate(self._program.outputs):
@@ -42,20 +47,40 @@ class ReferenceEngine:
             outputs[port.name] = np.concatenate(parts) if port.batched and self._program.batched else parts[0]
         return outputs
 
+    def cells(self) -> dict[int, np.ndarray]:
+        """Group -> its cells now."""
+        return self._set_up().cells
+
     def state(self) -> EngineState:
         """See `mgc.sim.engine.TrainingEngine.state`."""
         machine = self._set_up()
         groups = dict.fromkeys(p.group for s in self._program.states for p in s.pieces if p.group >= 0)
-        weights = {group: np.array(machine.weights(group), order="C") for group in groups}
+        held = machine.weights if machine.devices is None else machine.cells.__getitem__
+        weights = {group: np.array(held(group), order="C") for group in groups}
         shapes = {root: self._program.buffers[root].shape for root in machine.persistent}
-        return EngineState(weights, {root: machine.persistent[root].reshape(s).copy() for root, s in shapes.items()})
+        buffers = {root: machine.persistent[root].reshape(s).copy() for root, s in shapes.items()}
+        return EngineState(weights, buffers, self._clock)
 
     def restore(self, state: EngineState) -> None:
         """See `mgc.sim.engine.TrainingEngine.restore`."""
         machine = self._set_up()
+        self._clock = state.clock
         for group, weights in state.weights.items():
-            machine.write_cells(group, np.array(weights))
+            if machine.devices is None:
+                machine.write_cells(group, np.array(weights))
+            else:
+                machine.cells[group] = np.array(weights)
         machine.persistent.update({root: np.array(array) for root, array in state.buffers.items()})
+
+    @property
+    def _clock(self) -> int:
+        """The devices' clock."""
+        return self._machine.devices.clock if self._machine.devices is not None else 0
+
+    @_clock.setter
+    def _clock(self, clock: int) -> None:
+        if self._machine.devices is not None:
+            self._machine.devices.clock = clock
 
     def _set_up(self) -> Machine:
         """The machine with its crossbars programmed."""
@@ -65,7 +90,7 @@ class ReferenceEngine:
             self._ready = True
         return self._machine
 
-    def _micro_batch(self, batch: Mapping[str, Any], k: int) -> dict[int, Any]:
+    def _micro_batch(self, batch: Mapping[str, Any], k: int, first: int) -> dict[int, Any]:
         inputs: dict[int, Any] = {}
         for n, port in enumerate(self._program.inputs):
             value = batch[port.name]
@@ -74,6 +99,8 @@ class ReferenceEngine:
             inputs[n] = value
         machine = self._machine
         machine.begin(inputs)
+        if machine.devices is not None:
+            machine.devices.run = self._clock if self._trains else first + k
         for instruction in self._steps:
             try:
                 with np.errstate(all="ignore"):
@@ -83,6 +110,7 @@ class ReferenceEngine:
                 raise simulation_error(f"{where}: {error}", error) from error
             for root in self._dead.get(instruction.id, ()):
                 machine.forget(root)
+        self._clock += self._trains
         return machine.outputs
 
     def _source(self, source: int) -> str:

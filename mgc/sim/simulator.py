@@ -8,13 +8,16 @@ from typing import Any, Literal
 import numpy as np
 
 from mgc.isa.dataflow import changing
+from mgc.isa.device.state import Devices
 from mgc.isa.dtypes import numpy_dtype
-from mgc.isa.error import ExecutionError
+from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
+from mgc.sim import device
 from mgc.sim.engine import DivergenceError, Engine, Numerics, SimulationError, TrainingEngine, simulation_error
-from mgc.sim.exactness import exact_columns, exact_rows
+from mgc.sim.exactness import Cells, exact_columns, exact_rows
 from mgc.sim.inputs import check_inputs
+from mgc.sim.reference import ReferenceEngine
 from mgc.sim.training import initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
@@ -25,8 +28,9 @@ Progress = Callable[[int, int], None]
 class Simulator:
     """Runs a program. Raises ProgramError for a program that breaks a rule, SimulationError for a bad request.
 
-    engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit in `quantized`. numerics:
-    "quantized" (the crossbars' own arithmetic) or "float" (ideal real arithmetic). threads: the most to use.
+    engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit but in `float`. numerics:
+    "quantized" (the crossbars' own arithmetic), "device" (with the errors of the target's cells, drawn by seed) or
+    "float" (ideal real arithmetic). threads: the most to use.
     """
 
     def __init__(
@@ -35,11 +39,10 @@ class Simulator:
         engine: EngineName = "fast",
         numerics: Numerics = "quantized",
         threads: int | None = None,
+        seed: int = 0,
     ) -> None:
-        if numerics not in ("quantized", "float"):
-            if numerics == "device":
-                raise SimulationError("numerics device is not built yet; use quantized or float")
-            raise SimulationError(f"numerics {numerics!r} is unknown; use quantized or float")
+        if numerics not in ("quantized", "device", "float"):
+            raise SimulationError(f"numerics {numerics!r} is unknown; use quantized, device or float")
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
@@ -50,7 +53,8 @@ class Simulator:
             )
         self.program = program
         self._numerics: Numerics = numerics
-        self._engine = _engine(program, engine, numerics, threads)
+        self._devices = devices_of(program, seed) if numerics == "device" else None
+        self._engine = _engine(program, engine, numerics, threads, seed)
         if program.states and not isinstance(self._engine, TrainingEngine):
             raise SimulationError(f"engine {engine} does not run programs with states; use engine reference")
         self._base = initial_states(program)
@@ -61,18 +65,29 @@ class Simulator:
 
         Of the weights as they are now: training may move a column across the line.
         """
-        return exact_columns(self.program, self._integers())
+        return exact_columns(self.program, self._integers(), self._disturbance())
 
     @property
     def exact_rows(self) -> float:
         """The same of rows in transposed reads; 1.0 with none."""
-        return exact_rows(self.program, self._integers())
+        return exact_rows(self.program, self._integers(), self._disturbance())
 
     def _integers(self) -> Mapping[int, np.ndarray] | None:
         """The integer weights of the groups that states live in; None if they are the program's own."""
         if self._numerics == "float" or not isinstance(self._engine, TrainingEngine):
             return None
-        return self._engine.state().weights
+        weights = self._engine.state().weights
+        if self._devices is not None:
+            ranges = {group: self.program.groups[group].arithmetic.weight_range for group in weights}
+            return {g: np.clip(self._devices.found(g, cells), *ranges[g]) for g, cells in weights.items()}
+        return weights
+
+    def _disturbance(self) -> Cells | None:
+        """What devices do to reads, in `device` numerics."""
+        if self._devices is None or not isinstance(self._engine, ReferenceEngine):
+            return None
+        devices, cells = self._devices, self._engine.cells()
+        return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
 
     def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         """Outputs under their names, in the ports' dtypes, for inputs under theirs.
@@ -95,7 +110,7 @@ class Simulator:
         for start in range(0, needed, self._engine.chunk):
             count = min(self._engine.chunk, needed - start)
             batch = {p.name: _micro_batches(program, p, checked[p.name], start, count) for p in program.inputs}
-            for name, value in self._run(batch, count).items():
+            for name, value in self._run(batch, count, start).items():
                 parts[name].append(value)
             if progress:
                 progress(min((start + count) * micro, samples), samples)
@@ -128,17 +143,34 @@ class Simulator:
         """What the program keeps from run to run, under its names: a copy of each, in the model's own shape.
 
         Element types are those of the chip (float32, int64). A weight in a crossbar is what it stands for: its integer
-        times the weight scale of its group, in `float` numerics the real weight. Empty for a program without states.
+        times the weight scale of its group, in `float` numerics the real weight, in `device` numerics what its cells
+        stand for; there the cells themselves and their clock are told as well. Empty for a program without states.
         """
-        return read_states(self.program, self._numerics, self._trained().state(), self._base) if self._base else {}
+        if not self._base:
+            return {}
+        kept = self._trained().state()
+        if self._devices is not None:
+            return device.read_states(self.program, kept, self._base)
+        return read_states(self.program, self._numerics, kept, self._base)
+
+    @property
+    def state_names(self) -> list[str]:
+        """The names of what `states` gives."""
+        names = [s.name for s in self.program.states]
+        return names + device.device_names(self.program) if self._devices is not None else names
 
     def load_states(self, states: Mapping[str, np.ndarray]) -> None:
         """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
 
-        Raises SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
+        In `device` numerics the cells may be left out: then they are written anew, with errors of their own. Raises
+        SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
         """
         engine = self._trained()
-        engine.restore(write_states(self.program, self._numerics, engine.state(), states))
+        if self._devices is not None:
+            self._devices.clock = engine.state().clock
+            engine.restore(device.write_states(self.program, engine.state(), states, self._devices))
+        else:
+            engine.restore(write_states(self.program, self._numerics, engine.state(), states))
         self._base = {name: np.array(states[name], order="C") for name in self._base}
 
     def _trained(self) -> TrainingEngine:
@@ -146,18 +178,30 @@ class Simulator:
             raise SimulationError(f"program {self.program.name} has no states")
         return self._engine
 
-    def _run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+    def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
         try:
-            return self._engine.run(batch, micro_batches)
+            if self._devices is None:
+                return self._engine.run(batch, micro_batches)
+            return self._engine.run(batch, micro_batches, first)  # reads draw by the number of their micro-batch
         except ExecutionError as error:
             raise simulation_error(str(error), error) from error
 
 
-def _engine(program: Program, name: str, numerics: Numerics, threads: int | None) -> Engine:
-    if name == "reference":
-        from mgc.sim.reference import ReferenceEngine
+def devices_of(program: Program, seed: int) -> Devices:
+    """The devices of a program. SimulationError where its target says nothing, or nonsense, of them."""
+    try:
+        return Devices(program, seed)
+    except ProgramError as error:
+        raise SimulationError(f"{program.name}: {error}; compile it again, for a target that has one") from error
 
-        return ReferenceEngine(program, numerics, threads)
+
+def _engine(program: Program, name: str, numerics: Numerics, threads: int | None, seed: int) -> Engine:
+    if name == "reference":
+        return ReferenceEngine(program, numerics, threads, seed)
+    if name == "fast" and numerics == "device":
+        from mgc.sim.fast.device_engine import FastDeviceEngine
+
+        return FastDeviceEngine(program, numerics, threads, seed)
     if name == "fast":
         from mgc.sim.fast import FastEngine
 

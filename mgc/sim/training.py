@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -22,19 +22,29 @@ def read_states(
 ) -> dict[str, np.ndarray]:
     """Every state in the model's shape; `base` says what entries hold that live nowhere on the chip.
 
-    A weight in a crossbar is what its integer stands for, in `float` numerics the real weight itself.
+    A weight in a crossbar is what its integer stands for, in `float` numerics the real weight itself. (For `device`
+    numerics see `mgc.sim.device`.)
     """
-    reals: dict[int, np.ndarray] = {}
+
+    def reals(group: int) -> np.ndarray:
+        weights = kept.weights[group]
+        return weights if numerics == "float" else in_reals(weights, weight_scale(program, group))
+
+    return read_homes(program, kept, base, reals)
+
+
+def read_homes(
+    program: Program, kept: EngineState, base: Mapping[str, np.ndarray], reals: Callable[[int], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Every state in the model's shape from where it lives; `reals` gives the real weights of a group."""
+    known: dict[int, np.ndarray] = {}
 
     def home(piece: StatePiece) -> np.ndarray:
         if piece.buffer >= 0:
             return kept.buffers[program.root(piece.buffer)]
-        if piece.group not in reals:
-            weights = kept.weights[piece.group]
-            if numerics != "float":
-                weights = in_reals(weights, _weight_scale(program, piece.group))
-            reals[piece.group] = np.ascontiguousarray(weights)
-        return reals[piece.group]
+        if piece.group not in known:
+            known[piece.group] = np.ascontiguousarray(reals(piece.group))
+        return known[piece.group]
 
     return {s.name: read_state(s, base[s.name], home) for s in program.states}
 
@@ -48,7 +58,23 @@ def write_states(
     back to the same bits. Raises SimulationError for other names, shapes or element types, or a weight that is not
     finite.
     """
-    _check(program, values)
+    check_values(program, values)
+
+    def coded(group: int, weights: np.ndarray) -> np.ndarray:
+        if numerics == "float":
+            return weights
+        return in_steps(weights, weight_scale(program, group), program.groups[group].arithmetic.weight_bits)
+
+    return write_homes(program, kept, values, coded)
+
+
+def write_homes(
+    program: Program,
+    kept: EngineState,
+    values: Mapping[str, np.ndarray],
+    coded: Callable[[int, np.ndarray], np.ndarray],
+) -> EngineState:
+    """`kept` with the values of states laid where they live, through `coded` for those in a group."""
     buffers = {root: np.array(array, order="C") for root, array in kept.buffers.items()}
     weights = {group: np.array(array, order="C") for group, array in kept.weights.items()}
     for state in program.states:
@@ -57,17 +83,17 @@ def write_states(
         if in_groups and not np.isfinite(value).all():
             raise SimulationError(f"state {state.name} has weights that are not finite; no cell can hold them")
         for piece in state.pieces:
-            home, coded = weights.get(piece.group), value
+            home, held = weights.get(piece.group), value
             if home is None:
                 home = buffers[program.root(piece.buffer)]
-            elif numerics != "float":
-                group = program.groups[piece.group]
-                coded = in_steps(value, _weight_scale(program, group.id), group.arithmetic.weight_bits)
-            piece.of_home(home)[...] = piece.of_state(np.ascontiguousarray(coded))
+            else:
+                held = coded(piece.group, value)
+            piece.of_home(home)[...] = piece.of_state(np.ascontiguousarray(held))
     return EngineState(weights, buffers)
 
 
-def _check(program: Program, values: Mapping[str, np.ndarray]) -> None:
+def check_values(program: Program, values: Mapping[str, np.ndarray]) -> None:
+    """SimulationError for names, shapes or element types that are not those of the program's states."""
     names = {s.name for s in program.states}
     for what, found in (("unknown", sorted(set(values) - names)), ("missing", sorted(names - set(values)))):
         if found:
@@ -81,7 +107,8 @@ def _check(program: Program, values: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _weight_scale(program: Program, group: int) -> float:
+def weight_scale(program: Program, group: int) -> float:
+    """What a step of a group's integers is worth. SimulationError for a group that has none."""
     entry = program.groups[group]
     if not entry.weight_scale:
         raise SimulationError(

@@ -21,6 +21,9 @@ def load_weights(simulator: Simulator, weights: Mapping[str, np.ndarray]) -> Non
     if missing:
         raise TrainingError(f"there is no trained value for state {missing[0]}")
     if names:
+        cells = [name for name in simulator.state_names if name not in names]
+        if all(name in weights for name in cells):  # in `device` numerics: the very cells that were trained
+            names += cells
         simulator.load_states({name: np.asarray(weights[name]) for name in names})
 
 

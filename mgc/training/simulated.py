@@ -20,7 +20,8 @@ from mgc.training.trainee import TraineeInput
 class SimulatedTrainee:
     """Trains a program, segment by segment; see `mgc.training.trainee.Trainee`.
 
-    Raises TrainingError for a program that does not train, SimulationError for what the simulator cannot do.
+    `seed` is that of the devices in `device` numerics. Raises TrainingError for a program that does not train,
+    SimulationError for what the simulator cannot do.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class SimulatedTrainee:
         engine: EngineName = "fast",
         numerics: Numerics = "quantized",
         threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.program = program
         segments = iteration_of(program)
-        self._simulators = [(Simulator(s.program, engine, numerics, threads), s.repeats) for s in segments]
+        self._simulators = [(Simulator(s.program, engine, numerics, threads, seed), s.repeats) for s in segments]
         self.batches = sum(repeats for _, repeats in self._simulators)
         roles = roles_of(program)
         ports = {port.name: port for simulator, _ in self._simulators for port in simulator.program.inputs}
@@ -41,6 +43,8 @@ class SimulatedTrainee:
         )
         self.losses: Sequence[str] = tuple(dict.fromkeys(p.name for s in segments for p in s.program.outputs))
         self.identity: Mapping[str, str] = {"program": program_hash(program), "numerics": numerics}
+        if numerics == "device":
+            self.identity = {**self.identity, "seed": str(seed)}  # of the devices
         self._at = self._simulators[-1][0]  # holds the current states
         self._whole = program_states(self._simulators)
 
@@ -67,7 +71,7 @@ class SimulatedTrainee:
         """Hands the states on to the simulator that runs next."""
         if simulator is not self._at:
             self._whole |= self._at.states()
-            simulator.load_states({name: self._whole[name] for name in _state_names(simulator)})
+            simulator.load_states({name: self._whole[name] for name in simulator.state_names})
             self._at = simulator
 
     def state(self) -> Mapping[str, np.ndarray]:
@@ -80,7 +84,7 @@ class SimulatedTrainee:
             strange = sorted(set(state) ^ set(self._whole))
             raise TrainingError(f"the checkpoint's states are not those of this program: {strange[0]}")
         try:
-            self._at.load_states({name: state[name] for name in _state_names(self._at)})
+            self._at.load_states({name: state[name] for name in self._at.state_names})
         except SimulationError as error:
             raise TrainingError(f"the checkpoint does not go with this program: {error}") from error
         self._whole = {name: np.array(value) for name, value in state.items()}
@@ -88,10 +92,6 @@ class SimulatedTrainee:
     def weights(self) -> Mapping[str, np.ndarray]:
         """All states: the simulator tells them as real numbers already."""
         return self.state()
-
-
-def _state_names(simulator: Simulator) -> list[str]:
-    return [s.name for s in simulator.program.states]
 
 
 def program_states(simulators: Sequence[tuple[Simulator, int]]) -> dict[str, np.ndarray]:

@@ -169,8 +169,18 @@ def test_a_model_of_fixed_batch_is_checked_in_its_own_pieces(mgc, compiled, here
     assert shown["check"]["ok"]
 
 
-def test_device_numerics_are_refused_clearly(refused, compiled):
-    assert "not built yet" in refused("run", compiled / "G.mgc", "--numerics", "device")
+def test_device_numerics_are_drawn_by_seed_and_checked_as_quantized(mgc, compiled):
+    def run(seed, engine):
+        command = ("run", compiled / "G.mgc", "-n", 4, "--numerics", "device", "--seed", seed, "--engine", engine)
+        return mgc(*command, "--check", compiled / "G.onnx", "--json")
+
+    first = run(1, "fast")
+    assert first.json["numerics"] == "device"
+    assert first.json["check"]["ok"] == (first.json["check"]["psnr_db"] >= 30)
+    assert first.code == (0 if first.json["check"]["ok"] else 1)
+    assert first.json["exact_columns"] == 0  # every read is noisy
+    assert run(1, "reference").json["check"] == first.json["check"]
+    assert run(2, "fast").json["check"] != first.json["check"]
 
 
 def test_bad_inputs(refused, compiled, here):

@@ -157,7 +157,6 @@ def test_wrong_requests_are_refused(folder, tmp_path):
     assert "would overwrite the program" in refused(folder, "--steps", 3, "--png", folder / "P.mgc")
     assert "would overwrite the data" in refused(folder, "--steps", 3, "--png", folder / "x.npy")
     assert "cannot be read: No such file" in refused(folder, "--steps", 3, data=("--data", tmp_path / "no"))
-    assert "device is not built yet" in refused(folder, "--steps", 3, "--numerics", "device")
     assert "there is no folder" in refused(folder, "--steps", 3, "--png", tmp_path / "no" / "g.png")
     (tmp_path / "f").write_text("")
     assert "is a file: name a folder" in refused(folder, "--steps", 3, "--checkpoint", tmp_path / "f")

@@ -69,14 +69,14 @@ def run(
         from mgc.report.png import check as check_drawable
 
         check_drawable(loaded)
-    mode: Any = numerics.value  # "device" as well: the simulator says what it can do
-    simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads)
+    mode: Any = numerics.value
+    simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads, seed=seed)
     if weights is not None:
         from mgc.training.inference import load_weights
 
         load_weights(simulator, weights)
     fed = feeds(loaded, files, samples, seed)
-    if mode == "quantized":
+    if mode != "float":
         refuse_nan(fed.arrays, files)
     begin = time.perf_counter()
     with progress("run") as tell, about(program):

@@ -88,9 +88,9 @@ def train(
     from mgc.training.loop import Schedule
     from mgc.training.simulated import SimulatedTrainee
 
-    mode: Any = numerics.value  # "device" as well: the simulator says what it can do
+    mode: Any = numerics.value
     with about(program):
-        trainee = SimulatedTrainee(loaded, engine.value, mode, threads)
+        trainee = SimulatedTrainee(loaded, engine.value, mode, threads, seed)
         plan = plan_export(loaded, export) if export is not None else None
     files = files_by_name(input or [], [i.name for i in trainee.inputs])
     check_outputs(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mgc.isa.crossbar import sliced_product
+from mgc.isa.device.reads import Runs
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.strided import check_distinct, gather_windows, scatter_windows
@@ -36,7 +37,8 @@ class Program(Instruction):
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        machine.write_cells(self.group, machine.program.tensors[group.real_weights if machine.ideal else group.weights])
+        weights = machine.program.tensors[group.real_weights if machine.ideal else group.weights]
+        machine.write_cells(self.group, weights, self.id)
 
     def writes_groups(self) -> tuple[int, ...]:
         return (self.group,)
@@ -59,8 +61,8 @@ class Mvm(Windowed, Instruction):
     channel k mod C.
     `signed` says whether codes are two's complement.
     Positions of the destination that no MVM writes are zero. In `quantized` numerics the sums are what
-    `mgc.isa.crossbar` defines (to be multiplied by the arithmetic's factor), in `float` numerics the product with the
-    real weights, in float64, rounded once to float32.
+    `mgc.isa.crossbar` defines (to be multiplied by the arithmetic's factor), in `device` numerics those of
+    `mgc.isa.device.reads`, in `float` numerics the product with the real weights, in float64, rounded once to float32.
     """
 
     opcode: ClassVar[int] = 2
@@ -117,7 +119,7 @@ class Mvm(Windowed, Instruction):
         outside = 0 if machine.ideal else self.outside
         if not positions:
             rows = gather_windows(source, positions, group.matrices, channels, self.tap_fastest, outside)
-            scatter_windows(self._product(machine, rows), target, (), ())
+            scatter_windows(self._product(machine, rows, [(0, len(source))]), target, (), ())
             return
         # all windows at once, or as many rows of windows as fit
         per_row = source.shape[0] * group.matrices * group.rows * prod(self.count[1:])
@@ -129,14 +131,17 @@ class Mvm(Windowed, Instruction):
             count = (len(part[0]), *self.count[1:])
             start = first.start + q * first.step
             where = (slice(start, start + (count[0] - 1) * first.step + 1, first.step), *others)
-            scatter_windows(self._product(machine, rows), target, where, count)
+            runs = [(n * self.windows + q * prod(count[1:]), prod(count)) for n in range(len(source))]
+            scatter_windows(self._product(machine, rows, runs), target, where, count)
 
-    def _product(self, machine: Machine, rows: np.ndarray) -> np.ndarray:
-        """Sums [matrices, n, cols] for inputs [matrices, n, rows]."""
+    def _product(self, machine: Machine, rows: np.ndarray, runs: Runs) -> np.ndarray:
+        """Sums [matrices, n, cols] for inputs [matrices, n, rows] of windows with the numbers `runs`."""
         arithmetic = machine.program.groups[self.group].arithmetic
         cells = machine.cells[self.group]
         if machine.ideal:
             return np.matmul(rows.astype(np.float64), cells.astype(np.float64)).astype(np.float32)
+        if machine.devices is not None:
+            return machine.devices.sums(self.group, self.id, rows, cells, self.signed, runs)
         return np.stack([sliced_product(x, c, arithmetic, self.signed) for x, c in zip(rows, cells, strict=True)])
 
     def reads(self) -> tuple[int, ...]:

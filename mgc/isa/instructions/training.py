@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from mgc.isa.device.reads import Runs
 from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.optimizers import optimize, optimizer
@@ -43,8 +44,9 @@ class MvmT(Windowed, Instruction):
 
     Without `accumulate` the destination is zero before; with it the sums are added to what is there (several parts of
     one layer add into one destination). In `quantized` numerics the sums are those of the transposed arithmetic, to be
-    multiplied by its factor and the group's weight scale. In `float` numerics they are products with the real weights,
-    summed over windows in float64 together with what was there, rounded once to float32.
+    multiplied by its factor and the group's weight scale; in `device` numerics those of `mgc.isa.device.reads`. In
+    `float` numerics they are products with the real weights, summed over windows in float64 together with what was
+    there, rounded once to float32.
     """
 
     opcode: ClassVar[int] = 8
@@ -112,15 +114,18 @@ class MvmT(Windowed, Instruction):
         for n in range(0, self.src_shape[0], step):
             errors = windows.gather_outputs(source[n : n + step], group.matrices)
             wide = target[n : n + step].astype(np.float64 if machine.ideal else np.int64)
-            windows.add_inputs(self._product(machine, errors), wide, group.matrices)
+            runs = [(n * windows.total, errors.shape[1])]
+            windows.add_inputs(self._product(machine, errors, runs), wide, group.matrices)
             target[n : n + step] = wide
 
-    def _product(self, machine: Machine, errors: np.ndarray) -> np.ndarray:
-        """Sums [matrices, n, rows] for errors [matrices, n, cols]."""
+    def _product(self, machine: Machine, errors: np.ndarray, runs: Runs) -> np.ndarray:
+        """Sums [matrices, n, rows] for errors [matrices, n, cols] of windows with the numbers `runs`."""
         arithmetic = machine.program.groups[self.group].arithmetic
         cells = machine.cells[self.group]
         if machine.ideal:
             return np.matmul(errors.astype(np.float64), cells.astype(np.float64).transpose(0, 2, 1))
+        if machine.devices is not None:
+            return machine.devices.transposed_sums(self.group, self.id, errors, cells, self.signed, runs)
         return np.stack([transposed_sums(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
 
     def reads(self) -> tuple[int, ...]:
@@ -223,8 +228,9 @@ class Update(Instruction):
 
     A group in `quantized` numerics: the weight is float32(int * weight_scale), the product in float64; the new integer
     is clip(rint(w' / weight_scale), -most, most), half to even, quotient in float64, most = 2^(Bw-1) - 1; it is written
-    to the cells. In `float` numerics the cells hold the float32 weight itself. A gradient, moment or weight that is
-    not finite stops the run.
+    to the cells. In `device` numerics the old weight is found and the new one written as `mgc.isa.device` says, by
+    verified writes or pulses. In `float` numerics the cells hold the float32 weight itself. A gradient, moment or
+    weight that is not finite stops the run.
     """
 
     opcode: ClassVar[int] = 10
@@ -292,7 +298,7 @@ class Update(Instruction):
         for buffer, value in zip(self.moments, kept, strict=True):
             machine.write(buffer, value)
         if self.group >= 0:
-            machine.write_real_weights(self.group, new)
+            machine.write_real_weights(self.group, new, self.id)
         else:
             machine.write(self.parameter, new)
 

@@ -1,0 +1,1 @@
+"""Cells as devices: what `device` numerics adds to the arithmetic of crossbars."""

@@ -1,0 +1,145 @@
+"""The devices of a machine: their model, seed and clock, and how groups are written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mgc.isa.crossbar import Arithmetic, decode_weights, encode_weights
+from mgc.isa.dataflow import changing
+from mgc.isa.device.cells import aged, effective_weights, stuck_cells, written
+from mgc.isa.device.draws import Stream
+from mgc.isa.device.model import Cells, DeviceModel
+from mgc.isa.device.pulses import pulsed
+from mgc.isa.device.reads import ReadNoise, Runs, sliced_read, transposed_read, undisturbed_columns, undisturbed_rows
+from mgc.isa.optimizers import in_reals, in_steps
+
+if TYPE_CHECKING:
+    from mgc.isa.program import Program
+
+Read = Callable[[np.ndarray, np.ndarray, Arithmetic, bool, ReadNoise | None, Runs], np.ndarray]
+"""`sliced_read` or `transposed_read`."""
+
+
+class Devices:
+    """What `device` numerics knows beyond the conductances themselves, which a machine holds as its cells.
+
+    clock: runs of a program that changes its states, 0 before the first; 0 for ever in one that does not. run: the
+    number of the micro-batch at hand, the clock in a program that changes its states. Both are the engine's to set.
+    Raises ProgramError for a program whose target says nothing of its devices.
+    """
+
+    def __init__(self, program: Program, seed: int) -> None:
+        self.model = DeviceModel.of_target(program.target)
+        self.seed = seed
+        self.clock = 0
+        self.run = 0
+        self.ages = self.model.ages and not changing(program)
+        self._groups = program.groups
+        self._stuck: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._aged: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def cells(self, group: int) -> Cells:
+        """The cells of a group."""
+        return Cells(self.model, self._groups[group].arithmetic.cell_bits)
+
+    def arithmetic(self, group: int) -> Arithmetic:
+        """The arithmetic of a group."""
+        return self._groups[group].arithmetic
+
+    def noise(self, instruction: int, matrix: int, run: int | None = None) -> ReadNoise | None:
+        """The noise of an instruction's reads of a matrix, in the run at hand or another."""
+        return ReadNoise.of(self.model, self.seed, instruction, self.run if run is None else run, matrix)
+
+    def sums(
+        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
+    ) -> np.ndarray:
+        """What MVM reads: int64 [matrices, n, N] for codes [matrices, n, K] of windows with the numbers `runs`."""
+        return self._stacked(sliced_read, group, instruction, codes, conductances, signed, runs)
+
+    def transposed_sums(
+        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
+    ) -> np.ndarray:
+        """What MVM_T reads: int64 [matrices, n, K] for codes [matrices, n, N] of windows with the numbers `runs`."""
+        return self._stacked(transposed_read, group, instruction, codes, conductances, signed, runs)
+
+    def _stacked(
+        self,
+        read: Read,
+        group: int,
+        instruction: int,
+        codes: np.ndarray,
+        conductances: np.ndarray,
+        signed: bool,
+        runs: Runs,
+    ) -> np.ndarray:
+        arithmetic, held = self.arithmetic(group), self.read(group, conductances)
+        noise = [self.noise(instruction, matrix) for matrix in range(len(codes))]
+        each = zip(codes, held, noise, strict=True)
+        return np.stack([read(x, cells, arithmetic, signed, n, runs) for x, cells, n in each])
+
+    def undisturbed(
+        self, group: int, conductances: np.ndarray, weights: np.ndarray, signed: bool, transposed: bool
+    ) -> np.ndarray:
+        """Which columns (transposed: rows) read as if cells had the very levels of integer weights, bool [matrices, N].
+
+        Weights are [matrices, K, N], clipped to what cells hold.
+        """
+        arithmetic = self.arithmetic(group)
+        levels = encode_weights(np.clip(weights, *arithmetic.weight_range), arithmetic)
+        which = undisturbed_rows if transposed else undisturbed_columns
+        return which(self.read(group, conductances), levels, arithmetic, signed, self.model)
+
+    def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:
+        """Conductances after all cells of a group are written, verified, with integer weights."""
+        levels = encode_weights(weights, self.arithmetic(group))
+        stream = Stream.of(self.seed, purpose, group, self.clock, instruction)
+        return self._with_stuck(group, written(levels, self.cells(group), stream))
+
+    def found(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """The integer weights, int32 [matrices, K, N], whose levels the cells are nearest to."""
+        return decode_weights(self.cells(group).nearest(conductances), self.arithmetic(group))
+
+    def real_weights(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """The weights, float32, that UPDATE starts from: as `found`, with pulses as conductances stand for."""
+        scale = self._groups[group].weight_scale
+        if self.model.update == "write-verify":
+            return in_reals(self.found(group, conductances), scale)
+        return in_reals(effective_weights(conductances, self.arithmetic(group)), scale)
+
+    def updated(self, group: int, conductances: np.ndarray, weights: np.ndarray, instruction: int) -> np.ndarray:
+        """Conductances after UPDATE's new real weights were written, as the target writes."""
+        entry, arithmetic, cells = self._groups[group], self.arithmetic(group), self.cells(group)
+        if self.model.update == "write-verify":
+            levels = encode_weights(in_steps(weights, entry.weight_scale, arithmetic.weight_bits), arithmetic)
+            fresh = written(levels, cells, Stream.of(self.seed, "write", group, self.clock, instruction))
+            new = np.where(levels != cells.nearest(conductances), fresh, conductances)
+        else:
+            old = effective_weights(conductances, arithmetic)
+            asked = weights.astype(np.float64) - in_reals(old, entry.weight_scale)
+            change = asked / entry.weight_scale
+            spread = Stream.of(self.seed, "spread", group)
+            noise = Stream.of(self.seed, "pulse", group, self.clock, instruction)
+            new = pulsed(conductances, change, arithmetic, cells, spread, noise)
+        return self._with_stuck(group, new)
+
+    def read(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """Conductances as a read meets them: drifted, in a program that never writes them again."""
+        if not self.ages:
+            return conductances
+        known = self._aged.get(group)
+        if known is None or known[0] is not conductances:
+            drifted = aged(conductances, self.cells(group), Stream.of(self.seed, "drift", group))
+            known = self._aged[group] = conductances, self._with_stuck(group, drifted)
+        return known[1]
+
+    def _with_stuck(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """The same array with its stuck cells as they are for ever."""
+        if group not in self._stuck:
+            stream = Stream.of(self.seed, "stuck", group)
+            self._stuck[group] = stuck_cells(conductances.shape, self.cells(group), stream)
+        where, values = self._stuck[group]
+        conductances.reshape(-1)[where] = values
+        return conductances

@@ -1,0 +1,256 @@
+"""Reads of cells that are devices, in large products: equal to `mgc.isa.device.reads` bit for bit.
+
+Conductances are whole numbers of 2^-12 levels, so a bitline's sum is a whole number of those, whatever the order of
+additions: float32 holds it exactly where the largest stays below 2^24 of them, float64 elsewhere. Codes and their
+weighted sums are whole numbers too. So only the converters' rounding is done read by read.
+
+A plane is one slice and sign of a row block (a column block, in a transposed read). A plane whose lines all lose
+nothing (their whole error, noise included, stays below half a step, as in the empty top slices of 16-bit weights) is
+part of one integer product instead.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from mgc.isa.crossbar import Arithmetic, split_digits
+from mgc.isa.device.model import GRID_BITS, ONE, Cells
+from mgc.isa.device.reads import ReadNoise, Runs, windows_of, without_offset
+from mgc.isa.transposed import column_runs, integer_product
+from mgc.sim.fast.graph import GraphBuilder, Session
+
+_WINDOWS = 64
+"""Windows worked on at once, at most."""
+_READS = 1 << 18
+"""Reads held at once: few enough to stay in a cache."""
+_LINES = 512
+"""Lines of all planes that are read at once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is driven at once: some of the inputs, and the planes that are read line by line.
+
+    cells: conductances in levels for lines `first` .. of each plane, [inputs, planes * lines]. significance: what a
+    code of each plane is worth, float64 [1, planes]. places: of each plane in the noise of a window, (block, slice,
+    sign) or (slice, sign, block).
+    """
+
+    inputs: slice
+    first: int
+    cells: np.ndarray
+    significance: np.ndarray
+    places: tuple[tuple[int, int, int], ...]
+
+    @property
+    def lines(self) -> int:
+        """Lines of each plane."""
+        return self.cells.shape[1] // len(self.places)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads of one matrix in one direction, made for conductances as they are now.
+
+    linear: integer weights [inputs, lines] of the planes that lose nothing, None if there is none. noise_shape: the
+    array of a window's reads; `transposed` says which of its axes are which.
+    """
+
+    arithmetic: Arithmetic
+    full_scale: int
+    signed: bool
+    transposed: bool
+    lines: int
+    blocks: tuple[Block, ...]
+    linear: np.ndarray | None
+    noise_shape: tuple[int, ...]
+
+    def read(
+        self, codes: np.ndarray, noise: ReadNoise | None = None, runs: Runs = (), pool: Executor | None = None
+    ) -> np.ndarray:
+        """Sums int64 [n, lines] of codes [n, inputs]; windows are shared out to `pool`."""
+        total = np.zeros((len(codes), self.lines), np.int64)
+        if self.linear is not None:
+            total += integer_product(codes, self.linear)
+        if self.blocks:
+            widest = max(b.cells.shape[1] for b in self.blocks)
+            step = max(1, min(_WINDOWS, _READS // (self.arithmetic.digits(self.signed) * widest)))
+
+            def work(w: int) -> None:
+                part = codes[w : w + step]
+                numbers = windows_of(runs, w, w + len(part))
+                added = noise.of_windows(numbers, self.noise_shape) if noise is not None else None
+                self._add_reads(total[w : w + step], part, added)
+
+            for _ in (pool.map if pool is not None else map)(work, range(0, len(codes), step)):
+                pass
+        return without_offset(total, codes, self.arithmetic, self.full_scale)
+
+    def _add_reads(self, total: np.ndarray, codes: np.ndarray, noise: np.ndarray | None) -> None:
+        """Adds what is read line by line for a few windows."""
+        digits, weights = split_digits(codes, self.arithmetic, self.signed)
+        count, n = digits.shape[:2]
+        driven: dict[tuple[int, int, np.dtype], np.ndarray] = {}
+        for block in self.blocks:
+            real = block.cells.dtype
+            key = block.inputs.start, block.inputs.stop, real
+            if key not in driven:
+                driven[key] = digits[:, :, block.inputs].astype(real).reshape(count * n, -1)
+            feeds = {
+                "driven": driven[key],
+                "cells": block.cells,
+                "weights": weights[None].astype(self._code_type(real)),
+                "shape": np.array([count, n * block.cells.shape[1]], np.int64),
+                "planes": np.array([n, len(block.places), block.lines], np.int64),
+                "significance": block.significance,
+            }
+            if noise is not None:
+                feeds["noise"] = self._noise_of(noise, block).astype(real) / real.type(ONE)
+            (sums,) = self._session(real, noise is not None).run(["sums"], feeds)
+            total[:, block.first : block.first + block.lines] += sums[:, 0].astype(np.int64)
+
+    def _code_type(self, real: np.dtype) -> np.dtype:
+        """What holds weighted codes of one line: whole numbers, below 2^24 in float32."""
+        streamed = sum(abs(weight) for _, _, weight in self.arithmetic.digit_table(self.signed))
+        return real if self.arithmetic.adc_max * streamed < 1 << 24 else np.dtype(np.float64)
+
+    def _session(self, real: np.dtype, noisy: bool) -> Session:
+        scaled = (self.arithmetic.adc_max, self.full_scale) if self.arithmetic.adc_mode == "scale" else None
+        return _converters(real, self._code_type(real), self.arithmetic.adc_max, scaled, noisy)
+
+    def _noise_of(self, noise: np.ndarray, block: Block) -> np.ndarray:
+        """Noise [digits * n, planes * lines] of a block."""
+        lines = slice(block.first, block.first + block.lines)
+        axes = [(noise[:, :, a, b, c] if self.transposed else noise[:, a, :, b, c]) for a, b, c in block.places]
+        joined = np.stack([plane[:, :, lines] for plane in axes], axis=2).swapaxes(0, 1)
+        return joined.reshape(joined.shape[0] * joined.shape[1], -1)
+
+
+@cache
+def _converters(real: np.dtype, code: np.dtype, top: int, scaled: tuple[int, int] | None, noisy: bool) -> Session:
+    """From driven lines to weighted sums of codes, each a whole number that its type holds: a graph for one thread.
+
+    The converter's operations are the ISA's own, in its order: in scale mode a float64 product, a division, rounding.
+    """
+    g = GraphBuilder()
+    sums = g.node("MatMul", g.input("driven", real), g.input("cells", real))
+    if noisy:
+        sums = g.node("Add", sums, g.input("noise", real))
+    if scaled is not None:
+        sums = g.cast(sums, np.float64)
+        sums = g.node("Mul", sums, g.constant(np.float64(scaled[0])))
+        sums = g.node("Div", sums, g.constant(np.float64(scaled[1])))
+    kind = np.dtype(np.float64) if scaled is not None else real
+    codes = g.node("Clip", g.node("Round", sums), g.constant(kind.type(0)), g.constant(kind.type(top)))
+    codes = g.node("Reshape", g.cast(codes, code), g.input("shape", np.dtype(np.int64)))
+    streamed = g.node("MatMul", g.input("weights", code), codes)
+    planes = g.node("Reshape", g.cast(streamed, np.float64), g.input("planes", np.dtype(np.int64)))
+    g.output(g.node("MatMul", g.input("significance", np.dtype(np.float64)), planes), "sums", np.dtype(np.float64))
+    return g.session(1)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """One slice and sign of a block: conductances [inputs, lines], and its place in the noise of a window."""
+
+    inputs: tuple[int, int]
+    slice: int
+    sign: int
+    place: tuple[int, int, int]
+    conductances: np.ndarray
+
+
+def forward_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool) -> Reader:
+    """Reads along the rows of conductances [slices, signs, K, N]."""
+    slices, signs, depth, cols = conductances.shape
+    starts = range(0, depth, arithmetic.rows)
+    planes = [
+        _Plane((r, min(r + arithmetic.rows, depth)), s, g, (b, s, g), conductances[s, g, r : r + arithmetic.rows])
+        for b, r in enumerate(starts)
+        for s in range(slices)
+        for g in range(signs)
+    ]
+    shape = (len(starts), arithmetic.digits(signed), slices, signs, cols)
+    full = arithmetic.full_scale
+    blocks, linear = _sorted(planes, (depth, cols), cells, arithmetic, full, signed)
+    return Reader(arithmetic, full, signed, False, cols, blocks, linear, shape)
+
+
+def transposed_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool) -> Reader:
+    """Reads along the columns of conductances [slices, signs, K, N]."""
+    slices, signs, depth, cols = conductances.shape
+    planes: list[_Plane] = []
+    most = 0
+    for s in range(slices):
+        for g in range(signs):
+            begins = column_runs(cols, s, g, arithmetic)
+            most = max(most, len(begins))
+            for b, (start, stop) in enumerate(zip(begins, [*begins[1:], cols], strict=True)):
+                lines = conductances[s, g, :, start:stop].T
+                planes.append(_Plane((int(start), int(stop)), s, g, (s, g, b), lines))
+    shape = (arithmetic.digits(signed), slices, signs, most, depth)
+    full = arithmetic.transposed_full_scale
+    blocks, linear = _sorted(planes, (cols, depth), cells, arithmetic, full, signed)
+    return Reader(arithmetic, full, signed, True, depth, blocks, linear, shape)
+
+
+def _sorted(
+    planes: list[_Plane], shape: tuple[int, int], cells: Cells, arithmetic: Arithmetic, full: int, signed: bool
+) -> tuple[tuple[Block, ...], np.ndarray | None]:
+    """Planes that are read line by line, by what they are driven with, and the others as integer weights of `shape`."""
+    digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
+    noise = cells.device.noise_bound
+    kept: dict[tuple[int, int], list[_Plane]] = {}
+    linear = None
+    for plane in planes:
+        levels = _lossless_levels(plane, cells, arithmetic, full, digit, noise)
+        if levels is None:
+            kept.setdefault(plane.inputs, []).append(plane)
+        elif levels.any():
+            if linear is None:
+                linear = np.zeros(shape, np.int64)
+            linear[slice(*plane.inputs)] += (-levels if plane.sign else levels) << (arithmetic.cell_bits * plane.slice)
+    blocks: list[Block] = []
+    for inputs, of_block in kept.items():
+        largest = max((cells.top + 1) * ONE, -cells.bounds[0]) * digit * (inputs[1] - inputs[0]) + noise
+        real = np.float32 if largest < 1 << 24 else np.float64
+        significance = [(-1.0 if p.sign else 1.0) * (1 << (arithmetic.cell_bits * p.slice)) for p in of_block]
+        places = tuple(p.place for p in of_block)
+        step = max(8, _LINES // len(of_block))
+        for first in range(0, shape[1], step):
+            joined = np.concatenate([p.conductances[:, first : first + step] for p in of_block], axis=1).astype(real)
+            joined *= real(1 / ONE)
+            blocks.append(Block(slice(*inputs), first, joined, np.array([significance]), places))
+    return tuple(blocks), linear
+
+
+def _lossless_levels(
+    plane: _Plane, cells: Cells, arithmetic: Arithmetic, full: int, digit: int, noise: int
+) -> np.ndarray | None:
+    """What a plane's cells add to codes, int64 [inputs, lines]; None if its converters lose anything."""
+    held = plane.conductances
+    if not held.any():
+        error, levels = 0, None
+    else:
+        found = (held.astype(np.int32) + ONE // 2) >> GRID_BITS
+        off = held - (found << GRID_BITS)
+        error = digit * int(max(np.maximum(off, 0).sum(axis=0).max(), np.maximum(-off, 0).sum(axis=0).max()))
+        levels = found.astype(np.int64)
+    error += noise
+    if arithmetic.adc_mode == "clip":
+        if 2 * error >= ONE:
+            return None
+        if levels is None:
+            return np.zeros(held.shape, np.int64)
+        lossless = levels.min() >= 0 and int(levels.sum(axis=0).max()) * digit <= arithmetic.adc_max
+        return levels if lossless else None
+    if 2 * error * arithmetic.adc_max >= ONE * full:
+        return None
+    if levels is None:
+        return np.zeros(held.shape, np.int64)
+    scaled = levels * arithmetic.adc_max
+    return scaled // full if levels.min() >= 0 and not (scaled % full).any() else None

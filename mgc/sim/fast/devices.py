@@ -1,0 +1,51 @@
+"""Devices whose reads run as large products, on several threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mgc.isa.device.reads import Runs
+from mgc.isa.device.state import Devices
+from mgc.isa.program import Program
+from mgc.sim.fast.device_reads import Reader, forward_reader, transposed_reader
+
+
+class FastDevices(Devices):
+    """`Devices` with the reads of `mgc.sim.fast.device_reads`: the same bits, on `threads` threads.
+
+    What is made of a group's conductances is kept until they are replaced.
+    """
+
+    def __init__(self, program: Program, seed: int, threads: int) -> None:
+        super().__init__(program, seed)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mgc-device") if threads > 1 else None
+        self._readers: dict[tuple[int, bool, bool], tuple[np.ndarray, list[Reader]]] = {}
+
+    def sums(
+        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
+    ) -> np.ndarray:
+        """See `Devices.sums`."""
+        return self._read(self._made(group, conductances, signed, False), instruction, codes, runs)
+
+    def transposed_sums(
+        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
+    ) -> np.ndarray:
+        """See `Devices.transposed_sums`."""
+        return self._read(self._made(group, conductances, signed, True), instruction, codes, runs)
+
+    def _read(self, readers: list[Reader], instruction: int, codes: np.ndarray, runs: Runs) -> np.ndarray:
+        each = enumerate(zip(readers, codes, strict=True))
+        return np.stack([r.read(x, self.noise(instruction, matrix), runs, self._pool) for matrix, (r, x) in each])
+
+    def _made(self, group: int, conductances: np.ndarray, signed: bool, transposed: bool) -> list[Reader]:
+        """One reader for each matrix."""
+        key = group, signed, transposed
+        held = self._readers.get(key)
+        if held is None or held[0] is not conductances:
+            make = transposed_reader if transposed else forward_reader
+            cells, arithmetic = self.cells(group), self.arithmetic(group)
+            readers = [make(matrix, cells, arithmetic, signed) for matrix in self.read(group, conductances)]
+            held = self._readers[key] = conductances, readers
+        return held[1]
