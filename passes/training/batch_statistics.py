@@ -9,7 +9,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import BatchNorm
 from mgc.ir.training import Statistic
 from passes.manager import UnsupportedError
-from passes.training.shifts import shift_of
+from passes.training.shifts import Shifts
 
 
 def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:
@@ -22,7 +22,7 @@ def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:
     """
     found: list[Statistic] = []
     nodes, graph.nodes = graph.nodes, []
-    producers = {v: n for n in nodes for v in n.outputs}
+    shifts = Shifts(nodes)
     replaced: dict[Value, Value] = {}
     inputs = set(graph.inputs)
     number = 0
@@ -31,7 +31,7 @@ def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:
         if not isinstance(node.op, BatchNorm) or not node.op.training:
             graph.nodes.append(node)
             continue
-        y, mean, var = _normalised(graph, producers, node, node.op)
+        y, mean, var = _normalised(graph, shifts, node, node.op)
         replaced[node.outputs[0]] = y
         x = node.inputs[0]
         running_mean, running_var = node.inputs[3:]
@@ -48,7 +48,7 @@ def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:
     return tuple(found)
 
 
-def _normalised(graph: Graph, producers: dict[Value, Node], node: Node, op: BatchNorm) -> tuple[Value, Value, Value]:
+def _normalised(graph: Graph, shifts: Shifts, node: Node, op: BatchNorm) -> tuple[Value, Value, Value]:
     """y, the batch's mean and its biased variance. A bias on x is left out where it cancels (`shifts`)."""
     x, scale, bias, *_ = node.inputs
     axes = (0, *range(2, x.tensor.rank))
@@ -59,14 +59,16 @@ def _normalised(graph: Graph, producers: dict[Value, Node], node: Node, op: Batc
         )
     wide = (1, x.shape[1], *(1,) * (x.tensor.rank - 2))
     build = Build(graph, sources=node.sources, hint=f"{node.outputs[0].name}.mean")
-    shift = shift_of(producers, x, axes)
-    x = x if shift is None else shift[0]
+    split = shifts.split(build, x, axes)
+    whole, x = x, x if split is None else split[0]
     mean = build.reduce("mean", x, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.centred"
     centred = build.sub(x, build.reshape(mean, wide))
-    if shift is not None:
-        # the statistic is that of the whole operand
-        mean = build.add(mean, build.reshape(shift[1], mean.shape) if shift[1].tensor.size > 1 else shift[1])
+    # the statistic is that of the whole operand
+    if split is not None and split[1] is not None:
+        mean = build.add(mean, build.reshape(split[1], mean.shape))
+    elif split is not None:
+        mean = build.reduce("mean", whole, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.var"
     var = build.reduce("mean", build.mul(centred, centred), axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.factor"

@@ -5,7 +5,7 @@ import pytest
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
-from mgc.ir.ops import BatchNorm, Binary, Reduce
+from mgc.ir.ops import BatchNorm, Binary, Conv, Reduce
 from mgc.ir.training import Statistic
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
@@ -107,7 +107,7 @@ def test_the_gradient_is_that_of_the_batch():
 def shifted(make):
     """A graph of inputs v, w [2, 3, 4], per-channel b and number s, with output y = make(build, v, w, b, s)."""
     graph = Graph()
-    shapes = {"v": (2, 3, 4), "w": (2, 3, 4), "b": (1, 3, 1), "s": (1,)}
+    shapes = {"v": (2, 3, 4), "w": (2, 3, 4), "b": (1, 3, 1), "s": (1,)}  # w as a kernel: two filters of 4 taps
     inputs = [graph.add_input(n, TensorType(F64, shape)) for n, shape in shapes.items()]
     graph.outputs = [("y", make(Build(graph), *inputs))]
     return graph
@@ -115,6 +115,16 @@ def shifted(make):
 
 def less_mean(g, x, axes):
     return g.sub(x, g.reduce("mean", x, axes))
+
+
+def softmax(g, x):
+    powers = g.unary("exp", g.sub(x, g.reduce("max", x, (2,))))
+    return g.div(powers, g.reduce("sum", powers, (2,)))
+
+
+def conv(g, x, w, stride=1, pad=0):
+    kernel = g.slice(w, (0, 0, 0), (2, 3, 2))
+    return g.emit(Conv((stride,), (pad, pad), (1,)), x, kernel)
 
 
 CANCEL = {
@@ -126,12 +136,28 @@ CANCEL = {
         lambda g, v, w, b, s: g.sub(g.reshape(g.add(v, g.reshape(s, ())), (24,)), g.reshape(g.add(w, s), (24,))),
         "s",
     ),
+    "residual": (lambda g, v, w, b, s: less_mean(g, g.add(w, g.add(v, b)), (0, 2)), "b"),
+    "scaled": (lambda g, v, w, b, s: less_mean(g, g.div(g.add(v, b), s), (0, 2)), "b"),
+    "point by point": (lambda g, v, w, b, s: less_mean(g, conv(g, g.add(v, b), w), (0, 2)), "b"),
+    "strided": (lambda g, v, w, b, s: less_mean(g, conv(g, g.add(v, b), w, 2), (2,)), "b"),
+    "rows": (lambda g, v, w, b, s: less_mean(g, g.matmul(g.transpose(g.add(v, b), (0, 2, 1)), w), (1,)), "b"),
+    "keys": (lambda g, v, w, b, s: softmax(g, g.matmul(g.transpose(w, (0, 2, 1)), g.add(v, b))), "b"),
+    "flat keys": (
+        lambda g, v, w, b, s: softmax(
+            g, g.reshape(g.add(g.reshape(v, (2, 3, 2, 2)), g.reshape(b, (3, 1, 1))), (2, 3, 4))
+        ),
+        "b",
+    ),
+    "transposed": (lambda g, v, w, b, s: less_mean(g, g.transpose(g.add(v, b), (1, 0, 2)), (1, 2)), "b"),
 }
 STAY = {
     "varies": lambda g, v, w, b, s: less_mean(g, g.add(v, b), (1,)),
     "other mean": lambda g, v, w, b, s: g.sub(g.add(v, b), g.reduce("mean", w, (0, 2))),
     "other number": lambda g, v, w, b, s: g.sub(g.add(v, s), g.add(w, 1.0)),
     "sum": lambda g, v, w, b, s: g.sub(g.add(v, s), g.reduce("sum", g.add(w, s), (0, 1, 2))),
+    "padded": lambda g, v, w, b, s: less_mean(g, conv(g, g.add(v, b), w, pad=1), (0, 2)),
+    "columns": lambda g, v, w, b, s: less_mean(g, g.matmul(g.transpose(w, (0, 2, 1)), g.add(v, b)), (1,)),
+    "part of a block": lambda g, v, w, b, s: less_mean(g, g.reshape(g.add(v, b), (2, 12)), (1,)),
 }
 
 
@@ -157,3 +183,26 @@ def test_shifts_that_do_not_cancel_stay(name):
     np.testing.assert_array_equal(evaluate(graph, feeds)["y"], before)
     assert len(graph.nodes) == count
     assert any(isinstance(n.op, Binary | Reduce) for n in graph.nodes)
+
+
+def test_a_shift_behind_a_convolution_leaves_the_statistics_as_they_were():
+    """A bias, a convolution without padding, batch normalisation: the bias only moves the running mean."""
+    graph = Graph()
+    names = ("scale", "shift", "mean", "var")
+    x = graph.add_input("x", TensorType(F64, (2, 3, 4, 4)))
+    b = graph.add_input("b", TensorType(F64, (3, 1, 1)))
+    w = graph.add_input("w", TensorType(F64, (5, 3, 2, 2)))
+    held = [graph.add_input(n, TensorType(F64, (5,))) for n in names]
+    build = Build(graph)
+    y = build.emit(Conv((1, 1), (0,) * 4, (1, 1)), build.add(x, b), w)
+    graph.outputs = [("y", build.emit(BatchNorm(training=True), y, *held))]
+    feeds = feeds_of(graph)
+    kernels = np.lib.stride_tricks.sliding_window_view(feeds["x"] + feeds["b"], (2, 2), axis=(2, 3))
+    convolved = np.einsum("nchwij,mcij->nmhw", kernels, feeds["w"])
+    statistics = batch_statistics(graph)
+    verify(graph)
+    found = evaluate(graph, feeds)
+    np.testing.assert_allclose(found[statistics[0].output], convolved.mean((0, 2, 3)))
+    np.testing.assert_allclose(found[statistics[1].output], convolved.var((0, 2, 3)))
+    (slope,) = gradients(graph, build.total(dict(graph.outputs)["y"]), [b])
+    assert slope is None
