@@ -17,6 +17,7 @@ from passes.manager import CompileState, PassManager, PassRecord, Tools, Unsuppo
 from passes.pipeline import CalibrationMethod, inference_passes
 from passes.work import totals
 from targets.codegen.account import run_energy
+from targets.codegen.bill import bill
 from targets.codegen.emit import PortInfo, emit
 from targets.cost import CostModel
 from targets.description import Target
@@ -209,6 +210,7 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
             "used": sum(len(group.crossbars) for group in state.plan.groups),
             "available": chip.crossbars,
         },
+        "allocation": None if state.plan.split is None else state.plan.split.to_json_dict(),
         "macs_useful": useful * state.micro_batches,
         "macs_mapped": mapped * state.micro_batches,
         "row_block_mvms": row_block_mvms * state.micro_batches,
@@ -231,6 +233,7 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
         "energy_j": run.total,
         "energy": run.to_json_dict(),
         "program_energy_j": setup.total,
+        "cost": bill(program, cost, program.schedule.makespan),
     }
     return replace(program, meta=meta)
 

@@ -28,6 +28,7 @@ from passes.training_pipeline import TrainingEntry, TrainingPasses
 from passes.training_plan import TrainingPlan
 from passes.work import training_totals
 from targets.codegen.account import Account
+from targets.codegen.bill import bill
 from targets.codegen.emit_training import emit_training
 from targets.cost import CostModel
 from targets.description import Target
@@ -277,17 +278,19 @@ def _meta(
         "energy_j": energy.total,
         "energy": energy.to_json_dict(),
         "program_energy_j": EnergyBreakdown.sum(setup).total,
+        "cost": bill(program, cost, cycles),
     }
 
 
-def _work(plan: TrainingPlan) -> dict[str, int]:
-    """Multiply-accumulates of one iteration."""
+def _work(plan: TrainingPlan) -> dict[str, Any]:
+    """Multiply-accumulates of one iteration, and how the crossbars are shared out."""
     useful = mapped = 0
     for entry in plan.entries:
         if entry.kind == "train":
             own = training_totals(entry.graph)
             useful, mapped = useful + own[0] * entry.repeats, mapped + own[1] * entry.repeats
-    return {"macs_useful": useful, "macs_mapped": mapped}
+    split = None if plan.split is None else plan.split.to_json_dict()
+    return {"macs_useful": useful, "macs_mapped": mapped, "allocation": split}
 
 
 def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakdown]:

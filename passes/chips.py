@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
 from targets.cost import CostModel, Route
@@ -62,6 +63,18 @@ class Split:
     def gap(self) -> float:
         """cycles / least_cycles - 1."""
         return self.cycles / self.least_cycles - 1 if self.least_cycles else 0.0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The figures under their names, with the number of chips that hold weights (None: across borders)."""
+        return {
+            "chips": None if self.chip_of is None else len(set(self.chip_of)),
+            "traffic_bytes": self.traffic,
+            "least_traffic_bytes": self.least_traffic,
+            "status": self.status,
+            "cycles": self.cycles,
+            "least_cycles": self.least_cycles,
+            "gap": self.gap,
+        }
 
 
 def split(

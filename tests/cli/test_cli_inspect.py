@@ -67,6 +67,27 @@ def test_svg_to_stdout_and_to_a_file(mgc, compiled, tmp_path, monkeypatch):
     assert json.loads(Path("cost.json").read_text())["target"] == "liu2018"
 
 
+def test_the_cost_of_inference_and_of_training(mgc, compiled, tmp_path):
+    shown = mgc("inspect", compiled / "G.mgc", "cost", "--json").json
+    for parts in (shown["energy_by_component_j"], shown["energy_by_phase_j"]["testing"]["forward"]):
+        assert sum(parts.values()) == pytest.approx(shown["energy_j"])
+    assert shown["area_mm2_per_chip"] > 0 < shown["average_power_w"]
+    assert shown["allocation"]["least_cycles"] <= shown["allocation"]["cycles"]
+    data = Path(__file__).parents[1] / "data" / "training"
+    program = tmp_path / "T.mgc"
+    options = ["--discriminator", data / "mlp_D_ts.onnx", "--loss", "bce", "--optimizer", "adam", "-o", program]
+    assert mgc("compile", data / "mlp_G_ts.onnx", *options).code == 0
+    shown = mgc("inspect", program, "cost", "--json").json
+    assert list(shown["energy_by_phase_j"]) == ["discriminator", "generator"]
+    spent = [c for stages in shown["energy_by_phase_j"].values() for c in stages.values()]
+    assert sum(joules for c in spent for joules in c.values()) == pytest.approx(shown["energy_j"])
+    assert shown["endurance"]["runs"] == 1e9
+    assert shown["testing"]["energy_j"] > 0
+    text = mgc("inspect", program, "cost").out
+    for part in ("Energy by phase", "discriminator:", "gradient", "update", "wear", "writes a cell and iteration"):
+        assert part in text
+
+
 def test_formats_that_are_not_there(refused, compiled):
     assert "only schedule can be shown as perfetto" in refused("inspect", compiled / "G.mgc", "--format", "perfetto")
     assert "there is no format 'pdf'" in refused("inspect", compiled / "G.mgc", "schedule", "--format", "pdf")

@@ -165,6 +165,68 @@ def test_energy_by_component_adds_up():
     assert text.index("adc") < text.index("dac")
 
 
+BILL = {
+    "energy_by_phase": {
+        "discriminator": {"forward": {"adc": 2e-7, "dac": 1e-7}, "update": {"write": 1e-7}},
+        "generator": {"gradient": {"vector": 1e-7}},
+    },
+    "testing": {"batch": 1, "latency_s": 2e-6, "samples_per_s": 5e5, "energy_j": 3e-9, "energy": {"adc": 3e-9}},
+    "chips": 2,
+    "area_mm2": {"adc": 20.0, "edram": 30.5},
+    "average_power_w": 0.25,
+    "peak_power_w": {"adc": 30.0, "edram": 6.0},
+    "endurance": {
+        "endurance_writes": 1e9,
+        "writes_per_cell": 1.5,
+        "most_writes_per_cell": 2,
+        "runs": 5e8,
+        "seconds": 4e8,
+    },
+}
+
+
+def test_the_bill_of_a_training_program():
+    program = chain()
+    allocation = {
+        "chips": 2,
+        "traffic_bytes": 2e6,
+        "least_traffic_bytes": 1e6,
+        "status": "FEASIBLE",
+        "cycles": 12,
+        "least_cycles": 10,
+        "gap": 0.2,
+    }
+    meta = {**program.meta, "energy_j": 5e-7, "cost": BILL, "allocation": allocation}
+    trained = replace(program, mode="training", meta=meta)
+    shown = facts(trained, "cost")
+    assert shown["energy_by_phase_j"] == BILL["energy_by_phase"]
+    assert sum(j for s in shown["energy_by_phase_j"].values() for c in s.values() for j in c.values()) == 5e-7
+    assert (shown["area_mm2_per_chip"], shown["peak_power_w_per_chip"], shown["chips"]) == (50.5, 36.0, 2)
+    assert shown["endurance"]["runs"] == 5e8
+    text = report(trained, "cost", width=200)
+    for line in (
+        "target          liu2018, 2 chips",
+        "power           250 mW on average, 36.0 W a chip at most",
+        "area            50.5 mm² a chip, 101.0 mm² in all",
+        "wear            1.5 writes a cell and iteration (2 at most); with 1e+09 writes a cell the chip lasts 5e+08 "
+        "iterations, 12.7 years",
+        "2.00 MB over links (1.00 MB at least); estimated time within 20.0 % of the best possible split",
+        "testing         2.00 µs and 3.00 nJ for 1 sample of the generator",
+        "discriminator: 400 nJ, 80.0 %",
+        "forward   300 nJ  60.0 %  adc 66.7 %, dac 33.3 %",
+        "gradient  100 nJ  20.0 %  vector 100.0 %",
+    ):
+        assert line in text, text
+
+
+def test_inference_wears_nothing():
+    program = chain()
+    still = {**BILL, "testing": None, "endurance": {**BILL["endurance"], "runs": None, "seconds": None}}
+    text = report(replace(program, meta={**program.meta, "cost": still}), "cost")
+    assert "wear            no cell is written after the first programming" in text
+    assert "testing  " not in text
+
+
 def test_a_program_without_work_can_be_shown():
     program = chain(layers=0, micro_batches=1)
     for view in VIEWS:

@@ -10,11 +10,12 @@ from test_step_models import build, phases_of
 from mgc.compiler_training import compile_training_with_stats
 from mgc.training.simulated import SimulatedTrainee
 from passes.training.options import TrainingOptions
+from targets.description import Target
 
 ITERATIONS = 4
 
 
-def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target="liu2018"):
+def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: str | Target = "liu2018"):
     """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
     _, names = composed(net, exporter, loss, redraw=redraw)
     phases = (replace(PHASES[0], clip=0.1 if loss == "wgan" else None, steps=steps), PHASES[1])

@@ -1,0 +1,58 @@
+"""Training on several chips: the same results, values sent over links, and who needs more chips is told how many."""
+
+import pytest
+from checker import check, facts_of_program
+from compiled import composed_program, follow
+from version_checker import version_faults
+
+from mgc.sim import replay
+from passes.partition import CapacityError
+from targets.loader import load_target
+
+
+def chips(count, macros=4):
+    """Chips of 16x16 crossbars, 16 of them in each of two tiles' macros: too few for a network each."""
+    target = load_target("liu2018")
+    structure = {"chips": count, "tiles_per_chip": 2, "macros_per_tile": macros, "crossbars_per_macro": 16}
+    return target.model_copy(
+        update={
+            "crossbar": target.crossbar.model_copy(update={"rows": 16, "cols": 16}),
+            "structure": target.structure.model_copy(update=structure),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "count"),
+    [(("mlp", "ts", "bce", "adam"), 3), (("mlp", "ts", "wgan-gp", "adam"), 4), (("dcgan", "ts", "bce", "adam"), 4)],
+    ids=str,
+)
+def test_training_on_several_chips_follows_pytorch(case, count):
+    target = chips(count, macros=4 if case[0] == "mlp" else 12)
+    program, _, data, expected, names = composed_program(*case, target=target)
+    used = {c // target.structure.crossbars_per_chip for g in program.groups for c in g.crossbars}
+    assert len(used) > 1
+    links = {u.id: u.name for u in program.units if u.kind == "link" and u.name.startswith("chip")}
+    sends = [i for i in program.instructions if i.unit in links]
+    assert sends
+    assert {i.mnemonic for i in sends} == {"move"}
+    assert program.meta["energy"]["link"] > 0
+    follow(program, data, expected, names)
+    for entry in program.entries:
+        part = program.part(entry.name)
+        assert replay(part).makespan == part.schedule.makespan
+        assert not check(facts_of_program(part, {"edram": target.edram.bytes_per_tile * target.structure.tiles}))
+        assert version_faults(part) == []
+
+
+def test_a_capacity_error_says_how_many_chips_would_do():
+    with pytest.raises(CapacityError) as error:
+        composed_program("dcgan", "ts", "bce", "adam", target=chips(1))
+    advice = str(error.value)
+    assert "[structure] chips = " in advice
+    needed = int(advice.split("[structure] chips = ")[1].split()[0])
+    assert needed > 1
+    program, *_ = composed_program("dcgan", "ts", "bce", "adam", target=chips(needed))
+    assert program.meta["crossbars"]["used"] <= needed * 128
+    with pytest.raises(CapacityError):
+        composed_program("dcgan", "ts", "bce", "adam", target=chips(needed - 1))
