@@ -11,7 +11,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
 from mgc.ir.op import Op
-from mgc.ir.ops import Binary, Cast, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
+from mgc.ir.ops import Binary, Cast, Conv, ConvTranspose, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
 from mgc.ir.training import NEXT
 from mgc.ir.types import DType, TensorType, tensor_type_of
 from passes.lower_training.gradients import (
@@ -120,6 +120,11 @@ class _Lowering:
                 self._kernel_gradient(node, node.op)
             case Binary("add") if self._is_count(node):
                 self._count(node)
+            case Conv() | ConvTranspose():
+                raise UnsupportedError(
+                    f"the kernel of {node.op.name} (at {where(node)}) is computed from other values, as weight and "
+                    "spectral normalisation do: crossbars hold the weights themselves; export the model without it"
+                )
             case Update(rule) if rule.counts:
                 inputs = [self.image[v] for v in node.inputs]
                 self._add(node, *inputs)

@@ -217,6 +217,20 @@ def test_a_kernel_with_other_uses_is_refused():
         lower_training([step.graph], step.states, TARGET)
 
 
+def test_a_kernel_that_is_computed_is_refused_by_name():
+    """Weight normalisation: w = g v / |v|."""
+    weights = {"v": np.ones((2, 2, 1), np.float32), "g": np.ones((2, 1, 1), np.float32)}
+
+    def make(build, values):
+        norm = build.unary("sqrt", build.reduce("sum", build.mul(values["v"], values["v"]), (1, 2)))
+        w = build.mul(build.div(values["v"], norm), values["g"])
+        return build.emit(Conv((1,), (0, 0), (1,)), values["x"], w)
+
+    step = step_of(make, {"x": (1, 2, 4)}, weights)
+    with pytest.raises(UnsupportedError, match=r"the kernel of conv .* is computed from other values, as weight and"):
+        lower_training([step.graph], step.states, TARGET)
+
+
 def test_a_target_without_transposed_reads_has_copies():
     """The gradient of an input is a product of its own cells, which are updated like the first ones, to the bit."""
     rng = np.random.default_rng(4)
