@@ -107,9 +107,9 @@ def pairs(items: Iterable[tuple[str, str]]) -> RenderableType:
     return Table((Column("", style="bold"), Column("", fold=True)), tuple(items))
 
 
-def section(title: str, body: RenderableType) -> RenderableType:
+def section(title: str, body: RenderableType, *, indent: int = 2) -> RenderableType:
     """A titled part of a report."""
-    return Group(Text(""), Text(title, style="bold cyan"), Padding(body, (0, 0, 0, 2)))
+    return Group(Text(""), Text(title, style="bold cyan"), Padding(body, (0, 0, 0, indent)))
 
 
 def stack(*parts: RenderableType) -> RenderableType:

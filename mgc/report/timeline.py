@@ -11,6 +11,7 @@ from mgc.isa.entry import Entry
 from mgc.isa.phases import Stage, stages
 from mgc.isa.program import Program
 from mgc.isa.schedule import Unit
+from mgc.isa.tasks import count_of, needs
 from mgc.report import trace
 
 
@@ -36,9 +37,9 @@ class Task:
 class Timeline:
     """All tasks, by id: micro-batch by micro-batch, in instruction order. What it says of instructions is by their id.
 
-    Every start that the schedule states is a task; a dependency that has no task in its micro-batch (one task for the
-    whole batch, say) is on the latest that the other has before it. That of an entry has the entry's tasks alone, from
-    cycle 0 on. `makespan`, `lower_bound` and `status` are what the plan says of itself.
+    Where the schedule splits a run, the parts of the batch count as micro-batches. That of an entry has the entry's
+    tasks alone, from cycle 0 on. `makespan`, `lower_bound`, `status`, `split` and `interval` are what the plan says of
+    itself. Dependencies are those within a run.
     """
 
     program: Program
@@ -47,38 +48,34 @@ class Timeline:
     lower_bound: int
     status: str
     name: str = ""
+    split: int = 1
+    interval: int = 0
 
     @staticmethod
     def of(program: Program, entry: Entry | None = None) -> Timeline:
-        """The tasks of a program, or of one of its entries."""
-        first, stop, origin = (entry.first, entry.stop, entry.start) if entry else (0, len(program.instructions), 0)
-        starts = program.schedule.starts
-        timed = [i for i in program.instructions[first:stop] if trace.is_task(program, i)]
-        number: dict[tuple[int, int], int] = {}
-        for k in range(starts.shape[1]):
-            for i in timed:
-                if starts[i.id, k] >= 0:
-                    number[i.id, k] = len(number)
-        held: dict[int, list[int]] = {}
-        for i, k in number:
-            held.setdefault(i, []).append(k)
-        tasks = []
-        for (i, k), task in number.items():
-            instruction = program.instructions[i]
-            start = int(starts[i, k]) - origin
-            wanted = [(j, k) for j in instruction.after]
-            wanted += [(j, k - lag) for j, lag in instruction.after_previous if k >= lag]
-            deps = {number[found] for j, m in wanted if (found := _latest(held, j, m, number)) is not None}
-            end = start + instruction.duration
-            tasks.append(Task(task, i, k, instruction.unit, start, end, tuple(sorted(deps))))
+        """The tasks of a program, or of one of its entries; of one with entries, those of all of them in turn."""
+        if entry is None and program.entries:
+            tasks: list[Task] = []
+            for each in program.entries:
+                tasks += _tasks(program, each, len(tasks), each.start)
+            plan = program.schedule
+            return Timeline(program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status)
+        tasks = _tasks(program, entry, 0, 0)
         plan = entry or program.schedule
         name = entry.name if entry else ""
-        return Timeline(program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status, name)
+        return Timeline(
+            program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status, name, plan.split, plan.interval
+        )
+
+    @property
+    def period(self) -> int:
+        """Cycles from one run to the next: what is bounded by `lower_bound`."""
+        return self.interval or self.makespan
 
     @property
     def gap(self) -> float:
-        """makespan / lower_bound - 1."""
-        return self.makespan / self.lower_bound - 1 if self.lower_bound else 0.0
+        """period / lower_bound - 1."""
+        return self.period / self.lower_bound - 1 if self.lower_bound else 0.0
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -152,12 +149,26 @@ def timelines(program: Program) -> tuple[Timeline, ...]:
     return tuple(Timeline.of(program, e) for e in program.entries) or (Timeline.of(program),)
 
 
-def _latest(held: dict[int, list[int]], j: int, k: int, number: dict[tuple[int, int], int]) -> tuple[int, int] | None:
-    """The task of instruction j in micro-batch k, or the last one before it; None if there is none."""
-    if (j, k) in number:
-        return j, k
-    earlier = [m for m in held.get(j, ()) if m <= k]
-    return (j, earlier[-1]) if earlier else None
+def _tasks(program: Program, entry: Entry | None, first: int, origin: int) -> list[Task]:
+    """The tasks of an entry (None: of the whole program), numbered from `first` on, `origin` cycles later."""
+    part = program if entry is None else program.part(entry.name)
+    setup = sum(not trace.is_task(part, i) for i in part.instructions)
+    shift = 0 if entry is None else entry.first - setup
+    counted = sorted((k, i.id) for i in part.instructions for k in range(count_of(part, i)))
+    number = {(i, k): first + place for place, (k, i) in enumerate(counted)}
+    tasks = []
+    for k, i in counted:
+        instruction = part.instructions[i]
+        own = {(i, lag) for j, lag in instruction.after_previous if j == i}
+        deps = {
+            number[need.task]
+            for need in needs(part, instruction, k)
+            if need.lag == 0 and (need.task[0] != i or (i, k - need.task[1]) in own)
+        }
+        start = origin + int(part.schedule.starts[i, k])
+        end = start + instruction.duration
+        tasks.append(Task(number[i, k], i + shift, k, instruction.unit, start, end, tuple(sorted(deps))))
+    return tasks
 
 
 KINDS = ("link", "dma", "crossbar", "vector", "diff", "gradient", "writer", "host")

@@ -1,4 +1,4 @@
-"""The schedule: units, tasks, how busy each unit is."""
+"""The schedule: a chart of it, its critical path, units and how busy they are, tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
-from mgc.report import trace
+from mgc.isa.schedule import Schedule
+from mgc.report.gantt import Gantt
 from mgc.report.text import Column, pairs, section, stack, table
-from mgc.report.timeline import Timeline
+from mgc.report.timeline import Task, Timeline, timelines
 from mgc.report.units import count, percent, si
 
 _BAR = 20
+_LONGEST_LIST = 24
+_LONGEST_ORDER = 48
+_MOST_UNITS = 48
 
 
 def facts(program: Program) -> dict[str, Any]:
@@ -46,64 +50,110 @@ def facts(program: Program) -> dict[str, Any]:
 
 def status_line(program: Program) -> str:
     """How good the schedule is: "OPTIMAL: 12,000 cycles (12.0 µs), proven bound 12,000, gap 0.0 %"."""
-    s = program.schedule
-    time = si(s.makespan * s.clock_ns * 1e-9, "s")
-    return f"{s.status}: {count(s.makespan)} cycles ({time}), proven bound {count(s.lower_bound)}, gap {percent(s.gap)}"
+    return _status(program.schedule, program.schedule.clock_ns)
+
+
+def _status(plan: Schedule | Timeline, clock_ns: float) -> str:
+    time = si(plan.period * clock_ns * 1e-9, "s")
+    each = " from one run to the next" if plan.interval else ""
+    bound = f"proven bound {count(plan.lower_bound)}, gap {percent(plan.gap)}"
+    return f"{plan.status}: {count(plan.period)} cycles ({time}){each}, {bound}"
 
 
 def render(program: Program) -> RenderableType:
-    """Units with their load, then the tasks of the first micro-batch in order of start."""
+    """For each entry a chart, the critical path, units with their load, and the first micro-batch in order of start."""
     schedule = program.schedule
-    busy = dict.fromkeys(range(len(program.units)), 0)
-    tasks = dict.fromkeys(busy, 0)
-    timed = [i for i in program.instructions if trace.is_task(program, i)]
-    for instruction in timed:
-        busy[instruction.unit] += instruction.duration * program.micro_batches
-        tasks[instruction.unit] += program.micro_batches
-    span = max(schedule.makespan, 1)
-    units = [
-        (u.name, u.kind, count(tasks[u.id]), count(busy[u.id]), percent(busy[u.id] / span), _bar(busy[u.id] / span))
-        for u in program.units
-        if tasks[u.id]
+    whole = Timeline.of(program)
+    micro = f"{count(whole.micro_batches)} micro-batch{'es' * (whole.micro_batches != 1)}"
+    head = [
+        ("schedule", status_line(program)),
+        ("clock", f"{schedule.clock_ns:g} ns"),
+        ("tasks", f"{count(len(whole.tasks))} in {micro}"),
     ]
-    first = sorted(timed, key=lambda i: (int(schedule.starts[i.id, 0]), i.id))
+    parts = [pairs(head)]
+    for timeline in timelines(program):
+        title = f"Entry {timeline.name}: {_status(timeline, schedule.clock_ns)}" if timeline.name else "Chart"
+        parts.append(section(title, Gantt(timeline), indent=0))
+        parts += [_critical(timeline), _units(timeline), _order(timeline)]
+    return stack(*parts)
+
+
+def _critical(timeline: Timeline) -> RenderableType:
+    """The chain that the end waits for; repetitions of an instruction on a unit are one line."""
+    runs: list[list[Task]] = []
+    for task in timeline.critical:
+        if runs and (runs[-1][-1].instruction, runs[-1][-1].unit) == (task.instruction, task.unit):
+            runs[-1].append(task)
+        else:
+            runs.append([task])
+    shown = runs
+    if len(runs) > _LONGEST_LIST:
+        longest = sorted(range(len(runs)), key=lambda k: (runs[k][0].start - runs[k][-1].end, k))[:_LONGEST_LIST]
+        shown = [runs[k] for k in sorted(longest)]
     rows = [
         (
-            count(int(schedule.starts[i.id, 0])),
-            count(int(schedule.starts[i.id, 0]) + i.duration),
-            program.units[i.unit].name,
-            trace.label(program, i),
+            count(run[0].start),
+            count(run[-1].end - run[0].start),
+            percent((run[-1].end - run[0].start) / timeline.span),
+            timeline.program.units[run[0].unit].name,
+            timeline.labels[run[0].instruction] + (f" ×{len(run)}" if len(run) > 1 else ""),
         )
-        for i in first
+        for run in shown
     ]
-    head = pairs(
-        [
-            ("schedule", status_line(program)),
-            ("clock", f"{schedule.clock_ns:g} ns"),
-            ("tasks", f"{count(len(timed) * program.micro_batches)} in {count(program.micro_batches)} micro-batches"),
-        ]
-    )
-    load = table(
-        [
-            Column("unit", fold=True),
-            Column("kind"),
-            Column("tasks", number=True),
-            Column("busy", number=True),
-            Column("share", number=True),
-            Column(""),
-        ],
-        units,
-    )
-    order = table(
-        [
-            Column("start", number=True),
-            Column("end", number=True),
-            Column("unit", fold=True),
-            Column("task", fold=True),
-        ],
-        rows,
-    )
-    return stack(head, section("Units (busy, in cycles)", load), section("Micro-batch 0, in order of start", order))
+    few = f", its {len(shown)} longest of {count(len(runs))} steps" if len(shown) < len(runs) else ""
+    columns = [
+        Column("start", number=True),
+        Column("cycles", number=True),
+        Column("share", number=True),
+        Column("unit", fold=True),
+        Column("task", fold=True),
+    ]
+    return section(f"Critical path{few}", table(columns, rows))
+
+
+def _units(timeline: Timeline) -> RenderableType:
+    """Every unit with its load; of very many the busiest."""
+    busy = {u: timeline.busy(u) / timeline.span for u in timeline.by_unit}
+    kept = set(sorted(busy, key=lambda u: (-busy[u], u))[:_MOST_UNITS])
+    rows = [
+        (
+            timeline.program.units[u].name,
+            timeline.program.units[u].kind,
+            count(len(tasks)),
+            count(timeline.busy(u)),
+            percent(busy[u]),
+            _bar(busy[u]),
+        )
+        for u, tasks in timeline.by_unit.items()
+        if u in kept
+    ]
+    columns = [
+        Column("unit", fold=True),
+        Column("kind"),
+        Column("tasks", number=True),
+        Column("busy", number=True),
+        Column("share", number=True),
+        Column(""),
+    ]
+    few = f", the {len(kept)} busiest of {count(len(busy))}" if len(kept) < len(busy) else ""
+    return section(f"Units (busy, in cycles){few}", table(columns, rows))
+
+
+def _order(timeline: Timeline) -> RenderableType:
+    """The first micro-batch, or the first tasks of it."""
+    first = sorted((t for t in timeline.tasks if t.micro_batch == 0), key=lambda t: (t.start, t.instruction))
+    rows = [
+        (count(t.start), count(t.end), timeline.program.units[t.unit].name, timeline.labels[t.instruction])
+        for t in first[:_LONGEST_ORDER]
+    ]
+    columns = [
+        Column("start", number=True),
+        Column("end", number=True),
+        Column("unit", fold=True),
+        Column("task", fold=True),
+    ]
+    few = f": the first {len(rows)} of {count(len(first))} tasks (all: --format json)" if len(rows) < len(first) else ""
+    return section(f"Micro-batch 0, in order of start{few}", table(columns, rows))
 
 
 def _bar(share: float) -> str:
