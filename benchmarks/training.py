@@ -22,7 +22,7 @@ from benchmarks.measure import Timing, interleaved_times, machine
 from mgc.training.simulated import SimulatedTrainee
 
 BATCH = 64
-LR, BETAS = 6e-4, (0.5, 0.999)
+LR, BETAS = 1e-3, (0.5, 0.999)
 # width (channels at 16x16) and latent size of the networks
 NETWORKS = {"DCGAN-32, width 16": (16, 64), "DCGAN-32, width 40 (models/dcgan_fashion)": (40, 100)}
 NUMERICS = ("float", "quantized")

@@ -30,9 +30,9 @@ from mgc.training import noise
 from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 
 WAYS = ("pytorch", "float", "quantized", "device")
-POINTS = (500, 1000, 2000, 3000, 3250, 3500, 3750, 4000)
+POINTS = (500, 1000, 1500, 1750, 2000, 2250, 2500)
 BATCH = 64
-LR = 6e-4
+LR = 1e-3
 IMAGES = 10_000
 BETAS = (0.5, 0.999)
 
