@@ -105,8 +105,6 @@ def compile_training_with_stats(
     progress: Progress | None = None,
 ) -> tuple[Program, CompileStats]:
     """`compile_training` for options that were checked, with what it took."""
-    from mgc.frontend.training_model import load_trainable
-
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
     chip = target if isinstance(target, Target) else load_target(target)
@@ -119,7 +117,7 @@ def compile_training_with_stats(
 
     report("import", 0.0)
     sources = {GENERATOR: model, DISCRIMINATOR: discriminator} if discriminator is not None else {"": model}
-    loaded = {name: load_trainable(source, batch=batch, dims=dims) for name, source in sources.items()}
+    loaded = {name: _loaded(name, source, batch, dims) for name, source in sources.items()}
     at = record("import", begin)
     report("compose", 0.1)
     forward = _forward(loaded, options)
@@ -148,12 +146,28 @@ def compile_training_with_stats(
     record("emit", at)
     report("done", 1.0)
     told = (
-        *(w for m in loaded.values() for w in m.warnings),
+        *(f"{name}: {w}" if name else w for name, m in loaded.items() for w in m.warnings),
         *iteration.warnings,
         *skeletons.warnings,
         *warnings,
     )
     return program, CompileStats(tuple(records), tuple(dict.fromkeys(told)), time.perf_counter() - begin)
+
+
+def _loaded(
+    name: str, source: str | Path | bytes | onnx.ModelProto, batch: int, dims: Mapping[str, int] | None
+) -> TrainableModel:
+    """A network to be trained; where there are two (`name` is not ""), an error says which of them it is about."""
+    from mgc.frontend.errors import ModelError
+    from mgc.frontend.training_model import load_trainable
+
+    try:
+        return load_trainable(source, batch=batch, dims=dims)
+    except ModelError as error:
+        file = str(source) if isinstance(source, str | Path) else ""
+        if not name or (file and file in str(error)):
+            raise
+        raise ModelError(str(error), where=f"{name} {file}".strip()) from error
 
 
 # -- the level-1 graphs -----------------------------------------------------------------------------------------------

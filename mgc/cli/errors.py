@@ -44,14 +44,14 @@ class UserError(ValueError):
 
 
 @contextmanager
-def about(subject: object) -> Iterator[None]:
-    """Puts the file at fault in front of a known error's message, where the message does not name it."""
+def about(*subjects: object) -> Iterator[None]:
+    """Puts the files that may be at fault in front of a known error's message, where it names none of them."""
     try:
         yield
     except known_errors() as error:
-        if str(subject) in str(error):
+        if any(str(subject) in str(error) for subject in subjects):
             raise
-        raise UserError(f"{subject}: {error}") from error
+        raise UserError(f"{' and '.join(map(str, subjects))}: {error}") from error
 
 
 def known_errors() -> tuple[type[Exception], ...]:

@@ -19,4 +19,11 @@ class Diverged(RuntimeError):  # noqa: N818 - an outcome of sound input, no mist
 
 
 class NotFinite(RuntimeError):  # noqa: N818 - as above
-    """What a trainee raises where an iteration meets a value that is not finite; the message names it."""
+    """What a trainee raises where an iteration meets a value that is not finite; the message names it.
+
+    `undone`: the trainee's state is what it was before the iteration.
+    """
+
+    def __init__(self, what: str, undone: bool = False) -> None:
+        self.undone = undone
+        super().__init__(what)

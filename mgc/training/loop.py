@@ -58,7 +58,8 @@ def train(
     """Trains until `schedule.steps` iterations are done, those before a resumed checkpoint included.
 
     Raises Diverged where a loss or a state stops being finite, with `progress` of the listener's last call as what was
-    reached; TrainingError for unsound data or checkpoints.
+    reached, after a checkpoint of it where the trainee could undo the iteration that failed; TrainingError for unsound
+    data or checkpoints.
     """
     listener = listener or Listener()
     progress = _resumed(trainee, feeder, store, listener.warn) if store and resume else None
@@ -78,6 +79,8 @@ def train(
         try:
             losses = trainee.step(feeds)
         except NotFinite as error:
+            if store and error.undone:
+                _save_last_good(trainee, feeder, store, progress, listener.warn)
             raise Diverged(step, str(error)) from error
         check_losses(step, losses, trainee)
         for name, values in progress.history.items():
@@ -112,6 +115,18 @@ def _saved(trainee: Trainee, feeder: Feeder, store: Store, progress: Progress) -
     state = trainee.state()
     check_state(progress.steps, state)
     return store.save(progress.steps, state, progress.history, feeder.fingerprint(progress.steps))
+
+
+def _save_last_good(
+    trainee: Trainee, feeder: Feeder, store: Store, progress: Progress, warn: Callable[[str], None]
+) -> None:
+    """A checkpoint of the state before the iteration that failed, unless there is one, or the state is no better."""
+    if progress.steps in (0, store.saved):
+        return
+    try:
+        progress.checkpoint = _saved(trainee, feeder, store, progress)
+    except (CheckpointError, Diverged) as error:
+        warn(str(error))
 
 
 def check_losses(step: int, losses: Mapping[str, float], trainee: Trainee) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,20 @@ class SimulatedTrainee:
         self._whole = program_states(self._simulators)
 
     def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, float]:
-        """Runs the segments in order; a loss is reported as the last segment that has it saw it."""
+        """Runs the segments in order; a loss is reported as the last segment that has it saw it.
+
+        NotFinite leaves the states as they were, but where all that is not finite is a loss of a single segment.
+        """
+        if self.batches == 1:
+            return self._step(batches)
+        before = self.state()
+        try:
+            return self._step(batches)
+        except NotFinite as error:
+            self.restore(before)
+            raise NotFinite(str(error), undone=True) from error
+
+    def _step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
         losses: dict[str, float] = {}
         remaining = iter(batches)
         for simulator, repeats in self._simulators:
@@ -62,10 +76,14 @@ class SimulatedTrainee:
 
     def _run(self, simulator: Simulator, feeds: Mapping[str, Any]) -> dict[str, float]:
         try:
-            outputs = simulator.run_iteration(feeds)
+            outputs = simulator.run(feeds)
         except DivergenceError as error:
-            raise NotFinite(str(error)) from error
-        return {name: float(np.asarray(value).reshape(-1)[0]) for name, value in outputs.items()}
+            raise NotFinite(str(error), undone=True) from error
+        losses = {name: float(np.asarray(value).reshape(-1)[0]) for name, value in outputs.items()}
+        wrong = [f"loss {name} is {value}" for name, value in losses.items() if not isfinite(value)]
+        if wrong:
+            raise NotFinite("; ".join(wrong))
+        return losses
 
     def _move_to(self, simulator: Simulator) -> None:
         """Hands the states on to the simulator that runs next."""

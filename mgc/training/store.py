@@ -32,6 +32,8 @@ class Store:
     def __init__(self, folder: Path, seed: int, identity: Mapping[str, str]) -> None:
         self.folder, self._seed, self._identity = folder, seed, dict(identity)
         self._lock = -1
+        self.saved: int | None = None
+        """The step of the newest checkpoint, where it is of this run or was taken up by it."""
 
     def __enter__(self) -> Store:
         try:
@@ -75,6 +77,7 @@ class Store:
         check_identity(path, checkpoint, self._identity)
         if checkpoint.seed != self._seed:
             raise CheckpointError(f"{path} was made with seed {checkpoint.seed}, not {self._seed}: use that --seed")
+        self.saved = checkpoint.step
         return found
 
     def save(
@@ -85,4 +88,6 @@ class Store:
         data: Mapping[str, str],
     ) -> Path:
         """Writes the checkpoint of a step. CheckpointError if it cannot; those before it stay."""
-        return write_checkpoint(self.folder, Checkpoint(step, self._seed, self._identity, data, state, history))
+        path = write_checkpoint(self.folder, Checkpoint(step, self._seed, self._identity, data, state, history))
+        self.saved = step
+        return path

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -94,3 +95,35 @@ def test_groups_by_glob(mgc, tmp_path):
 def test_what_does_not_go_together_is_refused(refused, tmp_path, args, message):
     assert message in refused(*args, "-o", tmp_path / "P.mgc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_file_at_fault(refused, tmp_path):
+    g, d = DATA / "mlp_G_ts.onnx", tmp_path / "D.onnx"
+    broken = onnx.load(DATA / "mlp_D_ts.onnx")
+    broken.graph.node[0].op_type = "Unheard"
+    onnx.save(broken, d)
+    rest = ["--loss", "bce", *ADAM, "-o", tmp_path / "P.mgc"]
+    message = refused("compile", g, "--discriminator", d, *rest)
+    assert f"discriminator {d}: node" in message
+    assert str(g) not in message
+    message = refused("compile", d, "--discriminator", DATA / "mlp_D_ts.onnx", *rest)
+    assert f"generator {d}: node" in message
+    assert "mlp_D" not in message
+    d.write_text("no model")
+    message = refused("compile", g, "--discriminator", d, *rest)
+    assert f"error: {d}: not an ONNX model" in message
+    other = DATA / "dcgan_D_ts.onnx"
+    message = refused("compile", g, "--discriminator", other, *rest)
+    assert f"error: {g} and {other}: the generator gives f32[4,8] but" in message
+
+
+def test_an_entry_of_losses_has_these_keys(mgc, tmp_path):
+    """A reason only where a part stays in the graph: wgan-gp's penalty."""
+    found = {}
+    for loss in ("lsgan", "wgan-gp"):
+        options = ["--loss", loss, *ADAM, "--batch", 2, "-o", tmp_path / "P.mgc", "--json"]
+        found[loss] = mgc(*COMPOSED, *options).json["losses"]
+    keys = ["name", "kind", "branches"]
+    assert [list(e) for e in found["lsgan"]] == [keys, keys]
+    assert [list(e) for e in found["wgan-gp"]] == [[*keys, "reason"], keys]
+    assert "as gradient penalties have it" in found["wgan-gp"][0]["reason"]

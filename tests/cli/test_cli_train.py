@@ -19,6 +19,7 @@ sys.path += [str(ROOT / "tests" / "training"), str(ROOT / "tests" / "sim")]
 from gan_programs import gan_program  # noqa: E402
 
 from mgc.cli.app import app  # noqa: E402
+from mgc.training.checkpoint import read_checkpoint  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,32 @@ def test_divergence_is_exit_1_and_keeps_the_last_good_checkpoint(folder, tmp_pat
     assert "is not finite" in result.stderr
     facts = json.loads(result.stdout)
     assert (facts["steps"], facts["checkpoint"]) == (0, None)
+
+
+@pytest.mark.parametrize("program", ["P.mgc", "Q.mgc"])
+def test_divergence_saves_the_state_before_it(folder, tmp_path, program):
+    """The fourth iteration meets a sample that no float32 loss can hold; the third is kept, to the bit."""
+    batches = 2 if program == "Q.mgc" else 1
+    x = np.random.default_rng(5).standard_normal((6 * batches * 4, 64)).astype(np.float32) / 8
+    np.save(tmp_path / "good.npy", x)
+    x[4 * batches * 4 - 1] = 1e30
+    np.save(tmp_path / "wild.npy", x)
+    options = ["--steps", 6, "--numerics", "float", "--checkpoint-every", 100]
+    wild = call(
+        folder, *options, "--checkpoint", tmp_path / "c", program=program, data=("--input", f"x={tmp_path}/wild.npy")
+    )
+    assert wild.exit_code == 1
+    kept = tmp_path / "c" / "step-00000003.safetensors"
+    assert f"; the last good checkpoint is {kept}; " in " ".join(wild.stderr.split())
+    done(
+        folder, *["--steps", 3, *options[2:]], "--checkpoint", tmp_path / "d", program=program,
+        data=("--input", f"x={tmp_path}/good.npy"),
+    )  # fmt: skip
+    alone = tmp_path / "d" / "step-00000003.safetensors"
+    first, second = (read_checkpoint(p) for p in (kept, alone))
+    assert first.history == second.history
+    assert first.state.keys() == second.state.keys()
+    assert all(first.state[n].tobytes() == v.tobytes() for n, v in second.state.items())
 
 
 def test_wrong_requests_are_refused(folder, tmp_path):

@@ -116,7 +116,8 @@ def compile_model(
     options = training_options(given)
     if options is not None and calibration is not None:
         raise UserError("--calibration is for inference: in training the chip finds its scales as it runs")
-    with progress("compile") as tell, about(model):
+    files = [model] if discriminator is None else [model, discriminator]
+    with progress("compile") as tell, about(*files):
         common: dict[str, Any] = {"target": target, "batch": batch, "dims": dims, "dump_dir": dump_dir, "seed": seed}
         if options is None:
             from mgc.compiler import compile_with_stats
