@@ -1,24 +1,23 @@
-"""The schedule as a Gantt chart in SVG: units as rows by kind, a colour for each micro-batch, cycles and seconds."""
+"""The schedule as a Gantt chart in SVG: units as rows by kind, colours for micro-batches or stages, cycles and time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from xml.sax.saxutils import escape
 
-from mgc.isa.instruction import Instruction
 from mgc.isa.program import Program
-from mgc.report import trace
-from mgc.report.palette import OPCODE_COLOURS, ink_on, ordered
+from mgc.report.palette import OPCODE_COLOURS, ink_on, ordered, stage_colour
+from mgc.report.timeline import KIND_NAMES, Task, Timeline
 from mgc.report.units import count, percent, si
 from mgc.report.views.schedule import status_line
 
 _WIDTH = 1400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 230, 64, 118, 58
 _CHARACTER = 0.56  # width of a character of the sans font, in font sizes
-_KINDS = ("link", "dma", "crossbar", "vector", "diff", "gradient", "host", "writer")
 _SLIVER = 0.6  # bars below this many pixels are joined with their neighbours of the same colour
 
 
@@ -42,71 +41,109 @@ class _Row:
 
 def draw(program: Program, title: str) -> str:
     """The whole picture. The same program gives the same text."""
-    rows = _rows(program)
+    timeline = Timeline.of(program)
+    colours = _Colours(timeline)
+    rows = _rows(timeline, colours)
     kinds = [kind for kind, _ in groupby(rows, lambda r: r.kind)]
     height = 22 if len(rows) <= 40 else 16 if len(rows) <= 120 else 12
     band = 20
     plot = len(rows) * height + len(kinds) * band
     total = _TOP + plot + _BOTTOM
-    span = max(program.schedule.makespan, 1)
-    scale = (_WIDTH - _LEFT - _RIGHT) / span
+    scale = (_WIDTH - _LEFT - _RIGHT) / timeline.span
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{total}" '
         f'viewBox="0 0 {_WIDTH} {total}" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{total}" fill="#ffffff"/>',
         *_heading(program, title),
-        *_legend(program),
+        *_legend(colours),
     ]
     bars: list[str] = []
     y = float(_TOP)
     for kind, of_kind in groupby(rows, lambda r: r.kind):
         parts.append(f'<rect x="0" y="{y:g}" width="{_WIDTH}" height="{band}" fill="#f1f3f5"/>')
-        parts.append(_text(16, y + 14, kind, size=11, weight="bold", fill="#495057"))
+        parts.append(_text(16, y + 14, KIND_NAMES.get(kind, kind), size=11, weight="bold", fill="#495057"))
         y += band
         for row in of_kind:
             bars.extend(_row(row, y, height, scale))
             y += height
-    parts += [*_axis(program, scale, plot), *bars, "</svg>"]
+    parts += [*_axis(program, scale, plot), *bars, *_entries(program, scale, plot), "</svg>"]
     return "\n".join(parts) + "\n"
 
 
-def _rows(program: Program) -> list[_Row]:
-    tasks: dict[int, list[Instruction]] = {}
-    for instruction in program.instructions:
-        if trace.is_task(program, instruction):
-            tasks.setdefault(instruction.unit, []).append(instruction)
-    span = max(program.schedule.makespan, 1)
+@dataclass(frozen=True)
+class _Colours:
+    """What bars are coloured by: stages in training, else micro-batches, else (with one of them) instructions."""
+
+    timeline: Timeline
+
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
+        found = (self.timeline.stages[t.instruction] for t in self.timeline.tasks)
+        return tuple(dict.fromkeys(s.phase for s in found if s.kind == "update"))
+
+    @property
+    def by(self) -> str:
+        return "stage" if self.trained else "micro-batch" if self.timeline.micro_batches > 1 else "instruction"
+
+    def of(self, task: Task) -> str:
+        if self.by == "stage":
+            stage = self.timeline.stages[task.instruction]
+            trains = stage.phase in self.trained
+            return stage_colour(self.trained.index(stage.phase) if trains else 0, stage.kind, trains=trains)
+        if self.by == "micro-batch":
+            return self.micro_batch(task.micro_batch)
+        return OPCODE_COLOURS.get(self.timeline.program.instructions[task.instruction].mnemonic, "#868e96")
+
+    def micro_batch(self, k: int) -> str:
+        return ordered(k / max(self.timeline.micro_batches - 1, 1))
+
+    def name(self, task: Task) -> str:
+        if self.by == "stage":
+            stage = self.timeline.stages[task.instruction]
+            return f"{stage.phase} {stage.kind}" if stage.phase in self.trained else stage.phase
+        return self.timeline.program.instructions[task.instruction].mnemonic
+
+
+def _rows(timeline: Timeline, colours: _Colours) -> list[_Row]:
     rows = []
-    for unit in sorted(program.units, key=lambda u: (_KINDS.index(u.kind) if u.kind in _KINDS else 99, u.id)):
-        if unit.id in tasks:
-            bars = sorted((b for i in tasks[unit.id] for b in _bars(program, i)), key=lambda b: (b.start, b.end))
-            busy = sum(b.end - b.start for b in bars)
-            rows.append(_Row(unit.kind, unit.name, busy / span, tuple(bars)))
+    for unit, tasks in timeline.by_unit.items():
+        bars = tuple(_bar(timeline, colours, task) for task in tasks)
+        load = timeline.busy(unit) / timeline.span
+        rows.append(_Row(timeline.program.units[unit].kind, timeline.program.units[unit].name, load, bars))
     return rows
 
 
-def _bars(program: Program, instruction: Instruction) -> Iterator[_Bar]:
-    label = trace.label(program, instruction)
-    nodes = ", ".join(trace.onnx_nodes(program, instruction))
-    by_opcode = program.micro_batches == 1
-    for k in range(program.micro_batches):
-        start = int(program.schedule.starts[instruction.id, k])
-        end = start + instruction.duration
-        colour = OPCODE_COLOURS.get(instruction.mnemonic, "#868e96") if by_opcode else _colour(program, k)
-        hover = f"{label}\nmicro-batch {k}\ncycles {count(start)} to {count(end)} ({count(instruction.duration)})"
-        yield _Bar(start, end, colour, _inside(program, instruction), f"{hover}\n{nodes}".rstrip())
+def _bar(timeline: Timeline, colours: _Colours, task: Task) -> _Bar:
+    stage = timeline.stages[task.instruction]
+    nodes = ", ".join(timeline.nodes[task.instruction])
+    lines = [
+        timeline.labels[task.instruction],
+        *([f"{stage.phase}, {stage.kind}"] if colours.trained else []),
+        f"micro-batch {task.micro_batch}",
+        f"cycles {count(task.start)} to {count(task.end)} ({count(task.duration)})",
+        *([nodes] if nodes else []),
+    ]
+    inside = _inside(timeline, task)
+    return _Bar(task.start, task.end, colours.of(task), inside, "\n".join(lines))
 
 
-def _inside(program: Program, instruction: Instruction) -> str:
+def _inside(timeline: Timeline, task: Task) -> str:
     """What a bar says: not again what its row is called, but the ONNX node."""
-    subject = trace.subject(program, instruction)
-    if subject != program.units[instruction.unit].name:
+    instruction = timeline.program.instructions[task.instruction]
+    subject = timeline.labels[task.instruction].removeprefix(f"{instruction.mnemonic} ")
+    if subject != timeline.program.units[task.unit].name:
         return subject
-    return ", ".join(trace.onnx_nodes(program, instruction))
+    return ", ".join(timeline.nodes[task.instruction])
 
 
-def _colour(program: Program, k: int) -> str:
-    return ordered(k / max(program.micro_batches - 1, 1))
+def _entries(program: Program, scale: float, plot: int) -> Iterator[str]:
+    """Lines between the entries."""
+    for entry in program.entries[1:]:
+        x = _LEFT + entry.start * scale
+        yield (
+            f'<g><title>{escape(f"here begins {entry.name}")}</title><line x1="{x:.2f}" y1="{_TOP}" x2="{x:.2f}" '
+            f'y2="{_TOP + plot}" stroke="#495057" stroke-dasharray="2 3"/></g>'
+        )
 
 
 def _heading(program: Program, title: str) -> list[str]:
@@ -115,17 +152,17 @@ def _heading(program: Program, title: str) -> list[str]:
     return [_text(16, 32, line, size=19, weight="bold"), _text(16, 56, status_line(program), size=13, fill="#495057")]
 
 
-def _legend(program: Program) -> list[str]:
-    if program.micro_batches == 1:
-        used = {i.mnemonic for i in program.instructions if trace.is_task(program, i)}
-        return _swatches([(OPCODE_COLOURS[m], m) for m in OPCODE_COLOURS if m in used], "instruction")
-    if program.micro_batches <= 16:
-        swatches = [(_colour(program, k), str(k)) for k in range(program.micro_batches)]
-        return _swatches(swatches, "micro-batch")
+def _legend(colours: _Colours) -> list[str]:
+    tasks, micro_batches = colours.timeline.tasks, colours.timeline.micro_batches
+    if colours.by != "micro-batch":
+        named = {colours.name(task): colours.of(task) for task in tasks}
+        return _swatches([(colour, name) for name, colour in named.items()], colours.by)
+    if micro_batches <= 16:
+        return _swatches([(colours.micro_batch(k), str(k)) for k in range(micro_batches)], "micro-batch")
     parts = [_text(16, 84, "micro-batch", size=11, fill="#495057"), _text(96, 84, "0", size=11)]
     for step in range(64):
         parts.append(f'<rect x="{108 + 4 * step}" y="74" width="4.5" height="13" fill="{ordered(step / 63)}"/>')
-    return [*parts, _text(372, 84, str(program.micro_batches - 1), size=11)]
+    return [*parts, _text(372, 84, str(micro_batches - 1), size=11)]
 
 
 def _swatches(items: Sequence[tuple[str, str]], title: str) -> list[str]:

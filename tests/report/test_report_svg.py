@@ -21,7 +21,17 @@ def test_title_legend_axis_and_rows():
     _, bars, texts = parts(chain(host=True))
     assert "chain on liu2018, batch 3" in texts
     assert "OPTIMAL: 975 cycles (975 ns), proven bound 974, gap 0.1 %" in texts
-    assert {"micro-batch", "cycles", "time", "crossbar", "vector", "link", "host", "dma", "conv0.xbars"} <= set(texts)
+    assert {
+        "micro-batch",
+        "cycles",
+        "time",
+        "crossbars",
+        "vector units",
+        "host links",
+        "host",
+        "ports",
+        "conv0.xbars",
+    } <= set(texts)
     assert "writer" not in texts  # a unit without tasks has no row
     assert "end: 975 cycles, 975 ns" in texts
     assert len(bars) == 24
@@ -88,3 +98,13 @@ def test_the_scale_gets_lighter_all_the_way():
     assert steps == sorted(steps)
     assert ink_on(ordered(0)) == "#ffffff"
     assert ink_on(ordered(1)) == "#000000"
+
+
+def test_training_is_coloured_by_stage(trained):
+    root, bars, texts = parts(trained)
+    assert {"stage", "discriminator forward", "generator backward", "generator update", "testing"} <= set(texts)
+    hovers = [bar.find(f"{NS}title").text for bar in bars]
+    assert any(h.startswith("diff loss_d") and "\ndiscriminator, loss\n" in h for h in hovers)
+    assert any(
+        t.text == "here begins testing" for t in ET.fromstring(report(trained, "schedule", "svg")).iter(f"{NS}title")
+    )
