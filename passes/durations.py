@@ -56,9 +56,11 @@ class Source:
 class Durations:
     """Cycles on one target, for one micro-batch. Data streams past the work, so the slower of the two counts."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, parts: int = 1) -> None:
+        """With `parts`, of an operation on one of that many equal parts of a batch."""
         self.target = target
         self.cost = CostModel(target)
+        self.parts = parts
 
     # -- crossbars -------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class Durations:
                     total[cost_class] = total.get(cost_class, 0) + count
             values.append(result)
         lanes = tiles * self.target.vector.lanes_per_tile
-        return max(1, sum(self.cost.vector_cycles(n, work, lanes=lanes) for n, work in loops.items()))
+        return max(1, sum(self.cost.vector_cycles(-(-n // self.parts), work, lanes=lanes) for n, work in loops.items()))
 
     def streamed(self, work: int, moved: Sequence[Source], here: Place) -> int:
         """Cycles of `work` while data streams between `here` and other places.
@@ -127,7 +129,7 @@ class Durations:
 
     def link(self, value: Value) -> int:
         """Cycles to load or store a value over the host link."""
-        return max(1, self.cost.host_cycles(nbytes(value)))
+        return max(1, self.cost.host_cycles(-(-nbytes(value) // self.parts)))
 
     def host(self, node: Node) -> int:
         """Cycles of a host segment: its operands and results over the link; what the host computes is not known."""

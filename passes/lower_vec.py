@@ -10,6 +10,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
 from passes.manager import CompileState, Pass, UnsupportedError
+from passes.streaming.analysis import Streaming
 from passes.versions import Homes
 
 KERNEL_OPS = (
@@ -55,14 +56,15 @@ class LowerVec(Pass):
         return replace(state, graph=lower_vec(state.graph.copy()))
 
 
-def lower_vec(graph: Graph, homes: Homes | None = None) -> Graph:
+def lower_vec(graph: Graph, homes: Homes | None = None, streaming: Streaming | None = None) -> Graph:
     """Fuses the vector ops of `graph` in place and returns it; see `LowerVec`. UnsupportedError: an op no unit runs.
 
     With `homes` (versions of what lives on the chip; the nodes are in `versions.order`) whoever writes a new version
-    counts as later than all who read the old one, so that no kernel must run both before and after it.
+    counts as later than all who read the old one, so that no kernel must run both before and after it. With `streaming`
+    no kernel both takes a batch part by part and needs what is complete only after the last part.
     """
     graph.prune()
-    kernels = _kernels(graph, homes or {})
+    kernels = _kernels(graph, homes or {}, streaming or Streaming())
     users, outputs = graph.users(), graph.output_values()
     fused: dict[Node, Node] = {}
     for members in kernels:
@@ -73,8 +75,10 @@ def lower_vec(graph: Graph, homes: Homes | None = None) -> Graph:
     return graph
 
 
-def _kernels(graph: Graph, homes: Homes) -> list[list[Node]]:
+def _kernels(graph: Graph, homes: Homes, streaming: Streaming) -> list[list[Node]]:
     """The ops of each kernel, in the graph's order."""
+    whole: set[Value] = set()  # results of vector ops that take a batch at once
+    vector: set[Value] = set()  # results of vector ops
     stage: dict[Value, int] = {}
     read_at: dict[str, int] = {}  # the latest stage in which a resident was read so far
     home_of = dict(homes)
@@ -94,6 +98,13 @@ def _kernels(graph: Graph, homes: Homes) -> list[list[Node]]:
                 elif value in home_of:
                     read_at[home_of[value]] = max(read_at.get(home_of[value], 0), here)
             continue
+        parted = node in streaming.nodes
+        for value in node.inputs:
+            # together only: two that take the batch at once, or one part after another that is handed on part by part
+            if value in vector and (parted if value in whole else not (parted and value in streaming.axes)):
+                here = max(here, stage[value] + 1)
+        vector.update(node.outputs)
+        whole.update(() if parted else node.outputs)
         for value in node.inputs:
             if value in home_of:
                 read_at[home_of[value]] = max(read_at.get(home_of[value], 0), here)

@@ -15,15 +15,19 @@ from passes.durations import Durations, Place, signed_input
 from passes.links import nets_of, send_between_chips
 from passes.lower_training.residents import Residents, sizes
 from passes.memory import footprint
-from passes.operations import Work
+from passes.operations import Work, stored
 from passes.partition import CapacityError, Geometry, capacity_message
 from passes.place import Placement, Wanted, homes_of, lay_out, service
 from passes.plan import BufferPlan, GroupMap
-from passes.schedule import Scheduled, schedule_work
 from passes.scheduling.solver import SolverOptions
-from passes.training_operations import TrainingBuilder, anchors_of
+from passes.streaming.analysis import Streaming, best_split
+from passes.streaming.dataflow import DEFAULT_DATAFLOW, Dataflow
+from passes.streaming.operations import StreamedBuilder
+from passes.training_operations import anchors_of
 from passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
+from passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration
 from passes.versions import homes_of as versions_of
+from passes.versions import is_update
 from targets.cost import CostModel
 from targets.description import Target
 from targets.training_cost import TrainingCost
@@ -56,6 +60,7 @@ def plan_training(
     residents: Residents,
     target: Target,
     batch: int,
+    flow: Dataflow | None = None,
     options: SolverOptions | None = None,
 ) -> TrainingPlan:
     """The plan of a training program; `target` is as `training_target` gives it. CapacityError if it does not fit."""
@@ -74,22 +79,26 @@ def plan_training(
     )
     persistent, used = _persistent(residents, target)
     dram = frozenset(p.resident for p in persistent if p.space == "dram")
+    wanted, options = flow or Dataflow.named(DEFAULT_DATAFLOW), options or SolverOptions()
+    room = target.edram.bytes_per_tile * target.structure.tiles
     plans: list[EntryPlan] = []
     for entry, homes, anchor in zip(entries, versions, anchors, strict=True):
         placement = _placement(entry.graph, groups, anchor, served, target)
         send_between_chips(entry.graph, placement, target, _cells(homes, residents))
         data = tuple(v.name for v in entry.graph.inputs if v.name not in residents.by_name)
         results = tuple(name for name, _ in entry.graph.outputs if name.removesuffix(NEXT) not in residents.by_name)
-        make = _Maker(entry, homes, placement, residents, target, dram, data, results)
-        done = schedule_work(make, 1, target.edram.bytes_per_tile * target.structure.tiles - used["edram"],
-                             options or SolverOptions())  # fmt: skip
-        plans.append(_entry_plan(entry, homes, done, used, data, results))
+        cut = Streaming()
+        if entry.kind == "train" and wanted.split:
+            cut = best_split(entry.graph, data, homes, entry.micro_batch)
+        make = _Maker(entry, homes, placement, residents, target, dram, data, results, cut)
+        found = schedule_iteration(make.iteration(wanted), finer(cut.split), room - used["edram"], options)
+        plans.append(_entry_plan(entry, homes, found, frozenset(cut.axes), used, data, results))
     return TrainingPlan(residents, trained, persistent, tuple(plans), batch, split)
 
 
 @dataclass(frozen=True, eq=False)
 class _Maker:
-    """Makes an entry's operations for a choice of what is off-chip."""
+    """Makes an entry's operations for a cut of the batch into parts and a choice of what is off-chip."""
 
     entry: EntryGraph
     homes: Mapping[Value, str]
@@ -99,10 +108,27 @@ class _Maker:
     dram: frozenset[str]
     data: tuple[str, ...]
     results: tuple[str, ...]
+    streaming: Streaming
 
-    def __call__(self, offchip: frozenset[Value]) -> Work:
+    def iteration(self, flow: Dataflow) -> Iteration:
+        """What the scheduler has to know of the entry."""
+        return Iteration(self, self.streaming, stored(self.entry.graph), self.phases, flow)
+
+    def phases(self, work: Work) -> dict[int, int]:
+        """The phase of each operation that updates weights, phases numbered in the order of their updates."""
+        state = {s.name: s.group for s in self.residents.states}
+        group = {r.name: state.get(r.state, "") for r in self.residents.all}
+        numbers: dict[str, int] = {}
+        found: dict[int, int] = {}
+        for k, op in enumerate(work.operations):
+            if op.node is not None and is_update(op.node):
+                name = group[self.homes[op.node.inputs[0]]]
+                found[k] = numbers.setdefault(name, len(numbers))
+        return found
+
+    def __call__(self, split: int, offchip: frozenset[Value]) -> Work:
         groups = self.residents.groups
-        return TrainingBuilder(
+        return StreamedBuilder(
             self.entry.graph,
             self.target,
             self.placement,
@@ -113,17 +139,20 @@ class _Maker:
             group_number={r.name: k for k, r in enumerate(groups)},
             dram=self.dram,
             parts=tuple(r.part for r in groups if r.part is not None),
+            streaming=self.streaming.coarser(split),
         ).build()
 
 
 def _entry_plan(
     entry: EntryGraph,
     homes: dict[Value, str],
-    done: Scheduled,
+    found: SplitSchedule,
+    parted: frozenset[Value],
     used: Mapping[str, int],
     data: tuple[str, ...],
     results: tuple[str, ...],
 ) -> EntryPlan:
+    done = found.done
     buffers: dict[Value, BufferPlan] = {v: replace(b, offset=b.offset + used[b.space]) for v, b in done.buffers.items()}
     return EntryPlan(
         entry.name,
@@ -139,6 +168,8 @@ def _entry_plan(
         results,
         entry.micro_batch,
         entry.batched,
+        found.split,
+        parted if found.split > 1 else frozenset(),
     )
 
 

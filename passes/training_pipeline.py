@@ -19,6 +19,8 @@ from passes.lower_training.step import lower_training
 from passes.lower_vec import lower_vec
 from passes.manager import PassError, PassRecord, dump
 from passes.scheduling.solver import SolverOptions
+from passes.streaming.analysis import best_split, data_of
+from passes.streaming.dataflow import DEFAULT_DATAFLOW, Dataflow
 from passes.training_mapping import EntryGraph, plan_training, training_target
 from passes.training_plan import EntryKind, TrainingPlan
 from passes.versions import homes_of, order, settle
@@ -44,6 +46,7 @@ class TrainingPasses:
     target: Target
     dump_dir: Path | None = None
     options: SolverOptions | None = None
+    dataflow: str = DEFAULT_DATAFLOW
     progress: Callable[[str, float], None] = lambda name, done: None
     records: list[PassRecord] = field(default_factory=list)
 
@@ -64,14 +67,18 @@ class TrainingPasses:
         names = [r.name for r in residents.all]
         graphs = self._pass("quantize", (1, 2), lambda: [quantize_training(g, residents, target) for g in graphs])
         graphs = self._pass("lower-moves", (1, 2), lambda: [_moved(g, names) for g in graphs])
-        graphs = self._pass("lower-vec", (1, 2), lambda: [_fused(g, names) for g in graphs])
+        flow = Dataflow.named(self.dataflow)
+        batches = [e.micro_batch if e.kind == "train" and flow.split else 1 for e in entries]
+        graphs = self._pass(
+            "lower-vec", (1, 2), lambda: [_fused(g, names, b) for g, b in zip(graphs, batches, strict=True)]
+        )
         placed = [
             EntryGraph(e.name, e.kind, e.repeats, g, e.micro_batch, e.batched)
             for e, g in zip(entries, graphs, strict=True)
         ]
         self.progress("schedule", 0.6)
         begin = time.perf_counter()
-        plan = plan_training(placed, residents, target, batch, self.options)
+        plan = plan_training(placed, residents, target, batch, flow, self.options)
         self.records.append(PassRecord("schedule", time.perf_counter() - begin))
         return plan
 
@@ -97,7 +104,8 @@ def _moved(graph: Graph, residents: Sequence[str]) -> Graph:
     return graph
 
 
-def _fused(graph: Graph, residents: Sequence[str]) -> Graph:
-    graph = lower_vec(graph, homes_of(graph, residents))
+def _fused(graph: Graph, residents: Sequence[str], batch: int) -> Graph:
+    homes = homes_of(graph, residents)
+    graph = lower_vec(graph, homes, best_split(graph, data_of(graph, residents), homes, batch))
     order(graph, homes_of(graph, residents))
     return graph

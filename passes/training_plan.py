@@ -20,7 +20,8 @@ class EntryPlan:
 
     An iteration runs the entries of kind "train" in order, each `repeats` times. `units` are those that its operations
     name by number. `homes` says which values are versions of which resident; `data` and `results` are the names of
-    its inputs and outputs that cross the host link. `micro_batch` and `batched` are as in a program.
+    its inputs and outputs that cross the host link. `micro_batch` and `batched` are as in a program; the schedule
+    cuts a run into `parts` of the batch, by which the values in `parted` come and go.
     """
 
     name: str
@@ -36,6 +37,8 @@ class EntryPlan:
     results: tuple[str, ...]
     micro_batch: int
     batched: bool
+    parts: int = 1
+    parted: frozenset[Value] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,12 @@ class Streaming:
         return Streaming(split, self.axes, self.nodes) if split > 1 else Streaming()
 
 
+def data_of(graph: Graph, residents: Collection[str]) -> list[str]:
+    """The inputs that come anew in every run."""
+    names = set(residents)
+    return [v.name for v in graph.inputs if v.name not in names]
+
+
 def streaming_of(graph: Graph, data: Collection[str], kept: Collection[Value], split: int) -> Streaming:
     """How the batch flows: `data` are the inputs with samples along axis 0, `kept` what is written in the place of a
     version of what lives from run to run, which happens at once.
@@ -39,9 +45,9 @@ def streaming_of(graph: Graph, data: Collection[str], kept: Collection[Value], s
     if split == 1:
         return Streaming()
     for value in graph.inputs:
-        if value.name in data and isinstance(value.type, TensorType) and value.shape and value.shape[0]:
-            if value.shape[0] % split == 0:
-                axes[value] = 0
+        shape = value.shape if value.name in data and isinstance(value.type, TensorType) else ()
+        if shape and shape[0] and shape[0] % split == 0:
+            axes[value] = 0
     for node in graph.nodes:
         given: list[Axis] = [axes.get(v) for v in node.inputs]
         if isinstance(node.op, Host) or all(a is None for a in given) or any(v in kept for v in node.outputs):

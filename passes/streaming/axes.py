@@ -9,8 +9,8 @@ from math import prod
 from mgc.ir.mapped import Copy, Layout
 
 Axis = int | None
-"""The axis along which a value is cut into equal parts of the batch, part after part; None: it is whole, as a weight is,
-or a mean over the batch.
+"""The axis along which a value is cut into equal parts of the batch, part after part; None: it is whole, as a weight
+is, or a mean over the batch.
 """
 
 MOST_BOXES = 4096

@@ -54,7 +54,8 @@ class PortInfo:
 class Walk:
     """Tables that grow as the walk meets values. `graph` is the one that is walked, `places` says where values live.
 
-    `factors` gives for each accumulator what its sums are to be multiplied by, as the arithmetic states it.
+    `factors` gives for each accumulator what its sums are to be multiplied by, as the arithmetic states it. `parted`
+    are the values that are there part by part, where the schedule cuts a batch.
     """
 
     graph: Graph
@@ -68,6 +69,7 @@ class Walk:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     segments: list[HostSegment] = field(default_factory=list)
     sources: dict[tuple[str, ...], int] = field(default_factory=dict)
+    parted: Collection[Value] = ()
 
     def source(self, node: Node | None) -> int:
         """Index of the node's ONNX names in the source table."""
@@ -203,6 +205,7 @@ def lay_out_buffers(walk: Walk, elsewhere: Collection[Value] = ()) -> None:
                 slots=place.slots if place else 1,
                 alias_of=-1 if home is value else walk.buffer_of[home],
                 persistent=home is not value and walk.buffers[walk.buffer_of[home]].persistent,
+                parts=place.parts if place and (home is value or value in walk.parted) else 1,
             )
         )
 
@@ -274,6 +277,8 @@ def instruction_of(walk: Walk, index: int, op: Operation) -> Instruction:
         "duration": op.duration,
         "after": op.after,
         "after_previous": op.after_previous,
+        "after_all": op.after_all,
+        "streamed": op.streamed,
         "source": walk.source(op.node),
     }
     graph = walk.graph

@@ -64,13 +64,16 @@ class _Emitter:
                 self._unit(unit.name, unit.kind, unit.tile)
         instructions += self._programs()
         setup = len(instructions)
-        starts = [np.full((setup, 1), -1, np.int64)]
+        columns = max(entry.parts for entry in plan.entries)
+        starts = [np.full((setup, columns), -1, np.int64)]
         entries: list[Entry] = []
         time = 0
         for entry in plan.entries:
             first, own = len(instructions), entry.schedule
             instructions += self._entry(entry, first)
-            starts.append(own.starts + time)
+            table = np.full((len(own.starts), columns), -1, np.int64)
+            table[:, : entry.parts] = np.where(own.starts >= 0, own.starts + time, -1)
+            starts.append(table)
             entries.append(
                 Entry(
                     len(entries),
@@ -85,6 +88,8 @@ class _Emitter:
                     own.status,
                     entry.micro_batch,
                     entry.batched,
+                    entry.parts,
+                    own.interval,
                 )
             )
             time += own.makespan
@@ -107,6 +112,8 @@ class _Emitter:
                 makespan=time,
                 lower_bound=sum(e.lower_bound for e in entries),
                 clock_ns=self.target.clock_ns,
+                split=entries[0].split if len(entries) == 1 else 1,
+                interval=entries[0].interval if len(entries) == 1 else 0,
             ),
             micro_batch=plan.batch,
             micro_batches=1,
@@ -204,7 +211,7 @@ class _Emitter:
 
     def _entry(self, entry: EntryPlan, first: int) -> list[Instruction]:
         walk = self.walk
-        walk.graph, walk.places = entry.graph, entry.buffers
+        walk.graph, walk.places, walk.parted = entry.graph, entry.buffers, entry.parted
         cells = {v for v, home in entry.homes.items() if home in self.group_number}
         walk.buffer_of.update({v: self.home_buffer[h] for v, h in entry.homes.items() if h in self.home_buffer})
         lay_out_buffers(walk, cells)
@@ -224,7 +231,13 @@ class _Emitter:
         begun: set[Node] = set()
         made: list[Instruction] = []
         for k, operation in enumerate(entry.operations):
-            moved = replace(operation, unit=unit_of[operation.unit], after=tuple(a + first for a in operation.after))
+            moved = replace(
+                operation,
+                unit=unit_of[operation.unit],
+                after=tuple(a + first for a in operation.after),
+                after_all=tuple(a + first for a in operation.after_all),
+                after_previous=tuple((a + first, lag) for a, lag in operation.after_previous),
+            )
             common = self._common(first + k, moved)
             if operation.kind == "load":
                 value = inputs[entry.data[operation.port]]
@@ -244,6 +257,8 @@ class _Emitter:
             "duration": op.duration,
             "after": op.after,
             "after_previous": op.after_previous,
+            "after_all": op.after_all,
+            "streamed": op.streamed,
             "source": self.walk.source(op.node),
         }
 

@@ -1,0 +1,149 @@
+"""schedule, of a training iteration: into how many parts its batch is cut, when each part of each operation starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.ir.graph import Value
+from passes.memory import Packed, Use, demoted, peak
+from passes.operations import Work
+from passes.plan import Operation, SchedulePlan
+from passes.schedule import Scheduled
+from passes.scheduling.bounds import lower_bound
+from passes.scheduling.problem import Edge, Problem
+from passes.scheduling.search import Found, best_list, improve
+from passes.scheduling.solver import SolverOptions
+from passes.streaming.analysis import Streaming
+from passes.streaming.dataflow import Dataflow, arranged, sections_of
+from passes.streaming.memory import lives_of, packed, slots_of, uses_of, with_parts
+
+MOST_TASKS = 40_000
+"""Tasks of the finest cut of a batch that is tried."""
+
+ENOUGH = 1.01
+"""A finer cut must shorten the schedule by more than this to be tried on: its makespan then falls ever more slowly."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What is scheduled: `work` makes its operations for a cut into parts and a choice of values that are off-chip.
+
+    `streaming` is the finest cut, `roots` tells in which value's memory each value lies, `phases` numbers the updates
+    among the operations by phase.
+    """
+
+    work: Callable[[int, frozenset[Value]], Work]
+    streaming: Streaming
+    roots: Mapping[Value, Value]
+    phases: Callable[[Work], Mapping[int, int]]
+    flow: Dataflow
+
+
+@dataclass(frozen=True)
+class SplitSchedule:
+    """A schedule with the cut that it is for."""
+
+    split: int
+    done: Scheduled
+
+
+def schedule_iteration(
+    iteration: Iteration, splits: Sequence[int], capacity: int, options: SolverOptions
+) -> SplitSchedule:
+    """The shortest schedule over cuts of the batch into parts, `splits` from few to many (1, whole, is among them).
+
+    Cuts are compared by list schedules; CP-SAT works on the one chosen.
+    """
+    best: _Cut | None = None
+    for split in splits if iteration.flow.split else (1,):
+        cut = _Cut(iteration, split, capacity)
+        if split > 1 and len(cut.problem.tasks) > MOST_TASKS:
+            break
+        if best is not None and cut.makespan >= best.makespan:
+            if cut.makespan > best.makespan * ENOUGH:
+                break
+            continue
+        best = cut
+    if best is None:
+        raise ValueError("a cut into one part must be among the splits")
+    return SplitSchedule(best.split, best.finished(options))
+
+
+class _Cut:
+    """One cut of the batch: the memory that it needs, and the best list schedule within it."""
+
+    def __init__(self, iteration: Iteration, split: int, capacity: int) -> None:
+        self.iteration, self.split, self.capacity = iteration, split, capacity
+        self.offchip: frozenset[Value] = frozenset()
+        spare = 0  # bytes that first fit loses between buffers
+        while True:
+            self.work = self._arranged(iteration.work(split, self.offchip))
+            self.operations = self.work.operations
+            self.problem = problem_of(self.operations[self.work.setup :], self.work.setup, split)
+            self.bound = lower_bound(self.problem.tasks)
+            self.starts = best_list(self.problem, self.bound)
+            self.makespan = self.problem.tasks.makespan(self.starts)
+            uses, self.memory = self._memory(self.starts)
+            if self.memory.edram <= capacity:
+                return
+            spare = max(spare, self.memory.edram - peak(uses)[0]) if peak(uses)[0] <= capacity else spare
+            more = demoted(uses, capacity - spare)
+            if not more:
+                spare += max(capacity // 16, 1)
+                more = demoted(uses, max(0, capacity - spare))
+            self.offchip |= more
+
+    def _arranged(self, work: Work) -> Work:
+        flow = self.iteration.flow
+        sections = () if flow.across else sections_of(work, self.iteration.phases(work), self.iteration.streaming)
+        return arranged(work, flow, sections)
+
+    def _memory(self, starts: Sequence[int]) -> tuple[list[Use], Packed]:
+        tasks, axes = self.problem.tasks, self.iteration.streaming.axes if self.split > 1 else ()
+        lives = lives_of(self.work, self.operations, axes, self.iteration.roots, tasks, starts)
+        slots = slots_of(self.work, lives)
+        uses = uses_of(self.work, lives, slots, self.offchip, tasks.makespan(starts))
+        found = packed(self.work, slots, self.offchip, uses, self.capacity)
+        return uses, with_parts(found, lives, self.split)
+
+    def finished(self, options: SolverOptions) -> Scheduled:
+        """The schedule after CP-SAT, if its memory fits, else the list's."""
+        found = improve(self.problem, self.starts, self.bound, options)
+        memory = self.memory
+        if found.starts != self.starts:
+            memory = self._memory(found.starts)[1]
+            if memory.edram > self.capacity:
+                found, memory = Found(self.starts, self.makespan, found.lower_bound, self.makespan), self.memory
+        table = np.full((len(self.operations), self.split), -1, np.int64)
+        table[self.work.setup :] = self.problem.tasks.matrix(found.starts)
+        plan = SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint)
+        return Scheduled(self.operations, self.work.units, memory.buffers, plan)
+
+
+def problem_of(operations: Sequence[Operation], base: int, split: int) -> Problem:
+    """The scheduling problem of operations that are numbered from `base` on in their waits."""
+    edges: list[Edge] = []
+    for i, op in enumerate(operations):
+        edges += (Edge(j - base, i) for j in op.after if j >= base)
+        edges += (Edge(j - base, i, whole=True) for j in op.after_all)
+    return Problem(
+        tuple(op.duration for op in operations),
+        tuple(op.unit for op in operations),
+        tuple(edges),
+        split,
+        tuple(_name(op, i) for i, op in enumerate(operations)),
+        tuple(op.streamed for op in operations) if split > 1 else (),
+    )
+
+
+def _name(op: Operation, index: int) -> str:
+    what = op.node.outputs[0].name if op.node is not None and op.node.outputs else f"port{op.port}"
+    return f"{index}.{op.kind}.{what}" + (f".{op.part}" if op.part >= 0 else "")
+
+
+def finer(split: int) -> list[int]:
+    """The cuts into fewer parts that a cut goes into, from one part up to itself."""
+    return [n for n in range(1, split + 1) if split % n == 0]
