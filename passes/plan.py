@@ -59,7 +59,8 @@ class Operation:
     `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index of the graph input or
     output. `after` indexes operations of the same micro-batch, `after_previous` pairs (operation, lag): that operation
     of micro-batch k - lag must have ended. A `streamed` operation of a run that is split takes the batch part by part
-    (`duration` is for one), and waits for all parts of those in `after_all`.
+    (`duration` is for one), and waits for all parts of those in `after_all`. `choices` are the units that it may run on
+    if there are several: the schedule chooses.
     """
 
     kind: OperationKind
@@ -73,6 +74,7 @@ class Operation:
     after_previous: tuple[tuple[int, int], ...] = ()
     after_all: tuple[int, ...] = ()
     streamed: bool = False
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

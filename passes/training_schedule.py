@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from passes.scheduling.bounds import lower_bound
 from passes.scheduling.problem import Edge, Problem
 from passes.scheduling.search import Found, best_list, improve
 from passes.scheduling.solver import SolverOptions
+from passes.scheduling.spread import spread
 from passes.streaming.analysis import Streaming
 from passes.streaming.dataflow import Dataflow, arranged, sections_of
 from passes.streaming.memory import lives_of, packed, slots_of, uses_of, with_parts
@@ -83,6 +84,7 @@ class _Cut:
             self.work = self._arranged(iteration.work(split, self.offchip))
             self.operations = self.work.operations
             self.problem = problem_of(self.operations[self.work.setup :], self.work.setup, split)
+            self.problem = spread(self.problem, {k: c for k, c in enumerate(self._choices()) if c})
             self.bound = lower_bound(self.problem.tasks)
             self.starts = best_list(self.problem, self.bound)
             self.makespan = self.problem.tasks.makespan(self.starts)
@@ -96,9 +98,15 @@ class _Cut:
                 more = demoted(uses, max(0, capacity - spare))
             self.offchip |= more
 
+    def _choices(self) -> list[tuple[int, ...]]:
+        """The units that each operation may run on, if there are several."""
+        return [op.choices for op in self.operations[self.work.setup :]]
+
     def _arranged(self, work: Work) -> Work:
         flow = self.iteration.flow
-        sections = () if flow.across else sections_of(work, self.iteration.phases(work), self.iteration.streaming)
+        sections: Sequence[int] = ()
+        if not flow.phases:
+            sections = sections_of(work, self.iteration.phases(work), self.iteration.streaming, flow)
         return arranged(work, flow, sections)
 
     def _memory(self, starts: Sequence[int]) -> tuple[list[Use], Packed]:
@@ -120,7 +128,9 @@ class _Cut:
         table = np.full((len(self.operations), self.split), -1, np.int64)
         table[self.work.setup :] = self.problem.tasks.matrix(found.starts)
         plan = SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint)
-        return Scheduled(self.operations, self.work.units, memory.buffers, plan)
+        units = (*(op.unit for op in self.operations[: self.work.setup]), *self.problem.units)
+        operations = tuple(replace(op, unit=unit) for op, unit in zip(self.operations, units, strict=True))
+        return Scheduled(operations, self.work.units, memory.buffers, plan)
 
 
 def problem_of(operations: Sequence[Operation], base: int, split: int) -> Problem:

@@ -21,22 +21,24 @@ class Dataflow:
     """Which correlations between the blocks of an iteration are used.
 
     split: the batch goes through part by part. beside: operations that need nothing of one another run at once, weight
-    gradients beside error propagation. across: the parts of an iteration (the discriminator on real samples, on fake
-    ones, the generator's step, ...) overlap as far as they need nothing of one another. iterations: so do iterations.
-    All are exact: who reads a weight reads the same version of it as one after the other.
+    gradients beside error propagation. sections: so do the sections of a phase, the discriminator on real samples and
+    on fake ones. phases: so do phases, the generator's step during the discriminator's as far as it needs nothing of
+    its updates. iterations: so do iterations. Each needs those before it. All are exact: who reads a weight reads the
+    same version of it as one after the other.
     """
 
     split: bool = True
     beside: bool = True
-    across: bool = True
+    sections: bool = True
+    phases: bool = True
     iterations: bool = False
 
     @staticmethod
     def named(name: str) -> Dataflow:
         """The flow of a name. ("shared" is scheduled as "parallel": what differs is the graph.)"""
         flows = {
-            "sequential": Dataflow(split=False, beside=False, across=False),
-            "pipelined": Dataflow(across=False),
+            "sequential": Dataflow(split=False, beside=False, sections=False, phases=False),
+            "pipelined": Dataflow(sections=False, phases=False),
             "parallel": Dataflow(),
             "cyclic": Dataflow(iterations=True),
             "shared": Dataflow(),
@@ -50,7 +52,7 @@ def arranged(work: Work, flow: Dataflow, sections: Sequence[int]) -> Work:
     """
     if not flow.beside:
         return replace(work, operations=_one_after_the_other(work.operations, work.setup))
-    if flow.across:
+    if flow.phases:
         return work
     order = sorted(range(len(work.operations)), key=lambda k: (k >= work.setup, sections[k], k))
     work = reordered(work, order)
@@ -110,13 +112,13 @@ def _in_turn(operations: Sequence[Operation], order: Sequence[int]) -> tuple[Ope
     return tuple(result)
 
 
-def sections_of(work: Work, phases: Mapping[int, int], streaming: Streaming) -> list[int]:
+def sections_of(work: Work, phases: Mapping[int, int], streaming: Streaming, flow: Dataflow) -> list[int]:
     """The section of each operation: numbers that rise with the order in which sections may run.
 
     `phases` has the phase of the operations that update weights. Everything else is of the first phase whose updates
     need it. What can go part by part falls into sections within its phase: the sets that hand nothing of a part to one
     another, as the discriminator on real and on fake samples. What is of the whole batch is in the last section of what
-    it needs.
+    it needs. Where the flow lets sections overlap, all of a phase is one.
     """
     count, parted = len(work.operations), streaming.axes
     flowing = [op.node in streaming.nodes for op in work.operations]
@@ -149,10 +151,10 @@ def sections_of(work: Work, phases: Mapping[int, int], streaming: Streaming) -> 
 
     for k in range(count):
         for j in joined[k]:
-            if phase[j] == phase[k]:
+            if phase[j] == phase[k] and not flow.sections:
                 a, b = sorted((find(j), find(k)))
                 root[b] = a
-    section = [phase[k] * count + find(k) for k in range(count)]
+    section = [phase[k] * count + (0 if flow.sections else find(k)) for k in range(count)]
     for k in range(count):
         if not flowing[k]:
             section[k] = max((section[j] for j in before[k] if phase[j] == phase[k]), default=phase[k] * count)
