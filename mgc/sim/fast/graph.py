@@ -78,6 +78,17 @@ class GraphBuilder:
         self.outputs[tensor] = np.dtype(dtype)
         return tensor
 
+    def factor(self, product: str, x: str) -> float | None:
+        """The constant a for which `product` is the node x * a, both reshaped alike or not; None if it is not."""
+        maker, other = self._made.get(product), self._made.get(x)
+        while maker and other and maker.op_type == other.op_type == "Reshape" and maker.input[1] == other.input[1]:
+            x = other.input[0]
+            maker, other = self._made.get(maker.input[0]), self._made.get(x)
+        if maker is None or maker.op_type != "Mul" or maker.input[0] != x:
+            return None
+        constant = self.constants.get(maker.input[1])
+        return float(constant.reshape(())) if constant is not None and constant.size == 1 else None
+
     def guard(self, tensor: str) -> None:
         """Adds the guard that all numbers of a tensor are finite: the sum of their magnitudes."""
         if tensor in self.finite:

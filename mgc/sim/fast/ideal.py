@@ -102,10 +102,13 @@ def _reduce(op: str) -> Lowering:
         if not isinstance(x, Value) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
             raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
         rows, frame = x.rows, Frame.channels_first(x.shape)
-        if rows is not None and rows.frame == frame and axes == list(range(2, len(x.shape))):
+        by_sample = list(range(2, len(x.shape)))
+        if rows is not None and rows.frame == frame and axes in (by_sample, [0, *by_sample]):
             (part,) = in_order(g, rows, x.element).parts
-            tensor = g.node(op, unfolded(g, part, rows.frame.channels), g.constant([1]), keepdims=0)
-            tensor = g.reshape(tensor, leading(call.result.shape))
+            tensor = unfolded(g, part, rows.frame.channels)
+            if axes != by_sample:
+                tensor = g.reshape(tensor, [1, -1, rows.frame.channels])
+            tensor = g.reshape(g.node(op, tensor, g.constant([1]), keepdims=0), leading(call.result.shape))
         else:
             tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
         bound = limit(x) if op != "ReduceSum" else math.inf

@@ -13,6 +13,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
+from mgc.isa.instructions import Diff
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
@@ -144,6 +145,35 @@ class StepItem:
 
 
 @dataclass(frozen=True)
+class DiffItem:
+    """One DIFF: operands (scores, then a target) with their shapes, and the slots of its results where wanted."""
+
+    instruction: Diff
+    operands: tuple[tuple[Slot | np.ndarray, tuple[int, ...]], ...]
+    results: tuple[Slot | None, ...]
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        return tuple(o for o, _ in self.operands if isinstance(o, Slot))
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        return tuple(s for s in self.results if s is not None)
+
+    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+        held = [(arrays[o.id] if isinstance(o, Slot) else o).reshape(shape) for o, shape in self.operands]
+        count = len(self.instruction.scores)
+        target = held[count] if len(held) > count else self.instruction.target
+        with np.errstate(all="ignore"):
+            found = self.instruction.block(context.program).run(
+                held[0], held[1] if count > 1 else None, target, context.ideal
+            )
+        for slot, value in zip(self.results, found, strict=False):
+            if slot is not None:
+                arrays[slot.id] = np.asarray(value, slot.dtype).reshape(slot.shape)
+
+
+@dataclass(frozen=True)
 class MachineItem:
     """Instructions as the reference runs them, micro-batch after micro-batch.
 
@@ -196,8 +226,6 @@ def _micro_batch(arrays: Arrays, slot: Slot, m: int, shape: tuple[int, ...]) -> 
         return array[m] if slot.batched else array
     if not slot.batched:
         return array.reshape(shape)
-    if not slot.shape:  # as many scalars as micro-batches
-        return array[m]
     rows = slot.shape[0]
     return array[m * rows : (m + 1) * rows].reshape(shape)
 
@@ -205,7 +233,7 @@ def _micro_batch(arrays: Arrays, slot: Slot, m: int, shape: tuple[int, ...]) -> 
 def _joined(slot: Slot, results: list[Any]) -> Any:
     if slot.opaque or not slot.batched:
         return results if slot.batched else results[0]
-    return np.concatenate(results) if slot.shape else np.stack(results)
+    return np.concatenate(results)
 
 
 def shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:

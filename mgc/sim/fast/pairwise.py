@@ -18,7 +18,7 @@ from mgc.sim.fast.graph import GraphBuilder
 _BLOCK = 128
 _LANES = 8
 MOST = 1 << 13
-"""Numbers of a sum at most that does not split evenly: each piece of it costs nodes."""
+"""Numbers of a block at most that does not split evenly: each piece of it costs nodes."""
 _PROBE = 1 << 16
 
 
@@ -28,31 +28,35 @@ def _halves(n: int) -> tuple[int, int]:
     return first, n - first
 
 
-def _depth(n: int) -> int | None:
-    """How often n splits evenly down to equal blocks of whole lanes; None if it does not."""
+def _split(n: int) -> tuple[int, int]:
+    """How often n splits evenly down to equal blocks, and the numbers of a block."""
     depth = 0
-    while n > _BLOCK:
-        first, second = _halves(n)
-        if first != second:
-            return None
-        n, depth = first, depth + 1
-    return depth if n % _LANES == 0 and n >= _LANES else None
+    while n > _BLOCK and _halves(n)[0] == _halves(n)[1]:
+        n, depth = _halves(n)[0], depth + 1
+    return depth, n
 
 
 def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     """float64 [m, n, channels] -> [m, channels]: the sums over the middle axis."""
-    depth = _depth(n)
-    if depth is None:
-        return _uneven(g, x, n, channels)
-    steps = (n >> depth) // _LANES
+    depth, block = _split(n)
+    if block > _BLOCK or block % _LANES:
+        if not depth:
+            return _uneven(g, x, n, channels)
+        total = emit(g, g.reshape(x, [-1, block, channels]), block, channels)
+        return _pairs(g, g.reshape(total, [-1, *[2] * depth, channels]), depth)
+    steps = block // _LANES
     # number i of lane j of block l is (l * steps + i) * 8 + j; ReduceSum adds the i one after the other, then, pair by
     # pair from the innermost axis out, lanes and blocks
     pairs = [2] * (depth + _LANES.bit_length() - 1)
     total = g.reshape(x, [-1, *pairs[:depth], steps, *pairs[depth:], channels])
-    total = g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0)
-    for axis in range(len(pairs), 0, -1):
-        total = g.node("ReduceSum", total, g.constant([axis]), keepdims=0)
-    return total
+    return _pairs(g, g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0), len(pairs))
+
+
+def _pairs(g: GraphBuilder, x: str, axes: int) -> str:
+    """The sums over axes 1 .. `axes`, of two numbers each, the innermost first."""
+    for axis in range(axes, 0, -1):
+        x = g.node("ReduceSum", x, g.constant([axis]), keepdims=0)
+    return x
 
 
 def _uneven(g: GraphBuilder, x: str, n: int, channels: int) -> str:
@@ -70,10 +74,6 @@ def _uneven(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     return total
 
 
-def _uneven_or_even(g: GraphBuilder, x: str, n: int, channels: int) -> str:
-    return emit(g, x, n, channels)
-
-
 def _slice(g: GraphBuilder, x: str, start: int, stop: int) -> str:
     return g.node("Slice", x, g.constant([start]), g.constant([stop]), g.constant([1]))
 
@@ -86,7 +86,7 @@ def is_exact(n: int, channels: int) -> bool:
     apart; several numbers of rows are tried, since kernels treat a single one in their own way. Very wide rows are
     tried narrower: channels are independent of each other.
     """
-    if n > MOST and _depth(n) is None:
+    if _split(n)[1] > MOST:
         return False
     channels = min(channels, max(1, _PROBE // n))
     g = GraphBuilder()

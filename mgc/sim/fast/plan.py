@@ -14,17 +14,18 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Host, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
 from mgc.sim.fast import layout, moves, mvm, trained, vec
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
+from mgc.sim.fast.items import DiffItem, GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
 from mgc.sim.fast.matmul import MatmulItem
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
+from mgc.sim.fast.steps import FLOAT
 from mgc.sim.fast.updates import UpdateItem, Version
 from mgc.sim.fast.values import Element, Part, Value
 from mgc.sim.fast.weights import Trained, plane_dtype, planes_of
@@ -164,6 +165,8 @@ class _Builder:
                     self._outer(instruction)
                 case Update():
                     self._update(instruction)
+                case Diff():
+                    self._diff(instruction)
                 case Vec():
                     self._vec(instruction)
                 case Move():
@@ -228,8 +231,6 @@ class _Builder:
             graph.fed[number] = self._carried(number)
         if number not in graph.fed:
             slot, name = self.slots[number], f"slot{number}"
-            if slot.batched and not slot.shape:
-                raise NotLoweredError("a scalar of each micro-batch")
             graph.item.feeds[name] = slot
             tensor, element = g.input(name, slot.dtype), Element(slot.dtype)
             if slot.dtype == np.int8:  # codes: the same eight bits plus 128
@@ -398,6 +399,21 @@ class _Builder:
             return
         self._hold(m.dst, self._define(value))
         self.entries.append(Entry(m.id, "outer", kernel))
+
+    def _diff(self, d: Diff) -> None:
+        def held(ref: Ref) -> Slot | np.ndarray:
+            found = self._constant(ref) if ref.space == CONSTANT else self._holds(ref.index)
+            return self.slots[found] if isinstance(found, int) else found
+
+        if any(s.batched for s in map(held, (*d.scores, *d.targets)) if isinstance(s, Slot)):
+            self._as_reference([d], "diff of several micro-batches")
+            return
+        operands = tuple((held(r), self.program.operand(r.space, r.index).shape) for r in (*d.scores, *d.targets))
+        results = {b: self._slot(self.program.buffers[b].shape, FLOAT, False) for b in (d.loss, *d.deltas) if b != -1}
+        self._add(DiffItem(d, operands, tuple(results.get(b) for b in (d.loss, *d.deltas))))
+        for buffer, slot in results.items():
+            self._hold(buffer, slot.id)
+        self.entries.append(Entry(d.id, "diff", "numpy"))
 
     def _update(self, u: Update) -> None:
         """A new version of a group or of a persistent buffer, and of the moments."""

@@ -130,9 +130,11 @@ def _reduced_axis(g: GraphBuilder, x: Value, axes: list[int], n: int) -> tuple[s
     """x as [m, n, channels] with the reduced axes in the middle, what is kept around them; and channels."""
     rank = len(x.shape)
     rows = x.rows
-    if rows is not None and axes == list(range(2, rank)) and rows.frame == Frame.channels_first(x.shape):
+    by_sample, by_batch = list(range(2, rank)), [0, *range(2, rank)]
+    if rows is not None and axes in (by_sample, by_batch) and rows.frame == Frame.channels_first(x.shape):
         (part,) = layout.in_order(g, rows, x.element).parts
-        return layout.unfolded(g, part, rows.frame.channels), rows.frame.channels
+        tensor, channels = layout.unfolded(g, part, rows.frame.channels), rows.frame.channels
+        return (tensor if axes == by_sample else g.reshape(tensor, [-1, n, channels])), channels
     kept = [a for a in range(rank) if a not in axes]
     tensor = layout.dense(g, x)
     if kept + axes != list(range(rank)):

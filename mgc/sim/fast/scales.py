@@ -71,7 +71,14 @@ def dequant_by(g: GraphBuilder, call: Call) -> Value:
         scale = g.node("Mul", g.node("Mul", first, second), g.constant(np.float64(factor)))
         return g.cast(g.node("Mul", y, scale), FLOAT)
 
-    return elementwise.apply(g, call.args, call.result.shape, FLOAT, Element(FLOAT), emit)
+    return _in_order(g, elementwise.apply(g, call.args, call.result.shape, FLOAT, Element(FLOAT), emit))
+
+
+def _in_order(g: GraphBuilder, value: Value) -> Value:
+    """The value with its rows in order: where it goes it meets others, masks and normalised values among them."""
+    if value.rows is None:
+        return value
+    return replace(value, rows=layout.in_order(g, layout.without_holes(g, value.rows, value.element), value.element))
 
 
 def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
@@ -124,4 +131,4 @@ def ideal_dequant_by(g: GraphBuilder, call: Call) -> Value:
     acc = call.args[0]
     if not isinstance(acc, Value) or acc.logical != FLOAT:
         raise NotLoweredError(f"dequant_by of {logical(acc)}")
-    return acc
+    return _in_order(g, acc)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mgc.isa.functions import function
 from mgc.isa.functions.base import Operand as Typed
 from mgc.isa.instructions import REGISTER, Ref, Step, Vec
+from mgc.sim.fast.choice import where
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.ideal import IDEAL
@@ -35,8 +36,8 @@ QUANTISED = {
     "dequant_by": dequant_by,
 }
 SCALES = {"quant_by": ideal_quant_by, "dequant_by": ideal_dequant_by}
-GUARDED = {"reduce_max": guarded_extreme, "reduce_min": guarded_extreme}
-UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme}
+GUARDED = {"reduce_max": guarded_extreme, "reduce_min": guarded_extreme, "where": where}
+UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": where}
 
 
 def lower(

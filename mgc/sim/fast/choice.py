@@ -1,0 +1,69 @@
+"""WHERE as graph nodes. ONNX Runtime's Where is a hundred times slower than arithmetic, so large choices avoid it.
+
+- where(c, x, x * a) with 0 <= a <= 1 is x * max(c, a), c as 0 or 1: the same products, and x * 1 = x.
+- where(c, x, y) with a finite constant y is max(min(x, m), min(y, -m)), m = inf where c holds and -inf elsewhere: exact
+  but for a NaN in x that is not chosen. So a guard comes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from mgc.sim.fast import layout
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.steps import BOOL, FLOAT, Call, limit, logical, pointwise
+from mgc.sim.fast.values import Value
+
+_LARGE = 1 << 12
+"""Elements from which on a choice avoids Where."""
+
+
+def where(g: GraphBuilder, call: Call) -> Value:
+    """One of two float32 operands for each element. The forms above apply in training plans, which have guards."""
+    if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
+        raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
+    bound = max(map(limit, call.args[1:]))
+    condition, x, y = call.args
+    if isinstance(condition, Value) and prod(call.result.shape) >= _LARGE:
+        if isinstance(x, Value) and isinstance(y, Value):
+            return pointwise(g, call, lambda t, _: _scaled(g, t) or g.node("Where", *t), bound)
+        chosen, constant = (x, y) if isinstance(x, Value) else (y, x)
+        if isinstance(chosen, Value) and isinstance(constant, np.ndarray) and _is_finite_scalar(constant):
+            _guard(g, chosen)
+            return pointwise(g, call, lambda t, _: _clamped(g, t, chosen is x), bound)
+    return pointwise(g, call, lambda t, _: g.node("Where", *t), bound)
+
+
+def _is_finite_scalar(constant: np.ndarray) -> bool:
+    return constant.size == 1 and bool(np.isfinite(constant).all())
+
+
+def _scaled(g: GraphBuilder, tensors: Sequence[str]) -> str | None:
+    """The first form, if y is x times a constant in 0..1."""
+    condition, x, y = tensors
+    factor = g.factor(y, x)
+    if factor is None or not 0 <= factor <= 1:
+        return None
+    return g.node("Mul", x, g.node("Max", g.cast(condition, FLOAT), g.constant(np.float32(factor))))
+
+
+def _clamped(g: GraphBuilder, tensors: Sequence[str], first: bool) -> str:
+    """The second form; `first`: the constant is the last operand."""
+    condition, x, y = tensors
+    half = g.node("Sub", g.cast(condition, FLOAT), g.constant(np.float32(0.5)))
+    sides = [g.node("Mul", half, g.constant(np.float32(s * np.inf))) for s in (1, -1)]
+    if not first:
+        x, y, sides = y, x, sides[::-1]
+    return g.node("Max", g.node("Min", x, sides[0]), g.node("Min", y, sides[1]))
+
+
+def _guard(g: GraphBuilder, value: Value) -> None:
+    if value.limit < np.inf:
+        return
+    tensors = [p.tensor for p in value.rows.parts] if value.rows is not None else [layout.dense(g, value)]
+    for tensor in tensors:
+        g.guard(tensor)
