@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,7 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
         "macs_useful": useful * state.micro_batches,
         "macs_mapped": mapped * state.micro_batches,
         "row_block_mvms": row_block_mvms * state.micro_batches,
+        "layers": [asdict(layer) for layer in state.quality],
     }
     program = emit(
         state.plan,

@@ -19,6 +19,7 @@ from targets.description import Target
 if TYPE_CHECKING:
     from passes.calibrate import Calibration
     from passes.losses.report import LossReport
+    from passes.quantizing.quality import LayerQuality
 
 Exporter = Callable[[Graph], bytes]
 """A level-1 graph as a serialised ONNX model; inputs and outputs keep their names."""
@@ -54,7 +55,7 @@ class CompileState:
     the samples', but of those in `whole_ports`, which all samples share, and that micro-batches are independent.
     calibration_data: arrays under the input names, samples along axis 0; None: noise drawn with `seed`.
     calibration: set by `calibrate`. plan: set by the mapping passes. warnings: shown to the user at the end.
-    losses: set by `fuse-loss`.
+    losses: set by `fuse-loss`. quality: of each layer, set by `quantize`.
     """
 
     graph: Graph
@@ -74,6 +75,7 @@ class CompileState:
     plan: Plan | None = None
     warnings: tuple[str, ...] = ()
     losses: tuple[LossReport, ...] = ()
+    quality: tuple[LayerQuality, ...] = ()
 
 
 @dataclass(frozen=True)

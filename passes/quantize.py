@@ -17,10 +17,11 @@ from passes.manager import CompileState, Pass, UnsupportedError
 from passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
 from passes.quantizing.emit import Emitter, QuantizedLayer
 from passes.quantizing.layers import Layer, find_layers
+from passes.quantizing.quality import LayerQuality, quality_of
 from passes.quantizing.signs import NonNegative
 from passes.quantizing.tables import make_table, needs_table
 from passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
-from passes.quantizing.windows import sampled_windows
+from passes.quantizing.windows import CodedWindows, sampled_windows
 from targets.description import Target
 
 # Samples whose windows the rounding of weights looks at.
@@ -36,7 +37,8 @@ class Quantize(Pass):
     `add` in. Inputs that cannot be negative are coded unsigned; those of a lopsided range too, with a code of 0 that
     is not 0, where the layer allows it. Functions that are neither piecewise linear nor exact
     in the vector unit become tables. `method` says how scales are chosen: "minmax" by the largest magnitudes,
-    "error" by the least output error. Real weights stay beside the whole numbers, for `float` numerics.
+    "error" by the least output error. Real weights stay beside the whole numbers, for `float` numerics. How well each
+    layer does on the calibration data is recorded.
     """
 
     name: ClassVar[str] = "quantize"
@@ -53,19 +55,21 @@ class Quantize(Pass):
         seen = Ranges(graph, state.calibration)
         coded = _with_codes(layers, seen, state.target)
         emitter = Emitter(graph, crossbar.weight_bits)
-        for layer, chosen in self._chosen(graph, coded, seen, state):
+        quality: list[LayerQuality] = []
+        for layer, chosen, windows in self._chosen(graph, coded, seen, state):
+            quality.append(quality_of(layer, chosen, seen.of(layer.x), windows, crossbar))
             emitter.emit(layer, chosen)
         simplify_powers(graph)
         warnings = tabulate(graph, seen, state.target.vector.table_segments)
         graph.prune()
-        return replace(state, graph=graph, warnings=(*state.warnings, *warnings))
+        return replace(state, graph=graph, warnings=(*state.warnings, *warnings), quality=tuple(quality))
 
     def _chosen(
         self, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
-    ) -> Iterator[tuple[Layer, QuantizedLayer]]:
-        """Whole numbers, scales and bias for every layer."""
+    ) -> Iterator[tuple[Layer, QuantizedLayer, CodedWindows | None]]:
+        """Whole numbers, scales and bias for every layer, and the windows that they were fitted on, if any."""
         crossbar, calibration = state.target.crossbar, state.calibration
-        fitted: dict[Layer, QuantizedLayer] = {}
+        fitted: dict[Layer, tuple[QuantizedLayer, CodedWindows]] = {}
         if self.method == "error" and calibration is not None and calibration.graph is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x)]
             feeds = calibration.feeds[:_WINDOW_SAMPLES]
@@ -73,9 +77,13 @@ class Quantize(Pass):
                 layer = windows.layer
                 weights, scales = fitted_weights(windows, crossbar)
                 bias = layer.bias + bias_shift(windows, weights, scales)
-                fitted[layer] = QuantizedLayer(windows.codes, weights, scales, bias)
+                few = replace(windows, parts=tuple(replace(p, steps=p.steps[:, :0].copy()) for p in windows.parts))
+                fitted[layer] = QuantizedLayer(windows.codes, weights, scales, bias), few
         for layer, codes in coded:
-            yield layer, fitted.get(layer) or QuantizedLayer(codes, *nearest_weights(layer, crossbar), layer.bias)
+            if layer in fitted:
+                yield layer, *fitted[layer]
+            else:
+                yield layer, QuantizedLayer(codes, *nearest_weights(layer, crossbar), layer.bias), None
 
 
 def _with_codes(layers: list[Layer], seen: Ranges, target: Target) -> list[tuple[Layer, Codes]]:

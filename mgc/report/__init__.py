@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mgc.isa.program import Program
     from mgc.report.html.page import Sample
 
-VIEWS = ("summary", "schedule", "mapping", "memory", "instructions", "cost")
+VIEWS = ("summary", "schedule", "mapping", "layers", "memory", "instructions", "cost")
 
 # (view, format) -> module with `draw(program, title) -> str`
 _PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}

@@ -18,6 +18,8 @@ from passes.quantizing.network import Feeds, mirrored, run
 # memory that sampled windows may take at once.
 _WINDOWS = (256, 1024)
 _WORK = 4e9
+# Windows of a part that outputs are compared on, about.
+_COMPARED = 64
 _BYTES = 1 << 27
 
 
@@ -26,11 +28,15 @@ class PartWindows:
     """Sampled windows of one part: their codes less that of 0, integers [matrices, windows, rows].
 
     residues: float64 [2, matrices, rows], for each half of the windows the mean of what coding took off, clipped
-    values (which are few, and large) left out.
+    values (which are few, and large) left out. Of a few windows, `real` [matrices, few, rows] float32 is what they hold
+    before coding, `coded` their codes as in `steps`. clipped: the share of values that codes do not reach.
     """
 
     steps: np.ndarray
     residues: np.ndarray
+    real: np.ndarray
+    coded: np.ndarray
+    clipped: float
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class _Gathered:
         self._codes, self._part = codes, part
         self._chunks: list[np.ndarray] = []
         self._residues: list[np.ndarray] = []
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self._clipped = self._seen = 0
 
     def take(self, source: np.ndarray, rng: np.random.Generator, feeds: int) -> None:
         """Adds this feed's share of windows, chosen at random."""
@@ -127,7 +135,11 @@ class _Gathered:
         rows = window_rows(source, self._part, *np.divmod(chosen, windows))
         steps = self._codes.steps(rows)
         off = rows - steps * np.float32(self._codes.scale)
-        off[np.abs(off) > self._codes.scale] = 0
+        beyond = np.abs(off) > self._codes.scale
+        off[beyond] = 0
+        self._clipped, self._seen = self._clipped + int(beyond.sum()), self._seen + beyond.size
+        kept = slice(None, None, max(1, len(chosen) * feeds // _COMPARED))
+        self._kept.append((rows[:, kept].astype(np.float32), steps[:, kept]))
         self._chunks.append(steps)
         self._residues.append(off.mean(axis=1, dtype=np.float64))
 
@@ -135,7 +147,13 @@ class _Gathered:
         """All of them."""
         half = (len(self._residues) + 1) // 2
         halves = [self._residues[:half], self._residues[half:] or self._residues]
-        return PartWindows(np.concatenate(self._chunks, axis=1), np.stack([np.mean(h, axis=0) for h in halves]))
+        return PartWindows(
+            np.concatenate(self._chunks, axis=1),
+            np.stack([np.mean(h, axis=0) for h in halves]),
+            np.concatenate([real for real, _ in self._kept], axis=1),
+            np.concatenate([coded for _, coded in self._kept], axis=1),
+            self._clipped / max(self._seen, 1),
+        )
 
 
 def _wanted(part: MvmPart) -> int:

@@ -21,6 +21,7 @@ class View(StrEnum):
     summary = "summary"
     schedule = "schedule"
     mapping = "mapping"
+    layers = "layers"
     memory = "memory"
     instructions = "instructions"
     cost = "cost"

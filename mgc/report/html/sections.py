@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from mgc.isa.program import Program
 from mgc.report.html import training
@@ -12,7 +13,9 @@ from mgc.report.html.data import floor_plan
 from mgc.report.html.markup import bar, figures, filter_for, node_button, note, table
 from mgc.report.timeline import KIND_NAMES, Timeline
 from mgc.report.units import count, percent, ranges, shape, si, size
-from mgc.report.views import cost, mapping, memory, summary
+from mgc.report.views import cost, layers, mapping, memory, summary
+
+_FINE_DB = 60.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,11 @@ def _cost(program: Program, entries: Sequence[Timeline]) -> str:
         [
             ("Energy a sample", si(facts["energy_per_sample_j"], "J"), f"{si(facts['energy_j'], 'J')} a batch"),
             ("To write all cells", si(facts["program_energy_j"], "J"), "once, before the first run"),
-            ("MVMs of a row block", count(facts["row_block_mvms"]), "a batch"),
+            (
+                "Power",
+                si(facts["average_power_w"], "W"),
+                f"on average; {si(facts['peak_power_w_per_chip'], 'W')} at most",
+            ),
         ]
     )
     columns = []
@@ -179,15 +186,15 @@ def _cost(program: Program, entries: Sequence[Timeline]) -> str:
     return shown + '<div class="columns">' + "\n".join(columns) + "</div>"
 
 
-def _energies(facts: dict[str, object]) -> list[tuple[str, dict[str, float]]]:
-    """The breakdowns that the cost view has: by component, and by phase where it states one."""
-    titles = (("energy_by_component_j", "Energy by component"), ("energy_by_phase_j", "Energy by phase"))
-    found: list[tuple[str, dict[str, float]]] = []
-    for key, title in titles:
-        value = facts.get(key)
-        if isinstance(value, dict) and value and all(isinstance(v, int | float) for v in value.values()):
-            found.append((title, value))
-    return found
+def _energies(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """The breakdowns that the cost view has: by component, and by phase and stage."""
+    stages = {
+        f"{phase}, {stage}" if len(kinds) > 1 else phase: sum(components.values())
+        for phase, kinds in facts["energy_by_phase_j"].items()
+        for stage, components in kinds.items()
+    }
+    found = [("Energy by component", facts["energy_by_component_j"]), ("Energy by phase", stages)]
+    return [(title, parts) for title, parts in found if len(parts) > 1]
 
 
 def _utilisation(entries: Sequence[Timeline]) -> str:
@@ -208,8 +215,17 @@ def _utilisation(entries: Sequence[Timeline]) -> str:
 
 
 def _layers(program: Program) -> str:
-    """Filled by calibration; see `mgc.report.views.layers`."""
-    return ""
+    """Calibration and error of every layer with weights."""
+    found = layers.facts(program)["layers"]
+    if not found:
+        return note(layers.TRAINING) if program.mode == "training" else ""
+    rows = []
+    for layer in found:
+        *shown, weights, output = layers.cells(layer)
+        nodes = ", ".join(layer["onnx_nodes"]) or layer["name"]
+        rows.append((nodes, *shown, weights, output, bar((layer["output_snr_db"] or 0.0) / _FINE_DB)))
+    columns = ["~ONNX node", ">input", ">codes", ">clipped", ">exact", ">weights", ">output", "|"]
+    return f"{note(f'{layers.LEGEND}. The bar is full at {_FINE_DB:.0f} dB.')}\n{table(columns, rows)}"
 
 
 def _memory(program: Program) -> str:

@@ -1,0 +1,66 @@
+"""The layers: what calibration saw of each, how it is coded, and how large its error is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import RenderableType
+
+from mgc.isa.program import Program
+from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.units import count, percent
+
+LEGEND = (
+    "input: the range seen on calibration data; codes: the range they reach, U unsigned, S signed, Z with a shifted "
+    "zero; clipped: inputs beyond it; exact: columns whose converters never clip; weights, output: signal to error of "
+    "the rounded weights, and of the layer's sums over sampled windows (200 dB: no error)"
+)
+TRAINING = "Training keeps no fixed scales: the chip computes one for every tensor and step, from its largest value."
+
+
+def facts(program: Program) -> dict[str, Any]:
+    """The record of every layer with weights, as the compiler left it; none in a training program."""
+    return {"layers": [dict(layer) for layer in program.meta.get("layers", ())]}
+
+
+def cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Input, codes, clipped, exact, weights, output: what both the text and the page show."""
+    kind = "S" if layer["signed"] else "Z" if layer["zero"] else "U"
+    return (
+        f"{layer['low']:.3g} .. {layer['high']:.3g}",
+        f"{kind} {layer['clip_low']:.3g} .. {layer['clip_high']:.3g}",
+        "-" if layer["clipped"] is None else f"{100 * layer['clipped']:.2g} %" if layer["clipped"] else "none",
+        percent(layer["exact_columns"]),
+        decibels(layer["weight_snr_db"]),
+        decibels(layer["output_snr_db"]),
+    )
+
+
+def decibels(value: float | None) -> str:
+    """A ratio in dB with one decimal; a dash for None."""
+    return "-" if value is None else f"{value:.1f} dB"
+
+
+def render(program: Program) -> RenderableType:
+    """One line a layer, under its ONNX nodes."""
+    layers = facts(program)["layers"]
+    if not layers:
+        why = TRAINING if program.mode == "training" else "The program has no layer with calibrated codes."
+        return pairs([("layers", why)])
+    rows: list[Row] = []
+    for layer in layers:
+        rows.append(Heading(", ".join(layer["onnx_nodes"]) or layer["name"]))
+        rows.append(("", *cells(layer)))
+    columns = [
+        Column(""),
+        Column("input", number=True),
+        Column("codes", number=True),
+        Column("clipped", number=True),
+        Column("exact", number=True),
+        Column("weights", number=True),
+        Column("output", number=True),
+    ]
+    worst = min((v["output_snr_db"] for v in layers if v["output_snr_db"] is not None), default=None)
+    head = pairs([("layers", count(len(layers))), ("least output SNR", decibels(worst))])
+    return stack(head, section("Calibration and error", stack(table(columns, rows), "", LEGEND)))
