@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests" / "training"), str(ROOT / "tests" / "sim")]
+from device_programs import POOR, on_devices  # noqa: E402
 from gan_programs import gan_program  # noqa: E402
 
 from mgc.cli.app import app  # noqa: E402
@@ -201,8 +203,14 @@ def test_a_program_for_inference_does_not_train(folder, compiled):
     assert str(compiled / "G.mgc") in message
 
 
-def start(folder, *args):
-    options = [folder / "P.mgc", "--engine", "reference", "--data", folder / "x.npy", "--json", *args]
+def device_program(folder):
+    """V.mgc: P.mgc for poor devices."""
+    program = gan_program(n=64)
+    on_devices(program, replace(POOR, update="pulses")).save(folder / "V.mgc")
+
+
+def start(folder, *args, program="P.mgc"):
+    options = [folder / program, "--engine", "reference", "--data", folder / "x.npy", "--json", *args]
     command = [sys.executable, "-m", "mgc.cli", "train", *map(str, options)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -233,18 +241,42 @@ def test_a_signal_ends_training_after_the_step_with_a_checkpoint(folder, tmp_pat
     assert rest["history"] == done(folder, "--steps", steps + 3)["history"]
 
 
-def test_killed_and_resumed_it_has_the_bits_of_a_run_left_alone(folder, tmp_path):
-    with start(folder, "--steps", 10**6, "--checkpoint", tmp_path / "c", "--checkpoint-every", 3) as process:
+@pytest.mark.parametrize("numerics", ["quantized", "device"])
+def test_killed_and_resumed_it_has_the_bits_of_a_run_left_alone(folder, tmp_path, numerics):
+    device_program(folder)
+    program, mode = ("V.mgc" if numerics == "device" else "P.mgc"), ("--numerics", numerics, "--seed", 3)
+    steps = ("--steps", 10**6, "--checkpoint", tmp_path / "c", "--checkpoint-every", 3)
+    with start(folder, *steps, *mode, program=program) as process:
         wait_for(tmp_path / "c")
         time.sleep(0.3)
         process.kill()
         process.communicate(timeout=60)
     reached = max(int(p.stem.partition("-")[2]) for p in (tmp_path / "c").glob("step-*"))
-    rest = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "c", "--resume")
+    rest = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "c", "--resume", *mode, program=program)
     assert rest["resumed_from"] == reached
-    alone = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "alone")
+    alone = done(folder, "--steps", reached + 5, "--checkpoint", tmp_path / "alone", *mode, program=program)
     assert rest["history"] == alone["history"]
     assert Path(rest["checkpoint"]).read_bytes() == Path(alone["checkpoint"]).read_bytes()
+
+
+def test_training_and_testing_on_devices(folder, tmp_path, mgc):
+    """The very cells that were trained are tested; engines agree; a seed is part of what a checkpoint belongs to."""
+    device_program(folder)
+    mode, kept = ("--numerics", "device", "--seed", 3), ("--checkpoint", tmp_path / "c")
+    facts = done(folder, "--steps", 4, *mode, *kept, program="V.mgc")
+    fast = done(folder, "--steps", 4, *mode, "--engine", "fast", program="V.mgc")
+    assert fast["history"] == facts["history"]
+    assert done(folder, "--steps", 4, "--numerics", "device", program="V.mgc")["history"] != facts["history"]
+    names = read_checkpoint(Path(facts["checkpoint"])).state
+    assert {"device/clock", "device/cells/0"} <= set(names)
+    assert "made with seed 3" in refused(
+        folder, "--steps", 5, "--numerics", "device", *kept, "--resume", program="V.mgc"
+    )
+    tested = mgc("run", folder / "V.mgc", *mode, *kept, "-n", 4, "--json", "-o", tmp_path / "device.npz")
+    assert tested.code == 0, tested.err
+    assert tested.json["numerics"] == "device"
+    quantized = mgc("run", folder / "V.mgc", *kept, "--seed", 3, "-n", 4, "--json", "-o", tmp_path / "quantized.npz")
+    assert quantized.code == 0, quantized.err
 
 
 def test_running_with_the_weights_of_a_checkpoint(folder, tmp_path, mgc, refused):

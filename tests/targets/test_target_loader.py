@@ -133,6 +133,18 @@ def test_each_crossbar_key_is_checked(key: str, value: str):
         ("[training]\ntransposed_read = 1", "training.transposed_read (line 3)"),
         ("[edram]\nbytes_per_ns = 0", "edram.bytes_per_ns (line 3)"),
         ('description = ""', "description (line 2)"),
+        ("[device]\noff_us = 500.0", "device.off_us (line 3): must be below on_us (500.0), not 500.0"),
+        ("[device]\nwrite_sigma = [0.01, -0.02]", "device.write_sigma (line 3): must not be negative"),
+        ("[device]\nwrite_sigma = []", "device.write_sigma (line 3): must not be empty"),
+        ("[device]\nwrite_sigma = 0.01", "device.write_sigma (line 3)"),
+        ("[device]\nstuck_on = 0.6\nstuck_off = 0.6", "device.stuck_off (line 4): with stuck_on (0.6)"),
+        ("[device]\nstuck_on = 1.5", "device.stuck_on (line 3)"),
+        ("[device]\nread_noise_levels = nan", "device.read_noise_levels (line 3)"),
+        ("[device]\ndrift_s = 0.5", "device.drift_s (line 3)"),
+        ('[device]\nupdate = "pulse"', "device.update (line 3)"),
+        ("[device]\npulse_levels = 0", "device.pulse_levels (line 3)"),
+        ("[device]\npulse_asymmetry = 1.0", "device.pulse_asymmetry (line 3)"),
+        ("[device]\npulse_noize = 1.0", "device.pulse_noize (line 3)"),
     ],
 )
 def test_other_tables_are_checked(text: str, start: str):

@@ -2,7 +2,7 @@
 
 This is the normative text of conductances. A cell of b bits has levels 0 .. L, L = 2^b - 1: level l is the conductance
 off + l (on - off) / L. Conductances are held as whole numbers of 2^-12 levels above `off` (the offset that `off` gives
-on a bitline is taken off by a reference column), within 0 uS .. one level above `on`.
+on a bitline is taken off by a reference column), from 0 uS to a quarter of the range above `on` (ceil(L / 4) levels).
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Cells:
     @property
     def bounds(self) -> tuple[int, int]:
         """The least and the largest value of a cell."""
-        return -math.floor(self.off) if self.off < (1 << 30) else -(1 << 30), (self.top + 1) * ONE - 1
+        above = max(1, -(-self.top // 4))
+        return -math.floor(min(self.off, 1 << 30)), (self.top + above) * ONE - 1
 
     @property
     def dtype(self) -> np.dtype:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import numpy as np
 
@@ -27,6 +28,8 @@ _WINDOWS = 64
 """Windows worked on at once, at most."""
 _READS = 1 << 18
 """Reads held at once: few enough to stay in a cache."""
+_DRAWS = 1 << 22
+"""Draws of noise held at once."""
 _LINES = 512
 """Lines of all planes that are read at once."""
 
@@ -78,7 +81,8 @@ class Reader:
             total += integer_product(codes, self.linear)
         if self.blocks:
             widest = max(b.cells.shape[1] for b in self.blocks)
-            step = max(1, min(_WINDOWS, _READS // (self.arithmetic.digits(self.signed) * widest)))
+            most = _DRAWS // prod(self.noise_shape) if noise is not None else _WINDOWS
+            step = max(1, min(_WINDOWS, most, _READS // (self.arithmetic.digits(self.signed) * widest)))
 
             def work(w: int) -> None:
                 part = codes[w : w + step]
@@ -216,7 +220,7 @@ def _sorted(
             linear[slice(*plane.inputs)] += (-levels if plane.sign else levels) << (arithmetic.cell_bits * plane.slice)
     blocks: list[Block] = []
     for inputs, of_block in kept.items():
-        largest = max((cells.top + 1) * ONE, -cells.bounds[0]) * digit * (inputs[1] - inputs[0]) + noise
+        largest = max(cells.bounds[1], -cells.bounds[0]) * digit * (inputs[1] - inputs[0]) + noise
         real = np.float32 if largest < 1 << 24 else np.float64
         significance = [(-1.0 if p.sign else 1.0) * (1 << (arithmetic.cell_bits * p.slice)) for p in of_block]
         places = tuple(p.place for p in of_block)
