@@ -21,7 +21,7 @@ from passes.training.compose import compose
 from passes.training.lift import lift
 from passes.training.model import Network, step_model
 from passes.training.optimizers import optimizer as optimizer_rule
-from passes.training.options import TrainingOptions, composed_phases
+from passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
 from passes.training.phases import parse_phase
 from passes.training.step import training_iteration
 from passes.training_pipeline import TrainingEntry, TrainingPasses
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
+SHARED = (
+    "dataflow shared: every phase reads the parameters as they were before the iteration, so the generator's step sees "
+    "the discriminator before its update; this is another training than that of the models' script"
+)
+
 
 def compile_training(
     model: str | Path | bytes | onnx.ModelProto,
@@ -60,6 +65,7 @@ def compile_training(
     centered: bool = False,
     gp_weight: float = 10.0,
     redraw_noise: bool = False,
+    dataflow: str = DEFAULT_DATAFLOW,
     target: str | Path | Target = "liu2018",
     batch: int = 1,
     dims: Mapping[str, int] | None = None,
@@ -85,6 +91,7 @@ def compile_training(
         loss,
         gp_weight,
         redraw_noise,
+        dataflow,
     )
     program, _ = compile_training_with_stats(
         model, options, discriminator=discriminator, target=target, batch=batch, dims=dims, dump_dir=dump_dir, seed=seed
@@ -126,13 +133,16 @@ def compile_training_with_stats(
     forward, losses = fuse_training_model(forward)
     at = record("fuse-loss", at)
     report("differentiate", 0.2)
-    iteration = training_iteration(forward, options.phases, options.rule)
+    shared = options.dataflow == "shared"
+    iteration = training_iteration(forward, options.phases, options.rule, old_versions=shared)
     at = record("differentiate", at)
     batch = _samples(forward, batch)
     skeletons = _skeletons(loaded, iteration.states)
     entries = _entries(iteration, batch)
     test, warnings = _testing(skeletons, iteration.states, dims)
-    passes = TrainingPasses(chip, None if dump_dir is None else Path(dump_dir), progress=report)
+    passes = TrainingPasses(
+        chip, None if dump_dir is None else Path(dump_dir), dataflow=options.dataflow, progress=report
+    )
     plan = passes.run([*entries, *test], iteration.states, batch)
     records += passes.records
     report("emit", 0.9)
@@ -141,11 +151,12 @@ def compile_training_with_stats(
     program = replace(
         program,
         tensors={**program.tensors, **skeletons.tensors()},
-        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed) | _work(plan),
+        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed, options.dataflow) | _work(plan),
     )
     record("emit", at)
     report("done", 1.0)
     told = (
+        *([SHARED] if shared and len(options.phases) > 1 else ()),
         *(f"{name}: {w}" if name else w for name, m in loaded.items() for w in m.warnings),
         *iteration.warnings,
         *skeletons.warnings,
@@ -269,6 +280,7 @@ def _meta(
     losses: Sequence[LossReport],
     skeletons: Skeletons,
     seed: int,
+    dataflow: str,
 ) -> dict[str, Any]:
     cost = CostModel(chip)
     cycles, energy = iteration_cost(program, cost)
@@ -283,7 +295,7 @@ def _meta(
         "model_sha256": next(iter(loaded.values())).imported.model_sha256,
         "models_sha256": {name: m.imported.model_sha256 for name, m in loaded.items()},
         "losses": [r.to_json_dict() for r in losses],
-        "training": {"inputs": {d.name: roles[d.draw] for d in forward.data}},
+        "training": {"inputs": {d.name: roles[d.draw] for d in forward.data}, "dataflow": dataflow},
         "export": skeletons.meta(),
         "crossbars": {"used": sum(len(g.crossbars) for g in program.groups), "available": chip.crossbars},
         "iteration_cycles": cycles,

@@ -21,8 +21,9 @@ from passes.place import Placement, Wanted, homes_of, lay_out, service
 from passes.plan import BufferPlan, GroupMap
 from passes.scheduling.solver import SolverOptions
 from passes.streaming.analysis import Streaming, best_split
-from passes.streaming.dataflow import DEFAULT_DATAFLOW, Dataflow
+from passes.streaming.dataflow import Dataflow
 from passes.streaming.operations import StreamedBuilder
+from passes.training.options import DEFAULT_DATAFLOW
 from passes.training_operations import anchors_of
 from passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
 from passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration

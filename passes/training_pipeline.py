@@ -20,7 +20,8 @@ from passes.lower_vec import lower_vec
 from passes.manager import PassError, PassRecord, dump
 from passes.scheduling.solver import SolverOptions
 from passes.streaming.analysis import best_split, data_of
-from passes.streaming.dataflow import DEFAULT_DATAFLOW, Dataflow
+from passes.streaming.dataflow import Dataflow
+from passes.training.options import DEFAULT_DATAFLOW
 from passes.training_mapping import EntryGraph, plan_training, training_target
 from passes.training_plan import EntryKind, TrainingPlan
 from passes.versions import homes_of, order, settle

@@ -29,6 +29,16 @@ class Loss(StrEnum):
     relativistic_average = "relativistic-average"
 
 
+class DataflowChoice(StrEnum):
+    """What of an iteration may overlap."""
+
+    sequential = "sequential"
+    pipelined = "pipelined"
+    parallel = "parallel"
+    cyclic = "cyclic"
+    shared = "shared"
+
+
 class Optimizer(StrEnum):
     """Optimizers, by PyTorch's definitions."""
 
@@ -50,6 +60,14 @@ GpWeightOption = Annotated[
     float | None, _option("--gp-weight", metavar="W", help="Of wgan-gp's penalty. [default: 10]")
 ]
 RedrawOption = Annotated[bool, _option("--redraw-noise", help="The generator's step gets noise of its own.")]
+DataflowOption = Annotated[
+    DataflowChoice | None,
+    _option(
+        "--dataflow",
+        help="What of an iteration overlaps: nothing; parts of the batch; the phases' parts too; iterations too; or, "
+        "shared, phases that all read the old weights, which is another training. [default: parallel]",
+    ),
+]
 PhaseOption = Annotated[
     list[str] | None,
     _option(
@@ -88,6 +106,7 @@ class Given:
     momentum: float | None
     alpha: float | None
     eps: float | None
+    dataflow: DataflowChoice | None = None
 
 
 def training_options(given: Given) -> TrainingOptions | None:
@@ -121,7 +140,7 @@ def training_options(given: Given) -> TrainingOptions | None:
 
 def _options(given: Given, composed: bool) -> TrainingOptions:
     from passes.training.optimizers import optimizer
-    from passes.training.options import TrainingOptions, composed_phases
+    from passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
     from passes.training.phases import parse_phase
 
     phases = tuple(parse_phase(text) for text in given.phase)
@@ -140,6 +159,7 @@ def _options(given: Given, composed: bool) -> TrainingOptions:
         str(given.loss) if given.loss else "",
         10.0 if given.gp_weight is None else given.gp_weight,
         given.redraw_noise,
+        str(given.dataflow) if given.dataflow else DEFAULT_DATAFLOW,
     )
 
 

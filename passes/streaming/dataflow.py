@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, get_args
 
 from passes.operations import Work
 from passes.plan import Operation
 from passes.streaming.analysis import Streaming
-
-DataflowName = Literal["sequential", "pipelined", "parallel", "cyclic", "shared"]
-DATAFLOWS: tuple[str, ...] = get_args(DataflowName)
-DEFAULT_DATAFLOW = "parallel"
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Dataflow:
 
     @staticmethod
     def named(name: str) -> Dataflow:
-        """The flow of a name. ("shared" is scheduled as "parallel": what differs is the graph.)"""
+        """The flow of one of `DATAFLOWS`. ("shared" is scheduled as "parallel": what differs is the graph.)"""
         flows = {
             "sequential": Dataflow(split=False, beside=False, sections=False, phases=False),
             "pipelined": Dataflow(sections=False, phases=False),

@@ -17,6 +17,12 @@ COMPOSED = {"discriminator": "loss_d", "generator": "loss_g"}
 """The phases of a step composed of G, D and a loss's name, in order: the groups that they train, their losses."""
 
 
+DATAFLOWS = ("sequential", "pipelined", "parallel", "cyclic", "shared")
+"""What of an iteration may overlap; `passes.streaming.dataflow` says what each is."""
+
+DEFAULT_DATAFLOW = "parallel"
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """Everything that is asked of a training program but its models.
@@ -25,6 +31,7 @@ class TrainingOptions:
     `COMPOSED`, and redraw_noise gives the generator's phase noise of its own. One step model: `loss` is "" and `phases`
     name its loss outputs. `rule` is the optimizer with its hyper-parameters. `groups` holds, for phases whose
     parameters have other names than NAME.*, the globs of their initializers. gp_weight weighs the penalty of wgan-gp.
+    `dataflow` is one of `DATAFLOWS`; only "shared" changes what is computed.
     Raises UnsupportedError.
     """
 
@@ -34,6 +41,7 @@ class TrainingOptions:
     loss: str = ""
     gp_weight: float = 10.0
     redraw_noise: bool = False
+    dataflow: str = DEFAULT_DATAFLOW
 
     def __post_init__(self) -> None:
         check_phases(self.phases, [p.loss for p in self.phases])
@@ -41,6 +49,8 @@ class TrainingOptions:
         for name in self.groups:
             if name not in known:
                 raise UnsupportedError(f"group {name}: there is no such phase; phases are {', '.join(known)}")
+        if self.dataflow not in DATAFLOWS:
+            raise UnsupportedError(f"dataflow {self.dataflow!r} is unknown; there are {', '.join(DATAFLOWS)}")
         if self.loss and self.loss not in LOSS_NAMES:
             raise UnsupportedError(f"loss {self.loss!r} is unknown; there are {', '.join(LOSS_NAMES)}")
         if self.loss and [(p.name, p.loss) for p in self.phases] != list(COMPOSED.items()):

@@ -21,13 +21,18 @@ from passes.training.tidy import TIDYING
 _ROUNDS = 10
 
 
-def training_iteration(model: TrainingModel, phases: Sequence[Phase], rule: Rule) -> Iteration:
+def training_iteration(
+    model: TrainingModel, phases: Sequence[Phase], rule: Rule, *, old_versions: bool = False
+) -> Iteration:
     """The segments of one iteration of `phases`, in order, each minimising its loss over the parameters whose group
     has its name, with the optimizer `rule`.
 
     A phase reads the versions of parameters and running statistics that the phases before it left; what reads the
     same versions as in an earlier phase is computed once. A phase of K steps adds a segment with that phase alone,
     repeated K - 1 times before the segment in which it runs with those that follow.
+
+    With `old_versions` the phases of a segment all read the parameters as they were before it, so a later one takes
+    over what an earlier one computed of networks that it has updated since: another semantics, as a warning says.
     """
     segments: list[Segment] = []
     warnings: list[str] = []
@@ -35,22 +40,22 @@ def training_iteration(model: TrainingModel, phases: Sequence[Phase], rule: Rule
 
     def flush() -> None:
         if current:
-            segments.append(Segment(_unrolled(model, current, phases, rule, warnings)))
+            segments.append(Segment(_unrolled(model, current, phases, rule, warnings, old_versions)))
             current.clear()
 
     for phase in phases:
         if phase.steps > 1:
             flush()
-            segments.append(Segment(_unrolled(model, [phase], phases, rule, warnings), phase.steps - 1))
+            segments.append(Segment(_unrolled(model, [phase], phases, rule, warnings, old_versions), phase.steps - 1))
         current.append(phase)
     flush()
     return Iteration(tuple(segments), tuple(dict.fromkeys((*model.warnings, *warnings))))
 
 
 def _unrolled(
-    model: TrainingModel, run: Sequence[Phase], every: Sequence[Phase], rule: Rule, warnings: list[str]
+    model: TrainingModel, run: Sequence[Phase], every: Sequence[Phase], rule: Rule, warnings: list[str], old: bool
 ) -> TrainingStep:
-    unroller = _Unroller(model, every, rule, warnings)
+    unroller = _Unroller(model, every, rule, warnings, old)
     for phase in run:
         unroller.phase(phase)
     return unroller.finish(run)
@@ -58,12 +63,15 @@ def _unrolled(
 
 @dataclass
 class _Unroller:
-    """Builds one step's graph. `versions` holds the current value of every state, by name."""
+    """Builds one step's graph. `versions` holds the current value of every state, by name, `read` what phases read of
+    parameters: the current one, or with `old_versions` the first one.
+    """
 
     model: TrainingModel
     every: Sequence[Phase]
     rule: Rule
     warnings: list[str]
+    old_versions: bool = False
     graph: Graph = field(init=False)
     build: Build = field(init=False)
     copier: Copier = field(init=False)
@@ -81,6 +89,12 @@ class _Unroller:
         self.data = {d.name: self.graph.add_input(d.name, inputs[d.name].type) for d in self.model.data}
         for state in self.model.states:
             self._add_state(state)
+        self.first = {s.name: self.versions[s.name] for s in self.model.states if s.kind == "parameter"}
+
+    @property
+    def read(self) -> dict[str, Value]:
+        """The version of each state that a phase reads."""
+        return {**self.versions, **self.first} if self.old_versions else self.versions
 
     def _add_state(self, state: State) -> Value:
         """The current version of a state, which becomes an input when it is first asked for."""
@@ -100,8 +114,8 @@ class _Unroller:
             self.graph.outputs.append((phase.loss, loss))
         self._statistics(image)
         parameters = [s for s in self.model.states if s.kind == "parameter" and s.group == phase.name]
-        wrt = [self.versions[s.name] for s in parameters]
-        found = gradients(self.graph, loss, wrt, fixed=list(self.versions.values()))
+        wrt = [self.read[s.name] for s in parameters]
+        found = gradients(self.graph, loss, wrt, fixed=[*self.versions.values(), *self.read.values()])
         rule = with_rate(self.rule, phase.lr)
         t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
         still = [s.name for s, g in zip(parameters, found, strict=True) if g is None]
@@ -132,7 +146,7 @@ class _Unroller:
     def _forward(self, phase: Phase) -> dict[Value, Value]:
         """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
         source = self.model.graph
-        current = {**self.data, **self.versions}
+        current = {**self.data, **self.read}
         image = {v: current[v.name] for v in source.inputs}
         self.copier.copy(source, image, [dict(source.outputs)[phase.loss]])
         return image
@@ -145,7 +159,7 @@ class _Unroller:
         for statistic in self.model.statistics:
             ran = image.get(outputs[statistic.ran])
             # a network whose parameters have changed is applied anew, even where its first layer sees the same
-            application = (statistic.output, ran, groups[statistic.state] in self.trained)
+            application = (statistic.output, ran, groups[statistic.state] in self.trained and not self.old_versions)
             if ran is None or application in self.counted:
                 continue
             self.counted.add(application)

@@ -127,3 +127,29 @@ def test_an_entry_of_losses_has_these_keys(mgc, tmp_path):
     assert [list(e) for e in found["lsgan"]] == [keys, keys]
     assert [list(e) for e in found["wgan-gp"]] == [[*keys, "reason"], keys]
     assert "as gradient penalties have it" in found["wgan-gp"][0]["reason"]
+
+
+@pytest.mark.parametrize("flow", ["sequential", "pipelined", "parallel", "cyclic"])
+def test_a_data_flow_changes_the_schedule_and_nothing_that_is_computed(mgc, tmp_path, rows, flow):
+    trained = []
+    for name in (flow, "parallel"):
+        program = tmp_path / f"{name}.mgc"
+        compiled = mgc(*COMPOSED, "--loss", "bce", *ADAM, "--dataflow", name, "-o", program, "--json")
+        assert compiled.code == 0, compiled.err
+        schedule = compiled.json["schedule"]
+        assert schedule["gap"] == pytest.approx(schedule["makespan_cycles"] / schedule["lower_bound_cycles"] - 1)
+        trained.append(mgc("train", program, "--engine", "reference", "--data", rows, "--steps", 2, "--json").json)
+    assert trained[0]["history"] == trained[1]["history"]
+
+
+def test_the_shared_data_flow_says_that_it_trains_otherwise(mgc, tmp_path):
+    program = tmp_path / "P.mgc"
+    compiled = mgc(*COMPOSED, "--loss", "bce", *ADAM, "--dataflow", "shared", "-o", program)
+    assert compiled.code == 0
+    assert "dataflow shared" in compiled.err and "another training" in compiled.err
+
+
+def test_a_data_flow_is_for_training(mgc, tmp_path):
+    refused = mgc("compile", DATA / "mlp_G_ts.onnx", "--dataflow", "cyclic", "-o", tmp_path / "P.mgc")
+    assert refused.code == 2
+    assert "--dataflow is for training" in refused.err

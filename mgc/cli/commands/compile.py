@@ -16,6 +16,7 @@ from mgc.cli.progress import progress
 from mgc.cli.training_options import (
     AlphaOption,
     BetasOption,
+    DataflowOption,
     DiscriminatorOption,
     EpsOption,
     Given,
@@ -79,6 +80,7 @@ def compile_model(
     momentum: MomentumOption = None,
     alpha: AlphaOption = None,
     eps: EpsOption = None,
+    dataflow: DataflowOption = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -112,6 +114,7 @@ def compile_model(
         momentum=momentum,
         alpha=alpha,
         eps=eps,
+        dataflow=dataflow,
     )
     options = training_options(given)
     if options is not None and calibration is not None:

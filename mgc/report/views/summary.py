@@ -20,7 +20,6 @@ from mgc.report.views.schedule import status_line
 def headline(program: Program) -> dict[str, Any]:
     """What `mgc compile --json` says of a program (design section 10), without what only the compiler knows."""
     meta, schedule = program.meta, program.schedule
-    timed = sum(trace.is_task(program, i) for i in program.instructions)
     on_host = host_nodes(program)
     return {
         "mode": program.mode,
@@ -38,7 +37,7 @@ def headline(program: Program) -> dict[str, Any]:
             "makespan_cycles": schedule.makespan,
             "lower_bound_cycles": schedule.lower_bound,
             "gap": schedule.gap,
-            "tasks": timed * program.micro_batches,
+            "tasks": int((schedule.starts >= 0).sum()),
         },
         "latency_s": meta.get("latency_s"),
         "energy_j": meta.get("energy_j"),

@@ -157,3 +157,31 @@ def test_the_cost_of_a_dcgan_step(exporter):
     # D: 4 layers on real, fake and fake again; 4 weight gradients on real and on fake; input gradients of 3 layers on
     # each of these and of 4 on the way to G. G: 3 layers, 3 weight gradients, input gradients of 2.
     assert count == {Conv: 12 + 2, ConvTranspose: 3 + 3 + 3 + 4, ConvWeightGrad: 8 + 3}
+
+
+def test_with_old_versions_each_phase_is_as_if_it_were_alone():
+    """`--dataflow shared`: the generator sees the discriminator before its update, and its scores are taken over."""
+    model, data = linear_gan(), batch(1)
+    iteration = training_iteration(model, [D, G], Sgd(0.1), old_versions=True)
+    states = iteration.initial()
+    losses, new = iteration.run([data], states)
+    for phase, name in ((D, "dis.w"), (G, "gen.w")):
+        alone = training_iteration(model, [phase], Sgd(0.1))
+        expected, other = alone.run([data], alone.initial())
+        assert losses[phase.loss] == expected[phase.loss]
+        np.testing.assert_array_equal(new[name], other[name])
+    _, exact = training_iteration(model, [D, G], Sgd(0.1)).run([data], states)
+    assert not np.allclose(new["gen.w"], exact["gen.w"])
+    scores = [n for n in iteration.step.graph.nodes if isinstance(n.op, MatMul) and n.inputs[1].name == "dis.w"]
+    assert len(scores) == 2  # real and fake, once each
+
+
+def test_a_dcgan_with_old_versions_runs_the_discriminator_twice():
+    from oracle import load, network
+
+    from passes.training.model import step_model
+
+    phases = [Phase("discriminator", "loss_d"), Phase("generator", "loss_g")]
+    model = step_model(network(load("step_dcgan_ts")), phases)
+    graph: Graph = training_iteration(model, phases, Sgd(0.1), old_versions=True).step.graph
+    assert sum(isinstance(n.op, Conv) for n in graph.nodes) == 8 + 2  # and input gradients of the generator's layers
