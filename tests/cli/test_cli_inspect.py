@@ -88,6 +88,37 @@ def test_the_cost_of_inference_and_of_training(mgc, compiled, tmp_path):
         assert part in text
 
 
+def test_a_page_with_samples(mgc, compiled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = mgc("inspect", compiled / "G.mgc", "--format", "html").out
+    assert page.startswith("<!DOCTYPE html>")
+    assert 'id="samples"' not in page
+    assert mgc("inspect", compiled / "G.mgc", "--format", "html", "--samples", 5, "-o", "page.html").out == ""
+    text = Path("page.html").read_text()
+    assert "5 images of output image, quantized numerics, seed 0, values -1 to 1" in text
+    assert text.count("data:image/png;base64,") == 1
+    again = mgc("inspect", compiled / "G.mgc", "--format", "html", "--samples", 5, "--seed", 1).out
+    assert again != text
+
+
+def test_samples_that_cannot_be_shown(refused, compiled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "it needs --format html, not text" in refused("inspect", compiled / "G.mgc", "--samples", 4)
+    message = refused("inspect", compiled / "D.mgc", "--format", "html", "--samples", 4, "-o", "page.html")
+    assert "no output is an image or a signal" in message
+    assert "leave --samples out" in message
+    assert "needs --samples N" in refused("inspect", compiled / "G.mgc", "--format", "html", "--checkpoint", ".")
+    assert not os.listdir()
+
+
+def test_a_trace_for_perfetto(mgc, compiled):
+    trace = mgc("inspect", compiled / "G.mgc", "schedule", "--format", "perfetto").out
+    tasks = mgc("inspect", compiled / "G.mgc", "schedule", "--json").json["tasks"]
+    events = json.loads(trace)["traceEvents"]
+    assert {e["args"]["task"] for e in events if e["ph"] == "X"} == {t["id"] for t in tasks}
+    assert sum(e["ph"] == "s" for e in events) == sum(len(t["deps"]) for t in tasks)
+
+
 def test_formats_that_are_not_there(refused, compiled):
     assert "only schedule can be shown as perfetto" in refused("inspect", compiled / "G.mgc", "--format", "perfetto")
     assert "there is no format 'pdf'" in refused("inspect", compiled / "G.mgc", "schedule", "--format", "pdf")

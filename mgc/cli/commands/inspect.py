@@ -12,7 +12,7 @@ from mgc.cli import console
 from mgc.cli.errors import UserError, command
 from mgc.cli.files import check_outputs, whole_file
 from mgc.cli.loading import load_program
-from mgc.cli.options import Debug, Json, ProgramFile
+from mgc.cli.options import Debug, Json, ProgramFile, Seed
 
 
 class View(StrEnum):
@@ -32,15 +32,28 @@ def inspect(
     program: ProgramFile,
     view: Annotated[View, typer.Argument(help="What to look at.")] = View.summary,
     format: Annotated[
-        str | None, typer.Option(metavar="text|json|svg", help="svg: the schedule as a picture. [default: text]")
+        str | None,
+        typer.Option(
+            metavar="text|json|perfetto|svg|html",
+            help="html: one page with everything; svg, perfetto: the schedule. [default: text]",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write there instead of stdout.")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", metavar="N", min=1, max=256, help="Run N samples and show them on the page (html)."),
+    ] = None,
+    seed: Seed = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Samples with the weights that mgc train left there.")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show a program: schedule, mapping, memory, cost ...
 
-    The summary also tells where every ONNX node went.
+    The summary also tells where every ONNX node went. The page (--format html -o FILE) needs no network; the trace
+    (schedule --format perfetto) opens in ui.perfetto.dev.
     """
     import mgc.report as reports
 
@@ -48,10 +61,19 @@ def inspect(
     if json and wanted != "json" and output is None:
         raise UserError(f"--json and --format {wanted} both want stdout: give the {wanted} a file with -o")
     reports.check(view, wanted)
+    if samples is not None and wanted != "html":
+        raise UserError(f"--samples puts pictures into the page: it needs --format html, not {wanted}")
+    if checkpoint is not None and samples is None:
+        raise UserError("--checkpoint says which weights samples are made with: it needs --samples N")
     check_outputs({"-o": output}, {"the program": program})
     loaded = load_program(program)
+    pictures = []
+    if samples is not None:
+        from mgc.cli.testing import sample_pictures
+
+        pictures = sample_pictures(program, loaded, samples, seed, checkpoint)
     if output is not None:
-        text = reports.report(loaded, view, wanted, title=program.stem)
+        text = reports.report(loaded, view, wanted, title=program.stem, samples=pictures)
         with whole_file(output) as path:
             path.write_text(text, encoding="utf-8")
         if json:
@@ -59,4 +81,4 @@ def inspect(
     elif wanted == "text":
         console.emit(reports.renderable(loaded, view))
     else:
-        console.emit_text(reports.report(loaded, view, wanted, title=program.stem))
+        console.emit_text(reports.report(loaded, view, wanted, title=program.stem, samples=pictures))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +14,9 @@ from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.loading import load_program
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import progress
+from mgc.cli.testing import to_test
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mgc.cli.comparison import Comparison
     from mgc.cli.feeding import Feeds
     from mgc.isa.program import Program
@@ -57,7 +55,7 @@ def run(
     """
     if check is not None:
         check_input(check, "an ONNX model")
-    loaded, weights = _to_test(program, load_program(program), checkpoint)
+    loaded, weights = to_test(program, load_program(program), checkpoint)
     from mgc.cli.feeding import feeds, input_files, refuse_nan
     from mgc.cli.simulating import simulated
     from mgc.sim import Simulator
@@ -104,23 +102,6 @@ def run(
     if checked and not checked.ok(numerics.value):
         console.complain(f"error: the check failed: {_verdict(facts)}")
         raise typer.Exit(CHECK_FAILED)
-
-
-def _to_test(path: Path, program: Program, checkpoint: Path | None) -> tuple[Program, Mapping[str, np.ndarray] | None]:
-    """What is to be run, and the weights to run it with: None for those it was compiled with."""
-    if checkpoint is None and not program.entries:
-        return program, None
-    from mgc.training.entries import entry_for_testing
-    from mgc.training.inference import checkpoint_weights
-
-    with about(path):
-        part = entry_for_testing(program)
-    if checkpoint is None:
-        console.note("with the weights before training: --checkpoint DIR takes those of a checkpoint")
-        return part, None
-    step, weights = checkpoint_weights(program, checkpoint, console.warn)
-    console.note(f"with the weights of step {step}")
-    return part, weights
 
 
 def _check(stated: str | None, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
