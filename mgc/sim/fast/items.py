@@ -226,6 +226,8 @@ def _micro_batch(arrays: Arrays, slot: Slot, m: int, shape: tuple[int, ...]) -> 
         return array[m] if slot.batched else array
     if not slot.batched:
         return array.reshape(shape)
+    if not slot.shape:  # as many scalars as micro-batches
+        return array[m]
     rows = slot.shape[0]
     return array[m * rows : (m + 1) * rows].reshape(shape)
 
@@ -233,7 +235,7 @@ def _micro_batch(arrays: Arrays, slot: Slot, m: int, shape: tuple[int, ...]) -> 
 def _joined(slot: Slot, results: list[Any]) -> Any:
     if slot.opaque or not slot.batched:
         return results if slot.batched else results[0]
-    return np.concatenate(results)
+    return np.concatenate(results) if slot.shape else np.stack(results)
 
 
 def shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:
