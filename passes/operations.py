@@ -174,11 +174,16 @@ class Builder:
         return self.units[kind, key]
 
     def _unit_at(self, kind: UnitKind, place: Place) -> int:
-        """The vector unit or the port of a place."""
+        """The vector unit, port, gradient unit or write drivers of a place."""
+        what = "port" if kind == "dma" else kind
+        return self._unit(kind, place, UnitPlan(f"{self._where(place)} {what}", kind, place.tiles[0], place.tiles))
+
+    def _where(self, place: Place) -> str:
+        """A place in words, with its chip where there are several (an id counts tiles chip after chip)."""
         first, last = place.tiles[0], place.tiles[-1]
         tiles = f"tile {first}" if first == last else f"tiles {first}-{last}"
-        what = "vector" if kind == "vector" else "port"
-        return self._unit(kind, place, UnitPlan(f"{tiles} {what}", kind, first, place.tiles))
+        structure = self.target.structure
+        return tiles if structure.chips == 1 else f"chip {first // structure.tiles_per_chip} {tiles}"
 
     def _source(self, value: Value, size: int | None = None) -> Source:
         """The traffic of a stored value, all of it unless `size` says how much."""

@@ -116,7 +116,7 @@ class TrainingBuilder(Builder):
 
     def _outer(self, node: Node, op: Outer) -> None:
         here = self.placement.place_of(node)
-        unit = self._unit("gradient", here, UnitPlan(_tiles(here, "gradient"), "gradient", here.tiles[0], here.tiles))
+        unit = self._unit_at("gradient", here)
         for k, part in enumerate(op.parts):
             windows = op.source.shape[0] * part.windows.total // self.durations.parts
             blocks = self.training.outer_blocks(part.matrices, part.rows, part.cols)
@@ -136,7 +136,7 @@ class TrainingBuilder(Builder):
         geometry = self.geometry_of(index)
         cycles += self.durations.program(min(geometry.matrix_rows, geometry.rows), len(group.crossbars))
         duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
-        unit = self._unit("writer", here, UnitPlan(_tiles(here, "writer"), "writer", here.tiles[0], here.tiles))
+        unit = self._unit_at("writer", here)
         self._add("update", unit, duration, node.inputs, node.outputs, node=node, group=index)
 
     def geometry_of(self, index: int) -> Geometry:
@@ -147,11 +147,6 @@ class TrainingBuilder(Builder):
 def update_work(training: TrainingCost, rule: Rule, clips: bool) -> dict[CostClass, int]:
     """Operations of an optimizer's step for each weight."""
     return training.update_work("momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__, clips)
-
-
-def _tiles(place: Place, what: str) -> str:
-    first, last = place.tiles[0], place.tiles[-1]
-    return f"tile {first} {what}" if first == last else f"tiles {first}-{last} {what}"
 
 
 def anchors_of(graph_nodes: Iterable[Node], homes: Mapping[Value, str], layer_of: Mapping[str, str]) -> dict[Node, str]:

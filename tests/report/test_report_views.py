@@ -219,6 +219,20 @@ def test_the_bill_of_a_training_program():
         assert line in text, text
 
 
+def test_groups_on_several_chips_name_them():
+    program = chain(layers=3)
+    assert facts(program, "mapping")["chips"] == []
+    structure = {"chips": 2, "tiles_per_chip": 2, "macros_per_tile": 1, "crossbars_per_macro": 1}
+    apart = replace(program, target={"name": "small", "structure": structure})
+    shown = facts(apart, "mapping")
+    assert shown["chips"] == [{"chip": 0, "used": 2, "available": 2}, {"chip": 1, "used": 1, "available": 2}]
+    assert [g["chips"] for g in shown["groups"]] == [[0], [0], [1]]
+    text = report(apart, "mapping")
+    assert "chips         chip 0: 2; chip 1: 1" in text
+    one = replace(program, target={"name": "small", "structure": {**structure, "chips": 1, "tiles_per_chip": 4}})
+    assert "chip " not in report(one, "mapping")
+
+
 def test_inference_wears_nothing():
     program = chain()
     still = {**BILL, "testing": None, "endurance": {**BILL["endurance"], "runs": None, "seconds": None}}

@@ -14,11 +14,12 @@ from mgc.report.units import count, names, percent, ranges, shape
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """Crossbars used and available, and every group."""
+    """Crossbars used and available, on each chip, and every group. Ids count crossbars and tiles chip after chip."""
     return {
         "crossbars": used_and_available(program),
+        "chips": chips(program),
         "arithmetic": asdict(program.groups[0].arithmetic) if program.groups else None,
-        "groups": [_group(g) for g in program.groups],
+        "groups": [_group(program, g) for g in program.groups],
     }
 
 
@@ -28,6 +29,18 @@ def used_and_available(program: Program) -> dict[str, int]:
     return {"used": used, "available": int(program.meta.get("crossbars", {}).get("available", 0))}
 
 
+def chips(program: Program) -> list[dict[str, int]]:
+    """{"chip", "used", "available"} of each chip; none for a target that does not say what a chip is."""
+    structure = program.target.get("structure")
+    if not structure:
+        return []
+    size = structure["tiles_per_chip"] * structure["macros_per_tile"] * structure["crossbars_per_macro"]
+    used = [0] * structure["chips"]
+    for crossbar in {c for g in program.groups for c in g.crossbars}:
+        used[crossbar // size] += 1
+    return [{"chip": chip, "used": count, "available": size} for chip, count in enumerate(used)]
+
+
 def utilisation(group: CrossbarGroup) -> float:
     """The share of its crossbars' cells that hold a weight."""
     a = group.arithmetic
@@ -35,7 +48,12 @@ def utilisation(group: CrossbarGroup) -> float:
     return cells / (group.crossbars_per_replica * a.rows * a.cols)
 
 
-def _group(group: CrossbarGroup) -> dict[str, Any]:
+def _chips_of(program: Program, group: CrossbarGroup) -> list[int]:
+    structure = program.target.get("structure")
+    return sorted({tile // structure["tiles_per_chip"] for tile in group.tiles}) if structure else []
+
+
+def _group(program: Program, group: CrossbarGroup) -> dict[str, Any]:
     return {
         "id": group.id,
         "name": group.name,
@@ -50,6 +68,7 @@ def _group(group: CrossbarGroup) -> dict[str, Any]:
         "crossbars": len(group.crossbars),
         "crossbar_ids": list(group.crossbars),
         "tiles": list(group.tiles),
+        "chips": _chips_of(program, group),
         "utilisation": utilisation(group),
     }
 
@@ -62,6 +81,9 @@ def render(program: Program) -> RenderableType:
         a = program.groups[0].arithmetic
         head.append(("one crossbar", f"{a.rows}×{a.cols} cells of {a.cell_bits} bit, {a.encoding} encoding"))
         head.append(("weights", f"{a.weight_bits} bit: {a.slices} slices × {a.signs} signs, so many cells a weight"))
+    apart = chips(program)
+    if len(apart) > 1:
+        head.append(("chips", "; ".join(f"chip {c['chip']}: {count(c['used'])}" for c in apart)))
     rows: list[Row] = []
     last: tuple[str, ...] | None = None
     for g in program.groups:
@@ -75,6 +97,7 @@ def render(program: Program) -> RenderableType:
             count(g.replicas),
             count(len(g.crossbars)),
             percent(utilisation(g)),
+            *([ranges(_chips_of(program, g))] if len(apart) > 1 else []),
             ranges(g.tiles),
         )
         rows.append(row)
@@ -85,6 +108,7 @@ def render(program: Program) -> RenderableType:
         Column("copies", number=True),
         Column("xbars", number=True),
         Column("cells", number=True),
+        *([Column("chip", fold=True)] if len(apart) > 1 else []),
         Column("tiles", fold=True),
     ]
     legend = "weights: matrices × rows × columns; blocks: crossbars down × across, a matrix; cells: share in use"
