@@ -231,6 +231,8 @@ class _Builder:
             graph.fed[number] = self._carried(number)
         if number not in graph.fed:
             slot, name = self.slots[number], f"slot{number}"
+            if slot.batched and not slot.shape:
+                raise NotLoweredError("a scalar of each micro-batch")
             graph.item.feeds[name] = slot
             tensor, element = g.input(name, slot.dtype), Element(slot.dtype)
             if slot.dtype == np.int8:  # codes: the same eight bits plus 128
