@@ -1,0 +1,168 @@
+"""What is compiled: the DCGANs with published rates, on a target, for training and for inference."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mgc
+from benchmarks import networks
+from mgc.compiler_training import compile_training
+from mgc.isa.program import Program
+from passes.partition import CapacityError
+from targets.description import Target
+from targets.loader import load_target
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A DCGAN as somebody timed it: width d, colours, batch, generator updates for one of the discriminator."""
+
+    key: str
+    width: int
+    colours: int
+    batch: int
+    generator_steps: int = 1
+
+
+WORKLOADS = (
+    Workload("dcgan64", 64, 1, 128),
+    Workload("dcgan128", 128, 1, 128),
+    Workload("dcgan64rgb", 64, 3, 64, 2),
+)
+ADAM = {"optimizer": "adam", "lr": 2e-4, "betas": (0.5, 0.999)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the compiler says of one workload on one target. Rates are images a second of the whole system, energies
+    joules an image; `gap` is the schedule's, `split_gap` that of the allocation (estimated time over its bound);
+    `link` the share of energy that links take, `busiest_link` the share of time that the busiest one works.
+    """
+
+    workload: str
+    mode: str
+    target: str
+    chips: int
+    crossbars: int
+    needed: int
+    images_per_s: float
+    joules: float
+    status: str
+    gap: float
+    split_gap: float
+    link: float
+    busiest_link: float
+    components: Mapping[str, float]
+    seconds: float
+    tasks: int
+
+    @property
+    def per_chip(self) -> float:
+        """Images a second for each chip."""
+        return self.images_per_s / self.chips
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+def with_keys(target: Target, changes: Mapping[str, Any]) -> Target:
+    """The target with some keys ("structure.chips") changed, as if its file had said so."""
+    data = target.to_json_dict()
+    for key, value in changes.items():
+        *tables, name = key.split(".")
+        place = data
+        for table in tables:
+            place = place[table]
+        place[name] = value
+    return Target.from_json_dict(data)
+
+
+def train(workload: Workload, target: Target) -> Result:
+    """Compiles an iteration: D on real and fake samples, then G, as often as the workload says. CapacityError."""
+    phases = [f"generator=loss_g,steps={workload.generator_steps}"] if workload.generator_steps > 1 else []
+    begin = time.perf_counter()
+    program = compile_training(
+        networks.generator(workload.width, colours=workload.colours).SerializeToString(),
+        discriminator=networks.discriminator(workload.width, colours=workload.colours).SerializeToString(),
+        loss="bce",
+        phases=phases,
+        target=target,
+        batch=workload.batch,
+        **ADAM,
+    )
+    seconds = time.perf_counter() - begin
+    # an iteration counts its batch once, as those who timed it did
+    return _result(workload, "training", target, program, workload.batch, seconds)
+
+
+def infer(workload: Workload, target: Target) -> Result:
+    """Compiles the generator for a stream of a batch."""
+    begin = time.perf_counter()
+    model = networks.generator(workload.width, colours=workload.colours).SerializeToString()
+    program = mgc.compile(model, target=target, batch=workload.batch, calibrate="minmax")
+    return _result(workload, "inference", target, program, workload.batch, time.perf_counter() - begin)
+
+
+def on_fewest_chips(workload: Workload, target: Target) -> Result:
+    """`train` on the fewest chips that hold the weights."""
+    try:
+        return train(workload, target)
+    except CapacityError as error:
+        chips = -(-error.needed // target.structure.crossbars_per_chip)
+        return train(workload, with_keys(target, {"structure.chips": chips}))
+
+
+def _result(workload: Workload, mode: str, target: Target, program: Program, images: int, seconds: float) -> Result:
+    meta = program.meta
+    busy = dict.fromkeys((u.id for u in program.units if u.kind == "link" and u.tile >= 0), 0)
+    for instruction in program.instructions:
+        if instruction.unit in busy:
+            tasks = int((program.schedule.starts[instruction.id] >= 0).sum())
+            busy[instruction.unit] += instruction.duration * tasks
+    span = max(1, program.schedule.makespan)
+    made = Result(
+        workload=workload.key,
+        mode=mode,
+        target=target.name,
+        chips=target.structure.chips,
+        crossbars=meta["crossbars"]["used"],
+        needed=sum(g.crossbars_per_replica for g in program.groups),
+        images_per_s=images / meta["latency_s"],
+        joules=meta["energy_j"] / images,
+        status=program.schedule.status,
+        gap=program.schedule.gap,
+        split_gap=meta["allocation"]["gap"],
+        link=meta["energy"]["link"] / meta["energy_j"],
+        busiest_link=max(busy.values(), default=0) / span,
+        components=dict(meta["energy"]),
+        seconds=seconds,
+        tasks=int((program.schedule.starts >= 0).sum()),
+    )
+    del program
+    gc.collect()
+    return made
+
+
+def targets() -> dict[str, Target]:
+    """The targets of the tables: those that ship, and the default one with a second copy, no transposed reads."""
+    shipped = {name: load_target(name) for name in ("liu2018", "isaac", "prime", "pipelayer", "puma")}
+    second = with_keys(shipped["liu2018"], {"training.transposed_read": False, "name": "liu2018, second copy"})
+    return {"liu2018": shipped["liu2018"], "liu2018, second copy": second, **shipped}
+
+
+def macs(workload: Workload) -> tuple[float, float]:
+    """(generator, discriminator) multiply-accumulates of one image, forward."""
+    found: list[float] = []
+    for make in (networks.generator, networks.discriminator):
+        model = make(workload.width, colours=workload.colours).SerializeToString()
+        found.append(mgc.compile(model, calibrate="none", target=_large()).meta["macs_useful"])
+    return found[0], found[1]
+
+
+def _large() -> Target:
+    return with_keys(load_target("liu2018"), {"structure.chips": 4})

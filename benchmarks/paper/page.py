@@ -1,0 +1,283 @@
+"""docs/paper.md from results: tables, ratios, and what each figure rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.paper.baselines import Baselines, Rate
+from benchmarks.paper.cases import WORKLOADS, Result
+
+_INTRO = """# The paper's claim, by the model
+
+Liu & Liu (arXiv 1806.01775) report 2.8 times the speed and 6.1 times less energy than a GPU, 5.5 times and 1.4 times
+against an FPGA accelerator. The abstract names neither networks nor machines, so this page cannot repeat their
+experiment. It asks what the compiler's own model says of the DCGANs for which somebody published training rates.
+
+`python -m benchmarks.paper` compiles everything below and writes this page. Nothing here was timed on a memristor chip:
+times are those of schedules, energies sums over instructions, both from the constants in `targets/*.toml`, each of
+which states its source. Those constants are the papers' of the targets; none was chosen or changed for these ratios.
+
+- **measured**: timed by its authors on a real machine; **published**: stated in a paper or data sheet; **derived**:
+  computed from such figures; **assumed**: chosen, with the reason; **modelled**: what the compiler says.
+- A ratio above 1 means that the modelled chip is better.
+- An iteration is D on real and fake samples, then G against the updated D, Adam, BatchNorm over the batch, 16-bit
+  weights in the cells, 8-bit activations and errors (16 on isaac, puma and pipelayer, 6 on prime), with whatever the
+  target's converters make of the sums. Whether training converges at those widths is not asked here
+  ([training](training.md)).
+- A system has the fewest chips that hold one copy of the weights; what is left over holds replicas. Energies are of all
+  chips, off-chip memory and the host link; not of the host. The GPUs' energies are at their full board power, an upper
+  bound that favours the chip.
+- PyTorch's code computes the gradient of G in D's step and throws it away, and runs G again for its own step; the
+  compiler does neither. Both are counted as one iteration.
+"""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was compiled. `macs` are (G, D) multiply-accumulates of an image by workload."""
+
+    training: tuple[Result, ...]
+    inference: tuple[Result, ...]
+    budget: tuple[Result, ...]
+    sensitivity: tuple[tuple[str, str, Result], ...]
+    macs: dict[str, tuple[float, float]]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json_dict(data: dict[str, Any]) -> Results:
+        """The inverse of `to_json_dict`."""
+
+        def read(rows: Iterable[dict[str, Any]]) -> tuple[Result, ...]:
+            return tuple(Result(**row) for row in rows)
+
+        return Results(
+            read(data["training"]),
+            read(data["inference"]),
+            read(data["budget"]),
+            tuple((what, why, Result(**row)) for what, why, row in data["sensitivity"]),
+            {key: (g, d) for key, (g, d) in data["macs"].items()},
+        )
+
+
+def page(results: Results, baselines: Baselines) -> str:
+    """The whole page."""
+    parts = [
+        _INTRO,
+        _claims(results, baselines),
+        *(_training(results, baselines, w.key) for w in WORKLOADS),
+        _fpga(results, baselines),
+        _inference(results, baselines),
+        _budget(results, baselines),
+        _components(results),
+        _sensitivity(results, baselines),
+        _sources(baselines),
+    ]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float) -> str:
+    """Three digits: 0.00123, 12.3, 1,230."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _ratios(result: Result, rate: Rate, baselines: Baselines) -> tuple[float, float]:
+    """(times faster, times less energy) than a platform."""
+    return result.images_per_s / rate.images_per_s, baselines.joules_per_image(rate) / result.joules
+
+
+def _claims(results: Results, baselines: Baselines) -> str:
+    """Claims beside the span of the model's ratios."""
+    rows: list[Sequence[object]] = []
+    for claim in baselines.claims:
+        rows.append((claim.work, claim.baseline, number(claim.speed), number(claim.energy), claim.mark))
+    for workload in WORKLOADS:
+        for rate in baselines.of(workload.key):
+            own = [r for r in results.training if r.workload == workload.key]
+            found = [_ratios(r, rate, baselines) for r in own]
+            if not found:
+                continue
+            rows.append(
+                (
+                    f"this compiler: {rate.title}",
+                    rate.platform,
+                    f"{number(min(s for s, _ in found))} to {number(max(s for s, _ in found))}",
+                    f"{number(min(e for _, e in found))} to {number(max(e for _, e in found))}",
+                    "modelled",
+                )
+            )
+    titles = ("", "baseline", "times faster", "times less energy", "mark")
+    return "## Beside what papers claim\n\nThe span is over the targets, training, whole system.\n\n" + table(
+        titles, rows
+    )
+
+
+def _training(results: Results, baselines: Baselines, key: str) -> str:
+    rates = baselines.of(key)
+    rows = []
+    for r in (r for r in results.training if r.workload == key):
+        ratios = [f"{number(x)}" for rate in rates for x in _ratios(r, rate, baselines)]
+        rows.append(
+            (
+                r.target,
+                r.chips,
+                f"{r.needed:,}",
+                number(r.images_per_s),
+                f"{r.joules * 1e3:.3g}",
+                *ratios,
+                f"{r.status} ({100 * r.gap:.1f} %)",
+            )
+        )
+    heads = [f"times {what} than {rate.platform}" for rate in rates for what in ("faster", "less energy")]
+    titles = ("target", "chips", "crossbars for one copy", "images/s", "mJ an image", *heads, "schedule (gap)")
+    told = "; ".join(
+        f"{rate.platform}: {rate.images_per_s:g} images/s ({rate.mark}), at most "
+        f"{baselines.joules_per_image(rate) * 1e3:.3g} mJ an image"
+        for rate in rates
+    )
+    return f"## Training: {rates[0].title}\n\n{told}.\n\n{table(titles, rows)}"
+
+
+def _fpga(results: Results, baselines: Baselines) -> str:
+    rate = baselines.of("dcgan64")[0]
+    rows = []
+    for r in (r for r in results.training if r.workload == "dcgan64"):
+        speed, energy = _ratios(r, rate, baselines)
+        each = ((speed * f.slower_than_gpu, energy / f.less_energy_than_gpu) for f in baselines.relatives)
+        cells = [number(x) for both in each for x in both]
+        rows.append((r.target, *cells))
+    heads = [f"times {what} than {f.platform}" for f in baselines.relatives for what in ("faster", "less energy")]
+    told = (
+        "No rate of an FPGA accelerator on a network that can be compiled here is published. Two papers compare\n"
+        "with both a GPU and an FPGA; their ratios give an FPGA beside a GPU (derived). So these columns are the\n"
+        "GPU's times a factor, DCGAN d = 64, and say no more than that factor.\n"
+    )
+    return f"## Against an FPGA\n\n{told}\n{table(('target', *heads), rows)}"
+
+
+def _inference(results: Results, baselines: Baselines) -> str:
+    told = (
+        "The sources have no inference rates. The GPU's column is derived: the generator at the\n"
+        "multiply-accumulates a second that the GPU reached in training (work of 8 forward passes of D and 6 of G an\n"
+        "image in PyTorch's code), which is assumed to hold in inference. A batch of 128 streams through one sample\n"
+        "at a time.\n"
+    )
+    rows = []
+    for r in results.inference:
+        rate = baselines.of(r.workload)[0]
+        g, d = results.macs[r.workload]
+        gpu = rate.images_per_s * (8 * d + 6 * g) / g
+        joules = baselines.power(rate).power_w / gpu
+        rows.append(
+            (
+                rate.title.split(",")[0],
+                r.target,
+                r.chips,
+                number(r.images_per_s),
+                f"{r.joules * 1e6:.3g}",
+                number(gpu),
+                number(r.images_per_s / gpu),
+                number(joules / r.joules),
+            )
+        )
+    titles = (
+        "generator",
+        "target",
+        "chips",
+        "images/s",
+        "µJ an image",
+        "GTX 1080 Ti, images/s (derived)",
+        "times faster",
+        "times less energy",
+    )
+    return f"## Inference\n\n{told}\n{table(titles, rows)}"
+
+
+def _budget(results: Results, baselines: Baselines) -> str:
+    told = (
+        "A chip of ISAAC's class has 16,128 crossbars. The layers are split over chips ([mapping](mapping.md)),\n"
+        "replicas are allotted on each chip, every value that another chip needs is sent once over a link of\n"
+        "6.4 GB/s at 1.6 nJ a byte. `split` is how far the estimated time of the chosen split is, at most, from the\n"
+        "best possible one: the bound takes all crossbars as one chip and links as free. `link` is how busy the\n"
+        "busiest link is.\n"
+    )
+    rows = []
+    for r in results.budget:
+        rate = baselines.of(r.workload)[0]
+        rows.append(
+            (
+                rate.title.split(",")[0],
+                r.target,
+                r.chips,
+                f"{r.needed:,}",
+                number(r.images_per_s),
+                number(r.per_chip),
+                number(rate.images_per_s),
+                number(r.per_chip / rate.images_per_s),
+                f"{100 * r.split_gap:.1f} %",
+                f"{100 * r.busiest_link:.1f} %",
+            )
+        )
+    titles = (
+        "training",
+        "target",
+        "chips",
+        "crossbars for one copy",
+        "images/s",
+        "a chip",
+        "GTX 1080 Ti",
+        "a chip over the GPU",
+        "split",
+        "link",
+    )
+    return f"## Several chips of ISAAC's size\n\n{told}\n{table(titles, rows)}"
+
+
+def _components(results: Results) -> str:
+    rows = []
+    for r in (r for r in results.training if r.workload == "dcgan64"):
+        total = sum(r.components.values())
+        parts = sorted(((v, k) for k, v in r.components.items()), reverse=True)[:5]
+        rows.append((r.target, ", ".join(f"{name} {100 * v / total:.0f} %" for v, name in parts if v / total >= 0.005)))
+    return f"## Where the energy goes\n\nTraining, DCGAN d = 64.\n\n{table(('target', 'largest parts'), rows)}"
+
+
+def _sensitivity(results: Results, baselines: Baselines) -> str:
+    rate = baselines.of("dcgan64")[0]
+    rows = []
+    for what, why, r in results.sensitivity:
+        speed, energy = _ratios(r, rate, baselines)
+        cells = (r.chips, number(r.images_per_s), f"{r.joules * 1e3:.3g}", number(speed), number(energy))
+        rows.append((f"`{what}`" if "." in what or "=" in what else what, why, *cells))
+    told = (
+        "Training of DCGAN d = 64, batch 128, on liu2018, against the GTX 1080 Ti; one key of the target's file is\n"
+        "changed at a time, everything is compiled anew.\n"
+    )
+    titles = ("change", "why that value", "chips", "images/s", "mJ an image", "times faster", "times less energy")
+    return f"## How the ratios move with the assumptions\n\n{told}\n{table(titles, rows)}"
+
+
+def _sources(baselines: Baselines) -> str:
+    rows: list[Sequence[object]] = []
+    for rate in baselines.rates:
+        rows.append((f"{rate.platform}: {rate.title}", f"{rate.images_per_s:g} images/s", rate.mark, rate.source))
+    for p in baselines.platforms:
+        rows.append((f"{p.name}: power", f"{p.power_w:g} W", p.power_mark, p.power_source))
+    for c in baselines.claims:
+        rows.append((f"{c.work} against {c.baseline}", f"{c.speed:g}x, {c.energy:g}x", c.mark, c.source))
+    for f in baselines.relatives:
+        figure = f"{f.slower_than_gpu:g}x slower than the GPU, {f.less_energy_than_gpu:g}x less energy"
+        rows.append((f.platform, figure, f.mark, f.source))
+    told = "The figures of other machines (`benchmarks/paper/baselines.toml`). Ours are all modelled.\n"
+    return f"## Sources\n\n{told}\n{table(('what', 'figure', 'mark', 'source'), rows)}"
