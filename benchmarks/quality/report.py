@@ -10,6 +10,7 @@ seed, from the same noise in every grid.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.quality.run import WAYS, Result, generate, load_result, result_path, test_noise
+from benchmarks.quality.run import NOTE, WAYS, Result, generate, load_result, result_path, test_noise
 from models.grid import save_grid
 
 LAST = 4
@@ -69,6 +70,7 @@ def comparison_table(results: Results, seeds: Sequence[int], ways: Sequence[str]
 
 def draw(out: Path, results: Results, seeds: Sequence[int], way: str, path: Path) -> None:
     """The grid of one way of training."""
+    latent = json.loads((out / NOTE).read_text())["latent"]
     rows: list[np.ndarray] = []
     for seed in seeds:
         folder = out / f"seed{seed}" / way
@@ -79,7 +81,7 @@ def draw(out: Path, results: Results, seeds: Sequence[int], way: str, path: Path
         else:
             last = max(results[seed, way].distances, key=int)
             model = folder / f"step-{int(last):06d}" / "generator.onnx"
-            images = generate(model, test_noise(64)[: 2 * COLUMNS], 1)
+            images = generate(model, test_noise(latent)[: 2 * COLUMNS], 1)
         rows.append(images)
     save_grid(torch.from_numpy(np.concatenate(rows)), path, columns=COLUMNS)
 

@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.quality.frechet import Gaussian, distance, features_of, gaussian
+from benchmarks.quality.networks import LATENT, WIDTH, export_networks, networks
 from mgc.training import noise
 from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 
@@ -35,6 +36,8 @@ BATCH = 64
 LR = 1e-3
 IMAGES = 10_000
 BETAS = (0.5, 0.999)
+NOTE = "experiment.json"
+"""In the folder of an experiment: what its results depend on."""
 
 
 @dataclass
@@ -58,9 +61,22 @@ class Experiment:
     points: tuple[int, ...]
     lr: float
     batch: int
+    width: int
+    latent: int
     target: str
     engine: str
     threads: int
+
+    def describe(self) -> dict[str, object]:
+        """What results depend on."""
+        return {
+            "points": list(self.points),
+            "lr": self.lr,
+            "batch": self.batch,
+            "width": self.width,
+            "latent": self.latent,
+            "target": self.target,
+        }
 
     def folder(self, seed: int, way: str) -> Path:
         """Where one training keeps its files."""
@@ -103,14 +119,13 @@ def train_pytorch(experiment: Experiment, seed: int, result: Result) -> None:
     import torch
 
     from benchmarks.quality import baseline
-    from benchmarks.quality.networks import LATENT, networks
     from models.export import export
 
     torch.set_num_threads(experiment.threads)
     steps = experiment.points[-1]
-    generator, discriminator = networks(seed)
+    generator, discriminator = networks(seed, experiment.width, experiment.latent)
     gan = baseline.Gan(generator, discriminator, experiment.lr, BETAS)
-    feeds = baseline.batches(experiment.images, experiment.batch, LATENT, steps, seed)
+    feeds = baseline.batches(experiment.images, experiment.batch, experiment.latent, steps, seed)
     history: dict[str, list[float]] = {"loss_d": [], "loss_g": []}
 
     def after(step: int, losses: Mapping[str, float]) -> None:
@@ -120,7 +135,8 @@ def train_pytorch(experiment: Experiment, seed: int, result: Result) -> None:
             path = experiment.generator(seed, "pytorch", step)
             path.parent.mkdir(parents=True, exist_ok=True)
             names = {"input_name": "z", "output_name": "image"}
-            export(generator, path, torch.zeros(2, LATENT, 1, 1), exporter="torchscript", keep_batchnorm=True, **names)
+            example = torch.zeros(2, experiment.latent, 1, 1)
+            export(generator, path, example, exporter="torchscript", keep_batchnorm=True, **names)
             gan.ready()
 
     begin = time.perf_counter()
@@ -131,12 +147,11 @@ def train_pytorch(experiment: Experiment, seed: int, result: Result) -> None:
 
 def train_mgc(experiment: Experiment, seed: int, way: str, result: Result) -> None:
     """`mgc compile`, then `mgc train` from point to point; every leg resumes from the checkpoint of the one before."""
-    from benchmarks.quality.networks import export_networks
 
     folder = experiment.folder(seed, way)
     program = folder.parent / "T.mgc"
     if not program.exists():
-        generator, discriminator = export_networks(folder.parent, seed)
+        generator, discriminator = export_networks(folder.parent, seed, experiment.width, experiment.latent)
         adam = ["--optimizer", "adam", "--lr", experiment.lr, "--betas", ",".join(map(str, BETAS))]
         networks = [generator, "--discriminator", discriminator, "--loss", "bce"]
         _mgc("compile", *networks, *adam, "--batch", experiment.batch, "--target", experiment.target, "-o", program)
@@ -208,23 +223,30 @@ def main() -> int:
     parser.add_argument("--points", type=int, nargs="+", default=list(POINTS), help="measure after so many steps")
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--width", type=int, default=WIDTH, help="channels of the networks at 16x16")
+    parser.add_argument("--latent", type=int, default=LATENT, help="numbers in a vector of noise")
     parser.add_argument("--target", default="liu2018")
     parser.add_argument("--engine", default="fast")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder of the Fashion-MNIST files")
     options = parser.parse_args()
     points = tuple(sorted(set(options.points)))
-    how = (options.lr, options.batch, options.target, options.engine, options.threads)
-    run(Experiment(options.out, options.data, points, *how), options.seeds, options.ways)
+    how = (options.lr, options.batch, options.width, options.latent, options.target, options.engine, options.threads)
+    experiment = Experiment(options.out, options.data, points, *how)
+    noted = options.out / NOTE
+    if noted.exists() and json.loads(noted.read_text()) != experiment.describe():
+        print(f"{noted}: another experiment is kept there: give another --out", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    noted.write_text(json.dumps(experiment.describe()))
+    run(experiment, options.seeds, options.ways)
     return 0
 
 
 def run(experiment: Experiment, seeds: Sequence[int], ways: Sequence[str]) -> None:
     """Trains and measures what is not done yet, seed by seed."""
-    from benchmarks.quality.networks import LATENT
-
     held_out = to_unit(pad_to_32(load_images(experiment.data, split="t10k"))).numpy()
-    real, z = gaussian(features_of(held_out, experiment.threads)), test_noise(LATENT)
+    real, z = gaussian(features_of(held_out, experiment.threads)), test_noise(experiment.latent)
     for seed in seeds:
         for way in ways:
             path = result_path(experiment.out, seed, way)
