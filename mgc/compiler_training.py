@@ -125,6 +125,9 @@ def compile_training_with_stats(
     report("import", 0.0)
     sources = {GENERATOR: model, DISCRIMINATOR: discriminator} if discriminator is not None else {"": model}
     loaded = {name: _loaded(name, source, batch, dims) for name, source in sources.items()}
+    common = _common_nodes(loaded)
+    for name, network in loaded.items():
+        _tell_apart(network.imported.graph, name, common)
     at = record("import", begin)
     report("compose", 0.1)
     forward = _forward(loaded, options)
@@ -139,7 +142,7 @@ def compile_training_with_stats(
     batch = _samples(forward, batch)
     skeletons = _skeletons(loaded, iteration.states)
     entries = _entries(iteration, batch)
-    test, warnings = _testing(skeletons, iteration.states, dims)
+    test, warnings = _testing(skeletons, iteration.states, dims, common)
     passes = TrainingPasses(
         chip, None if dump_dir is None else Path(dump_dir), dataflow=options.dataflow, progress=report
     )
@@ -179,6 +182,18 @@ def _loaded(
         if not name or (file and file in str(error)):
             raise
         raise ModelError(str(error), where=f"{name} {file}".strip()) from error
+
+
+def _common_nodes(loaded: Mapping[str, TrainableModel]) -> frozenset[str]:
+    """Names of ONNX nodes that several networks have; none where there is one file."""
+    names = [{s for node in m.imported.graph.nodes for s in node.sources} for m in loaded.values()]
+    return frozenset(s for k, own in enumerate(names) for other in names[:k] for s in own & other)
+
+
+def _tell_apart(graph: Graph, name: str, common: frozenset[str]) -> None:
+    """Puts the network's name before those of ONNX nodes that another one has too, in place, as states have it."""
+    for node in graph.nodes:
+        node.sources = tuple(f"{name}.{s}" if s in common else s for s in node.sources)
 
 
 # -- the level-1 graphs -----------------------------------------------------------------------------------------------
@@ -229,7 +244,7 @@ def _entries(iteration: Iteration, batch: int) -> list[TrainingEntry]:
 
 
 def _testing(
-    skeletons: Skeletons, states: Sequence[State], dims: Mapping[str, int] | None
+    skeletons: Skeletons, states: Sequence[State], dims: Mapping[str, int] | None, common: frozenset[str]
 ) -> tuple[list[TrainingEntry], list[str]]:
     """The generator in inference form, one sample at a time, reading the states that training leaves."""
     from mgc.frontend.errors import ModelError
@@ -240,6 +255,7 @@ def _testing(
         return [], ["no network of the model could be told to make samples: the program has no testing entry"]
     try:
         loaded = load_trainable(testing.model, batch=1, dims=dims)
+        _tell_apart(loaded.imported.graph, testing.name, common)
         by_name = {s.name: s for s in states}
         used = {c.onnx_name for c in loaded.imported.graph.constants.values()}
         own = [

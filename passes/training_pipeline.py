@@ -16,6 +16,7 @@ from passes.lower_training.prepare import prepare
 from passes.lower_training.quantize import quantize_training
 from passes.lower_training.residents import Residents
 from passes.lower_training.step import lower_training
+from passes.lower_training.trace import inherit_sources
 from passes.lower_vec import lower_vec
 from passes.manager import PassError, PassRecord, dump
 from passes.scheduling.solver import SolverOptions
@@ -102,6 +103,7 @@ def _moved(graph: Graph, residents: Sequence[str]) -> Graph:
     graph = lower_moves(graph)
     settle(graph, residents)
     order(graph, homes_of(graph, residents))
+    inherit_sources(graph)
     return graph
 
 
