@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.quality.frechet import distance, features_of, gaussian
 from benchmarks.quality.run import NOTE, WAYS, Result, generate, load_result, result_path, test_noise
+from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 from models.grid import save_grid
 
 LAST = 4
@@ -68,6 +70,23 @@ def comparison_table(results: Results, seeds: Sequence[int], ways: Sequence[str]
     return lines
 
 
+def yardstick_table(data: Path) -> list[str]:
+    """What the distance says of sets of images whose worth is known, each against the test images."""
+    seen, held_out = (to_unit(pad_to_32(load_images(data, split=split))).numpy() for split in ("train", "t10k"))
+    real, others = gaussian(features_of(held_out)), seen[: len(held_out)]
+    blurred = others
+    for axis in (2, 3):
+        blurred = (np.roll(blurred, 1, axis) + blurred + np.roll(blurred, -1, axis)) / np.float32(3)
+    noise = np.random.default_rng(0).uniform(-1, 1, others.shape).astype(np.float32)
+    sets = {
+        "10,000 training images": others,
+        "the same, a ninth of each pixel's value from each of 3x3": blurred,
+        "uniform noise": noise,
+    }
+    lines = ["| images | distance to the test images |", "|---|---|"]
+    return lines + [f"| {n} | {distance(gaussian(features_of(x)), real):.1f} |" for n, x in sets.items()]
+
+
 def draw(out: Path, results: Results, seeds: Sequence[int], way: str, path: Path) -> None:
     """The grid of one way of training."""
     latent = json.loads((out / NOTE).read_text())["latent"]
@@ -90,6 +109,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="what was given to benchmarks.quality.run as --out")
     parser.add_argument("--images", type=Path, help="folder for the grids")
+    parser.add_argument("--name", default="quality", help="how the files of the grids begin")
+    parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder of the Fashion-MNIST files")
     options = parser.parse_args()
     seeds = sorted(int(path.name[4:]) for path in options.out.glob("seed*"))
     paths = {(seed, way): result_path(options.out, seed, way) for seed in seeds for way in WAYS}
@@ -100,10 +121,15 @@ def main() -> int:
     if not ways:
         print(f"{options.out}: nothing is measured there yet", file=sys.stderr)
         return 2
-    print("\n".join([*progress_table(results, whole, ways), "", *comparison_table(results, whole, ways)]))
+    tables = [
+        yardstick_table(options.data),
+        progress_table(results, whole, ways),
+        comparison_table(results, whole, ways),
+    ]
+    print("\n\n".join("\n".join(table) for table in tables))
     if options.images:
         for way in ways:
-            draw(options.out, results, whole, way, options.images / f"quality_{way}.png")
+            draw(options.out, results, whole, way, options.images / f"{options.name}_{way}.png")
     return 0
 
 
