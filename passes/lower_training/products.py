@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 
 import numpy as np
@@ -29,6 +29,8 @@ class Product:
     def of(self, index: np.ndarray) -> Cells:
         """The cells where the weights are themselves entries `index` of something else."""
         flat = index.reshape(-1)
+        if index.flags.c_contiguous and index.base is _counted(index.size):
+            return self.cells  # all entries in their own order
         return tuple(flat[c] for c in self.cells)
 
     @property
@@ -38,8 +40,16 @@ class Product:
 
 
 def numbered(shape: tuple[int, ...]) -> np.ndarray:
-    """The flat indices of an array of this shape, in that shape."""
-    return np.arange(prod(shape), dtype=np.int64).reshape(shape)
+    """The flat indices of an array of this shape, in that shape; read-only."""
+    return _counted(prod(shape)).reshape(shape)
+
+
+@lru_cache(maxsize=32)
+def _counted(size: int) -> np.ndarray:
+    """0 .. size - 1, one array for each size that is in use; narrow where that is enough, as there are many."""
+    counted = np.arange(size, dtype=np.int32 if size < 1 << 31 else np.int64)
+    counted.flags.writeable = False
+    return counted
 
 
 @cache
@@ -55,6 +65,12 @@ def conv_product(
     """A (transposed) convolution of x to y."""
     lowered = lower_conv(op, x, numbered(weights), y, name, macs, refined=refined)
     return Product(lowered.op, lowered.weights, x.shape)
+
+
+def forget_products() -> None:
+    """Frees the products that were kept for the graphs of one program: their cells are as large as its weights."""
+    conv_product.cache_clear()
+    _counted.cache_clear()
 
 
 def matmul_product(x: tuple[int, ...], weights: tuple[int, ...], weights_left: bool, name: str) -> Product:

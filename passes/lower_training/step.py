@@ -11,7 +11,7 @@ from mgc.ir.graph import Graph
 from mgc.ir.mapped import MvmPart
 from mgc.ir.training import State
 from passes.lower_training.lower import lower_graph
-from passes.lower_training.products import boxed
+from passes.lower_training.products import boxed, forget_products
 from passes.lower_training.residents import HomePiece, Resident, Residents
 from passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
 from passes.moves.strided import dense_strides, merge_axes
@@ -50,6 +50,7 @@ def lower_training(graphs: Sequence[Graph], states: Sequence[State], target: Tar
     residents = residents_of(states, layouts, constants, target, _limits(surveys))
     bits = target.training.master_bits
     lowered = tuple(lower_graph(survey, residents, layouts, bits) for survey in surveys)
+    forget_products()
     return LoweredTraining(lowered, residents)
 
 
