@@ -74,7 +74,7 @@ def allocate(
     if not demands:
         return Allocation((), 0, 0, 0, 0, 0.0)
     shares = [
-        _Layers([demands[i] for i in own], own)
+        _Layers([demands[i] for i in own], own, budget)
         for chip in sorted(set(chips or (0,)))
         if (own := [i for i in range(len(demands)) if chips is None or chips[i] == chip])
     ]
@@ -111,7 +111,7 @@ def least_run_cycles(demands: Sequence[Demand], budget: int, *, micro_batches: i
     if not demands:
         return 0
     worst = max(d.duration(1) for d in demands)
-    _, latency = _Layers(demands, range(len(demands))).least_latency(worst, budget)
+    _, latency = _Layers(demands, range(len(demands)), budget).least_latency(worst, budget)
     return run_cycles(ceil(latency - 1e-6), least_bottleneck(demands, budget), micro_batches, floor)
 
 
@@ -136,29 +136,36 @@ def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
 
 
 class _Layers:
-    """The choices of each layer: latency against crossbars, from one replica each to one for each window.
+    """The choices of each layer: latency against crossbars, from one replica each to one for each window, as far as
+    `budget` reaches.
 
     `places` are the demands' places among those of all chips.
     """
 
-    def __init__(self, demands: Sequence[Demand], places: Sequence[int]) -> None:
+    def __init__(self, demands: Sequence[Demand], places: Sequence[int], budget: int) -> None:
         self.demands = demands
         self.places = places
         self.members: dict[int, list[int]] = {}
         for index, demand in enumerate(demands):
             self.members.setdefault(demand.layer, []).append(index)
-        self.levels = [self._levels([demands[i] for i in group]) for group in self.members.values()]
+        self.levels = [self._levels([demands[i] for i in group], budget) for group in self.members.values()]
         self.hulls = [_hull(levels, 0, len(levels) - 1) for levels in self.levels]
 
     @staticmethod
-    def _levels(group: Sequence[Demand]) -> list[Level]:
-        """All choices worth making, latency falling and crossbars rising strictly."""
-        durations = {d.duration(r) for d in group for r in _worthwhile(d.windows)}
-        least = max(d.overhead + d.cycles for d in group)
+    def _levels(group: Sequence[Demand], budget: int) -> list[Level]:
+        """All choices worth making, latency falling and crossbars rising strictly; at least one replica of each."""
+        single = sum(d.crossbars for d in group)
+        most = [max(1, (budget - single) // d.crossbars + 1) for d in group]  # replicas if the others have one each
+        durations = {
+            d.duration(r) for d, limit in zip(group, most, strict=True) for r in _worthwhile(d.windows) if r <= limit
+        }
+        least = max(d.duration(limit) for d, limit in zip(group, most, strict=True))
         found: list[Level] = []
         for duration in sorted((x for x in durations if x >= least), reverse=True):
             replicas = tuple(d.replicas_for(duration) or 0 for d in group)
             crossbars = sum(d.crossbars * r for d, r in zip(group, replicas, strict=True))
+            if found and crossbars > budget:
+                break
             latency = max(d.duration(r) for d, r in zip(group, replicas, strict=True))
             if found and found[-1][1] == crossbars:
                 found.pop()
