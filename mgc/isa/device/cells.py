@@ -17,6 +17,7 @@ Draws: one stream for each write of a group: (seed, "write", group, number of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +28,8 @@ from mgc.isa.device.model import GRID_BITS, ONE, Cells
 
 _TABULATED = 4
 """Cells of up to so many bits have their errors tabulated by level and draw."""
+Work = Callable[[np.ndarray, np.ndarray, Cells], np.ndarray]
+"""(values, draws, cells) -> conductances."""
 _CHUNK = 1 << 20
 """Cells worked on at once."""
 
@@ -65,7 +68,7 @@ def aged(conductances: np.ndarray, cells: Cells, stream: Stream) -> np.ndarray:
     return _each_cell(conductances, cells, stream, drift)
 
 
-def _each_cell(values: np.ndarray, cells: Cells, stream: Stream, work) -> np.ndarray:
+def _each_cell(values: np.ndarray, cells: Cells, stream: Stream, work: Work) -> np.ndarray:
     """work(values, draws, cells) over all cells, a chunk at a time."""
     flat = np.ascontiguousarray(values).reshape(-1)
     out = np.empty(flat.shape, cells.dtype)

@@ -158,8 +158,12 @@ def undisturbed_columns(
     below half a step of the ADC.
     """
     starts = np.arange(0, conductances.shape[3], arithmetic.rows)
-    small = _small_errors(conductances, levels, starts, 3, arithmetic, arithmetic.full_scale, signed, device)
-    return np.asarray(small.all(axis=(1, 2, 3)))
+    sound = np.ones((len(conductances), conductances.shape[4]), np.bool_)
+    for s in range(arithmetic.slices):
+        for g in range(arithmetic.signs):
+            part, full = (conductances[:, s, g], levels[:, s, g]), arithmetic.full_scale
+            sound &= _small_errors(*part, starts, 1, arithmetic, full, signed, device).all(axis=1)
+    return sound
 
 
 def undisturbed_rows(
@@ -188,8 +192,8 @@ def _small_errors(
 ) -> np.ndarray:
     """Where the error of what is added up along an axis, from each of `starts` to the next, is below half a step."""
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
-    error = conductances.astype(np.int64) - (levels.astype(np.int64) << GRID_BITS)
-    up, down = (np.add.reduceat(np.maximum(e, 0), starts, axis=axis) * digit for e in (error, -error))
+    error = conductances.astype(np.int32) - (levels.astype(np.int32) << GRID_BITS)
+    up, down = (np.add.reduceat(np.maximum(e, 0), starts, axis=axis, dtype=np.int64) * digit for e in (error, -error))
     most = np.maximum(up, down) + device.noise_bound
     step = ONE if arithmetic.adc_mode == "clip" else ONE * full / arithmetic.adc_max
     return 2 * most < step

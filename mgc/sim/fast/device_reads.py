@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, split_digits
+from mgc.isa.crossbar import Arithmetic, check_codes, split_digits
 from mgc.isa.device.model import GRID_BITS, ONE, Cells
 from mgc.isa.device.reads import ReadNoise, Runs, windows_of, without_offset
 from mgc.isa.transposed import column_runs, integer_product
@@ -76,6 +76,7 @@ class Reader:
         self, codes: np.ndarray, noise: ReadNoise | None = None, runs: Runs = (), pool: Executor | None = None
     ) -> np.ndarray:
         """Sums int64 [n, lines] of codes [n, inputs]; windows are shared out to `pool`."""
+        check_codes(codes, self.arithmetic, self.signed)
         total = np.zeros((len(codes), self.lines), np.int64)
         if self.linear is not None:
             total += integer_product(codes, self.linear)
