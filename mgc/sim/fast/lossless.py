@@ -13,7 +13,12 @@ _FIELD = 8
 
 
 def is_lossless(weights: np.ndarray, arithmetic: Arithmetic) -> bool:
-    """Whether all columns of integer weights [matrices, rows, cols] are exact, for signed and unsigned inputs alike."""
+    """Whether reads of integer weights [matrices, rows, cols] are sure to be the integer product, inputs signed or not.
+
+    With "scale" they are where a code is a sum itself; other full scales leave a factor on it.
+    """
+    if arithmetic.adc_mode != "clip":
+        return arithmetic.encoding == "differential" and arithmetic.full_scale == arithmetic.adc_max
     if _packs(arithmetic):
         return _sums_fit(weights, arithmetic)
     return all(bool(exact_blocks(weights, arithmetic, signed).all()) for signed in (False, True))
@@ -21,8 +26,8 @@ def is_lossless(weights: np.ndarray, arithmetic: Arithmetic) -> bool:
 
 def _packs(a: Arithmetic) -> bool:
     """Whether the cells of one sign of a weight fit a word of one field a slice, at least two rows deep."""
-    clip = a.adc_mode == "clip" and a.encoding == "differential"
-    return clip and a.slices * _FIELD <= 64 and _depth(a) >= 2
+    wide = a.rows * ((1 << a.cell_bits) - 1) < 1 << (2 * _FIELD)  # sums of a block fit twice the field
+    return wide and a.encoding == "differential" and a.slices * _FIELD <= 64 and _depth(a) >= 2
 
 
 def _depth(a: Arithmetic) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -62,7 +61,7 @@ def _joint(similar: Sequence[Mvm]) -> Joint:
     first = similar[0]
     dims = len(first.count)
     starts = [[m.in_base[d] + m.in_stride[d] * np.arange(m.count[d]) for m in similar] for d in range(dims)]
-    union = [reduce(np.union1d, s) for s in starts]
+    union = [np.unique(np.concatenate(s)) for s in starts]
     at = [u[:, None] + k * np.arange(t) for u, k, t in zip(union, first.in_dilation, first.taps, strict=True)]
     reads = flatten(at, first.src_shape[2:])
     sizes = [len(u) for u in union]
