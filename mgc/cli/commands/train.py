@@ -103,10 +103,10 @@ def train(
     pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
     outcome = _trained(trainee, feeds, Schedule(steps, checkpoint_every or 100), seed, checkpoint, resume, pictures)
     if _is_done(outcome, steps):
-        if pictures is not None:
-            pictures.final()
         if plan is not None:
             _write_models(plan, loaded, trainee)
+        if pictures is not None:
+            pictures.final()
     _tell(outcome, steps, json)
     _end(outcome, steps)
 

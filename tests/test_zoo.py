@@ -1,0 +1,80 @@
+"""The zoo that trains: the commands of docs/zoo.md work, and training follows PyTorch."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks.zoo import measure
+from mgc.cli.app import app
+from models.zoo.entries import FOLDER, ZOO
+
+ROOT = Path(__file__).parents[1]
+KINDS = {
+    "mlp": ["cross-entropy", "cross-entropy"],
+    "dcgan": ["cross-entropy", "cross-entropy"],
+    "lsgan": ["least-squares", "least-squares"],
+    "wgan": ["wasserstein", "wasserstein"],
+    "wgan-gp": ["wasserstein", "wasserstein"],
+    "hinge": ["hinge", "wasserstein"],
+    "relativistic": ["relativistic", "relativistic"],
+    "pix2pix": ["cross-entropy", "cross-entropy"],
+    "cyclegan": ["least-squares", "least-squares", "least-squares"],
+}
+QUICK = ("mlp", "pix2pix")
+ENTRIES = [pytest.param(e, id=e.name, marks=() if e.name in QUICK else pytest.mark.slow) for e in ZOO]
+
+
+def mgc(arguments):
+    """The JSON object of a command that must succeed."""
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder: empty, but for models/."""
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_commands_work(entry, folder):
+    compiling, training, running = (shlex.split(c) for c in entry.commands)
+    assert {c[0] for c in (compiling, training, running)} == {"mgc"}
+    compiled = mgc(compiling[1:])
+    assert [e["kind"] for e in compiled["losses"]] == KINDS[entry.name]
+    assert compiled["host_ops"] == 0
+    trained = mgc(training[1:])
+    assert trained["steps"] == 2
+    assert all(np.isfinite(v).all() and len(v) == 2 for v in trained["history"].values())
+    assert mgc(running[1:])["samples"] == 4
+    assert np.ptp(np.asarray(Image.open(folder / f"{entry.name}.png"))) > 0
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_training_follows_pytorch(entry, folder):
+    found = measure(entry, folder, mgc)
+    assert found.deviation <= 1e-3
+    assert found.cosine >= 0.95
+    assert found.compiled["schedule"]["gap"] <= 0.02
+
+
+def test_the_document_has_the_commands():
+    text = (ROOT / "docs" / "zoo.md").read_text()
+    for entry in ZOO:
+        assert "\n".join(["```", *entry.commands, "```"]) in text
+        assert f"| {entry.title} |" in text
+
+
+def test_every_file_of_the_zoo_is_used():
+    used = {f"onnx/{n}.onnx" for e in ZOO for n in e.networks} | {f"data/{e.data}" for e in ZOO}
+    used |= {f"recorded/{e.name}.npz" for e in ZOO} | {"data/sketches.npy"}
+    there = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*") if p.suffix in (".onnx", ".npz", ".npy")}
+    assert used == there
