@@ -65,7 +65,11 @@ def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpo
     file = io.BytesIO()
     picture.image.save(file, format="PNG", optimize=True)
     state = (
-        "" if not program.entries else ", before training" if checkpoint is None else f", weights of {checkpoint.name}"
+        ""
+        if not program.entries
+        else ", the weights before training"
+        if checkpoint is None
+        else f", weights of {checkpoint.name}"
     )
     caption = (
         f"{picture.shown} {picture.kind} of output {picture.output}, quantized numerics, seed {seed}, values "

@@ -31,7 +31,7 @@ def draw(program: Program, title: str, *, view: str = "summary", samples: Sequen
     entries = timelines(program)
     sections = all_sections(program, entries)
     if samples:
-        sections.append(_samples(samples))
+        sections.insert(1, _samples(samples))
     mode = "training" if program.mode == "training" else "inference"
     batch = program.micro_batch * program.micro_batches
     links = "".join(f'<a href="#{s.id}">{escape(s.title)}</a>' for s in sections)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mgc.isa.instructions import Diff, Update
 from mgc.isa.program import Program
+from mgc.isa.state import State
 from mgc.report.html.markup import bar, note, swatch, table
 from mgc.report.palette import stage_colour
-from mgc.report.timeline import Timeline
+from mgc.report.timeline import Task, Timeline
 from mgc.report.units import count, percent, shape, si
 
 
@@ -63,7 +64,8 @@ def _phases(entries: Sequence[Timeline]) -> str:
             continue
         for (phase, kind), (tasks, work, first, last) in stages.items():
             at = phases.index(phase) if phase in phases else 0
-            name = swatch(stage_colour(at, kind, trains=phase in phases), f"{phase}, {kind}")
+            colour = stage_colour(at, kind, trains=phase in phases)
+            name = swatch(colour, f"{phase}, {kind}")
             rows.append(
                 (
                     name,
@@ -111,34 +113,40 @@ def _versions(program: Program, entries: Sequence[Timeline]) -> str:
     for state in program.states:
         if state.kind != "parameter":
             continue
-        groups = {p.group for p in state.pieces if p.group >= 0}
-        buffers = {program.root(p.buffer) for p in state.pieces if p.buffer >= 0}
+        homes = {(p.group, -1 if p.buffer < 0 else program.root(p.buffer)) for p in state.pieces}
         for t in entries:
-            written = [
-                task
-                for task in t.tasks
-                if isinstance(i := program.instructions[task.instruction], Update)
-                and (i.group in groups or (i.parameter >= 0 and program.root(i.parameter) in buffers))
-            ]
-            if not written:
-                continue
-            first, last = min(w.start for w in written), max(w.end for w in written)
-            old, new = 0, 0
+            written: dict[tuple[int, int], list[Task]] = {}
             for task in t.tasks:
                 i = program.instructions[task.instruction]
-                reads = not groups.isdisjoint(i.reads_groups()) or not buffers.isdisjoint(map(program.root, i.reads()))
-                if reads and not isinstance(i, Update):
-                    old += task.start < last
-                    new += task.start >= last
-            home = ", ".join(program.groups[g].name for g in sorted(groups)[:3])
-            home += f" and {len(groups) - 3} more" if len(groups) > 3 else ""
-            rows.append(
-                (state.name, state.phase, home or "buffer", count(old), f"{count(first)} to {count(last)}", count(new))
-            )
+                if isinstance(i, Update):
+                    home = (i.group, -1) if i.group >= 0 else (-1, program.root(i.parameter))
+                    if home in homes:
+                        written.setdefault(home, []).append(task)
+            if written:
+                rows.append(_version(program, t, state, written))
     if not rows:
         return ""
     columns = ["~parameter", "phase", "~lives in", ">reads of the old version", ">written, cycles", ">reads of the new"]
-    words = (
-        "Every read names the version it needs: those before the update see the old weights, those after it the new."
-    )
+    words = "Reads that start before the update of their weights ends see the old version, all others the new one."
     return f"<h3>Versions of weights</h3>\n{note(words)}\n{table(columns, rows)}"
+
+
+def _version(
+    program: Program, timeline: Timeline, state: State, written: Mapping[tuple[int, int], Sequence[Task]]
+) -> tuple[str, ...]:
+    """The row of a state; `written` has the updates of each of its homes: (group, -1) or (-1, buffer)."""
+    ends = {home: max(task.end for task in tasks) for home, tasks in written.items()}
+    old = new = 0
+    for task in timeline.tasks:
+        i = program.instructions[task.instruction]
+        if isinstance(i, Update):
+            continue
+        read = [(g, -1) for g in i.reads_groups()] + [(-1, program.root(b)) for b in i.reads()]
+        late = [task.start >= ends[home] for home in read if home in ends]
+        if late:
+            old, new = old + (not late[0]), new + late[0]
+    groups = [program.groups[g].name for g, _ in sorted(written) if g >= 0]
+    lives = ", ".join(groups[:3]) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
+    first = min(task.start for tasks in written.values() for task in tasks)
+    when = f"{count(first)} to {count(max(ends.values()))}"
+    return state.name, state.phase, lives or "buffer", count(old), when, count(new)
