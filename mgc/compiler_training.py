@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
+SEPARATE = "dataflow cyclic: with a phase of several steps, iterations follow one another, as in parallel"
+
 SHARED = (
     "dataflow shared: every phase reads the parameters as they were before the iteration, so the generator's step sees "
     "the discriminator before its update; this is another training than that of the models' script"
@@ -159,6 +161,7 @@ def compile_training_with_stats(
     record("emit", at)
     report("done", 1.0)
     told = (
+        *([SEPARATE] if options.dataflow == "cyclic" and sum(s.repeats for s in iteration.segments) > 1 else ()),
         *([SHARED] if shared and len(options.phases) > 1 else ()),
         *(f"{name}: {w}" if name else w for name, m in loaded.items() for w in m.warnings),
         *iteration.warnings,
@@ -339,9 +342,9 @@ def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakd
     """Cycles and energy of one training iteration: its entries as often as they run."""
     account = Account(program, cost)
     total, cycles = EnergyBreakdown(), 0
-    parts = [(e.first, e.stop, e.repeats, e.makespan) for e in program.entries if e.kind == "train"]
-    for first, stop, repeats, makespan in parts or [(0, len(program.instructions), 1, program.schedule.makespan)]:
+    parts = [(e.first, e.stop, e.repeats, e.period) for e in program.entries if e.kind == "train"]
+    for first, stop, repeats, period in parts or [(0, len(program.instructions), 1, program.schedule.period)]:
         own = [i for i in program.instructions[first:stop] if not isinstance(i, WriteCells)]
-        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(makespan)) * repeats
-        cycles += makespan * repeats
+        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(period)) * repeats
+        cycles += period * repeats
     return cycles, total

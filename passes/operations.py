@@ -23,6 +23,7 @@ class Work:
 
     `setup` counts the PROGRAMs, which are no tasks. `writers` and `readers` give for each stored value the operations
     that write and read it; `sizes` its bytes for one micro-batch; `holey` are those with parts that nothing writes.
+    `versions` are the uses of what lives from run to run, in order: its name, the operation, whether it writes it.
     """
 
     operations: tuple[Operation, ...]
@@ -32,6 +33,7 @@ class Work:
     readers: dict[Value, tuple[int, ...]]
     sizes: dict[Value, int]
     holey: frozenset[Value]
+    versions: tuple[tuple[str, int, bool], ...] = ()
 
 
 def operations_of(

@@ -89,10 +89,13 @@ def plan_training(
         data = tuple(v.name for v in entry.graph.inputs if v.name not in residents.by_name)
         results = tuple(name for name, _ in entry.graph.outputs if name.removesuffix(NEXT) not in residents.by_name)
         cut = Streaming()
+        own = wanted
+        if wanted.iterations and (entry.kind != "train" or sum(e.repeats for e in entries if e.kind == "train") > 1):
+            own = replace(wanted, iterations=False)  # what overlaps is whole iterations of one entry
         if entry.kind == "train" and wanted.split:
             cut = best_split(entry.graph, data, homes, entry.micro_batch)
         make = _Maker(entry, homes, placement, residents, target, dram, data, results, cut)
-        found = schedule_iteration(make.iteration(wanted), finer(cut.split), room - used["edram"], options)
+        found = schedule_iteration(make.iteration(own), finer(cut.split), room - used["edram"], options)
         plans.append(_entry_plan(entry, homes, found, frozenset(cut.axes), used, data, results))
     return TrainingPlan(residents, trained, persistent, tuple(plans), batch, split)
 

@@ -13,12 +13,14 @@ from passes.operations import Work
 from passes.plan import Operation, SchedulePlan
 from passes.schedule import Scheduled
 from passes.scheduling.bounds import lower_bound
+from passes.scheduling.cyclic import repeating
 from passes.scheduling.problem import Edge, Problem
 from passes.scheduling.search import Found, best_list, improve
 from passes.scheduling.solver import SolverOptions
 from passes.scheduling.spread import spread
 from passes.streaming.analysis import Streaming
 from passes.streaming.dataflow import Dataflow, arranged, sections_of
+from passes.streaming.iterations import moves_of, packed_round, told, unrolled, waits_of
 from passes.streaming.memory import lives_of, packed, slots_of, uses_of, with_parts
 
 MOST_TASKS = 40_000
@@ -79,9 +81,14 @@ class _Cut:
     def __init__(self, iteration: Iteration, split: int, capacity: int) -> None:
         self.iteration, self.split, self.capacity = iteration, split, capacity
         self.offchip: frozenset[Value] = frozenset()
+        self._fit()
+
+    def _fit(self) -> None:
+        """The best list schedule, with more values off-chip until the others fit."""
+        capacity, split = self.capacity, self.split
         spare = 0  # bytes that first fit loses between buffers
         while True:
-            self.work = self._arranged(iteration.work(split, self.offchip))
+            self.work = self._arranged(self.iteration.work(split, self.offchip))
             self.operations = self.work.operations
             self.problem = problem_of(self.operations[self.work.setup :], self.work.setup, split)
             self.problem = spread(self.problem, {k: c for k, c in enumerate(self._choices()) if c})
@@ -118,19 +125,52 @@ class _Cut:
         return uses, with_parts(found, lives, self.split)
 
     def finished(self, options: SolverOptions) -> Scheduled:
-        """The schedule after CP-SAT, if its memory fits, else the list's."""
+        """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
+        return self._repeating() if self.iteration.flow.iterations else self._alone(options)
+
+    def _repeating(self) -> Scheduled:
+        """Iterations overlap: what of the chip's memory they need then may send more values off it."""
+        iteration = self.iteration
+        while True:
+            waits = waits_of(self.work)
+            moves = moves_of(self.work, self.problem, iteration.phases(self.work), iteration.streaming)
+            found = repeating(self.problem, waits, moves, self.starts)
+            axes = iteration.streaming.axes if self.split > 1 else ()
+            lives = lives_of(self.work, self.operations, axes, iteration.roots, self.problem.tasks, found.starts)
+            slots = slots_of(self.work, lives)
+            uses, memory = packed_round(self.work, lives, slots, self.offchip, found.interval, self.capacity)
+            if memory.edram <= self.capacity:
+                break
+            more = demoted(unrolled(uses, found.interval), self.capacity - max(0, memory.edram - peak(uses)[0]))
+            self.offchip |= more or {max(uses, key=lambda u: u.size).value}
+            self._fit()
+        memory = with_parts(memory, lives, self.split)
+        makespan = self.problem.tasks.makespan(found.starts)
+        plan = SchedulePlan(
+            self._table(found.starts), found.status, makespan, found.lower_bound, self.makespan, found.interval
+        )
+        operations = told(self._placed(), self.work.setup, waits)
+        return Scheduled(operations, self.work.units, memory.buffers, plan)
+
+    def _alone(self, options: SolverOptions) -> Scheduled:
         found = improve(self.problem, self.starts, self.bound, options)
         memory = self.memory
         if found.starts != self.starts:
             memory = self._memory(found.starts)[1]
             if memory.edram > self.capacity:
                 found, memory = Found(self.starts, self.makespan, found.lower_bound, self.makespan), self.memory
+        plan = SchedulePlan(self._table(found.starts), found.status, found.makespan, found.lower_bound, found.hint)
+        return Scheduled(self._placed(), self.work.units, memory.buffers, plan)
+
+    def _table(self, starts: Sequence[int]) -> np.ndarray:
         table = np.full((len(self.operations), self.split), -1, np.int64)
-        table[self.work.setup :] = self.problem.tasks.matrix(found.starts)
-        plan = SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint)
+        table[self.work.setup :] = self.problem.tasks.matrix(starts)
+        return table
+
+    def _placed(self) -> tuple[Operation, ...]:
+        """The operations on the units that they were given."""
         units = (*(op.unit for op in self.operations[: self.work.setup]), *self.problem.units)
-        operations = tuple(replace(op, unit=unit) for op, unit in zip(self.operations, units, strict=True))
-        return Scheduled(operations, self.work.units, memory.buffers, plan)
+        return tuple(replace(op, unit=unit) for op, unit in zip(self.operations, units, strict=True))
 
 
 def problem_of(operations: Sequence[Operation], base: int, split: int) -> Problem:

@@ -11,7 +11,7 @@ from mgc.isa.program import Program
 from mgc.isa.tasks import Task, count_of, needs
 
 MOST_PASSES = 64
-"""Overlapping passes that are replayed until two follow the same times."""
+"""Passes, for each that runs at once, that are replayed until two keep the same times."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def replay(program: Program) -> Replay:
         ran = _run(program, [[(*t, 0) for t in tasks] for tasks in unit_orders(program)], 1)
         return ran[0]
     tasks = [t for unit in unit_orders(program) for t in unit]
-    passes = 4
-    while passes <= MOST_PASSES:
+    deep = -(-program.schedule.makespan // interval)
+    passes = 4 * deep
+    while passes <= MOST_PASSES * deep:
         orders: list[list[tuple[int, int, int]]] = [[] for _ in program.units]
         for i, k in tasks:
             orders[program.instructions[i].unit].extend((i, k, n) for n in range(passes))
@@ -68,11 +69,12 @@ def replay(program: Program) -> Replay:
                 )
             )
         ran = _run(program, orders, passes)
-        # the last passes lack those after them, which nobody waits for: only those before a pass delay it
-        if np.array_equal(ran[-1].starts, ran[-2].starts):
-            return ran[-1]
+        # the last passes lack those after them, whose first tasks go before their last ones
+        middle = passes - deep - 1
+        if np.array_equal(ran[middle].starts, ran[middle - 1].starts):
+            return ran[middle]
         passes *= 2
-    raise ProgramError(f"passes of {interval} cycles do not settle: {MOST_PASSES} of them take ever longer")
+    raise ProgramError(f"passes of {interval} cycles do not settle: their times still change after {passes // 2}")
 
 
 def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int) -> list[Replay]:

@@ -73,7 +73,7 @@ def best_list(problem: Problem, bound: int, *, quick: bool = False) -> list[int]
     tasks = problem.tasks
     best: list[int] = []
     least = spent = 0
-    for starts in _candidates(problem):
+    for starts in candidates(problem):
         span = tasks.makespan(starts)
         spent += len(tasks)
         if not best or span < least:
@@ -83,7 +83,7 @@ def best_list(problem: Problem, bound: int, *, quick: bool = False) -> list[int]
     return self_timed(tasks, best)
 
 
-def _candidates(problem: Problem) -> Iterator[list[int]]:
+def candidates(problem: Problem) -> Iterator[list[int]]:
     """Schedules by several rules, each also improved by justification: the most promising first."""
     tasks = problem.tasks
     plain: list[list[int]] = []

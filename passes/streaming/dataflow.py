@@ -68,6 +68,7 @@ def reordered(work: Work, order: Sequence[int]) -> Work:
         operations=tuple(operations),
         writers={v: tuple(sorted(at[k] for k in users)) for v, users in work.writers.items()},
         readers={v: tuple(sorted(at[k] for k in users)) for v, users in work.readers.items()},
+        versions=tuple(sorted(((home, at[k], writes) for home, k, writes in work.versions), key=lambda v: v[1])),
     )
 
 

@@ -24,12 +24,14 @@ class StreamedBuilder(TrainingBuilder):
     streaming: Streaming = field(default_factory=Streaming)
     done: list[int] = field(default_factory=list)
     node: Node | None = None
+    versions: list[tuple[str, int, bool]] = field(default_factory=list)
 
     def build(self) -> Work:
         """All operations; `sizes` of the result are those of a part, for what is there part by part."""
         work = super().build()
         split, axes = self.streaming.split, self.streaming.axes
-        return replace(work, sizes={v: -(-n // split) if v in axes else n for v, n in work.sizes.items()})
+        sizes = {v: -(-n // split) if v in axes else n for v, n in work.sizes.items()}
+        return replace(work, sizes=sizes, versions=tuple(self.versions))
 
     # -- one at a time ---------------------------------------------------------------------------------------------
 
@@ -59,6 +61,14 @@ class StreamedBuilder(TrainingBuilder):
         return replace(found, size=-(-found.size // parts)) if shared else found
 
     # -- what waits for what ---------------------------------------------------------------------------------------
+
+    def _read_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        self.versions.append((home, index, False))
+        super()._read_version(home, index, wait)
+
+    def _write_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        self.versions.append((home, index, True))
+        super()._write_version(home, index, wait)
 
     def _add(
         self,

@@ -1,0 +1,214 @@
+"""Runs that overlap: a schedule that repeats every so many cycles, found by moving what a run begins with into the run
+before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from passes.scheduling.listing import self_timed
+from passes.scheduling.problem import Edge, Problem
+from passes.scheduling.search import candidates
+
+LIST_BUDGET = 300_000
+"""Tasks that list schedules may place, all moves together."""
+
+FIRST = 4
+"""Schedules of each move that are looked at before the best of them get more."""
+
+MOST_CHAINS = 64
+"""Operations from which chains into the next run are followed for the bound."""
+
+
+@dataclass(frozen=True)
+class Repeating:
+    """Task t of run n starts at starts[t] + n * interval; `lower_bound` is proven for the interval."""
+
+    starts: list[int]
+    interval: int
+    lower_bound: int
+
+    @property
+    def status(self) -> str:
+        """OPTIMAL if the interval meets the bound, else FEASIBLE."""
+        return "OPTIMAL" if self.interval == self.lower_bound else "FEASIBLE"
+
+
+Waits = Sequence[tuple[int, int]]
+"""(before, after): operation `after` of a run starts when all tasks of `before` of the run before it have ended."""
+
+
+def repeating(problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], alone: list[int]) -> Repeating:
+    """The schedule of least interval found; `alone` are the starts of a run on its own, the hint, whose makespan the
+    interval never exceeds.
+
+    `moves` are sets of operations that need nothing of the others in their own run: in a window of the repeating
+    schedule such a set is that of the next run, beside the rest of this one. A window is a problem without repetition;
+    how closely windows follow one another is then read off its units and waits.
+    """
+    tasks = problem.tasks
+    bound = least_interval(problem, waits)
+    best = alone, tasks.makespan(alone)
+    spent = 0
+    tried: list[tuple[int, int, frozenset[int], Iterator[list[int]]]] = []
+    places: dict[frozenset[int], list[int]] = {}
+
+    def improve(moved: frozenset[int], schedules: Iterator[list[int]]) -> int:
+        nonlocal best, spent
+        least = best[1] if moved else tasks.makespan(alone)
+        for starts in schedules:
+            spent += len(tasks)
+            own = [starts[t] for t in places[moved]]
+            interval = _interval(problem, waits, moved, own)
+            least = min(least, interval)
+            if interval < best[1]:
+                run = [s if tasks.operation[t] in moved else s + interval for t, s in enumerate(own)]
+                first = min(run)
+                best = [s - first for s in run], interval
+            if best[1] <= bound or spent > LIST_BUDGET:
+                break
+        return least
+
+    for moved in (*moves, frozenset()):
+        window, places[moved] = _window(problem, waits, moved)
+        schedules = _both_ways(window)
+        tried.append((improve(moved, islice(schedules, FIRST)), len(tried), moved, schedules))
+    for _, _, moved, schedules in sorted(tried, key=lambda m: m[:2]):
+        if best[1] <= bound or spent > LIST_BUDGET:
+            break
+        improve(moved, schedules)
+    return Repeating(settled(problem, waits, *best), best[1], bound)
+
+
+def _both_ways(window: Problem) -> Iterator[list[int]]:
+    """List schedules of a window, and each with everything as late as it goes: then what is moved ends near what it
+    begins with, and is soon done with its bytes.
+    """
+    tasks = window.tasks
+    for starts in candidates(window):
+        yield starts
+        span = tasks.makespan(starts)
+        late = self_timed(tasks.reversed, [span - s - d for s, d in zip(starts, tasks.durations, strict=True)][::-1])
+        yield [span - s - d for s, d in zip(late[::-1], tasks.durations, strict=True)]
+
+
+def least_interval(problem: Problem, waits: Waits) -> int:
+    """A proven lower bound: the work of the busiest unit, and chains that lead around from a run to the next."""
+    load: dict[int, int] = {}
+    tasks = problem.tasks
+    for unit, duration in zip(tasks.units, tasks.durations, strict=True):
+        load[unit] = load.get(unit, 0) + duration
+    bound = max(load.values(), default=0)
+    first, last = _ends(problem)
+    ways: dict[int, list[int]] = {}
+    for b, a in waits:
+        ways.setdefault(first[a], []).append(last[b])
+    # no chain to a task is longer than to its end by all ways, so starts with the longest of those first
+    reach = {a: max(tasks.heads[b] + tasks.durations[b] for b in own) - tasks.heads[a] for a, own in ways.items()}
+    for a in sorted(reach, key=lambda a: (-reach[a], a))[:MOST_CHAINS]:
+        if reach[a] > bound:
+            bound = max(bound, _chain(problem, a, ways[a]))
+    return bound
+
+
+def _chain(problem: Problem, start: int, stops: Sequence[int]) -> int:
+    """Cycles of the longest chain from one task to some others, both included; 0 if there is none."""
+    tasks = problem.tasks
+    long = [-1] * len(tasks)
+    long[start] = tasks.durations[start]
+    for t in range(start + 1, max(stops) + 1):
+        before = max((long[s] for s in tasks.before[t]), default=-1)
+        if before >= 0:
+            long[t] = before + tasks.durations[t]
+    return max(0, *(long[t] for t in stops))
+
+
+def _ends(problem: Problem) -> tuple[list[int], list[int]]:
+    """The first and the last task of each operation."""
+    first, last = [-1] * problem.operations, [-1] * problem.operations
+    for t, i in enumerate(problem.tasks.operation):
+        first[i] = t if first[i] < 0 else first[i]
+        last[i] = t
+    return first, last
+
+
+def _window(problem: Problem, waits: Waits, moved: frozenset[int]) -> tuple[Problem, list[int]]:
+    """One window: what is not moved, then what is, of the next run; and where each task of a run is in it."""
+    order = sorted(range(problem.operations), key=lambda i: (i in moved, i))
+    at = {i: n for n, i in enumerate(order)}
+    edges = [
+        Edge(at[e.before], at[e.after], 0, e.whole) for e in problem.edges if (e.before in moved) == (e.after in moved)
+    ]
+    edges += [Edge(at[b], at[a], 0, True) for b, a in waits if a in moved and b not in moved]
+    window = replace(
+        problem,
+        durations=tuple(problem.durations[i] for i in order),
+        units=tuple(problem.units[i] for i in order),
+        edges=tuple(edges),
+        names=tuple(problem.names[i] for i in order) if problem.names else (),
+        streamed=tuple(problem.streamed[i] for i in order) if problem.streamed else (),
+    )
+    place = {(i, k): t for t, (i, k) in enumerate(zip(window.tasks.operation, window.tasks.number, strict=True))}
+    tasks = problem.tasks
+    return window, [place[at[i], k] for i, k in zip(tasks.operation, tasks.number, strict=True)]
+
+
+def _interval(problem: Problem, waits: Waits, moved: frozenset[int], starts: Sequence[int]) -> int:
+    """The least distance of windows: units are free, and waits from window to window are kept."""
+    tasks = problem.tasks
+    ends = [s + d for s, d in zip(starts, tasks.durations, strict=True)]
+    interval = max(max(ends[t] for t in own) - min(starts[t] for t in own) for own in tasks.on_unit.values())
+    for t, before in enumerate(tasks.before):
+        if tasks.operation[t] not in moved:
+            for s in before:
+                if tasks.operation[s] in moved:
+                    interval = max(interval, ends[s] - starts[t])
+    first, last = _ends(problem)
+    for b, a in waits:
+        lag = 1 + (b in moved) - (a in moved)
+        if lag:
+            interval = max(interval, -(-(ends[last[b]] - starts[first[a]]) // lag))
+    return interval
+
+
+def settled(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
+    """The earliest repeating schedule in which every unit keeps its order: what replay settles to."""
+    tasks = problem.tasks
+    first, last = _ends(problem)
+    edges: list[list[tuple[int, int]]] = [[(s, 0) for s in before] for before in tasks.before]
+    for b, a in waits:
+        edges[first[a]].append((last[b], -interval))
+    for own in tasks.on_unit.values():
+        order = sorted(own, key=lambda t: (starts[t] % interval, starts[t]))
+        for s, t in zip(order, [*order[1:], order[0]], strict=True):
+            # the latest run of s that is not after this run of t
+            runs = (starts[t] - starts[s] - (1 if s == t else 0)) // interval
+            edges[t].append((s, runs * interval))
+    result = [0] * len(tasks)
+    order = sorted(range(len(tasks)), key=lambda t: (starts[t], t))
+    changed = True
+    while changed:
+        changed = False
+        for t in order:
+            at = max((result[s] + tasks.durations[s] + shift for s, shift in edges[t]), default=0)
+            if at > result[t]:
+                result[t] = at
+                changed = True
+    return result
+
+
+def closed(problem: Problem, wanted: Iterable[int]) -> frozenset[int]:
+    """Operations with all that they need in their own run."""
+    into: list[list[int]] = [[] for _ in range(problem.operations)]
+    for e in problem.edges:
+        into[e.after].append(e.before)
+    found = set(wanted)
+    open_ = list(found)
+    while open_:
+        for j in into[open_.pop()]:
+            if j not in found:
+                found.add(j)
+                open_.append(j)
+    return frozenset(found)

@@ -1,0 +1,70 @@
+"""Runs that overlap: legal whatever the run, never above a run alone, never below the bound; replay settles to them."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_problems import problems
+
+from passes.scheduling.bounds import lower_bound
+from passes.scheduling.cyclic import closed, least_interval, repeating, settled
+from passes.scheduling.problem import Edge, Problem
+from passes.scheduling.search import best_list
+
+RUNS = 5
+
+
+@st.composite
+def repeated(draw):
+    """A problem of streamed and whole operations, waits for the run before, and moves."""
+    base = draw(problems(most_operations=7, most_units=3, lags=False))
+    streamed = tuple(draw(st.lists(st.booleans(), min_size=base.operations, max_size=base.operations)))
+    whole = draw(st.lists(st.booleans(), min_size=len(base.edges), max_size=len(base.edges)))
+    edges = tuple(Edge(e.before, e.after, 0, w) for e, w in zip(base.edges, whole, strict=True))
+    problem = Problem(base.durations, base.units, edges, base.repeats, (), streamed if base.repeats > 1 else ())
+    number = st.integers(0, problem.operations - 1)
+    waits = draw(st.lists(st.tuples(number, number), max_size=5, unique=True))
+    moves = [closed(problem, draw(st.lists(number, min_size=1, max_size=3))) for _ in range(draw(st.integers(0, 3)))]
+    return problem, waits, moves
+
+
+def faults(problem, waits, starts, interval):
+    """What is wrong in `RUNS` runs, by the meaning of the words alone."""
+    tasks = problem.tasks
+    wrong = []
+    busy = {}
+    ends = [s + d for s, d in zip(starts, tasks.durations, strict=True)]
+    for n in range(RUNS):
+        for t, start in enumerate(starts):
+            busy.setdefault(tasks.units[t], []).append((start + n * interval, ends[t] + n * interval, t))
+    for spans in busy.values():
+        spans.sort()
+        wrong += [(a, b) for a, b in zip(spans, spans[1:], strict=False) if b[0] < a[1]]
+    for t, (i, k) in enumerate(zip(tasks.operation, tasks.number, strict=True)):
+        for s, (j, m) in enumerate(zip(tasks.operation, tasks.number, strict=True)):
+            for e in problem.edges:
+                alike = problem.count(i) == problem.count(j) and not e.whole
+                if (e.before, e.after) == (j, i) and (not alike or k == m) and ends[s] > starts[t]:
+                    wrong.append((s, t))
+            if (j, i) in waits and ends[s] > starts[t] + interval:
+                wrong.append((s, t, "next run"))
+    return wrong
+
+
+@settings(max_examples=150, deadline=None)
+@given(repeated())
+def test_overlapping_runs_are_legal_and_between_their_bounds(drawn):
+    problem, waits, moves = drawn
+    alone = best_list(problem, lower_bound(problem.tasks))
+    found = repeating(problem, waits, moves, alone)
+    assert not faults(problem, waits, found.starts, found.interval)
+    assert least_interval(problem, waits) == found.lower_bound <= found.interval <= problem.tasks.makespan(alone)
+    assert settled(problem, waits, found.starts, found.interval) == found.starts
+
+
+def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
+    # 0 -> 1 -> 2 -> 3 around by a wait from 3 to 1; 4 -> 3 shares the unit of 1 and needs nothing of the run before
+    problem = Problem((4, 4, 4, 1, 4), (0, 1, 0, 2, 1), (Edge(0, 1), Edge(1, 2), Edge(2, 3)), 1)
+    waits = [(3, 1)]
+    alone = best_list(problem, lower_bound(problem.tasks))
+    found = repeating(problem, waits, [frozenset({0})], alone)
+    assert problem.tasks.makespan(alone) == 13
+    assert (found.interval, found.lower_bound, found.status) == (9, 9, "OPTIMAL")
