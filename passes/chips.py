@@ -15,8 +15,8 @@ _EFFORT = 2.0
 """CP-SAT's deterministic time for one partition (about seconds of one core)."""
 _BALANCED = 8
 """Balanced partitions that are tried at most."""
-_SLACK = 1.1
-"""How much more than an even share a chip may hold in a balanced partition."""
+_SLACK = (1.05, 1.3)
+"""How many even shares a chip may get in balanced partitions."""
 
 
 @dataclass(frozen=True)
@@ -128,40 +128,60 @@ def split(
 
 
 def partitions(demands: Sequence[Demand], nets: Sequence[Net], target: Target) -> list[Partition]:
-    """The partition of least traffic, then balanced ones; none where whole layers do not fit the chips."""
-    sizes = [0] * _layers(demands)
-    for demand in demands:
-        sizes[demand.layer] += demand.crossbars
+    """The partition of least traffic, then balanced ones; none where whole layers do not fit the chips.
+
+    Balanced: no chip gets much more than an even share of what the layers, replicas included, would take if all chips
+    were one.
+    """
+    sizes = _per_layer(demands, [1] * len(demands))
     capacity, chips = target.structure.crossbars_per_chip, min(target.structure.chips, len(sizes))
     first = partition(sizes, nets, target.structure.chips, capacity)
     if first is None:
         return []
     found = [first]
-    total = sum(sizes)
-    counts = range(max(2, -(-total // capacity)), chips + 1)
+    counts = range(max(2, -(-sum(sizes) // capacity)), chips + 1)
     for count in counts[:: max(1, -(-len(counts) // _BALANCED))]:
-        room = min(capacity, max(int(_SLACK * total / count), *sizes))
-        even = partition(sizes, nets, count, room)
-        if even is not None and even.chip_of not in (p.chip_of for p in found):
-            found.append(even)
+        shares = _per_layer(demands, allocate(demands, count * capacity).replicas)
+        for slack in _SLACK:
+            room = max(int(slack * sum(shares) / count), *shares)
+            even = partition(sizes, nets, count, capacity, shares, room)
+            if even is not None and even.chip_of not in (p.chip_of for p in found):
+                found.append(even)
     return found
 
 
-def partition(sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int) -> Partition | None:
+def _per_layer(demands: Sequence[Demand], replicas: Sequence[int]) -> list[int]:
+    """Crossbars of each layer."""
+    sizes = [0] * _layers(demands)
+    for demand, count in zip(demands, replicas, strict=True):
+        sizes[demand.layer] += demand.crossbars * count
+    return sizes
+
+
+def partition(
+    sizes: Sequence[int],
+    nets: Sequence[Net],
+    chips: int,
+    capacity: int,
+    shares: Sequence[int] | None = None,
+    room: int = 0,
+) -> Partition | None:
     """Layers of some sizes on chips of some capacity, with least traffic; None if whole layers cannot be packed.
 
-    Exact by CP-SAT with one worker, a fixed seed and deterministic time only; where that runs out, `least_traffic` is
-    what it proved. It starts from the best cut of the layers' own order into one run of layers a chip.
+    With `shares`, those of a chip's layers add up to at most `room`, too. Exact by CP-SAT with one worker, a fixed seed
+    and deterministic time only; where that runs out, `least_traffic` is what it proved. It starts from the best cut of
+    the layers' own order into one run of layers a chip.
     """
     if not sizes:
         return Partition((), 0, 0, "OPTIMAL")
     if max(sizes) > capacity or sum(sizes) > chips * capacity:
         return None
+    limits = [(tuple(sizes), capacity), *([(tuple(shares), room)] if shares is not None else [])]
     nets = _merged(nets)
-    hint = _in_order(sizes, nets, chips, capacity)
+    hint = _in_order(limits, nets, chips)
     if hint is not None and traffic_of(nets, hint) == 0:
         return Partition(hint, 0, 0, "OPTIMAL")
-    return _solve(sizes, nets, chips, capacity, hint)
+    return _solve(limits, nets, chips, hint)
 
 
 def traffic_of(nets: Sequence[Net], chip_of: Sequence[int]) -> int:
@@ -183,21 +203,25 @@ def _merged(nets: Sequence[Net]) -> list[Net]:
     return [Net(size, layers) for layers, size in sorted(sizes.items(), key=lambda item: sorted(item[0]))]
 
 
-def _in_order(sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int) -> tuple[int, ...] | None:
+_Limits = Sequence[tuple[Sequence[int], int]]
+"""What the layers on one chip may add up to: a size for each layer, and the most."""
+
+
+def _in_order(limits: _Limits, nets: Sequence[Net], chips: int) -> tuple[int, ...] | None:
     """The best partition that gives each chip, in turn, a run of consecutive layers: by dynamic programming.
 
     A border before layer k is crossed by the nets with layers on both sides of it, whatever the other borders are.
     """
-    n = len(sizes)
+    n = len(limits[0][0])
     crossing = [sum(net.size for net in nets if min(net.layers) < k <= max(net.layers)) for k in range(n + 1)]
     best: list[list[tuple[int, int] | None]] = [[None] * (n + 1) for _ in range(chips + 1)]
     best[0][0] = 0, 0
     for used in range(1, chips + 1):
         for stop in range(1, n + 1):
-            held = 0
+            held = [0] * len(limits)
             for start in range(stop - 1, -1, -1):
-                held += sizes[start]
-                if held > capacity:
+                held = [h + sizes[start] for h, (sizes, _) in zip(held, limits, strict=True)]
+                if any(h > most for h, (_, most) in zip(held, limits, strict=True)):
                     break
                 before = best[used - 1][start]
                 if before is not None:
@@ -220,9 +244,7 @@ def _in_order(sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: i
     return tuple(chip_of)
 
 
-def _solve(
-    sizes: Sequence[int], nets: Sequence[Net], chips: int, capacity: int, hint: Sequence[int] | None
-) -> Partition | None:
+def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int] | None) -> Partition | None:
     """The partition that CP-SAT finds; None if it proves that there is none (or finds none in its time)."""
     from ortools.sat.python import cp_model
 
@@ -230,14 +252,15 @@ def _solve(
     # beyond[layer][k]: whether the layer lies beyond the border in front of chip k
     beyond = [
         [1, *(model.new_bool_var(f"beyond[{layer},{border}]") for border in range(1, chips)), 0]
-        for layer in range(len(sizes))
+        for layer in range(len(limits[0][0]))
     ]
     for row in beyond:
         for a, b in pairwise(row[1:-1]):
             model.add(b <= a)
     for chip in range(chips):
-        held = (size * (row[chip] - row[chip + 1]) for size, row in zip(sizes, beyond, strict=True))
-        model.add(sum(held) <= capacity)
+        for sizes, most in limits:
+            held = (size * (row[chip] - row[chip + 1]) for size, row in zip(sizes, beyond, strict=True))
+            model.add(sum(held) <= most)
     crossed: list[tuple[int, cp_model.IntVar]] = []
     for border in range(1, chips):
         for k, net in enumerate(nets):
