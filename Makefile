@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs bench golden clean
+.PHONY: help demo test test-slow lint docs pictures bench golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ lint: $(VENV)/.installed  ## ruff and pyright
 
 docs: $(VENV)/.installed  ## regenerate the generated documents
 	$(BIN)/python -m mgc.isa.document > docs/isa.md
+
+pictures: $(VENV)/.installed  ## make the pictures of the reports in docs/images again; needs a Chromium
+	$(BIN)/python docs/images/make.py
 
 bench: $(VENV)/.installed  ## measure, side by side in one run, and print the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.run

@@ -162,7 +162,7 @@ class Gantt:
         path = "".join(self._path(columns))
         yield Text(f"  {'critical path':<{label}} {path}".rstrip(), style="bold", no_wrap=True)
         yield Text("")
-        yield from (Text(line) for line in self._legend(columns, options.max_width))
+        yield from (Text(line) for line in self._legend(columns, options.max_width, options.is_terminal))
 
     def _axis(self, label: int, columns: int) -> Iterator[Text]:
         """Cycles, then seconds, each starting above its column."""
@@ -190,7 +190,7 @@ class Gantt:
         for found in shares:
             yield _LETTERS[found.most_common(1)[0][0] % len(_LETTERS)] if found else " "
 
-    def _legend(self, columns: int, width: int) -> Iterator[str]:
+    def _legend(self, columns: int, width: int, marked: bool) -> Iterator[str]:
         timeline = self.timeline
         cycles = timeline.span / columns
         time = si(cycles * timeline.program.schedule.clock_ns * 1e-9, "s")
@@ -204,7 +204,8 @@ class Gantt:
             parts.append(f"and the next run begins {count(timeline.interval)} cycles after this one")
         yield from folded(", ".join(parts) + ".", width)
         yield from folded(f"Signs: {self._signs()}.", width)
-        yield from folded("The critical path names the rows it is in by their letters.", width)
+        path = "The critical path names the rows it is in by their letters"
+        yield from folded(path + ("; its tasks are underlined." if marked else "."), width)
 
     def _signs(self) -> str:
         faint = f"· busy for less than {percent(_FAINT)}".replace(".0 %", " %")

@@ -59,7 +59,7 @@ class Gantt {
     this.width = this.canvas.parentElement.clientWidth;
     this.label = Math.min(GANTT.label, Math.round(this.width * 0.3));
     this.counters = this.schedule.counters.length * GANTT.counter;
-    this.shown = Math.min(this.total, Math.max(380, window.innerHeight - 330)); // with its tools on one screen
+    this.shown = Math.min(this.total, Math.max(360, window.innerHeight - 300 - this.counters)); // all on one screen
     this.height = GANTT.axis + this.shown + this.counters + 4;
     this.canvas.style.height = `${this.height}px`;
     this.canvas.width = Math.round(this.width * ratio);

@@ -118,7 +118,7 @@ def _panel(timeline: Timeline, index: int) -> str:
 <label>Colour by <select data-do="colours">{colours}</select></label>
 <span class="gap"></span>
 <span class="count" aria-live="polite"></span>
-<input type="search" data-do="filter" placeholder="Filter: node, unit, instruction, phase" \
+<input type="search" data-do="filter" placeholder="Filter: node, unit, phase ..." \
 aria-label="Filter tasks by ONNX node, unit, instruction or phase; Enter zooms to them">
 </div>
 <div class="plot"><canvas tabindex="0" role="img" \

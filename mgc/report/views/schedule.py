@@ -72,7 +72,7 @@ def render(program: Program) -> RenderableType:
     ]
     parts = [pairs(head)]
     for timeline in timelines(program):
-        title = f"Entry {timeline.name}: {_status(timeline, schedule.clock_ns)}" if timeline.name else "Chart"
+        title = f"Entry {timeline.name}: {_status(timeline, schedule.clock_ns)}" if timeline.name else "Gantt chart"
         parts.append(section(title, Gantt(timeline), indent=0))
         parts += [_critical(timeline), _units(timeline), _order(timeline)]
     return stack(*parts)
