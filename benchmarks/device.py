@@ -1,13 +1,14 @@
 """`python -m benchmarks.device`: what devices do to a trained generator and to training: the tables of docs/device.md.
 
 Images of models/dcgan_fashion against ONNX Runtime (PSNR over 64 samples, as `mgc run --check` has it), and a
-regression that is trained on devices. `--only inference|training` makes one part.
+regression that is trained on devices; the time of an iteration. `--only inference|training|speed` makes one part.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -177,6 +178,35 @@ def training() -> None:
             print(f"| {title}: {name} | {found} |", flush=True)
 
 
+def speed() -> None:
+    """Seconds of one iteration of the Fashion-MNIST DCGAN, batch 64."""
+    print("\n### Speed\n")
+    print("One iteration of the DCGAN of models/dcgan_fashion, batch 64, Adam: processor seconds (of all threads) and")
+    print("seconds on the clock, the lesser of two.\n")
+    print("| numerics | processor | clock |")
+    print("|---|---|---|")
+    discriminator = GENERATOR.with_name("dcgan_fashion_D.onnx")
+    program = mgc.compile_training(GENERATOR, discriminator=discriminator, loss="bce", batch=64)
+    rows: dict[str, tuple[Any, Mapping[str, Any] | None]] = {
+        "`quantized`": ("quantized", None),
+        "`device`, as stated": ("device", None),
+        "`device`, writes as RRAM_Milo": ("device", MILO),
+    }
+    for title, (numerics, errors) in rows.items():
+        part = with_devices(program, errors).part(program.entries[0].name)
+        simulator = Simulator(part, numerics=numerics)
+        rng = np.random.default_rng(0)
+        feeds = {p.name: rng.standard_normal(p.shape).astype(np.float32) for p in part.inputs}
+        simulator.run_iteration(feeds)
+        times = []
+        for _ in range(2):
+            begin = time.process_time(), time.perf_counter()
+            simulator.run_iteration(feeds)
+            times.append((time.process_time() - begin[0], time.perf_counter() - begin[1]))
+        cpu, wall = (min(t[k] for t in times) for k in (0, 1))
+        print(f"| {title} | {cpu:.2f} s | {wall:.2f} s |", flush=True)
+
+
 RERAM_ES = {"pulse_levels": 1481, "pulse_asymmetry": 0.259, "pulse_noise": 5.0, "pulse_spread": 0.2}
 """aihwkit ReRamES."""
 SLICED: dict[str, Mapping[str, Any] | None] = {
@@ -199,13 +229,12 @@ ANALOG: dict[str, Mapping[str, Any] | None] = {
 def main(arguments: Sequence[str]) -> int:
     """Prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.device", description=__doc__)
-    parser.add_argument("--only", choices=("inference", "training"))
+    parser.add_argument("--only", choices=("inference", "training", "speed"))
     only = parser.parse_args(arguments).only
     print(machine())
-    if only != "training":
-        inference()
-    if only != "inference":
-        training()
+    for part in (inference, training, speed):
+        if only in (None, part.__name__):
+            part()
     return 0
 
 
