@@ -252,6 +252,12 @@ def test_a_narrow_window_and_paper(opened, compiled):
     page = opened(compiled, width=400, height=800)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert len(page.call("Page.printToPDF", printBackground=True)["data"]) > 20_000
+    page = opened(chain(layers=30, micro_batches=2))
+    shown = page.evaluate("mgc.gantts[0].shown")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("mgc.gantts[0].shown === mgc.gantts[0].total")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("mgc.gantts[0].shown") == shown < page.evaluate("mgc.gantts[0].total")
 
 
 def test_ten_thousand_tasks_stay_fluid(opened, tell):

@@ -17,6 +17,7 @@ class Gantt {
     this.hover = -1;
     this.selected = -1;
     this.showCritical = false;
+    this.whole = false; // whether all rows are shown at once, as on paper
     this.colourBy = "";
     this.matches = null;
     this.critical = new Set(schedule.critical);
@@ -59,7 +60,8 @@ class Gantt {
     this.width = this.canvas.parentElement.clientWidth;
     this.label = Math.min(GANTT.label, Math.round(this.width * 0.3));
     this.counters = this.schedule.counters.length * GANTT.counter;
-    this.shown = Math.min(this.total, Math.max(360, window.innerHeight - 300 - this.counters)); // all on one screen
+    const room = this.whole ? this.total : Math.max(360, window.innerHeight - 300 - this.counters); // on one screen
+    this.shown = Math.min(this.total, room);
     this.height = GANTT.axis + this.shown + this.counters + 4;
     this.canvas.style.height = `${this.height}px`;
     this.canvas.width = Math.round(this.width * ratio);

@@ -39,10 +39,20 @@ function setUpTheme(shown) {
   window.addEventListener("beforeprint", () => {
     before = root.dataset.theme === "dark";
     root.dataset.theme = "light";
-    for (const gantt of shown.gantts) gantt.drawNow();
+    for (const gantt of shown.gantts) {
+      gantt.whole = true;
+      gantt.resize();
+      gantt.drawNow();
+    }
     if (shown.floor) shown.floor.drawNow();
   });
-  window.addEventListener("afterprint", () => apply(before));
+  window.addEventListener("afterprint", () => {
+    for (const gantt of shown.gantts) {
+      gantt.whole = false;
+      gantt.resize();
+    }
+    apply(before);
+  });
   apply(prefers.matches);
 }
 

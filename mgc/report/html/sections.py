@@ -141,6 +141,8 @@ def _chip(program: Program) -> str:
         f"weights: {a.weight_bits} bit in {a.slices} slices × {a.signs} signs of {a.cell_bits} bit, {a.encoding} "
         "encoding. Every square is a crossbar, every block of squares a tile."
     )
+    if program.target.get("structure", {}).get("chips", 1) > 1:
+        words += " Chips that hold nothing are left out."
     rows = [
         (
             g.name,

@@ -66,7 +66,7 @@ def render(program: Program) -> RenderableType:
     whole = Timeline.of(program)
     micro = f"{count(whole.micro_batches)} micro-batch{'es' * (whole.micro_batches != 1)}"
     head = [
-        ("schedule", status_line(program)),
+        *([] if program.entries else [("schedule", status_line(program))]),
         ("clock", f"{schedule.clock_ns:g} ns"),
         ("tasks", f"{count(len(whole.tasks))} in {micro}"),
     ]
