@@ -46,7 +46,7 @@ def _scaled(g: GraphBuilder, tensors: Sequence[str]) -> str | None:
     """The first form, if y is x times a constant in 0..1."""
     condition, x, y = tensors
     factor = g.factor(y, x)
-    if factor is None or not 0 <= factor <= 1:
+    if factor is None or not 0 <= factor <= 1 or np.signbit(factor):  # Max may take either of two zeros
         return None
     return g.node("Mul", x, g.node("Max", g.cast(condition, FLOAT), g.constant(np.float32(factor))))
 

@@ -101,7 +101,12 @@ class GraphBuilder:
         else:
             magnitudes = self.node("Abs", tensor)
         flat = self.reshape(magnitudes, [-1])
-        self.guards.append(self.node("ReduceSum", flat, self.constant([0]), keepdims=1))
+        self.require(self.node("ReduceSum", flat, self.constant([0]), keepdims=1))
+
+    def require(self, guard: str) -> None:
+        """Adds a tensor [1] as a guard: what the graph computes is used only if it is finite."""
+        if guard not in self.guards:
+            self.guards.append(guard)
 
     def close(self) -> str | None:
         """Declares all guards as one output, and names it; None if there are none."""

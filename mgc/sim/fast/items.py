@@ -178,28 +178,27 @@ class MachineItem:
     """Instructions as the reference runs them, micro-batch after micro-batch.
 
     before, constants: the root buffers that they read, and what these hold; after: those that they write. weights:
-    the groups that they read whose weights change, and where these are.
+    for each instruction where the weights of its group are, None if they do not change.
     """
 
     instructions: tuple[Instruction, ...]
     before: tuple[tuple[int, Slot], ...]
     constants: tuple[tuple[int, np.ndarray], ...]
     after: tuple[tuple[int, Slot], ...]
-    weights: tuple[tuple[int, Slot], ...] = ()
+    weights: tuple[Slot | None, ...]
 
     @property
     def reads(self) -> tuple[Slot, ...]:
-        return tuple(s for _, s in (*self.before, *self.weights))
+        return (*(s for _, s in self.before), *dict.fromkeys(s for s in self.weights if s is not None))
 
     @property
     def writes(self) -> tuple[Slot, ...]:
         return tuple(s for _, s in self.after)
 
     def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        given = dict(self.weights)
-        machine = context.machine([g for i in self.instructions for g in i.reads_groups() if g not in given])
-        for group, slot in self.weights:
-            machine.write_cells(group, arrays[slot.id])
+        steps = list(zip(self.instructions, self.weights, strict=True))
+        machine = context.machine([g for i, slot in steps if slot is None for g in i.reads_groups()])
+        written: dict[int, int] = {}  # group -> the slot of the weights in its cells
         found: list[list[Any]] = [[] for _ in self.after]
         batched = any(s.batched for _, s in self.after)
         for m in range(k if batched else 1):
@@ -208,9 +207,15 @@ class MachineItem:
                 machine.write(root, constant.reshape(context.program.buffers[root].shape))
             for root, slot in self.before:
                 machine.write(root, _micro_batch(arrays, slot, m, context.program.buffers[root].shape))
-            for i in self.instructions:
+            for i, slot in steps:
+                if slot is not None:
+                    (group,) = i.reads_groups()
+                    if written.get(group) != slot.id:
+                        machine.write_cells(group, arrays[slot.id])
+                        written[group] = slot.id
                 try:
-                    i.execute(machine)
+                    with np.errstate(all="ignore"):
+                        i.execute(machine)
                 except ExecutionError as error:
                     raise context.failure(i, error) from error
             for (root, _), results in zip(self.after, found, strict=True):

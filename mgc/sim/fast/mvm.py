@@ -47,7 +47,8 @@ def lower(
 
     def kind(m: Mvm) -> object:
         """MVMs that share a product read the same; inexact ones cut their rows into the same blocks, too."""
-        return m.outside if exact[m.id] else (m.outside, m.tap_fastest, program.groups[m.group].arithmetic)
+        same = m.outside, program.groups[m.group].matrices
+        return same if exact[m.id] else (*same, m.tap_fastest, program.groups[m.group].arithmetic)
 
     def make(joint: Joint, frame: Frame) -> Made:
         return _Product(g, program, joint, source, frame, ideal, exact[joint.instructions[0].id]).emit()

@@ -128,6 +128,7 @@ class _Builder:
     buffers: dict[int, Slot] = field(default_factory=dict)  # persistent root buffer -> what it held at first
     first: dict[int, Version] = field(default_factory=dict)  # group -> its version at first
     versions: dict[int, Version] = field(default_factory=dict)  # group -> its version now
+    seen: dict[int, Version] = field(default_factory=dict)  # MVM or MVM_T -> the version that it reads
     carried: dict[int, tuple[GraphItem, str]] = field(default_factory=dict)  # slot -> a graph's tensor as it lies there
     carriers: dict[tuple[int, str], Slot] = field(default_factory=dict)
 
@@ -270,15 +271,15 @@ class _Builder:
             rows = replace(rows, parts=tuple(Part(carry(p.tensor), p.rows, p.fold) for p in rows.parts))
         return replace(value, dense=dense, rows=rows)
 
-    def _weights(self, group: int) -> Trained:
-        """The version of a group's weights, as the open graph has it."""
-        g, graph, slot = self._open(), self.graph, self.versions[group].planes
+    def _weights(self, m: Mvm | MvmT) -> Trained:
+        """The weights that an instruction reads, as the open graph has them."""
+        g, graph, slot = self._open(), self.graph, self.seen[m.id].planes
         assert graph is not None
         if slot.id not in graph.weights:
             name = f"weights{slot.id}"
             graph.item.feeds[name] = slot
             graph.weights[slot.id] = g.input(name, slot.dtype)
-        return Trained(g, self.program.groups[group], graph.weights[slot.id], self.ideal)
+        return Trained(g, self.program.groups[m.group], graph.weights[slot.id], self.ideal)
 
     def _define(self, value: Value) -> int:
         """A slot for a value of the open graph."""
@@ -347,6 +348,8 @@ class _Builder:
         if isinstance(m, MvmT) and not m.accumulate:
             pending.clear()
         pending.append(m)
+        if m.group in self.versions:
+            self.seen[m.id] = self.versions[m.group]
 
     def _flush(self, root: int) -> None:
         """Runs the MVMs that write a buffer, together: they write disjoint places of it, or add into it."""
@@ -383,7 +386,9 @@ class _Builder:
                 raise NotLoweredError("columns that are not exact")
             if transposed and any(a.adc_mode != "clip" or a.transposed_full_scale > a.adc_max for a in arithmetic):
                 raise NotLoweredError("transposed reads that need not be exact")
-        groups = {m.group: self._weights(m.group) for m in pending}
+        if len({(m.group, self.seen[m.id].whole.id) for m in pending}) > len({m.group for m in pending}):
+            raise NotLoweredError("reads of two versions of a group")
+        groups = {m.group: self._weights(m) for m in pending}
         if reads:
             return trained.forward(self._open(), self.program, groups, reads, source, shape, self.ideal)
         value, kernel = trained.transposed(self._open(), groups, transposed, source, shape, self.ideal)
@@ -419,8 +424,6 @@ class _Builder:
 
     def _update(self, u: Update) -> None:
         """A new version of a group or of a persistent buffer, and of the moments."""
-        for root in [r for r, ms in self.pending.items() if any(m.group == u.group for m in ms)]:
-            self._flush(root)
 
         def held(buffer: int) -> Slot | np.ndarray:
             found = self._holds(buffer)
@@ -557,8 +560,7 @@ class _Builder:
             opaque = program.buffers[root].kind == "opaque"
             dtype = np.dtype(object) if opaque else self._dtype(root)
             after.append((root, self._slot(program.buffers[root].shape, dtype, batched, opaque)))
-        groups = dict.fromkeys(g for i in instructions for g in i.reads_groups() if g in self.versions)
-        weights = tuple((g, self.versions[g].whole) for g in groups)
+        weights = tuple(self.seen[i.id].whole if i.id in self.seen else None for i in instructions)
         self._add(MachineItem(tuple(instructions), tuple(before), tuple(constants), tuple(after), weights))
         for root, slot in after:
             self.held[root] = slot.id

@@ -24,14 +24,32 @@ from mgc.sim.fast.values import Element, Value
 
 def quant_by(g: GraphBuilder, call: Call) -> Value:
     """clip(round(x / scale), lo, hi) in float32, NaN as 0; one scale for all of x, or one a sample."""
+    return _quant_by(g, call, sure=False)
+
+
+def guarded_quant_by(g: GraphBuilder, call: Call) -> Value:
+    """The same with a guard that a single scale is a normal number: no quotient of two numbers is NaN then."""
+    scale = call.args[1]
+    one = math.prod(scale.shape) == 1
+    if isinstance(scale, Value) and one and scale.element == Element(FLOAT):
+        s = g.reshape(layout.dense(g, scale), [1])
+        g.require(g.node("Add", s, g.node("Reciprocal", s)))
+    elif isinstance(scale, np.ndarray):
+        one = bool((scale >= np.finfo(np.float32).tiny).all() and np.isfinite(scale).all())
+    return _quant_by(g, call, sure=one)
+
+
+def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
+    """`quant_by`; `sure`: x / scale is NaN only where x is."""
     x, scale = call.args
     if logical(x) != FLOAT or logical(scale) != FLOAT:
         raise NotLoweredError(f"quant_by of {logical(x)} by {logical(scale)}")
     lo, hi, code = call.attributes
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
-    one = math.prod(scale.shape) == 1
-    direct = dtype.itemsize == 1 and one and quantises_exactly()
+    one = math.prod(scale.shape) == 1 and not (isinstance(scale, Value) and scale.batched)
+    # QuantizeLinear makes NaN the tensor's 0
+    direct = dtype.itemsize == 1 and one and quantises_exactly() and (sure or element.bias == 0)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         t, s = tensors
@@ -40,8 +58,6 @@ def quant_by(g: GraphBuilder, call: Call) -> Value:
         if direct:
             t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
             least, most = int(lo) + element.bias, int(hi) + element.bias
-            if (least, most) == (1, 255) and not element.bias:
-                return t
             if (least, most) != (0, 255):
                 t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
             return t
@@ -92,6 +108,8 @@ def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
     if rows is not None and len(axes) == len(x.shape):
         if rows.has_holes:
             rows = layout.without_holes(g, rows, x.element)
+        if len(np.unique(rows.index)) < rows.total:  # rows that serve no position are not to be met
+            rows = layout.in_order(g, rows, x.element)
         tensors = [p.tensor for p in rows.parts]
         every = list(range(3))
     else:

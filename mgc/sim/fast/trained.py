@@ -49,7 +49,10 @@ def forward(
     def make(joint: Joint, frame: Frame) -> Made:
         return _Forward(g, groups, joint, source, frame, ideal).emit()
 
-    return mvm.join(g, program.groups, instructions, source, shape, ideal, lambda m: m.outside, make)
+    def kind(m: Mvm) -> object:
+        return m.outside, groups[m.group].group.matrices, groups[m.group].planes
+
+    return mvm.join(g, program.groups, instructions, source, shape, ideal, kind, make)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def transposed(
     depth = target.channels // matrices
     for m, t in zip(instructions, taps, strict=True):
         group = groups[m.group].group
-        if (group.matrices, group.cols, group.rows) != (matrices, cols, depth * t):
+        formed = (group.matrices, group.cols, group.rows) == (matrices, cols, depth * t)
+        if not formed or groups[m.group].planes != lead.planes:
             raise NotLoweredError("MVM_Ts of groups that differ in form")
     if errors.channels != matrices * cols or depth * matrices != target.channels:
         raise NotLoweredError("channels that no matrix meets")
@@ -256,7 +260,7 @@ def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, t
     """The same of codes in bytes: in int32 as far as no sum overflows, pieces of it added in float64."""
     if of_x.element.dtype != np.uint8 or of_dy.element.dtype != np.uint8:
         raise NotLoweredError(f"codes of {of_x.element.dtype} and {of_dy.element.dtype}")
-    each = _most(of_x) * _most(of_dy)
+    each = max(1, _most(of_x) * _most(of_dy))
     fits = ((1 << 31) - 1) // each
     signed = plane_dtype() == np.int8
     if signed:

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics
 from mgc.sim.fast.items import Arrays, Context, DoubtError
 from mgc.sim.fast.lossless import is_lossless
-from mgc.sim.fast.plan import Plan, build_training
+from mgc.sim.fast.plan import Kept, Plan, build_training
 from mgc.sim.fast.updates import LossyError
 from mgc.sim.reference import ReferenceEngine
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A plan, item number -> slots that nothing reads after it, and what slots hold between iterations."""
+
+    plan: Plan
+    dead: dict[int, list[int]]
+    arrays: Arrays
+
+    @property
+    def kept(self) -> Kept:
+        assert self.plan.kept is not None
+        return self.plan.kept
+
+    def holding(self, state: EngineState, program: Program) -> _Laid:
+        """The same with a state."""
+        arrays: Arrays = {}
+        for group, (first, _) in self.kept.versions.items():
+            whole = np.ascontiguousarray(state.weights[group], first.whole.dtype)
+            first.fill(arrays, whole, program.groups[group])
+        for root, (slot, _) in self.kept.buffers.items():
+            arrays[slot.id] = np.ascontiguousarray(state.buffers[root], slot.dtype).reshape(slot.shape)
+        return replace(self, arrays=arrays)
 
 
 class Trainer:
@@ -33,77 +59,64 @@ class Trainer:
         self._context = Context(program, self._ideal, host_threads)
         self._reference = ReferenceEngine(program, numerics, host_threads)
         self._groups = list(dict.fromkeys(p.group for s in program.states for p in s.pieces if p.group >= 0))
-        self._lossy: set[int] = set()
-        self._plan: Plan | None = None
-        self._dead: dict[int, list[int]] = {}
-        self._arrays: Arrays = {}
-        self.restore(self._reference.state())
+        self._forward = {i.group for i in program.instructions if isinstance(i, Mvm)} & set(self._groups)
+        self._lossy: frozenset[int] = frozenset()
+        self._laid: _Laid | None = None
+        self._state = self._reference.state()
 
     @property
     def plan(self) -> Plan:
         """The plan."""
-        if self._plan is None:
-            self._plan = build_training(self._program, self._ideal, self._groups, self._lossy)
-            self._dead = _dead(self._plan)
-            self.restore(self._state)
-        return self._plan
+        return self._lay().plan
 
     def state(self) -> EngineState:
         """See `mgc.sim.engine.TrainingEngine.state`."""
-        kept = self.plan.kept
-        assert kept is not None
-        weights = {g: np.array(self._arrays[first.whole.id]) for g, (first, _) in kept.versions.items()}
-        buffers = {root: np.array(self._arrays[first.id]) for root, (first, _) in kept.buffers.items()}
+        kept, arrays = self._lay().kept, self._lay().arrays
+        weights = {g: np.array(arrays[first.whole.id]) for g, (first, _) in kept.versions.items()}
+        buffers = {root: np.array(arrays[first.id]) for root, (first, _) in kept.buffers.items()}
         return EngineState(weights, buffers)
 
     def restore(self, state: EngineState) -> None:
         """See `mgc.sim.engine.TrainingEngine.restore`."""
-        self._state = state
-        if self._plan is None:
-            self._lossy |= self._found_lossy(state)
-            return
-        found = self._found_lossy(state)
-        if found - self._lossy:
-            self._lossy |= found
-            self._plan = None
-            return
-        kept = self._plan.kept
-        assert kept is not None
-        self._arrays = {}
-        for group, (first, _) in kept.versions.items():
-            whole = np.ascontiguousarray(state.weights[group], first.whole.dtype)
-            first.fill(self._arrays, whole, self._program.groups[group])
-        for root, (slot, _) in kept.buffers.items():
-            self._arrays[slot.id] = np.ascontiguousarray(state.buffers[root], slot.dtype).reshape(slot.shape)
+        if self._laid is not None and not self._found_lossy(state) - self._lossy:
+            self._laid = self._laid.holding(state, self._program)
+        else:
+            self._state, self._laid = state, None
 
     def run(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """One iteration: its outputs."""
         while True:
             try:
-                return self._run(self.plan, batch)
+                return self._run(self._lay(), batch)
             except LossyError as error:
-                self._state = self.state()
-                self._lossy.add(error.group)
-                self._plan = None
+                self._lossy |= {error.group}
+                self._state, self._laid = self.state(), None
             except DoubtError:
                 return self._as_reference(batch)
+
+    def _lay(self) -> _Laid:
+        """The plan and what it works on; made where there is none, for the state that is to be held."""
+        if self._laid is None:
+            self._lossy |= self._found_lossy(self._state)
+            plan = build_training(self._program, self._ideal, self._groups, self._lossy)
+            self._laid = _Laid(plan, _dead(plan), {}).holding(self._state, self._program)
+        return self._laid
 
     def _found_lossy(self, state: EngineState) -> set[int]:
         """Groups whose forward reads need not be exact."""
         if self._ideal:
             return set()
         groups = self._program.groups
-        return {g for g in self._groups if not is_lossless(state.weights[g], groups[g].arithmetic)}
+        return {g for g in self._forward if not is_lossless(state.weights[g], groups[g].arithmetic)}
 
-    def _run(self, plan: Plan, batch: Mapping[str, Any]) -> dict[str, Any]:
-        kept = plan.kept
-        assert kept is not None
-        arrays = dict(self._arrays)
+    def _run(self, laid: _Laid, batch: Mapping[str, Any]) -> dict[str, Any]:
+        plan, kept = laid.plan, laid.kept
+        arrays = dict(laid.arrays)
         for load in plan.loads:
             arrays[load.result.id] = load.load(batch[load.port], 1)
         for n, item in enumerate(plan.items):
             item.run(self._context, arrays, 1, self._threads)
-            for slot in self._dead.get(n, ()):
+            for slot in laid.dead.get(n, ()):
                 arrays.pop(slot, None)
         outputs: dict[str, Any] = {}
         for store in plan.stores:
@@ -114,8 +127,12 @@ class Trainer:
                 after[before.id] = arrays[now.id]
         for first_slot, end in kept.buffers.values():
             value = arrays[end.id] if not isinstance(end, np.ndarray) else end
-            after[first_slot.id] = value.reshape(first_slot.shape)
-        self._arrays = after
+            value = value.reshape(first_slot.shape)
+            # what comes in, and what goes out, is the caller's
+            theirs = [a for a in (*batch.values(), *outputs.values()) if isinstance(a, np.ndarray)]
+            shared = any(np.may_share_memory(value, a) for a in theirs)
+            after[first_slot.id] = value.copy() if shared else value
+        self._laid = replace(laid, arrays=after)
         return outputs
 
     def _as_reference(self, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class UpdateItem:
                 raise LossyError(group.id)
             self.new.fill(arrays, new.reshape(shape), group)
         elif isinstance(self.new, Slot):
-            arrays[self.new.id] = new.reshape(shape)
+            arrays[self.new.id] = new.reshape(self.new.shape)
 
 
 def _each(work: Callable[[int], str], starts: Sequence[int], threads: int) -> set[str]:

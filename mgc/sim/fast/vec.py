@@ -19,6 +19,7 @@ from mgc.sim.fast.resampling import axis_map
 from mgc.sim.fast.scales import (
     dequant_by,
     guarded_extreme,
+    guarded_quant_by,
     ideal_dequant_by,
     ideal_extreme,
     ideal_quant_by,
@@ -36,7 +37,12 @@ QUANTISED = {
     "dequant_by": dequant_by,
 }
 SCALES = {"quant_by": ideal_quant_by, "dequant_by": ideal_dequant_by}
-GUARDED = {"reduce_max": guarded_extreme, "reduce_min": guarded_extreme, "where": where}
+GUARDED = {
+    "reduce_max": guarded_extreme,
+    "reduce_min": guarded_extreme,
+    "where": where,
+    "quant_by": guarded_quant_by,
+}
 UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": where}
 
 
