@@ -36,6 +36,7 @@ IDEAL = {
     "write_sigma": [0.0],
     "stuck_on": 0.0,
     "stuck_off": 0.0,
+    "stuck_repair": False,
     "read_noise_levels": 0.0,
     "drift_exponent": 0.0,
     "drift_exponent_sigma": 0.0,
@@ -57,6 +58,7 @@ CASES: dict[str, Mapping[str, Any]] = {
     "stuck off 0.1 %": {"stuck_off": 0.001},
     "stuck on 0.01 %": {"stuck_on": 0.0001},
     "stuck on 0.1 %": {"stuck_on": 0.001},
+    "stuck on 0.1 %, repaired": {"stuck_on": 0.001, "stuck_repair": True},
     "read noise 0.1 levels": {"read_noise_levels": 0.1},
     "read noise 0.2 levels": {"read_noise_levels": 0.2},
     "read noise 0.5 levels": {"read_noise_levels": 0.5},
@@ -211,6 +213,7 @@ RERAM_ES = {"pulse_levels": 1481, "pulse_asymmetry": 0.259, "pulse_noise": 5.0, 
 """aihwkit ReRamES."""
 SLICED: dict[str, Mapping[str, Any] | None] = {
     "as liu2018 states": None,
+    "stuck on and off 0.1 %, not repaired": {"stuck_on": 0.001, "stuck_off": 0.001},
     "verified writes, 1 % of G": {"write_sigma": [0.0, 0.01]},
     "verified writes, 5 % of G": {"write_sigma": [0.0, 0.05]},
     "verified writes as RRAM_Milo": MILO,

@@ -160,7 +160,7 @@ _Coefficients = Annotated[
 
 
 class Device(_Table):
-    """What is not ideal in a cell, for `device` numerics (docs/device.md; `mgc.isa.device` says what it does)."""
+    """What is not ideal in a cell, for `device` numerics: docs/device.md; `mgc.isa.device` says what it does."""
 
     on_us: Annotated[float, Field(gt=0, le=1e6)] = Field(description="conductance of the highest level, uS")
     off_us: Annotated[float, Field(ge=0, le=1e6)] = Field(description="conductance of level 0, uS; below on_us")
@@ -170,6 +170,9 @@ class Device(_Table):
     )
     stuck_on: _Share = Field(description="share of cells that are stuck at the highest level")
     stuck_off: _Share = Field(description="share of cells that are stuck at level 0")
+    stuck_repair: bool = Field(
+        description="whether verified writes set the other cell of a differential pair against a stuck one"
+    )
     read_noise_levels: Annotated[float, Field(ge=0, le=1e3)] = Field(
         description="standard deviation of the noise of one read of one line, in cell levels"
     )
@@ -396,6 +399,10 @@ class Training(_Table):
     master_bits: int = Field(ge=2, le=16, description="bits of a weight while it is trained, sign included")
     transposed_read: bool = Field(
         description="an array can be read along its columns too (MVM_T); otherwise back-propagation needs a second copy"
+    )
+    copies: Literal["least", "fast"] = Field(
+        default="least",
+        description="where arrays can be read both ways, least: one copy of a weight; fast: two where that saves time",
     )
 
 

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sim"))
 from device_programs import IDEAL
 
 from mgc.isa.crossbar import Arithmetic, encode_weights, sliced_product
-from mgc.isa.device.cells import aged, effective_weights, stuck_cells, written
+from mgc.isa.device.cells import aged, effective_weights, repaired, stuck_cells, written
 from mgc.isa.device.draws import BLOCK, Stream, normals
 from mgc.isa.device.model import ONE, Cells
 from mgc.isa.device.pulses import pulsed, pulses_of
@@ -89,6 +89,21 @@ def test_stuck_cells_are_as_many_as_stated():
     assert abs((values == 3 * ONE).sum() / (1 << 20) - 0.01) < 0.0005
     assert abs((values == 0).sum() / (1 << 20) - 0.03) < 0.001
     assert stuck_cells((64,), Cells(IDEAL, 2), stream())[0].size == 0
+
+
+def test_the_other_cell_of_a_pair_is_set_against_a_stuck_one():
+    cells = Cells(IDEAL, 2)
+    weights = np.array([[0, 2, -2, 3, 1, -3, 0, 2]])
+    one = Arithmetic(8, 64, 2, 1, 8, "clip", "differential", 3, 8)  # one slice: p is cells 0..7, n 8..15
+    levels = encode_weights(weights, one)[None]
+    where = np.array([0, 1, 2, 11, 12, 13, 14, 7])
+    held = np.array([3, 3, 3, 3, 3, 3, 0, 0]) * ONE
+    order = np.argsort(where)
+    repaired(levels, where[order], held[order], cells)
+    levels.reshape(-1)[where] = held // ONE
+    found = levels[0, 0, 0].astype(int) - levels[0, 0, 1]
+    # -2 beside a plus cell that is stuck on: 0 is the nearest; 3 and 1 beside a stuck minus cell likewise
+    assert found.tolist() == [[0, 2, 0, 0, 0, -3, 0, 0]]
 
 
 def test_drift_is_a_power_of_age():

@@ -14,6 +14,7 @@ IDEAL = DeviceModel(
     write_sigma=(0.0,),
     stuck_on=0.0,
     stuck_off=0.0,
+    stuck_repair=False,
     read_noise_levels=0.0,
     drift_exponent=0.0,
     drift_exponent_sigma=0.0,
@@ -31,6 +32,7 @@ POOR = replace(
     write_sigma=(0.01, 0.02),
     stuck_on=0.01,
     stuck_off=0.02,
+    stuck_repair=True,
     read_noise_levels=0.3,
     drift_exponent=0.01,
     drift_exponent_sigma=0.005,
@@ -44,7 +46,16 @@ POOR = replace(
 
 def random_device(rng: random.Random) -> DeviceModel:
     """A device with some of the errors."""
-    errors = ("write_sigma", "stuck_on", "stuck_off", "read_noise_levels", "drift_exponent", "drift_s", "pulse_noise")
+    errors = (
+        "write_sigma",
+        "stuck_on",
+        "stuck_off",
+        "stuck_repair",
+        "read_noise_levels",
+        "drift_exponent",
+        "drift_s",
+        "pulse_noise",
+    )
     chosen = {name: getattr(POOR, name) for name in errors if rng.random() < 0.5}
     return replace(IDEAL, off_us=rng.choice([0.0, 0.5, 120.0]), update=rng.choice(["write-verify", "pulses"]), **chosen)
 

@@ -43,9 +43,10 @@ def test_small_errors_vanish_and_stuck_cells_stay(program):
             "noise": {**clean, "write_sigma": [0.0], "read_noise_levels": 0.11},
             "one percent": clean,
             "ten percent": {**clean, "write_sigma": [0.0, 0.1]},
-            "stuck": {},
+            "stuck": {"stuck_repair": False},
+            "repaired": {},
         }.items()
     }
     assert errors["none"] == errors["noise"] == 0
     assert errors["one percent"] < 0.01 < errors["ten percent"]
-    assert errors["stuck"] > 5 * errors["one percent"]
+    assert errors["stuck"] > 3 * errors["repaired"] > 3 * errors["one percent"]

@@ -7,6 +7,9 @@ cells are numbered as they lie in [matrices, slices, signs, rows, cols]. Conduct
 - A verified write of level l leaves l * 2^12 + sigma(l) z, with sigma the device's write_sigma at that level.
 - Stuck cells: a 32-bit draw below stuck_on * 2^32 is a cell that is at L * 2^12 for ever, one below
   (stuck_on + stuck_off) * 2^32 a cell at 0.
+- Repair: where the device has stuck_repair, in differential encoding, a verified write of a weight aims at other levels
+  next to a stuck cell: with v the level of the stuck cell and q the digit that the slice is to stand for (plus less
+  minus), the other cell gets v - q (of a stuck plus cell) or v + q (minus), within 0 .. L.
 - Drift: in a program that never writes its cells again, a cell is read as (g + off) drift_s^-(nu + nu_sigma z) - off.
 - UPDATE with "write-verify" finds the old weight by reading each cell to the nearest level (the upper one of two). It
   writes, verified, the cells whose level is not that of the new weight; all others keep their conductance.
@@ -92,6 +95,15 @@ def stuck_cells(shape: tuple[int, ...], cells: Cells, stream: Stream) -> tuple[n
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, cells.dtype)
     return np.concatenate(found), np.concatenate(held)
+
+
+def repaired(levels: np.ndarray, where: np.ndarray, held: np.ndarray, cells: Cells) -> None:
+    """Changes levels [matrices, slices, 2, K, N] to aim at next to stuck cells, as `stuck_cells` gave them."""
+    flat, plane = levels.reshape(-1), int(np.prod(levels.shape[3:]))
+    is_minus = (where // plane % 2).astype(np.bool_)
+    other = np.where(is_minus, where - plane, where + plane)
+    digit = flat[where].astype(np.int32) - flat[other]  # of a minus cell: the digit with its sign turned
+    flat[other] = np.clip(cells.nearest(held).astype(np.int32) - digit, 0, cells.top)
 
 
 def effective_weights(conductances: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:

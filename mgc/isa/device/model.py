@@ -30,11 +30,12 @@ class DeviceModel:
     """The non-idealities of a target's cells: the `[device]` table of its description, with the same names and units.
 
     on_us, off_us: conductances of the highest and lowest level. write_sigma: coefficients c of the standard deviation
-    of a verified write, on_us * sum(c[k] (G / on_us)^k). stuck_on, stuck_off: shares of cells. read_noise_levels:
-    standard deviation of the noise on one line in one read. drift_exponent, drift_exponent_sigma: mean and spread over
-    cells of nu in G (age)^-nu. drift_s: age of the cells of a program that never writes them again, in seconds (1: as
-    written). update: how UPDATE writes. pulse_levels: pulses from off to on. pulse_asymmetry, pulse_noise,
-    pulse_spread: as shares of the mean pulse, see `mgc.isa.device.pulses`.
+    of a verified write, on_us * sum(c[k] (G / on_us)^k). stuck_on, stuck_off: shares of cells. stuck_repair: whether
+    verified writes set the other cell of a pair against a stuck one. read_noise_levels: standard deviation of the noise
+    on one line in one read. drift_exponent, drift_exponent_sigma: mean and spread over cells of nu in G (age)^-nu.
+    drift_s: age of the cells of a program that never writes them again, in seconds (1: as written). update: how UPDATE
+    writes. pulse_levels: pulses from off to on. pulse_asymmetry, pulse_noise, pulse_spread: as shares of the mean
+    pulse, see `mgc.isa.device.pulses`.
     """
 
     on_us: float
@@ -42,6 +43,7 @@ class DeviceModel:
     write_sigma: tuple[float, ...]
     stuck_on: float
     stuck_off: float
+    stuck_repair: bool
     read_noise_levels: float
     drift_exponent: float
     drift_exponent_sigma: float
@@ -69,13 +71,16 @@ class DeviceModel:
 
     def check(self) -> None:
         """Raises ProgramError for values that no device has. A target file is checked more closely when it is read."""
-        numbers = [getattr(self, f.name) for f in fields(self) if f.name not in ("write_sigma", "update")]
+        numbers = [
+            getattr(self, f.name) for f in fields(self) if f.name not in ("write_sigma", "stuck_repair", "update")
+        ]
         numbers += self.write_sigma
         sound = all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) and self.write_sigma
         ranges = sound and (
             0 <= self.off_us < self.on_us
             and min(self.stuck_on, self.stuck_off, self.read_noise_levels, self.drift_exponent_sigma) >= 0
             and self.stuck_on + self.stuck_off <= 1
+            and isinstance(self.stuck_repair, bool)
             and self.drift_s >= 1
             and self.pulse_levels >= 1
             and 0 <= self.pulse_asymmetry < 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, decode_weights, encode_weights
 from mgc.isa.dataflow import changing
-from mgc.isa.device.cells import aged, effective_weights, stuck_cells, written
+from mgc.isa.device.cells import aged, effective_weights, repaired, stuck_cells, written
 from mgc.isa.device.draws import Stream
 from mgc.isa.device.model import Cells, DeviceModel
 from mgc.isa.device.pulses import pulsed
@@ -94,7 +94,7 @@ class Devices:
 
     def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:
         """Conductances after all cells of a group are written, verified, with integer weights."""
-        levels = encode_weights(weights, self.arithmetic(group))
+        levels = self._aimed_at(group, weights)
         stream = Stream.of(self.seed, purpose, group, self.clock, instruction)
         return self._with_stuck(group, written(levels, self.cells(group), stream))
 
@@ -113,7 +113,7 @@ class Devices:
         """Conductances after UPDATE's new real weights were written, as the target writes."""
         entry, arithmetic, cells = self._groups[group], self.arithmetic(group), self.cells(group)
         if self.model.update == "write-verify":
-            levels = encode_weights(in_steps(weights, entry.weight_scale, arithmetic.weight_bits), arithmetic)
+            levels = self._aimed_at(group, in_steps(weights, entry.weight_scale, arithmetic.weight_bits))
             fresh = written(levels, cells, Stream.of(self.seed, "write", group, self.clock, instruction))
             new = np.where(levels != cells.nearest(conductances), fresh, conductances)
         else:
@@ -135,11 +135,22 @@ class Devices:
             known = self._aged[group] = conductances, self._with_stuck(group, drifted)
         return known[1]
 
-    def _with_stuck(self, group: int, conductances: np.ndarray) -> np.ndarray:
-        """The same array with its stuck cells as they are for ever."""
+    def _aimed_at(self, group: int, weights: np.ndarray) -> np.ndarray:
+        """The levels that a verified write of integer weights aims at."""
+        arithmetic = self.arithmetic(group)
+        levels = encode_weights(weights, arithmetic)
+        if self.model.stuck_repair and arithmetic.signs == 2:
+            repaired(levels, *self._stuck_cells(group, levels.shape), self.cells(group))
+        return levels
+
+    def _stuck_cells(self, group: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         if group not in self._stuck:
             stream = Stream.of(self.seed, "stuck", group)
-            self._stuck[group] = stuck_cells(conductances.shape, self.cells(group), stream)
-        where, values = self._stuck[group]
+            self._stuck[group] = stuck_cells(shape, self.cells(group), stream)
+        return self._stuck[group]
+
+    def _with_stuck(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """The same array with its stuck cells as they are for ever."""
+        where, values = self._stuck_cells(group, conductances.shape)
         conductances.reshape(-1)[where] = values
         return conductances
