@@ -12,7 +12,7 @@ from passes.memory import Packed, Use, demoted, peak
 from passes.operations import Work
 from passes.plan import Operation, SchedulePlan
 from passes.schedule import Scheduled
-from passes.scheduling.bounds import lower_bound
+from passes.scheduling.bounds import barrier_bound, lower_bound
 from passes.scheduling.cyclic import repeating
 from passes.scheduling.problem import Edge, Problem
 from passes.scheduling.search import Found, best_list, improve
@@ -153,6 +153,8 @@ class _Cut:
         return Scheduled(operations, self.work.units, memory.buffers, plan)
 
     def _alone(self, options: SolverOptions) -> Scheduled:
+        if self.makespan > self.bound:
+            self.bound = max(self.bound, barrier_bound(self.problem.tasks))
         found = improve(self.problem, self.starts, self.bound, options)
         memory = self.memory
         if found.starts != self.starts:

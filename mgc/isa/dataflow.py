@@ -149,7 +149,7 @@ def _check_races(program: Program, before: list[int]) -> None:
     touching = {what: users for what, users in touching.items() if any(writes for _, writes in users)}
     if not touching:
         return
-    later = _ancestors_before(program, before)
+    later = ancestors_before(program, before)
     for (kind, index), users in touching.items():
         name = (program.groups if kind == "group" else program.buffers)[index].name
         for n, (i, i_writes) in enumerate(users):
@@ -170,7 +170,7 @@ def _check_races(program: Program, before: list[int]) -> None:
                     )
 
 
-def _ancestors_before(program: Program, before: list[int]) -> list[int]:
+def ancestors_before(program: Program, before: list[int]) -> list[int]:
     """For each instruction a bit set of those of the micro-batch before that it waits for, directly or not."""
     sets: list[int] = []
     for i in program.instructions:

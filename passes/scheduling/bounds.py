@@ -45,3 +45,58 @@ def one_machine(members: Sequence[int], heads: Sequence[int], durations: Sequenc
             heappush(waiting, (tail, t, left - (until - time)))
             time = until
     return best
+
+
+MOST_BARRIERS = 40
+"""Tasks, spread over the time, before which the work of every unit is looked at."""
+
+NEAR = 0.97
+"""Of the longest chain: as long are the chains of tasks that can make it longer."""
+
+
+def barrier_bound(tasks: Tasks) -> int:
+    """A lower bound that sees what units must do before a task that waits for much: the end of a phase, say.
+
+    For such a task the work of each unit that must come before it is a one-machine problem of its own, with the longest
+    chain to the task as tails; that may move its earliest start, and those of all that follow. Tasks are taken in
+    order of time, so later ones see what earlier ones made of the starts. Then the units' bounds are taken with these.
+    """
+    heads, tails, durations = list(tasks.heads), tasks.tails, tasks.durations
+    chain = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
+    waiting = [
+        t
+        for t, before in enumerate(tasks.before)
+        if len(before) > 1 and tasks.number[t] == 0 and heads[t] + durations[t] + tails[t] >= NEAR * chain
+    ]
+    waiting.sort(key=lambda t: (heads[t], t))
+    step = max(1, len(waiting) // MOST_BARRIERS)
+    for barrier in waiting[step - 1 :: step]:
+        start = _units_before(tasks, barrier, heads)
+        if start > heads[barrier]:
+            heads[barrier] = start
+            for t in range(barrier + 1, len(tasks)):
+                heads[t] = max(heads[t], max((heads[s] + durations[s] for s in tasks.before[t]), default=0))
+    bound = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
+    return max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
+
+
+def _units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
+    """The earliest start of a task for what its unit or another has to do before it."""
+    durations = tasks.durations
+    far = [-1] * (barrier + 1)  # the longest chain between the end of a task and the barrier's start
+    far[barrier] = 0
+    units: dict[int, list[int]] = {}
+    for t in range(barrier, -1, -1):
+        if far[t] < 0:
+            continue
+        own = far[t] + (durations[t] if t != barrier else 0)
+        if t != barrier:
+            units.setdefault(tasks.units[t], []).append(t)
+        for s in tasks.before[t]:
+            far[s] = max(far[s], own)
+    start = heads[barrier]
+    for members in units.values():
+        load = sum(durations[t] for t in members)
+        if max(heads[t] for t in members) + load + max(far[t] for t in members) > start:
+            start = max(start, one_machine(members, heads, durations, far))
+    return start

@@ -1,10 +1,13 @@
 """Runs that overlap: legal whatever the run, never above a run alone, never below the bound; replay settles to them."""
 
+from itertools import pairwise, permutations, product
+from math import factorial, prod
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_problems import problems
 
-from passes.scheduling.bounds import lower_bound
+from passes.scheduling.bounds import barrier_bound, lower_bound
 from passes.scheduling.cyclic import closed, least_interval, repeating, settled
 from passes.scheduling.problem import Edge, Problem
 from passes.scheduling.search import best_list
@@ -37,7 +40,7 @@ def faults(problem, waits, starts, interval):
             busy.setdefault(tasks.units[t], []).append((start + n * interval, ends[t] + n * interval, t))
     for spans in busy.values():
         spans.sort()
-        wrong += [(a, b) for a, b in zip(spans, spans[1:], strict=False) if b[0] < a[1]]
+        wrong += [(a, b) for a, b in pairwise(spans) if b[0] < a[1]]
     for t, (i, k) in enumerate(zip(tasks.operation, tasks.number, strict=True)):
         for s, (j, m) in enumerate(zip(tasks.operation, tasks.number, strict=True)):
             for e in problem.edges:
@@ -68,3 +71,43 @@ def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
     found = repeating(problem, waits, [frozenset({0})], alone)
     assert problem.tasks.makespan(alone) == 13
     assert (found.interval, found.lower_bound, found.status) == (9, 9, "OPTIMAL")
+
+
+def best_by_all_orders(problem):
+    """The least makespan of a tiny problem, by every order of tasks on every unit."""
+    tasks = problem.tasks
+    best = 1 << 60
+    for orders in product(*(permutations(own) for own in tasks.on_unit.values())):
+        queues, free, end = [list(o) for o in orders], [0] * len(orders), {}
+        moved = True
+        while moved:
+            moved = False
+            for u, queue in enumerate(queues):
+                while queue and all(s in end for s in tasks.before[queue[0]]):
+                    t = queue.pop(0)
+                    start = max([free[u], *(end[s] for s in tasks.before[t])])
+                    end[t] = free[u] = start + tasks.durations[t]
+                    moved = True
+        if len(end) == len(tasks):
+            best = min(best, max(end.values()))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(repeated())
+def test_the_bound_of_barriers_is_below_every_schedule(drawn):
+    problem = drawn[0]
+    bound = barrier_bound(problem.tasks)
+    assert lower_bound(problem.tasks) <= bound
+    sizes = [len(own) for own in problem.tasks.on_unit.values()]
+    if prod(factorial(n) for n in sizes) <= 3000:
+        assert bound <= best_by_all_orders(problem)
+    assert bound <= problem.tasks.makespan(best_list(problem, bound))
+
+
+def test_the_bound_of_barriers_adds_up_what_units_do_before_and_after_one():
+    # two chains share unit 0, then all is summed up (4), then two tasks share unit 4
+    edges = (Edge(0, 1), Edge(1, 4), Edge(2, 3), Edge(3, 4), Edge(4, 5), Edge(4, 6))
+    problem = Problem((5, 2, 5, 2, 1, 5, 5), (0, 1, 0, 2, 3, 4, 4), edges, 1)
+    assert (lower_bound(problem.tasks), barrier_bound(problem.tasks)) == (18, 23)
+    assert problem.tasks.makespan(best_list(problem, 23)) == 23
