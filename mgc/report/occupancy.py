@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mgc.isa.program import Program
 from mgc.report.timeline import Task, Timeline
-from mgc.report.views.memory import nbytes
+from mgc.report.views.memory import nbytes, slot_bytes
 
 Steps = list[tuple[int, int]]
 """(cycle, value from this cycle on), at strictly rising cycles."""
@@ -27,27 +27,56 @@ def busy_crossbars(timeline: Timeline) -> Steps:
 
 def buffer_bytes(timeline: Timeline) -> dict[str, Steps]:
     """Bytes in use in each memory space. A buffer is in use, for each micro-batch, from the start of the first task
-    that writes it to the end of the last that touches it; one that keeps states, all the time.
+    that writes it to the end of the last that touches it; one that keeps states, all the time. Where the schedule
+    splits a run, a buffer that is written part by part is in use part by part.
     """
     program = timeline.program
-    spans: dict[tuple[int, int], list[int]] = {}
-    for task in timeline.tasks:
-        for root, writes in _touched(program, task):
-            key = root, task.micro_batch
-            if writes:
-                spans.setdefault(key, [task.start, task.end])
-            if key in spans:
-                spans[key][0] = min(spans[key][0], task.start)
-                spans[key][1] = max(spans[key][1], task.end)
+    if program.entries and not timeline.name:  # all of them, one after the other
+        every = [(e.start, buffer_bytes(Timeline.of(program, e))) for e in program.entries]
+        spaces = sorted({space for _, found in every for space in found})
+        return {s: _in_turn([(at, found.get(s, [])) for at, found in every]) for s in spaces}
     used: dict[str, list[tuple[int, int, int]]] = {}
     for b in program.buffers:
         if b.alias_of < 0 and b.persistent:
             used.setdefault(b.space, []).append((0, timeline.span, nbytes(b)))
-    for (root, _), (start, end) in spans.items():
+    for root, spans in _spans(timeline).items():
         buffer = program.buffers[root]
         if not buffer.persistent:
-            used.setdefault(buffer.space, []).append((start, end, nbytes(buffer)))
+            used.setdefault(buffer.space, []).extend((start, end, slot_bytes(buffer)) for start, end in spans.values())
     return {space: _steps(used[space]) for space in sorted(used)}
+
+
+def _spans(timeline: Timeline) -> dict[int, dict[int, tuple[int, int]]]:
+    """Root buffer -> micro-batch (or part) -> when it is in use."""
+    program = timeline.program
+    touched: dict[int, list[tuple[Task, bool]]] = {}
+    for task in timeline.tasks:
+        for root, writes in _touched(program, task):
+            touched.setdefault(root, []).append((task, writes))
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for root, uses in touched.items():
+        writers = [task for task, writes in uses if writes]
+        in_parts = timeline.split == 1 or program.buffers[root].parts > 1
+        spans: dict[int, tuple[int, int]] = {}
+        for task in writers:
+            k = task.micro_batch if in_parts else 0
+            start, end = spans.get(k, (task.start, task.end))
+            spans[k] = min(start, task.start), max(end, task.end)
+        for task, _ in uses:
+            whole = not in_parts or (timeline.split > 1 and not program.instructions[task.instruction].streamed)
+            for k in spans if whole else spans.keys() & {task.micro_batch}:
+                spans[k] = spans[k][0], max(spans[k][1], task.end)
+        if spans:
+            found[root] = spans
+    return found
+
+
+def _in_turn(parts: list[tuple[int, Steps]]) -> Steps:
+    """Steps that follow each other, each later by its offset; at a common cycle the later part counts."""
+    joined: dict[int, int] = {}
+    for offset, steps in parts:
+        joined |= {offset + cycle: value for cycle, value in steps}
+    return sorted(joined.items())
 
 
 def _touched(program: Program, task: Task) -> Iterable[tuple[int, bool]]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 _GAP = 2
 _NARROWEST = 8
-_SEPARATORS = "/_.,:-+"
+_SEPARATORS = "/_.,:-+×"
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _panel(timeline: Timeline, index: int) -> str:
 <input type="search" data-do="filter" placeholder="Filter: node, unit, phase ..." \
 aria-label="Filter tasks by ONNX node, unit, instruction or phase; Enter zooms to them">
 </div>
-<div class="plot"><canvas tabindex="0" role="img" \
+<div class="plot"><canvas tabindex="0" role="application" \
 aria-label="Schedule{escape(name)}: {count(len(timeline.tasks))} tasks on {len(timeline.by_unit)} units"></canvas></div>
 <ul class="legend"></ul>
 <div class="details" aria-live="polite">{_KEYS}</div>
@@ -242,7 +242,7 @@ def _memory(program: Program) -> str:
             b["space"] if b["alias_of"] is None else f"view of {b['alias_of']}",
             count(b["offset"]),
             size(b["bytes"]),
-            count(b["slots"]),
+            count(b["slots"]) if b["parts"] == 1 else f"{count(b['slots'])} of {count(b['parts'])} parts",
         )
         for b in facts["buffers"]
     ]

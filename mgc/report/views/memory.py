@@ -30,6 +30,7 @@ def facts(program: Program) -> dict[str, Any]:
                 "offset": b.offset,
                 "bytes": nbytes(b),
                 "slots": b.slots,
+                "parts": b.parts,
                 "alias_of": b.alias_of if b.alias_of >= 0 else None,
             }
             for b in program.buffers
@@ -46,12 +47,17 @@ def nbytes(buffer: Buffer) -> int:
     return 0 if buffer.kind == "opaque" else math.prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize
 
 
+def slot_bytes(buffer: Buffer) -> int:
+    """Bytes of one slot: those of a micro-batch, or of a part of it where the run is split."""
+    return nbytes(buffer) // buffer.parts
+
+
 def _spaces(program: Program) -> dict[str, int]:
-    """The end of the last buffer in each space (slots are at least `nbytes` apart)."""
+    """The end of the last buffer in each space (slots are at least `slot_bytes` apart)."""
     spaces: dict[str, int] = {}
     for b in program.buffers:
         if b.alias_of < 0:
-            spaces[b.space] = max(spaces.get(b.space, 0), b.offset + b.slots * nbytes(b))
+            spaces[b.space] = max(spaces.get(b.space, 0), b.offset + b.slots * slot_bytes(b))
     return spaces
 
 
@@ -70,7 +76,7 @@ def render(program: Program) -> RenderableType:
             b.space if b.alias_of < 0 else f"= {b.alias_of}",
             count(b.offset),
             count(nbytes(b)),
-            count(b.slots),
+            count(b.slots) if b.parts == 1 else f"{b.slots}/{b.parts}",
         )
         for b in program.buffers
     ]
@@ -79,7 +85,7 @@ def render(program: Program) -> RenderableType:
         Column("buffer", fold=True),
         Column("kind"),
         Column("dtype"),
-        Column("shape", number=True),
+        Column("shape", number=True, fold=True),
         Column("space"),
         Column("offset", number=True),
         Column("bytes", number=True),
@@ -95,7 +101,10 @@ def render(program: Program) -> RenderableType:
     ]
     return stack(
         pairs(head),
-        section("Buffers (space '= n' is a view of buffer n)", table(columns, buffers)),
+        section(
+            "Buffers (space '= n' is a view of buffer n; slots 2/8 hold two of its 8 parts)",
+            table(columns, buffers),
+        ),
         section("Constants", table(constant_columns, constants)),
     )
 
