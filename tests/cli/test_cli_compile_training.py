@@ -153,3 +153,10 @@ def test_a_data_flow_is_for_training(mgc, tmp_path):
     refused = mgc("compile", DATA / "mlp_G_ts.onnx", "--dataflow", "cyclic", "-o", tmp_path / "P.mgc")
     assert refused.code == 2
     assert "--dataflow is for training" in refused.err
+
+
+def test_the_text_says_what_became_of_the_losses(mgc, tmp_path):
+    outcome = mgc(*COMPOSED, "--loss", "wgan-gp", *ADAM, "--batch", 2, "-o", tmp_path / "P.mgc")
+    text = " ".join(outcome.out.split())
+    assert "loss loss_d: wasserstein, 2 diff-blocks; the rest stays in the graph: %" in text
+    assert text.endswith("loss_g: wasserstein, 1 diff-block")

@@ -129,12 +129,20 @@ def overview(program: Program) -> RenderableType:
         ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
         ("on the host", _host_line(facts)),
     ]
+    head += [("loss" if not k else "", _loss_line(entry)) for k, entry in enumerate(facts["losses"])]
     on_host = host_nodes(program)
     if not on_host:
         return pairs(head)
     rows = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in on_host]
     columns = [Column("op", fold=True), Column("ONNX node", fold=True), Column("why", fold=True)]
     return stack(pairs(head), section("Run on the host, not on the chip", table(columns, rows)))
+
+
+def _loss_line(loss: dict[str, Any]) -> str:
+    """One entry of `losses`: what its diff-blocks compute, and why the rest of it stays in the graph."""
+    blocks = f"{loss['branches']} diff-block{'s' * (loss['branches'] != 1)}"
+    rest = f"; the rest stays in the graph: {loss['reason']}" if loss.get("reason") else ""
+    return f"{loss['name']}: {loss['kind']}, {blocks}{rest}"
 
 
 def _host_line(facts: dict[str, Any]) -> str:
