@@ -155,11 +155,16 @@ class RandomConvolution:
 
     Inputs x and dy are codes (of `arithmetic.input_bits`); outputs are the sums of MVM, MVM_T and OUTER as reals. The
     state "w" has the shape [matrices * cols, channels, *taps] of a model; the rows of the group are in either order.
-    With `backward` windows and taps may go backward over the input.
+    With `backward` windows and taps may go backward over the input, with `spare` it may have a channel more.
     """
 
     def __init__(
-        self, rng: random.Random, arithmetic: Arithmetic, optimizer: str | None = "sgd", backward: bool = True
+        self,
+        rng: random.Random,
+        arithmetic: Arithmetic,
+        optimizer: str | None = "sgd",
+        backward: bool = True,
+        spare: bool = True,
     ) -> None:
         self.np = np.random.Generator(np.random.PCG64(rng.getrandbits(32)))
         self.arithmetic, dims = arithmetic, rng.randint(0, 3)
@@ -177,7 +182,7 @@ class RandomConvolution:
         self.matrices, self.channels, self.cols = rng.randint(1, 2), rng.randint(1, 3), rng.randint(1, 4)
         self.rows = self.channels * prod(self.taps)
         self.batch = rng.randint(1, 3)
-        self.src = (self.batch, self.matrices * self.channels + rng.randint(0, 1), *each(1, 5))
+        self.src = (self.batch, self.matrices * self.channels + spare * rng.randint(0, 1), *each(1, 5))
         spans = zip(self.windows["out_base"], self.count, self.windows["out_stride"], strict=True)
         self.dst = (self.batch, self.matrices * self.cols, *(o + (q - 1) * s + 1 + rng.randint(0, 1)
                                                              for o, q, s in spans))  # fmt: skip
