@@ -51,9 +51,7 @@ def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpo
     try:
         check(part)
     except PictureError as error:
-        raise UserError(
-            str(error).replace("--png", "--samples").split(" Leave ")[0] + ": leave --samples out"
-        ) from error
+        raise UserError(f"{str(error).split('. Leave')[0]}. Leave --samples out.") from error
     simulator = Simulator(part, seed=seed)
     if weights is not None:
         from mgc.training.inference import load_weights

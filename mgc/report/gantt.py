@@ -28,6 +28,7 @@ _FAINT = 0.1  # a column that is busy for less is a dot
 _PURE = 0.6  # of a column's work, the share of one micro-batch (or stage) that gives the column its sign
 _SHADES = "░▒▓█"
 _SIGNS = string.digits + string.ascii_lowercase + string.ascii_uppercase
+_STAGE_SIGNS = ("flbu", "FLBU", "wxyz", "WXYZ", "1234", "5678")
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase
 
 
@@ -96,10 +97,8 @@ class Gantt:
         stage = self.timeline.stages[task.instruction]
         if stage.phase not in self.trained:
             return "█"
-        place = self.trained.index(stage.phase)
-        if place < 2:
-            return stage.kind[0].upper() if place else stage.kind[0]
-        return str((place * 4 + ("forward", "loss", "backward", "update").index(stage.kind)) % 10)
+        signs = _STAGE_SIGNS[self.trained.index(stage.phase) % len(_STAGE_SIGNS)]
+        return signs[("forward", "loss", "backward", "update").index(stage.kind)]
 
     def _colour(self, task: Task) -> str:
         stage = self.timeline.stages[task.instruction]
