@@ -135,6 +135,29 @@ def least_bottleneck(demands: Sequence[Demand], budget: int) -> int:
     return high
 
 
+def choices(group: Sequence[Demand], budget: int) -> list[Level]:
+    """All choices for a layer worth making, latency falling and crossbars rising strictly, as far as `budget` reaches;
+    at least one replica of each group.
+    """
+    single = sum(d.crossbars for d in group)
+    most = [max(1, (budget - single) // d.crossbars + 1) for d in group]  # replicas if the others have one each
+    durations = {
+        d.duration(r) for d, limit in zip(group, most, strict=True) for r in _worthwhile(d.windows) if r <= limit
+    }
+    least = max(d.duration(limit) for d, limit in zip(group, most, strict=True))
+    found: list[Level] = []
+    for duration in sorted((x for x in durations if x >= least), reverse=True):
+        replicas = tuple(d.replicas_for(duration) or 0 for d in group)
+        crossbars = sum(d.crossbars * r for d, r in zip(group, replicas, strict=True))
+        if found and crossbars > budget:
+            break
+        latency = max(d.duration(r) for d, r in zip(group, replicas, strict=True))
+        if found and found[-1][1] == crossbars:
+            found.pop()
+        found.append((latency, crossbars, replicas))
+    return found
+
+
 class _Layers:
     """The choices of each layer: latency against crossbars, from one replica each to one for each window, as far as
     `budget` reaches.
@@ -148,29 +171,8 @@ class _Layers:
         self.members: dict[int, list[int]] = {}
         for index, demand in enumerate(demands):
             self.members.setdefault(demand.layer, []).append(index)
-        self.levels = [self._levels([demands[i] for i in group], budget) for group in self.members.values()]
-        self.hulls = [_hull(levels, 0, len(levels) - 1) for levels in self.levels]
-
-    @staticmethod
-    def _levels(group: Sequence[Demand], budget: int) -> list[Level]:
-        """All choices worth making, latency falling and crossbars rising strictly; at least one replica of each."""
-        single = sum(d.crossbars for d in group)
-        most = [max(1, (budget - single) // d.crossbars + 1) for d in group]  # replicas if the others have one each
-        durations = {
-            d.duration(r) for d, limit in zip(group, most, strict=True) for r in _worthwhile(d.windows) if r <= limit
-        }
-        least = max(d.duration(limit) for d, limit in zip(group, most, strict=True))
-        found: list[Level] = []
-        for duration in sorted((x for x in durations if x >= least), reverse=True):
-            replicas = tuple(d.replicas_for(duration) or 0 for d in group)
-            crossbars = sum(d.crossbars * r for d, r in zip(group, replicas, strict=True))
-            if found and crossbars > budget:
-                break
-            latency = max(d.duration(r) for d, r in zip(group, replicas, strict=True))
-            if found and found[-1][1] == crossbars:
-                found.pop()
-            found.append((latency, crossbars, replicas))
-        return found
+        self.levels = [choices([demands[i] for i in group], budget) for group in self.members.values()]
+        self.hulls = [hull_of(levels, 0, len(levels) - 1) for levels in self.levels]
 
     def latency(self, replicas: Sequence[int]) -> int:
         """Sum over layers of their longest group."""
@@ -242,10 +244,10 @@ def _first_at_most(levels: Sequence[Level], cap: int) -> int:
 def _hull_from(levels: Sequence[Level], hull: Sequence[int], start: int) -> list[int]:
     """The lower convex hull from `start` on, given the whole one: its vertices stay, the way there is new."""
     after = bisect_left(hull, start)
-    return [*_hull(levels, start, hull[after])[:-1], *hull[after:]]
+    return [*hull_of(levels, start, hull[after])[:-1], *hull[after:]]
 
 
-def _hull(levels: Sequence[Level], start: int, stop: int) -> list[int]:
+def hull_of(levels: Sequence[Level], start: int, stop: int) -> list[int]:
     """Indices of the lower convex hull of latency over crossbars, from `start` to `stop`."""
     hull: list[int] = []
     for k in range(start, stop + 1):

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Layout, Mvm, MvmPart
-from mgc.ir.mapped_training import MvmT
 from mgc.ir.training import NEXT
 from passes.allocate import Demand
 from passes.chips import Net, Split, split
-from passes.durations import Durations, Place, signed_input
+from passes.durations import Durations, Place
 from passes.links import nets_of, send_between_chips
 from passes.lower_training.residents import Residents, sizes
 from passes.memory import footprint
@@ -19,6 +18,7 @@ from passes.operations import Work, stored
 from passes.partition import CapacityError, Geometry, capacity_message
 from passes.place import Placement, Wanted, homes_of, lay_out, service
 from passes.plan import BufferPlan, GroupMap
+from passes.reads import Reads, reads_of
 from passes.scheduling.solver import SolverOptions
 from passes.streaming.analysis import Streaming, best_split
 from passes.streaming.dataflow import Dataflow
@@ -203,18 +203,10 @@ def _split(
     time most, all reads of both kinds together, and what an iteration moves between layers.
     """
     cost, training = CostModel(target), TrainingCost(target)
-    reads: dict[str, int] = {r.name: 0 for r in residents.groups}
-    for entry, homes in zip(entries, versions, strict=True):
-        if entry.kind != "train":
-            continue
-        for node in entry.graph.nodes:
-            if not isinstance(node.op, Mvm | MvmT):
-                continue
-            turns = training.turns if isinstance(node.op, MvmT) else 1
-            digits = target.crossbar.digits(signed=signed_input(node))
-            for k, part in enumerate(node.op.parts):
-                windows = node.op.source.shape[0] * part.windows.total
-                reads[homes[node.inputs[1 + k]]] += entry.repeats * turns * digits * windows
+    times = [e.repeats if e.kind == "train" else 0 for e in entries]
+    found = reads_of([e.graph for e in entries], versions, times, target)
+    each = {r.name: found.get(r.name, Reads()) for r in residents.groups}
+    reads = {name: r.turns(training.turns) for name, r in each.items()}
     geometry = _geometry(residents, target)
     layers = {key: i for i, key in enumerate(dict.fromkeys(layer_of[n] for n in reads))}
     interval = cost.read_interval_cycles()
@@ -225,8 +217,8 @@ def _split(
             first = _first_nodes(entry.graph, anchor)
             near = homes_of(entry.graph, {node: first[layer] for node, layer in anchor.items()})
             index = {node: layers[layer] for layer, node in first.items()}
-            found = nets_of(entry.graph, near, index, _cells(homes, residents))
-            nets += (replace(net, size=net.size * entry.repeats) for net in found)
+            own = nets_of(entry.graph, near, index, _cells(homes, residents))
+            nets += (replace(net, size=net.size * entry.repeats) for net in own)
     return split(demands, nets, target)
 
 

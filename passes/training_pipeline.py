@@ -12,10 +12,10 @@ from mgc.ir.op import IRError
 from mgc.ir.training import State
 from mgc.ir.verifier import verify
 from passes.lower_moves import lower_moves
+from passes.lower_training.copies import lower_with_copies
 from passes.lower_training.prepare import prepare
 from passes.lower_training.quantize import quantize_training
 from passes.lower_training.residents import Residents
-from passes.lower_training.step import lower_training
 from passes.lower_training.trace import inherit_sources
 from passes.lower_vec import lower_vec
 from passes.manager import PassError, PassRecord, dump
@@ -60,7 +60,8 @@ class TrainingPasses:
         lowered: list[Residents] = []
 
         def lower() -> list[Graph]:
-            found = lower_training(graphs, states, self.target)
+            times = [e.repeats if e.kind == "train" else 0 for e in entries]
+            found = lower_with_copies(graphs, times, states, self.target)
             lowered.append(found.residents)
             return list(found.graphs)
 

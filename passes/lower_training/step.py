@@ -29,10 +29,12 @@ class LoweredTraining:
     residents: Residents
 
 
-def lower_training(graphs: Sequence[Graph], states: Sequence[State], target: Target) -> LoweredTraining:
+def lower_training(
+    graphs: Sequence[Graph], states: Sequence[State], target: Target, copied: frozenset[str] = frozenset()
+) -> LoweredTraining:
     """Linear ops by a parameter (or a constant) go to crossbars, their input gradients to transposed reads of the same
-    cells (where the target has none, to a second copy), weight gradients to the gradient unit in the layout of the
-    cells, updates to the cells of all copies.
+    cells (to a second copy where the target has none, or the parameter is among `copied`), weight gradients to the
+    gradient unit in the layout of the cells, updates to the cells of all copies.
 
     A parameter that is more than a factor of products is in a persistent buffer, and so is all that is no weight. The
     graphs stay as they are. UnsupportedError names an op that has no place on the chip.
@@ -46,7 +48,7 @@ def lower_training(graphs: Sequence[Graph], states: Sequence[State], target: Tar
             if value in survey.graph.constants:
                 constants.setdefault(key, survey.graph.constants[value].data)
                 names.setdefault(key, value.name)
-    layouts = layouts_of(surveys, names, both_ways=target.training.transposed_read)
+    layouts = layouts_of(surveys, names, both_ways=target.training.transposed_read, copied=copied)
     residents = residents_of(states, layouts, constants, target, _limits(surveys))
     bits = target.training.master_bits
     lowered = tuple(lower_graph(survey, residents, layouts, bits) for survey in surveys)

@@ -180,12 +180,15 @@ Layouts = dict[str, tuple[Layout, ...]]
 """The copies of every weight on crossbars."""
 
 
-def layouts_of(surveys: Sequence[Survey], names: dict[str, str], *, both_ways: bool) -> Layouts:
+def layouts_of(
+    surveys: Sequence[Survey], names: dict[str, str], *, both_ways: bool, copied: frozenset[str] = frozenset()
+) -> Layouts:
     """The copies of every weight that goes to crossbars; `names` says what its groups are called.
 
-    The first use in the order of the graphs is stored as it is read. A use that reads the same cells (or, where the
-    target can, the same cells transposed) shares them, any other one gets a copy of its own. A matrix that is more than
-    a factor is left to the vector unit; a kernel is refused. UnsupportedError.
+    The first use in the order of the graphs is stored as it is read. A use that reads the same cells shares them, and
+    so, where arrays are read `both_ways` and the weight is not among `copied`, does one that reads them transposed; any
+    other one gets a copy of its own. A matrix that is more than a factor is left to the vector unit; a kernel is
+    refused. UnsupportedError.
     """
     uses: dict[str, list[Use]] = {}
     others: dict[str, Node] = {}
@@ -212,7 +215,8 @@ def layouts_of(surveys: Sequence[Survey], names: dict[str, str], *, both_ways: b
         choices = [
             copies
             for refined in ((False,) if key in clipped else (True, False))
-            if (copies := _copies(key, names.get(key, key), found, refined, both_ways)) is not None
+            if (copies := _copies(key, names.get(key, key), found, refined, both_ways and key not in copied))
+            is not None
         ]
         if choices:
             layouts[key] = min(choices, key=len)
