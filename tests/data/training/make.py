@@ -222,6 +222,12 @@ def main():
     strip(bare, everything=True)
     torch.manual_seed(2)
     step("odd", Step("odd", "lsgan"), draw(z=(5,), x=(2, 16, 16)), PAIR, [("adam", None)], both, losses)
+    torch.manual_seed(6)
+    tied = Step("tied", "bce")
+    step("tied", tied, draw(z=(5,), x=(8,)), PAIR, [("adam", None)], ["dynamo", "plain", "ts", "tseval"], losses)
+    torch.manual_seed(7)
+    data = draw(z=(6, 1, 1), x=(1, 16, 16))
+    step("separable", Step("separable", "soft"), data, PAIR, [("adam", None)], ["plain", "ts"], losses)
     torch.manual_seed(3)
     groups = {"generators": ["gen_"], "dis_a": ["dis_a."], "dis_b": ["dis_b."]}
     outputs = ["loss_g", "loss_a", "loss_b"]

@@ -107,6 +107,40 @@ class OddD(nn.Module):
         return self.out(torch.cat([t.flatten(1), top], 1))
 
 
+class TiedD(nn.Module):
+    """A layer whose weight is read a second time, transposed: exporters may store a copy of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(8, 6, bias=False)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.out(F.linear(F.softplus(self.embed(x)), self.embed.weight.t()))
+
+
+class SeparableD(nn.Module):
+    """A depthwise convolution, whose bias the normalisation after the next one cancels, and an attention, whose
+    softmax cancels the bias of its keys.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 4, 4)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.pointwise = nn.Conv2d(4, 6, 1)
+        self.norm = nn.BatchNorm2d(6)
+        self.query, self.key, self.value = (nn.Conv2d(6, n, 1) for n in (3, 3, 6))
+        self.out = nn.Linear(6, 1)
+
+    def forward(self, x):
+        h = F.leaky_relu(self.first(x), 0.2)
+        h = F.leaky_relu(self.norm(self.pointwise(self.depthwise(h))), 0.2)
+        q, k, v = (f(h).flatten(2) for f in (self.query, self.key, self.value))
+        h = h.flatten(2) + v @ torch.softmax(q.transpose(1, 2) @ k, -1).transpose(1, 2)
+        return self.out(h.mean(2))
+
+
 def networks(name):
     """G, D, the shape of one noise vector and of one sample."""
     return {
@@ -114,4 +148,6 @@ def networks(name):
         "mlpsig": lambda: (MlpG(), MlpD(True), (5,), (8,)),
         "dcgan": lambda: (DcG(), DcD(), (6, 1, 1), (1, 16, 16)),
         "odd": lambda: (OddG(), OddD(), (5,), (2, 16, 16)),
+        "tied": lambda: (MlpG(), TiedD(), (5,), (8,)),
+        "separable": lambda: (DcG(), SeparableD(), (6, 1, 1), (1, 16, 16)),
     }[name]()

@@ -30,6 +30,7 @@ COMPOSED += [("dcgan", "plain", "wgan-gp", "rmsprop", False), ("odd", "dynamo", 
 COMPOSED += [("odd", "ts", "wgan-gp", "sgd", False)]
 STEPS = [("dcgan", "ts", "adam"), ("odd", "dynamo", "adam"), ("cyclegan", "ts", "adam"), ("pix2pix", "dynamo", "adam")]
 STEPS += [("mlp_soft", "ts", "rmsprop"), ("stripes", "dynamo", "momentum")]
+STEPS += [("tied", "tseval", "adam"), ("separable", "ts", "adam")]
 
 
 @pytest.mark.parametrize("case", COMPOSED, ids=str)

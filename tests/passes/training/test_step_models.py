@@ -13,6 +13,8 @@ LOSSES = ("bce", "soft", "minimax", "softplus", "lsgan", "wgan", "hinge", "hinge
 RUNS = [(f"mlp_{loss}", e, rule) for loss in LOSSES for e in ("dynamo", "ts") for rule in ("adam", "rmsprop")]
 RUNS += [(name, e, "adam") for name in ("odd", "cyclegan", "pix2pix") for e in ("dynamo", "ts")]
 RUNS += [("dcgan", e, "adam") for e in ("plain", "ts")]
+RUNS += [("tied", e, "adam") for e in ("dynamo", "plain", "ts", "tseval")]
+RUNS += [("separable", e, "adam") for e in ("plain", "ts")]
 RUNS += [("stripes", "dynamo", "momentum")]
 
 
