@@ -82,6 +82,20 @@ def test_the_wheel_zooms_where_the_pointer_is(opened):
     assert view_of(page)[1] - view_of(page)[0] > after[1] - after[0]
 
 
+def test_what_the_schedule_does_not_take_scrolls_the_page(opened):
+    page = opened(chain(layers=40, micro_batches=2), "schedule", height=700)
+    x, y = place_of(page, 0)
+    whole, at = view_of(page), page.evaluate("scrollY")
+    page.mouse("mouseWheel", x, y, deltaX=0, deltaY=150)
+    page.wait(f"scrollY > {at}")
+    assert view_of(page) == whole
+    x, y = place_of(page, 0)
+    at = page.evaluate("scrollY")
+    page.mouse("mouseWheel", x - 200, y, deltaX=0, deltaY=90)  # over the names
+    page.wait("mgc.gantts[0].scroll === 90")
+    assert page.evaluate("scrollY") == at
+
+
 def test_buttons_and_keys_change_the_view(opened):
     page = opened(chain(layers=4, micro_batches=6), "schedule")
     whole = view_of(page)

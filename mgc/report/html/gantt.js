@@ -353,12 +353,18 @@ class Gantt {
     canvas.addEventListener("keydown", (e) => this.onKey(e));
   }
 
-  /** Over the plot the wheel zooms, sideways (or with Shift) it pans; over the names it scrolls. */
+  /** Over the plot the wheel zooms, sideways (or with Shift) it pans; over the names it scrolls. What can go no
+   *  further is left to the page.
+   */
   onWheel(event) {
     const sideways = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
+    const whole = this.view.to - this.view.from >= this.schedule.makespan;
     if (event.offsetX < this.label) {
-      if (this.shown >= this.total) return;
+      const before = this.scroll;
       this.setScroll(this.scroll + event.deltaY);
+      if (this.scroll === before) return;
+    } else if (whole && event.deltaY > 0) {
+      return;
     } else if (Math.abs(sideways) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
       this.pan(sideways / 800);
     } else {
