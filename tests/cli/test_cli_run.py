@@ -178,7 +178,7 @@ def test_device_numerics_are_drawn_by_seed_and_checked_as_quantized(mgc, compile
     assert first.json["numerics"] == "device"
     assert first.json["check"]["ok"] == (first.json["check"]["psnr_db"] >= 30)
     assert first.code == (0 if first.json["check"]["ok"] else 1)
-    assert first.json["exact_columns"] == 0  # every read is noisy
+    assert first.json["exact_columns"] < 1  # columns with a stuck cell, at the least
     assert run(1, "reference").json["check"] == first.json["check"]
     assert run(2, "fast").json["check"] != first.json["check"]
 
