@@ -36,8 +36,8 @@ def _depth(a: Arithmetic) -> int:
 
 
 @cache
-def _tables(a: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
-    """uint64 [65536] for each sign: the cells of an integer weight (as uint16), one field a slice."""
+def _tables(a: Arithmetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint64 [65536]: the cells of an integer weight (as uint16), one field a slice; of each sign, then of both."""
     tables = []
     weights = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.int32)
     for sign in (1, -1):
@@ -46,24 +46,28 @@ def _tables(a: Arithmetic) -> tuple[np.ndarray, np.ndarray]:
         for s in range(a.slices):
             word |= slice_of(stored, s, a).astype(np.uint64) << np.uint64(_FIELD * s)
         tables.append(word)
-    return tables[0], tables[1]
+    return tables[0], tables[1], tables[0] | tables[1]  # a weight has cells of one sign only
 
 
 def _sums_fit(weights: np.ndarray, a: Arithmetic) -> bool:
     """Whether (largest digit) * (sum of cells) is at most the largest ADC code for every block."""
-    digit = (1 << a.dac_bits) - 1
+    *signs, both = _tables(a)
     codes = weights.astype(np.int16).view(np.uint16)
-    deep = _depth(a)
-    even = np.uint64(0x00FF00FF00FF00FF)
-    for table in _tables(a):
-        for start in range(0, weights.shape[1], a.rows):
-            block = codes[:, start : start + a.rows]
-            sums = [np.zeros((), np.uint64), np.zeros((), np.uint64)]
-            for top in range(0, block.shape[1], deep):
-                packed = np.add.reduce(table[block[:, top : top + deep]], axis=1)
-                sums = [sums[0] + (packed & even), sums[1] + ((packed >> np.uint64(_FIELD)) & even)]
-            for wide in sums:
-                fields = np.ascontiguousarray(wide).view(np.uint16)
-                if int(fields.max(initial=0)) * digit > a.adc_max:
-                    return False
+    for start in range(0, weights.shape[1], a.rows):
+        block = codes[:, start : start + a.rows]
+        # where the cells of both signs together fit, those of each do; most often that is enough
+        if not _block_fits(block, both, a) and not all(_block_fits(block, sign, a) for sign in signs):
+            return False
     return True
+
+
+def _block_fits(block: np.ndarray, table: np.ndarray, a: Arithmetic) -> bool:
+    """The same for one block [matrices, rows, cols] of weights as uint16, of the cells that a table says."""
+    digit, deep = (1 << a.dac_bits) - 1, _depth(a)
+    even = np.uint64(0x00FF00FF00FF00FF)
+    sums = [np.zeros((), np.uint64), np.zeros((), np.uint64)]
+    for top in range(0, block.shape[1], deep):
+        packed = np.add.reduce(table[block[:, top : top + deep]], axis=1)
+        sums = [sums[0] + (packed & even), sums[1] + ((packed >> np.uint64(_FIELD)) & even)]
+    most = max(int(np.ascontiguousarray(wide).view(np.uint16).max(initial=0)) for wide in sums)
+    return most * digit <= a.adc_max

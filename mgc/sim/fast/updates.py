@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.isa.crossbar import CrossbarGroup
+from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.error import ExecutionError, NotFiniteError
 from mgc.isa.instructions import Update
 from mgc.isa.optimizers import in_reals, in_steps, optimize
@@ -16,9 +16,9 @@ from mgc.sim.fast import weights
 from mgc.sim.fast.items import Arrays, Context, Slot
 from mgc.sim.fast.lossless import is_lossless
 
-_PIECE = 1 << 15
+_PIECE = 1 << 16
 """Weights updated at once."""
-_WORTHWHILE = 4 * _PIECE
+_WORTHWHILE = 2 * _PIECE
 """Weights from which on pieces are shared out to threads."""
 
 
@@ -43,11 +43,12 @@ class Version:
         """The slots, each once."""
         return (self.whole,) if self.whole is self.planes else (self.whole, self.planes)
 
-    def fill(self, arrays: Arrays, whole: np.ndarray, group: CrossbarGroup) -> None:
-        """Makes `whole` what the version holds."""
+    def fill(self, arrays: Arrays, whole: np.ndarray, group: CrossbarGroup, planes: np.ndarray | None = None) -> None:
+        """Makes `whole` what the version holds; `planes` are its planes if known."""
         arrays[self.whole.id] = whole
         if self.planes is not self.whole:
-            arrays[self.planes.id] = weights.split(whole, group.arithmetic.weight_bits)
+            split = weights.split(whole, group.arithmetic.weight_bits) if planes is None else planes
+            arrays[self.planes.id] = split.reshape(len(split), *whole.shape)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class UpdateItem:
         gradient = array(self.gradient).reshape(-1)
         old, moments = whole.reshape(-1), [array(m).reshape(-1) for m in self.moments]
         new = np.empty(old.shape, old.dtype)
+        planes: np.ndarray | None = None
+        if integers and group is not None:
+            count = len(weights.planes_of(group.arithmetic.weight_bits))
+            planes = np.empty((count, *old.shape), weights.plane_dtype())
         kept = [np.empty(m.shape, m.dtype) for m in moments]
 
         def piece(start: int) -> str:
@@ -111,8 +116,9 @@ class UpdateItem:
             made, after = optimize(u.optimizer, u.hyper, w, g, [m[part] for m in moments], step, (u.lo, u.hi))
             if not all(np.isfinite(v).all() for v in (made, *after)):
                 return "weight"
-            if integers and group is not None:
+            if planes is not None and group is not None:
                 made = in_steps(made, group.weight_scale, group.arithmetic.weight_bits)
+                planes[:, part] = weights.split(made, group.arithmetic.weight_bits)
             new[part] = made
             for whole_moment, value in zip(kept, after, strict=True):
                 whole_moment[part] = value
@@ -126,11 +132,22 @@ class UpdateItem:
         for slot, value in zip(self.kept, kept, strict=True):
             arrays[slot.id] = value.reshape(slot.shape)
         if isinstance(self.new, Version) and group is not None:
-            if self.checked and not is_lossless(new.reshape(shape), group.arithmetic):
+            if self.checked and not _is_lossless(new.reshape(shape), group.arithmetic, threads):
                 raise LossyError(group.id)
-            self.new.fill(arrays, new.reshape(shape), group)
+            self.new.fill(arrays, new.reshape(shape), group, planes)
         elif isinstance(self.new, Slot):
             arrays[self.new.id] = new.reshape(self.new.shape)
+
+
+def _is_lossless(whole: np.ndarray, a: Arithmetic, threads: int) -> bool:
+    """`is_lossless` of weights [matrices, rows, cols], some row blocks at once."""
+    matrices, rows, cols = whole.shape
+    step = a.rows * max(1, _WORTHWHILE // (matrices * a.rows * cols))
+
+    def blocks(start: int) -> str:
+        return "" if is_lossless(whole[:, start : start + step], a) else "lossy"
+
+    return "lossy" not in _each(blocks, range(0, rows, step), threads if rows > step else 1)
 
 
 def _each(work: Callable[[int], str], starts: Sequence[int], threads: int) -> set[str]:
