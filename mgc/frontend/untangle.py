@@ -84,7 +84,7 @@ class _Untangler:
                     self._split_by_name(name, uses)
                 elif not scoped:
                     self._split_by_place(name, uses, neighbours)
-        self._note_parameters(uses)
+        self._note_parameters(uses, traced=scoped and not by_name)
         norms = self._note_folded(modules)
         self.result.warnings += lost_parameters(self.graph, self.tensors, self.result.parameters, norms, modules)
         self.result.warnings = list(dict.fromkeys(self.result.warnings))
@@ -252,7 +252,9 @@ class _Untangler:
 
     # -- what is a parameter ---------------------------------------------------------------------------------------
 
-    def _note_parameters(self, uses: dict[str, list[Use]]) -> None:
+    def _note_parameters(self, uses: dict[str, list[Use]], *, traced: bool) -> None:
+        """`traced`: by the TorchScript exporter, which keeps all names of parameters and buffers, and no others."""
+        unsure: list[str] = []
         for name, found in uses.items():
             kinds = {u.kind for u in found}
             if re.search(r"(weight_u|weight_v|\._u|\._v)$", name) and "p" not in kinds:
@@ -268,11 +270,20 @@ class _Untangler:
                     "exported: it is trained as a plain weight, not as your script trains it; to keep them, export "
                     "with " + KEEP_DYNAMO
                 )
-            if not kinds & {"p"} and not folded and not ("?" in kinds and self._may_be_parameter(name, found)):
+            own = traced and name.isidentifier()  # of the model itself, without a module's name
+            perhaps = "?" in kinds and (own or self._may_be_parameter(name, found))
+            if not kinds & {"p"} and not folded and not perhaps:
                 continue
+            if traced and not any(u.role for u in found) and not name.endswith((".weight", ".bias")):
+                unsure.append(name)
             made_up = MODULE_NAME.fullmatch(name) is None
             qualified = next((u.name for u in found if u.name), "")
-            self.result.parameters[name] = qualified if made_up and qualified else name
+            self.result.parameters[name] = qualified if made_up and qualified and not own else name
+        if unsure:
+            self.result.warnings.append(
+                f"trained as parameters: {', '.join(unsure)}; the TorchScript exporter does not tell them from buffers: "
+                "if one is a buffer, export with dynamo=True, which does"
+            )
 
     def _may_be_parameter(self, name: str, found: list[Use]) -> bool:
         """Without the exporter's word: what has a module's name, or is an operand that only parameters are."""

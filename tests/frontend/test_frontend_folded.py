@@ -91,3 +91,17 @@ def test_the_exporters_list_says_what_is_lost():
     weights["net.gain"] = weights.pop("view")
     nodes[0] = gain("net.gain", **NOTES | {"fx_node": NOTES["fx_node"].replace("%view", "%p_net_gain")})
     assert untangle(model(nodes, weights, signature)).warnings == []
+
+
+def test_a_parameter_of_the_model_itself_is_one_too():
+    """The TorchScript exporter gives it no module's name, and does not say whether it is a buffer."""
+    found = untangle(model([gain("gamma")], {"gamma": RNG.standard_normal(3)}))
+    assert found.parameters == {"gamma": "gamma"}
+    (warning,) = found.warnings
+    assert warning.startswith("trained as parameters: gamma; the TorchScript exporter does not tell them from buffers")
+    held = {"scale": RNG.standard_normal((3, 3))}
+    turned = helper.make_node("Transpose", ["scale"], ["t"], name="/Transpose", perm=[1, 0])
+    product = helper.make_node("MatMul", ["x", "t"], ["y"], name="/MatMul")
+    assert untangle(model([turned, product], held)).parameters == {"scale": "scale"}
+    product.name = turned.name = ""  # nobody knows what exported this
+    assert untangle(model([turned, product], held)).parameters == {}
