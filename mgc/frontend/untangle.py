@@ -281,8 +281,8 @@ class _Untangler:
             self.result.parameters[name] = qualified if made_up and qualified and not own else name
         if unsure:
             self.result.warnings.append(
-                f"trained as parameters: {', '.join(unsure)}; the TorchScript exporter does not tell them from buffers: "
-                "if one is a buffer, export with dynamo=True, which does"
+                f"trained as parameters: {', '.join(unsure)}; the TorchScript exporter does not tell them from "
+                "buffers: if one is a buffer, export with dynamo=True, which does"
             )
 
     def _may_be_parameter(self, name: str, found: list[Use]) -> bool:
