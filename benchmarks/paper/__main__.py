@@ -12,8 +12,9 @@ from benchmarks.paper.baselines import load_baselines
 from benchmarks.paper.cases import WORKLOADS, Result, Workload, infer, macs, on_fewest_chips, targets, train, with_keys
 from benchmarks.paper.page import Results, page
 from benchmarks.paper.sensitivity import variations
+from passes.training.options import DATAFLOWS
 
-PARTS = ("training", "inference", "budget", "sensitivity")
+PARTS = ("training", "inference", "budget", "dataflow", "sensitivity")
 BUDGET = {"dcgan64": (1, 2, 4), "dcgan128": (3, 4, 6)}
 """Chips of 16,128 crossbars that DCGANs are trained on."""
 
@@ -36,22 +37,26 @@ def _workload(key: str) -> Workload:
 def measure(only: Sequence[str], before: Results | None) -> Results:
     """Compiles the parts asked for; the others are as they were `before`."""
     chips = targets()
-    kept = before or Results((), (), (), (), {})
-    training, inference, budget, sensitivity = kept.training, kept.inference, kept.budget, kept.sensitivity
+    kept = before or Results((), (), (), (), (), {})
+    training, inference, budget, dataflow = kept.training, kept.inference, kept.budget, kept.dataflow
+    sensitivity = kept.sensitivity
     counted = {w.key: kept.macs.get(w.key) or macs(w) for w in WORKLOADS}
     if "training" in only:
         training = tuple(_say(on_fewest_chips(w, t)) for w in WORKLOADS for t in chips.values())
     if "inference" in only:
         two = [w for w in WORKLOADS if w.key in BUDGET]
-        inference = tuple(_say(infer(w, t)) for w in two for t in chips.values() if "copy" not in t.name)
+        inference = tuple(_say(infer(w, t)) for w in two for t in chips.values() if t.name.isalnum())
     if "budget" in only:
         names = ("liu2018", "liu2018, second copy", "isaac")
         cases = [(_workload(key), count, name) for key, counts in BUDGET.items() for name in names for count in counts]
         budget = tuple(_say(train(w, with_keys(chips[name], {"structure.chips": n}))) for w, n, name in cases)
+    if "dataflow" in only:
+        work, chip = _workload("dcgan64"), chips["liu2018, second copy"]
+        dataflow = tuple((flow, _say(train(work, chip, flow))) for flow in DATAFLOWS)
     if "sensitivity" in only:
         found = variations(_workload("dcgan64"), chips["liu2018"])
-        sensitivity = tuple((v.what, v.why, _say(result)) for v, result in found)
-    return Results(training, inference, budget, sensitivity, counted)
+        sensitivity = tuple((what, why, _say(result)) for what, why, result in found)
+    return Results(training, inference, budget, dataflow, sensitivity, counted)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

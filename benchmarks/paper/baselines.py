@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MARKS = ("measured", "published", "derived", "assumed")
-_FILE = Path(__file__).with_name("baselines.toml")
+BASELINES = Path(__file__).with_name("baselines.toml")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Baselines:
         return tuple(r for r in self.rates if r.key == key)
 
 
-def load_baselines(path: Path = _FILE) -> Baselines:
+def load_baselines(path: Path = BASELINES) -> Baselines:
     """The data file. ValueError for a figure without a known mark, or a rate of a platform whose power nobody gives."""
     data: dict[str, list[dict[str, Any]]] = tomllib.loads(path.read_text(encoding="utf-8"))
     found = Baselines(
