@@ -145,13 +145,13 @@ def _reading(results: Results, baselines: Baselines) -> str:
 
 - Speed: {faster} of {len(found)} pairs of target and DCGAN train faster than the GTX 1080 Ti. The paper's
   {claim.speed:g} times is {_side(claim.speed, speeds)}.
-- Energy: the paper's {claim.energy:g} times is {_side(claim.energy, energies)}. The model's ratios are large because the
-  GPU is counted at full board power and the chip without its host; half the GPU's power would halve them.
+- Energy: the paper's {claim.energy:g} times is {_side(claim.energy, energies)}. The model's ratios are large: the GPU is
+  counted at full board power, the chip without its host. Half the GPU's power would halve them.
 - Training is a chain: every BatchNorm waits for its whole batch, so most of the time one layer's crossbars work and the
   others stand still. What counts is how fast the slowest layers read: transposed reads take slices x signs turns (16 on
   liu2018), which a second copy of the weights avoids; replicas help as far as crossbars reach.
-- Inference has no such waits: samples stream through all layers at once, and the ratios are an order of magnitude higher
-  than in training.
+- Inference has no such waits: samples stream through all layers at once, and the ratios are an order of magnitude
+  higher than in training.
 - ReGAN's 240 times is not within reach of this model under any target or change below.
 """
 
@@ -288,9 +288,9 @@ def _budget(results: Results, baselines: Baselines) -> str:
 
 def _dataflow(results: Results, baselines: Baselines) -> str:
     told = (
-        "Training of DCGAN d = 64 on liu2018 with a second copy of all weights. `cyclic` counts from one iteration to the\n"
-        "next, the others one iteration by itself; `shared` lets G's step see D as it was before D's update, which is\n"
-        "another algorithm. The tables above and below have the compiler's default, `{default}`.\n"
+        "Training of DCGAN d = 64 on liu2018 with a second copy of all weights. `cyclic` counts from one iteration to\n"
+        "the next, the others one iteration by itself; `shared` lets G's step see D as it was before D's update, which\n"
+        "is another algorithm. The tables above and below have the compiler's default, `{default}`.\n"
     )
     rate = baselines.of("dcgan64")[0]
     rows = [
