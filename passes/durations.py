@@ -165,7 +165,7 @@ def _work(
         case Dequant():
             return [(size, {"multiply": 1, "simple": 1})]
         case QuantBy():
-            return [(size, {"divide": 1, "simple": 2})]
+            return [(size, {"divide": 1, "simple": 2 + op.dithered})]
         case DequantBy():
             return [(size, {"multiply": 1})]
         case ops.AveragePoolGrad() | ops.MaxPoolGrad() | ops.MaxPoolPick():

@@ -198,7 +198,7 @@ class UpdateCells(Op):
 class QuantBy(Op):
     """Real to code with a scale that is an operand: clip(round_half_even(x / s), lo, hi) in float32, NaN to 0.
 
-    Operands: x f32, s f32 (broadcast against x).
+    Operands: x f32, s f32 (broadcast against x); if `dithered`, d f32 (broadcast against x): the code of x + d * s.
     """
 
     name: ClassVar[str] = "quant_by"
@@ -206,16 +206,22 @@ class QuantBy(Op):
     lo: int
     hi: int
     to: DType
+    dithered: bool = False
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        x, s = _tensors(self.name, types, 2)
+        x, s, *dither = _tensors(self.name, types, 2 + self.dithered)
+        for d in dither:
+            if d.dtype != DType.F32 or np.broadcast_shapes(x.shape, d.shape) != x.shape:
+                raise IRError(f"quant_by: x is {x}, the dither is {d}")
         if x.dtype != DType.F32 or s.dtype != DType.F32 or np.broadcast_shapes(x.shape, s.shape) != x.shape:
             raise IRError(f"quant_by: x is {x}, the scale is {s}")
         return (x.with_dtype(self.to),)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, s = arrays
+        x, s, *dither = arrays
         with np.errstate(all="ignore"):
+            for d in dither:
+                x = x + d * s
             code = np.rint(x / s)
         code = np.where(np.isnan(code), np.float32(0), code)
         return (np.clip(code, self.lo, self.hi).astype(self.to.numpy),)

@@ -77,7 +77,7 @@ def _vec(program: Program, vec: Vec, codes: dict[int, Range]) -> None:
         ranges = [r for r in map(range_of, step.args) if r is not None]
         if name == "quant":
             registers.append((int(step.attributes[1]), int(step.attributes[2])))
-        elif name == "quant_by":
+        elif name in ("quant_by", "quant_dithered"):
             registers.append((int(step.attributes[0]), int(step.attributes[1])))
         elif not ranges or type_.dtype.kind not in "iu":
             registers.append(None)

@@ -17,6 +17,8 @@ from passes.manager import UnsupportedError
 from passes.quantizing.signs import NonNegative
 from targets.description import Target
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 
 def quantize_training(graph: Graph, residents: Residents, target: Target) -> Graph:
     """A copy of a lowered graph in which products are of codes and of whole numbers in the cells.
@@ -24,6 +26,10 @@ def quantize_training(graph: Graph, residents: Residents, target: Target) -> Gra
     Before every product a `quant_by` makes codes with the scale max |x| / (2^(B-1) - 1), or max x / (2^B - 1) for what
     cannot be negative, 1 where all is zero; products that read one tensor share its codes. After it a `dequant_by`
     takes back the scales: that of the operand and of the cells, or those of both operands of a weight gradient.
+
+    Most errors of a layer can be less than half a step; rounded to 0 they would bias its weight gradient. So the codes
+    of errors are dithered: every sample of the batch has an offset of its own, and the offsets of a batch are spread
+    evenly over a step. As a sample's place in a batch means nothing, no error is always rounded the same way.
     """
     return _Quantizer(graph.copy(), residents, target).run()
 
@@ -43,6 +49,7 @@ class _Quantizer:
     target: Target
     coded: dict[Value, _Coded] = field(default_factory=dict)
     codes: dict[Value, Value] = field(default_factory=dict)
+    dithers: dict[tuple[int, ...], Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
 
     def run(self) -> Graph:
@@ -62,6 +69,7 @@ class _Quantizer:
             for unsigned in (False, True)
         }
         self.weights = self._integer_weights()
+        self.errors = self._errors()
         for node in graph.nodes:
             self._node(node)
         graph.nodes = self.nodes
@@ -84,6 +92,27 @@ class _Quantizer:
         for value in found:
             value.type = TensorType(DType.I16, value.shape)
         return found
+
+    def _errors(self) -> set[Value]:
+        """What only back-propagation reads: errors of weight gradients, operands of transposed reads."""
+        forward: set[Value] = set()
+        backward: set[Value] = set()
+        for node in self.graph.nodes:
+            match node.op:
+                case Mvm():
+                    forward.add(self._origin(node.inputs[0]))
+                case Outer():
+                    forward.add(self._origin(node.inputs[0]))
+                    backward.add(self._origin(node.inputs[1]))
+                case MvmT():
+                    backward.add(self._origin(node.inputs[0]))
+        return backward - forward
+
+    def _origin(self, value: Value) -> Value:
+        """A value before it was reshaped or transposed."""
+        while value in self.producers and isinstance(self.producers[value].op, Reshape | Transpose):
+            value = self.producers[value].inputs[0]
+        return value
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -110,10 +139,10 @@ class _Quantizer:
     def _code(self, value: Value, node: Node) -> _Coded:
         """Codes of a value, made before it was reshaped or transposed: what several products read is coded once."""
         chain: list[Node] = []
-        origin = value
-        while origin in self.producers and isinstance(self.producers[origin].op, Reshape | Transpose):
-            chain.append(self.producers[origin])
-            origin = chain[-1].inputs[0]
+        origin = self._origin(value)
+        while value is not origin:
+            chain.append(self.producers[value])
+            value = chain[-1].inputs[0]
         if origin not in self.coded:
             self.coded[origin] = self._quantized(origin, node)
         found = self.coded[origin]
@@ -135,8 +164,23 @@ class _Quantizer:
         scale = self._emit(Where(), node, empty, self.one, scale, name=f"{x.name}.scale")
         hi = self._most(unsigned)
         lo = 0 if unsigned else -hi
-        codes = self._emit(QuantBy(lo, hi, self._dtype(unsigned)), node, x, scale, name=f"{x.name}.codes")
+        dither = self._dither(x) if x in self.errors else ()
+        op = QuantBy(lo, hi, self._dtype(unsigned), bool(dither))
+        codes = self._emit(op, node, x, scale, *dither, name=f"{x.name}.codes")
         return _Coded(codes, scale)
+
+    def _dither(self, x: Value) -> tuple[Value, ...]:
+        """A constant [samples, 1, ...], evenly spread over -0.5 .. 0.5; none for a single sample."""
+        if not x.shape or x.shape[0] < 2:
+            return ()
+        samples, *rest = x.shape
+        shape = (samples, *[1] * len(rest))
+        if shape not in self.dithers:
+            # in an order without trend, should the samples of a batch have one
+            order = np.argsort(np.argsort(np.arange(samples) * _GOLDEN % 1.0))
+            offsets = ((order + 0.5) / samples - 0.5).astype(np.float32)
+            self.dithers[shape] = self.graph.add_constant(offsets.reshape(shape), "dither")
+        return (self.dithers[shape],)
 
     def _dtype(self, unsigned: bool) -> DType:
         if self.bits <= 8:

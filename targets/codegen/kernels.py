@@ -33,8 +33,8 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
             return "quant", (scale, float(lo), float(hi), float(CODES[to.numpy.name]), float(zero))
         case mapped.Dequant():
             return "dequant", ()
-        case mapped_training.QuantBy(lo, hi, to):
-            return "quant_by", (float(lo), float(hi), float(CODES[to.numpy.name]))
+        case mapped_training.QuantBy(lo, hi, to, dithered):
+            return "quant_dithered" if dithered else "quant_by", (float(lo), float(hi), float(CODES[to.numpy.name]))
         case mapped_training.DequantBy(factor):
             return "dequant_by", (factor,)
         case ops.AveragePoolGrad():

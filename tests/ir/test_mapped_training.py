@@ -120,6 +120,11 @@ def test_codes_are_those_of_the_functions():
     for s in (np.array(0.01, np.float32), np.array([[1], [0.1], [0.3], [1]], np.float32)):
         found = QuantBy(-128, 127, DType.I8).evaluate(x, s)[0]
         assert np.array_equal(found, run_function(function_code("quant_by"), [x, s], (-128, 127, CODES["int8"])))
+        d = np.array([[0.4], [-0.4], [0.1], [0.3]], np.float32)
+        dithered = QuantBy(-128, 127, DType.I8, True).evaluate(x, s, d)[0]
+        attributes = (-128, 127, CODES["int8"])
+        assert np.array_equal(dithered, run_function(function_code("quant_dithered"), [x, s, d], attributes))
+        assert not np.array_equal(dithered, found)
         acc = found.astype(np.int64) << 30
         second = np.array(0.7, np.float32)
         real = DequantBy(0.3).evaluate(acc, s, second)[0]
@@ -186,6 +191,8 @@ W = (1, 6, 2)
         (replace(CELLS, clip=-1.0), [(I16, W), (F4, W), (F4, W), (F4, W), (I64, ())], "clip is -1.0"),
         (QuantBy(0, 255, DType.U8), [(F4, (3,)), (F4, (2, 1))], "the scale is"),
         (QuantBy(0, 255, DType.U8), [(F4, (3,)), (I64, ())], "the scale is"),
+        (QuantBy(0, 255, DType.U8, True), [(F4, (3,)), (F4, ()), (F4, (2, 1))], "the dither is"),
+        (QuantBy(0, 255, DType.U8, True), [(F4, (3,)), (F4, ())], "operands"),
         (DequantBy(1.0), [(I8, (3,)), (F4, ()), (F4, ())], "the accumulator is i8"),
         (DequantBy(1.0), [(I64, (3,)), (F4, (2, 1)), (F4, ())], "the scales are"),
         (DequantBy(0.0), [(I64, (3,)), (F4, ()), (F4, ())], "factor 0.0"),

@@ -119,6 +119,9 @@ def test_ties_go_to_the_first():
         ("quant_by", [(3, 2), (3,)], (-128, 127, 3), "do not broadcast"),
         ("quant_by", [(3,), (3, 1)], (-128, 127, 3), "does not broadcast to"),
         ("quant_by", [(3,), ()], (-128, 128, 3), "quant_by: hi"),
+        ("quant_dithered", [(3, 2), (), (2, 1)], (-128, 127, 3), "do not broadcast"),
+        ("quant_dithered", [(3,), (), (3, 1)], (-128, 127, 3), "does not broadcast to"),
+        ("quant_dithered", [(3,), (3, 1), ()], (-128, 127, 3), "does not broadcast to"),
         ("dequant_by", [(3,), (), ()], (1.0,), "int64 is expected"),
     ],
 )
@@ -133,6 +136,7 @@ def test_rules_of_types():
         ("scatter_add", [Operand(F4, (3, 2)), Operand(i8, (2,))], (0, 4), "do not fit axis 0"),
         ("pool_average_grad", [Operand(i8, (1, 1, 4))], (1, 2, 1, 0, 0, 1, 0, 5), "float elements"),
         ("quant_by", [Operand(F4, (3,)), Operand(f8, ())], (0, 1, 2), "float32 is expected"),
+        ("quant_dithered", [Operand(F4, (3,)), Operand(F4, ()), Operand(f8, ())], (0, 1, 2), "float32 is expected"),
         ("dequant_by", [Operand(i8, (3,)), Operand(f8, ()), Operand(F4, ())], (1.0,), "float32 is expected"),
         ("dequant_by", [Operand(i8, (3,)), Operand(F4, (2, 1)), Operand(F4, ())], (1.0,), "do not broadcast"),
         ("dequant_by", [Operand(i8, (3,)), Operand(F4, ()), Operand(F4, ())], (0.0,), "factor 0.0"),
@@ -151,6 +155,22 @@ def test_quant_by():
     assert call("quant_by", x, one, attributes=attributes, ideal=True) is x
     rows = call("quant_by", x.reshape(2, 4), np.array([[1], [100]], np.float32), attributes=attributes)
     assert rows[1].tolist() == [-3, 0, 127, 0]
+
+
+def test_dither_saves_what_is_less_than_half_a_step():
+    x = np.full((100, 3), 0.3, np.float32) * np.array([1, -1, 0], np.float32)
+    x[0, 2] = np.nan
+    dither = ((np.arange(100, dtype=np.float32) + np.float32(0.5)) / np.float32(100) - np.float32(0.5))[:, None]
+    attributes = (-127, 127, CODES["int8"])
+    codes = call("quant_dithered", x, np.ones((), np.float32), dither, attributes=attributes)
+    assert set(codes.reshape(-1).tolist()) == {-1, 0, 1}
+    assert codes.sum(0).tolist() == [30, -30, 0]
+    assert call("quant_dithered", x, np.ones((), np.float32), dither, attributes=attributes, ideal=True) is x
+    scale = np.array([[0.1]], np.float32)
+    exact = np.clip(np.rint((x + dither * scale) / scale), -127, 127)
+    assert np.array_equal(
+        call("quant_dithered", x, scale, dither, attributes=attributes), np.where(np.isnan(exact), 0, exact)
+    )
 
 
 def test_dequant_by():

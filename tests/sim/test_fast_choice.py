@@ -98,14 +98,19 @@ def test_nan_that_is_not_chosen(monkeypatch):
     assert simulator.states()["steps"] == 2
 
 
-def coding(shape, signed, own_scale, bounds=None):
+def coding(shape, signed, own_scale, bounds=None, dither=None):
     """Codes of x by the scale of its maximum, or by an input's."""
     b = builder()
     k = b.kernel()
     x = b.input(shape, name="x", batched=False)
     s = b.input((1,), name="s", batched=False) if not own_scale else scale_of(k, x, signed)
     lo, hi = bounds or ((-128, 127) if signed else (0, 255))
-    codes = k.store(k.step("quant_by", x, s, attributes=(lo, hi, 3 if signed else 2)), "code")
+    attributes = (lo, hi, 3 if signed else 2)
+    if dither is None:
+        code = k.step("quant_by", x, s, attributes=attributes)
+    else:
+        code = k.step("quant_dithered", x, s, b.constant(dither), attributes=attributes)
+    codes = k.store(code, "code")
     k.emit()
     k = b.kernel()
     y = k.store(k.step("cast", codes, attributes=(1,)))
@@ -117,10 +122,11 @@ def coding(shape, signed, own_scale, bounds=None):
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("scale", [0.0, -0.0, 1e-45, 1e-38, 0.01, -0.5, np.inf, np.nan, None])
 @pytest.mark.parametrize("bounds", [None, (-100, 90), (1, 127)])
-def test_codes_by_any_scale(signed, scale, bounds):
+@pytest.mark.parametrize("dither", [None, np.array([[[-0.25]], [[0.25]]], np.float32)])
+def test_codes_by_any_scale(signed, scale, bounds, dither):
     if bounds and not signed:
         bounds = (max(0, bounds[0]), 255)
-    program = coding((2, 3, 5), signed, scale is None, bounds)
+    program = coding((2, 3, 5), signed, scale is None, bounds, dither)
     pair = [Simulator(program, e, threads=1) for e in ("reference", "fast")]
     for odd in (ODD, ODD[:6], ODD[:4], [0.0]):
         x = numbers(np.random.default_rng(0), (2, 3, 5), odd)

@@ -81,6 +81,19 @@ def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
     return Operand(dtype, x.shape)
 
 
+def _quant_dithered(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    x, scale, dither = args
+    return x if ideal else _quant_by([x + dither * scale, scale], attributes, ideal)
+
+
+def _infer_quant_dithered(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    x, scale, dither = args
+    require(x.dtype == dither.dtype == np.float32, f"quant_dithered of {x} with {dither}: float32 is expected")
+    shape = broadcast([x.shape, dither.shape])
+    require(shape == x.shape, f"quant_dithered: the dither {dither} does not broadcast to {x}")
+    return _infer_quant_by([x, scale], attributes)
+
+
 def _dequant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     acc, first, second = args
     if ideal:
@@ -142,5 +155,9 @@ QUANTISED: tuple[VecFunction, ...] = (
                 "float32(acc * ((scale1 * scale2) * factor)), the scales float32, products in float64; in float "
                 "numerics float32(acc). `factor` holds what is known beforehand: the weight scale and the "
                 "arithmetic's factor; a scale that is not needed is a constant 1", _dequant_by, _infer_dequant_by),
+    VecFunction(133, "quant_dithered", ("x", "scale", "dither"), ("lo", "hi", "dtype"), "divide",
+                "quant_by of x + dither * scale, product and sum in float32: what is less than half a step is not lost "
+                "where the dither differs from element to element; in float numerics x itself", _quant_dithered,
+                _infer_quant_dithered),
 )  # fmt: skip
 """Quantise, dequantise, look up; scales fixed by the compiler, or computed on the chip."""

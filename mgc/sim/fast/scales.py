@@ -1,4 +1,4 @@
-"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, DEQUANT_BY, and the maxima that scales are of.
+"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY, and the maxima that scales are of.
 
 A maximum is exact for finite numbers only: kernels may pass over a NaN. So each brings a guard along, the sum of the
 magnitudes, which is finite unless some number is not (or the sum overflows). Where a guard is not finite, what the plan
@@ -40,10 +40,10 @@ def guarded_quant_by(g: GraphBuilder, call: Call) -> Value:
 
 
 def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
-    """`quant_by`; `sure`: x / scale is NaN only where x is."""
-    x, scale = call.args
+    """`quant_by` and `quant_dithered`; `sure`: x / scale is NaN only where x is."""
+    x, scale = call.args[:2]
     if logical(x) != FLOAT or logical(scale) != FLOAT:
-        raise NotLoweredError(f"quant_by of {logical(x)} by {logical(scale)}")
+        raise NotLoweredError(f"{call.name} of {logical(x)} by {logical(scale)}")
     lo, hi, code = call.attributes
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
@@ -52,9 +52,11 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
     direct = dtype.itemsize == 1 and one and quantises_exactly() and (sure or element.bias == 0)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
-        t, s = tensors
+        t, s, *dither = tensors
         if not (direct and element.bias == 0) and t not in g.finite:
             t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
+        for d in dither:
+            t = g.node("Add", t, g.node("Mul", d, s))
         if direct:
             t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
             least, most = int(lo) + element.bias, int(hi) + element.bias
@@ -140,7 +142,7 @@ def ideal_quant_by(g: GraphBuilder, call: Call) -> Value:
     """x itself."""
     x = call.args[0]
     if not isinstance(x, Value):
-        raise NotLoweredError("quant_by of a constant")
+        raise NotLoweredError(f"{call.name} of a constant")
     return x
 
 

@@ -34,14 +34,16 @@ QUANTISED = {
     "lookup": lookup,
     "axis_map": axis_map,
     "quant_by": quant_by,
+    "quant_dithered": quant_by,
     "dequant_by": dequant_by,
 }
-SCALES = {"quant_by": ideal_quant_by, "dequant_by": ideal_dequant_by}
+SCALES = {"quant_by": ideal_quant_by, "quant_dithered": ideal_quant_by, "dequant_by": ideal_dequant_by}
 GUARDED = {
     "reduce_max": guarded_extreme,
     "reduce_min": guarded_extreme,
     "where": where,
     "quant_by": guarded_quant_by,
+    "quant_dithered": guarded_quant_by,
 }
 UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": where}
 
