@@ -14,6 +14,7 @@ from mgc.report.html.markup import bar, figures, filter_for, node_button, note, 
 from mgc.report.timeline import KIND_NAMES, Timeline
 from mgc.report.units import count, percent, ranges, shape, si, size
 from mgc.report.views import cost, layers, mapping, memory, summary
+from mgc.report.views.schedule import plan_line
 
 _FINE_DB = 60.0
 
@@ -94,11 +95,6 @@ def _schedule(entries: Sequence[Timeline]) -> str:
 
 
 def _panel(timeline: Timeline, index: int) -> str:
-    seconds = si(timeline.makespan * timeline.program.schedule.clock_ns * 1e-9, "s")
-    head = (
-        f"{timeline.status}: {count(timeline.makespan)} cycles ({seconds}), proven bound "
-        f"{count(timeline.lower_bound)}, gap {percent(timeline.gap)}"
-    )
     name = f" of {timeline.name}" if timeline.name else ""
     colours = "".join(
         f'<option value="{value}">{text}</option>'
@@ -109,7 +105,7 @@ def _panel(timeline: Timeline, index: int) -> str:
         )
     )
     return f"""<div data-schedule="{index}"{" hidden" if index else ""}>
-{note(head)}
+{note(plan_line(timeline))}
 <div class="tools">
 <button type="button" data-do="in" aria-label="Zoom in">+</button>
 <button type="button" data-do="out" aria-label="Zoom out">−</button>

@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
-from mgc.isa.schedule import Schedule
 from mgc.report.gantt import Gantt
 from mgc.report.text import Column, pairs, section, stack, table
 from mgc.report.timeline import Task, Timeline, timelines
@@ -49,15 +48,26 @@ def facts(program: Program) -> dict[str, Any]:
 
 
 def status_line(program: Program) -> str:
-    """How good the schedule is: "OPTIMAL: 12,000 cycles (12.0 µs), proven bound 12,000, gap 0.0 %"."""
-    return _status(program.schedule, program.schedule.clock_ns)
+    """How good the schedule is: "OPTIMAL: 12,000 cycles (12.0 µs), proven bound 12,000, gap 0.0 %".
+
+    Of a program with entries, of one run of each; where runs overlap, the distance from one to the next counts.
+    """
+    plans = program.entries or (program.schedule,)
+    each = " from one run to the next" if len(plans) == 1 and plans[0].interval else ""
+    cycles, bound = sum(p.period for p in plans), sum(p.lower_bound for p in plans)
+    return _line(program.schedule.status, cycles, bound, program.schedule.clock_ns, each)
 
 
-def _status(plan: Schedule | Timeline, clock_ns: float) -> str:
-    time = si(plan.period * clock_ns * 1e-9, "s")
-    each = " from one run to the next" if plan.interval else ""
-    bound = f"proven bound {count(plan.lower_bound)}, gap {percent(plan.gap)}"
-    return f"{plan.status}: {count(plan.period)} cycles ({time}){each}, {bound}"
+def plan_line(timeline: Timeline) -> str:
+    """The same of one entry."""
+    each = " from one run to the next" if timeline.interval else ""
+    clock_ns = timeline.program.schedule.clock_ns
+    return _line(timeline.status, timeline.period, timeline.lower_bound, clock_ns, each)
+
+
+def _line(status: str, cycles: int, bound: int, clock_ns: float, each: str) -> str:
+    time, gap = si(cycles * clock_ns * 1e-9, "s"), percent(cycles / bound - 1 if bound else 0.0)
+    return f"{status}: {count(cycles)} cycles ({time}){each}, proven bound {count(bound)}, gap {gap}"
 
 
 def render(program: Program) -> RenderableType:
@@ -72,7 +82,7 @@ def render(program: Program) -> RenderableType:
     ]
     parts = [pairs(head)]
     for timeline in timelines(program):
-        title = f"Entry {timeline.name}: {_status(timeline, schedule.clock_ns)}" if timeline.name else "Gantt chart"
+        title = f"Entry {timeline.name}: {plan_line(timeline)}" if timeline.name else "Gantt chart"
         parts.append(section(title, Gantt(timeline), indent=0))
         parts += [_critical(timeline), _units(timeline), _order(timeline)]
     return stack(*parts)
