@@ -13,6 +13,7 @@ import numpy as np
 
 import mgc
 from mgc.isa.program import Program
+from mgc.isa.verify_schedule import check_schedule
 from passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
 from passes.pipeline import CalibrationMethod, inference_passes
 from passes.work import totals
@@ -114,6 +115,9 @@ def compile_with_stats(
     emitting = time.perf_counter()
     program = _emit(state, imported, chip, seed)
     records += [*manager.records, PassRecord("emit", time.perf_counter() - emitting)]
+    checking = time.perf_counter()
+    check_schedule(program)
+    records.append(PassRecord("verify-schedule", time.perf_counter() - checking))
     report("done", 1.0)
     warnings = tuple(dict.fromkeys((*imported.warnings, *state.warnings)))
     return program, CompileStats(tuple(records), warnings, time.perf_counter() - begin)

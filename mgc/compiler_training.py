@@ -14,6 +14,7 @@ from mgc.ir.graph import Graph
 from mgc.ir.training import Iteration, Phase, State, TrainingModel
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
+from mgc.isa.verify_schedule import check_schedule
 from passes.fuse_loss import fuse_training_model
 from passes.losses.report import LossReport
 from passes.manager import PassRecord, UnsupportedError
@@ -158,7 +159,9 @@ def compile_training_with_stats(
         tensors={**program.tensors, **skeletons.tensors()},
         meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed, options.dataflow) | _work(plan),
     )
-    record("emit", at)
+    at = record("emit", at)
+    check_schedule(program)
+    record("verify-schedule", at)
     report("done", 1.0)
     told = (
         *([SEPARATE] if options.dataflow == "cyclic" and sum(s.repeats for s in iteration.segments) > 1 else ()),

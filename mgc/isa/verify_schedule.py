@@ -77,11 +77,11 @@ class _Facts:
 
     def first(self, i: int) -> int:
         """When the first task of an instruction starts."""
-        return self.start[i, 0]
+        return min(self.start[i, k] for k in self.tasks(self.program.instructions[i]))
 
     def last(self, i: int) -> int:
         """When the last task of an instruction ends."""
-        return self.end[i, count_of(self.program, self.program.instructions[i]) - 1]
+        return max(self.end[i, k] for k in self.tasks(self.program.instructions[i]))
 
     @property
     def timed(self) -> list[Instruction]:

@@ -1,0 +1,221 @@
+"""The product's own verifier of schedules accepts what the compiler plans, and finds every fault put into it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mgc
+from mgc.isa.error import ProgramError
+from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Update
+from mgc.isa.tasks import count_of, needs
+from mgc.isa.verify_schedule import check_schedule, faults_of
+from mgc.sim.replay import replay
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data" / "training"
+TRAINING = ("sequential", "pipelined", "parallel", "cyclic", "shared")
+
+
+def trained(flow, batch=8):
+    """An iteration of the DCGAN of models/, with BatchNorm."""
+    models = ROOT / "models" / "dcgan_fashion"
+    program = mgc.compile_training(
+        models / "dcgan_fashion_G_ts.onnx",
+        discriminator=models / "dcgan_fashion_D_ts_bn.onnx",
+        loss="bce",
+        optimizer="adam",
+        batch=batch,
+        dataflow=flow,
+    )
+    return program.part(program.entries[0].name)
+
+
+def perceptrons(flow):
+    program = mgc.compile_training(
+        DATA / "mlp_G_ts.onnx",
+        discriminator=DATA / "mlp_D_ts.onnx",
+        loss="bce",
+        optimizer="adam",
+        batch=4,
+        dataflow=flow,
+    )
+    return program.part(program.entries[0].name)
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """Iterations of training, and inference whose micro-batches share slots."""
+    model = ROOT / "models" / "dcgan_fashion" / "dcgan_fashion_G.onnx"
+    return {
+        **{f"mlp {flow}": perceptrons(flow) for flow in TRAINING},
+        **{f"dcgan {flow}": trained(flow) for flow in ("pipelined", "parallel", "cyclic")},
+        "inference": mgc.compile(model, batch=16, calibrate="minmax"),
+    }
+
+
+KINDS = ("inference", "dcgan parallel", "dcgan cyclic", "mlp parallel", "mlp cyclic")
+
+
+def test_what_the_compiler_plans_is_accepted(programs):
+    for name, program in programs.items():
+        assert faults_of(program) == [], name
+        ran = replay(program)
+        assert np.array_equal(ran.starts, program.schedule.starts), name
+        assert ran.makespan == program.schedule.makespan
+    assert programs["dcgan parallel"].schedule.split > 1
+    assert programs["dcgan cyclic"].schedule.interval > 0
+    assert any(b.slots < programs["inference"].micro_batches for b in programs["inference"].buffers)
+
+
+def test_the_data_flows_are_ever_better(programs):
+    cycles = [programs[f"mlp {f}"].schedule.period for f in ("sequential", "pipelined", "parallel", "cyclic")]
+    assert cycles == sorted(cycles, reverse=True)
+    cycles = [programs[f"dcgan {flow}"].schedule.period for flow in ("pipelined", "parallel", "cyclic")]
+    assert cycles == sorted(cycles, reverse=True)
+    assert cycles[0] > cycles[2]
+
+
+def tasks(program):
+    return [(i, k) for i in program.instructions for k in range(count_of(program, i))]
+
+
+def moved(program, task, by):
+    starts = program.schedule.starts.copy()
+    starts[task] += by
+    return replace(program, schedule=replace(program.schedule, starts=starts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", [-1, 1])
+def test_every_shifted_task_is_found(programs, kind, by):
+    program = programs[kind]
+    every = tasks(program)
+    for i, k in every[:: max(1, len(every) // 15)]:
+        if program.schedule.starts[i.id, k] + by >= 0:
+            assert faults_of(moved(program, (i.id, k), by)), f"task {k} of instruction {i.id} by {by}"
+
+
+def without(program, i, **fields):
+    instructions = list(program.instructions)
+    instructions[i.id] = replace(i, **fields)
+    return replace(program, instructions=tuple(instructions))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_dropped_dependency_is_found(programs, kind):
+    """Those that data, versions or slots ask for: in these programs all of them."""
+    program = programs[kind]
+    drops = [
+        (i, field, wait)
+        for i in program.instructions
+        for field in ("after", "after_all", "after_previous")
+        for wait in getattr(i, field)
+        if not isinstance(program.instructions[wait[0] if isinstance(wait, tuple) else wait], WriteCells)
+    ]
+    tried = 0
+    for i, field, wait in drops[:: max(1, len(drops) // 40)]:
+        mutant = without(program, i, **{field: tuple(w for w in getattr(i, field) if w != wait)})
+        if not implied(mutant, i.id, wait, field):
+            tried += 1
+            assert faults_of(mutant), f"instruction {i.id} without {field} {wait}"
+    assert tried > 5
+
+
+def implied(program, instruction, wait, field):
+    """Whether another way of waits says the same of the run before."""
+    if field != "after_previous":
+        return False
+    from mgc.isa.dataflow import ancestors, ancestors_before
+
+    j, lag = wait
+    if lag == 1 and program.schedule.interval:
+        return bool(ancestors_before(program, ancestors(program))[instruction] >> j & 1)
+    return lag > 1 or not program.schedule.interval
+
+
+def test_what_waits_for_a_part_only_of_a_sum_over_the_batch_is_found(programs):
+    program = programs["dcgan parallel"]
+    found = [i for i in program.instructions if i.after_all]
+    assert found
+    for i in found:
+        weaker = without(program, i, after=tuple(sorted({*i.after, *i.after_all})), after_all=())
+        with pytest.raises(ProgramError, match="not held part by part"):
+            check_schedule(weaker)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overlapping_buffers_are_found(programs, kind):
+    """A buffer laid over one that is in use when it is written."""
+    program = programs[kind]
+    reads = [
+        (b, w)
+        for i in program.instructions
+        for b in map(program.root, i.reads())
+        for w in map(program.root, i.writes())
+        if b != w and program.buffers[b].kind != "opaque"
+    ]
+    tried = 0
+    for b, w in list(dict.fromkeys(reads))[:40]:
+        buffers = list(program.buffers)
+        buffers[w] = replace(buffers[w], space=buffers[b].space, offset=buffers[b].offset)
+        assert any("share bytes" in f for f in faults_of(replace(program, buffers=tuple(buffers)))), f"{w} over {b}"
+        tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("kind", ["dcgan parallel", "dcgan cyclic", "mlp pipelined"])
+def test_a_read_during_an_update_is_found(programs, kind):
+    """Even where nobody waits for the update any more."""
+    program = programs[kind]
+    tried = 0
+    updates = [i for i in program.instructions if isinstance(i, Update) and i.group >= 0]
+    for update in updates[:: max(1, len(updates) // 4)]:
+        readers = [i for i in program.instructions if update.group in i.reads_groups()]
+        for reader in readers[:1] + readers[-1:]:
+            careless = without(program, reader, after=tuple(j for j in reader.after if j != update.id))
+            at = int(program.schedule.starts[update.id, 0]) + 1 - int(program.schedule.starts[reader.id, 0])
+            found = faults_of(moved(careless, (reader.id, 0), at))
+            assert any("version" in f or "changes group" in f for f in found), (reader.id, update.id)
+            tried += 1
+    assert tried > 3
+
+
+def test_versions_go_from_run_to_run(programs):
+    """Passes that follow one another too closely read weights that are still to be written."""
+    program = programs["dcgan cyclic"]
+    closer = replace(program, schedule=replace(program.schedule, interval=program.schedule.interval * 2 // 3))
+    found = faults_of(closer)
+    assert any("version" in f or "changes" in f for f in found)
+    assert any("at once" in f for f in found)
+
+
+def test_memory_has_an_end(programs):
+    program = programs["inference"]
+    used = next(b for b in program.buffers if b.space == "edram" and b.alias_of < 0)
+    for offset, message in ((1 << 40, "which has"), (used.offset + 8, "lies at")):
+        buffers = list(program.buffers)
+        buffers[used.id] = replace(used, offset=offset)
+        assert any(message in f for f in faults_of(replace(program, buffers=tuple(buffers))))
+
+
+def test_entries_are_verified_each():
+    program = mgc.compile_training(
+        DATA / "mlp_G_ts.onnx", discriminator=DATA / "mlp_D_ts.onnx", loss="bce", optimizer="sgd", batch=4
+    )
+    check_schedule(program)
+    last = program.instructions[-1]
+    assert any(f.startswith("entry testing") for f in faults_of(moved(program, (last.id, 0), -1)))
+
+
+def test_needs_say_what_the_fields_mean(programs):
+    program = programs["dcgan parallel"]
+    whole = next(
+        i for i in program.instructions if not i.streamed and any(program.instructions[j].streamed for j in i.after)
+    )
+    split = program.schedule.split
+    assert any(n.task[1] == split - 1 for n in needs(program, whole, 0))
+    streamed = next(i for i in program.instructions if i.streamed and i.after_all)
+    assert {n.task for n in needs(program, streamed, 0)} >= {(j, split - 1) for j in streamed.after_all}
