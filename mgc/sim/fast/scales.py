@@ -1,4 +1,5 @@
-"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY, and the maxima that scales are of.
+"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY; and the maxima that
+scales are of.
 
 A maximum is exact for finite numbers only: kernels may pass over a NaN. So each brings a guard along, the sum of the
 magnitudes, which is finite unless some number is not (or the sum overflows). Where a guard is not finite, what the plan
@@ -53,10 +54,11 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         t, s, *dither = tensors
-        if not (direct and element.bias == 0) and t not in g.finite:
-            t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
+        number = t in g.finite and all(isinstance(d, np.ndarray) and np.isfinite(d).all() for d in call.args[2:])
         for d in dither:
             t = g.node("Add", t, g.node("Mul", d, s))
+        if not (direct and element.bias == 0) and not number:
+            t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
         if direct:
             t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
             least, most = int(lo) + element.bias, int(hi) + element.bias

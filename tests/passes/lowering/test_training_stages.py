@@ -72,6 +72,23 @@ def test_codes_are_shared_and_unsigned_where_they_can_be():
     assert len(hidden) == 1
 
 
+def test_errors_are_dithered_and_activations_are_not():
+    step = tiny()
+    lowered = lower_training([prepare(step.graph)], step.states, TARGET)
+    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET))
+    coded = {n.outputs[0]: n for n in graph.nodes if n.op.name == "quant_by"}
+    read = {
+        node.op.name: {v for v in node.inputs if v in coded} for node in graph.nodes if node.op.name in ("mvm", "mvm_t")
+    }
+    assert all(not coded[v].op.dithered for v in read["mvm"])
+    assert all(coded[v].op.dithered for v in read["mvm_t"])
+    for outer in (n for n in graph.nodes if n.op.name == "outer"):
+        assert [coded[v].op.dithered for v in outer.inputs if v in coded] == [False, True]
+    offsets = {graph.constants[n.inputs[2]].data.tobytes(): n.inputs[2] for n in coded.values() if n.op.dithered}
+    (dither,) = offsets.values()
+    np.testing.assert_allclose(np.sort(graph.constants[dither].data, 0), [[-1 / 3], [0], [1 / 3]], atol=1e-6)
+
+
 def test_scales_of_zeros_are_one():
     """Nothing to stream: the codes are zero and the sums come out as zero, not as NaN."""
     step = tiny()
