@@ -11,7 +11,7 @@ import numpy as np
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
-from mgc.ir.mapped_training import DequantBy, QuantBy
+from mgc.ir.mapped_training import DequantBy, QuantBy, RunMax
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
 from targets.cost import CostModel
@@ -175,7 +175,7 @@ def _work(
             return [(types[0].size, {"reduction": 1})]
         case ops.Reduce("mean"):
             return [(types[0].size, {"reduction": 1}), (size, {"multiply": 1})]
-        case ops.Reduce():
+        case ops.Reduce() | RunMax():
             return [(types[0].size, {"reduction": 1})]
         case ops.Pool(kind, kernel):
             return [(size * prod(kernel), {"reduction": 1}), *([(size, {"multiply": 1})] if kind == "average" else [])]

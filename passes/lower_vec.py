@@ -8,7 +8,7 @@ from typing import ClassVar
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
 from passes.manager import CompileState, Pass, UnsupportedError
 from passes.streaming.analysis import Streaming
 from passes.versions import Homes
@@ -32,6 +32,7 @@ KERNEL_OPS = (
     Lookup,
     QuantBy,
     DequantBy,
+    RunMax,
 )
 """What a vector unit does."""
 

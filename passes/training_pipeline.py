@@ -68,7 +68,7 @@ class TrainingPasses:
         graphs = self._pass("lower-training", (1, 2), lower)
         (residents,) = lowered
         names = [r.name for r in residents.all]
-        graphs = self._pass("quantize", (1, 2), lambda: [quantize_training(g, residents, target) for g in graphs])
+        graphs = self._pass("quantize", (1, 2), lambda: _quantized(graphs, residents, target, entries))
         graphs = self._pass("lower-moves", (1, 2), lambda: [_moved(g, names) for g in graphs])
         flow = Dataflow.named(self.dataflow)
         batches = [e.micro_batch if e.kind == "train" and flow.split else 1 for e in entries]
@@ -98,6 +98,12 @@ class TrainingPasses:
             if self.dump_dir is not None:
                 dump(graph, self.dump_dir, len(self.records), f"{name}.{entry.name}", None)
         return graphs
+
+
+def _quantized(
+    graphs: Sequence[Graph], residents: Residents, target: Target, entries: Sequence[TrainingEntry]
+) -> list[Graph]:
+    return [quantize_training(g, residents, target, e.micro_batch) for g, e in zip(graphs, entries, strict=True)]
 
 
 def _moved(graph: Graph, residents: Sequence[str]) -> Graph:

@@ -116,6 +116,11 @@ class Outer(Op):
 
     Operands: x and dy, both real or both codes; `source` and `errors` are their layouts (the `Mvm`'s `source` and
     `result`). Results: for each part [matrices, rows, cols], summed over windows and samples; exact in i64 for codes.
+
+    With `runs` > 0 two more operands are the scales of the codes, f32 of one element or one for each sample, and the
+    results are f32: the samples are cut into so many equal runs, each of one scale; the exact sum of a run is
+    multiplied by (scale of x * scale of dy), both products in float64, rounded to float32, and the runs are added in
+    float32, one after the other.
     """
 
     name: ClassVar[str] = "outer"
@@ -124,23 +129,44 @@ class Outer(Op):
     source: Layout
     errors: Layout
     macs_useful: int = 0
+    runs: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        x, dy = _tensors(self.name, types, 2)
+        x, dy, *scales = _tensors(self.name, types, 4 if self.runs else 2)
+        samples = self.source.shape[0]
+        if self.runs and samples % self.runs:
+            raise IRError(f"outer: {samples} samples are no {self.runs} equal runs")
+        for s in scales:
+            if s.dtype != DType.F32 or s.size not in (1, samples):
+                raise IRError(f"outer: a scale is {s}, one number or {samples} are expected")
         if x.dtype.is_float != dy.dtype.is_float or (x.dtype.is_float and x.dtype != dy.dtype):
             raise IRError(f"outer: x is {x}, dy is {dy}: both codes, or of one float type, are expected")
-        dtype = x.dtype if x.dtype.is_float else DType.I64
+        dtype = DType.F32 if self.runs else x.dtype if x.dtype.is_float else DType.I64
         return tuple(TensorType(dtype, (p.matrices, p.rows, p.cols)) for p in self.parts)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, dy = arrays
+        x, dy, *scales = arrays
         source = self.source.view(np.ascontiguousarray(x))
         errors = self.errors.view(np.ascontiguousarray(dy))
         results = []
         for part in self.parts:
+            if scales:
+                results.append(self._in_runs(source, errors, part, scales))
+                continue
             dot = _exact(gather_windows(source, part).transpose(0, 2, 1), gather_errors(errors, part))
             results.append(dot.astype(x.dtype) if np.issubdtype(x.dtype, np.floating) else dot)
         return tuple(results)
+
+    def _in_runs(self, x: np.ndarray, dy: np.ndarray, part: MvmPart, scales: list[np.ndarray]) -> np.ndarray:
+        """The weight gradient of a part, run after run."""
+        total = np.zeros((part.matrices, part.rows, part.cols), np.float32)
+        each = len(x) // self.runs
+        first, second = (np.broadcast_to(s.reshape(-1).astype(np.float64), (len(x),)) for s in scales)
+        for start in range(0, len(x), each):
+            run = slice(start, start + each)
+            dot = _exact(gather_windows(x[run], part).transpose(0, 2, 1), gather_errors(dy[run], part))
+            total += (dot * (first[start] * second[start])).astype(np.float32)
+        return total
 
 
 @register
@@ -191,6 +217,30 @@ class UpdateCells(Op):
             most = (1 << (self.weight_bits - 1)) - 1
             new = np.clip(np.rint(new.astype(np.float64) / self.weight_scale), -most, most).astype(w.dtype)
         return (new, *moments)
+
+
+@register
+@dataclass(frozen=True)
+class RunMax(Op):
+    """The greatest element of each of `runs` equal runs of samples (axis 0), told to every sample of the run.
+
+    Operand: x f32 [N, ...]. Result: f32 [N, 1, ..., 1].
+    """
+
+    name: ClassVar[str] = "run_max"
+    level: ClassVar[int] = 2
+    runs: int
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        (x,) = _tensors(self.name, types, 1)
+        if x.dtype != DType.F32 or not x.shape or self.runs < 1 or not x.size or x.shape[0] % self.runs:
+            raise IRError(f"run_max of {x}: {self.runs} equal runs of samples are expected")
+        return (TensorType(DType.F32, (x.shape[0], *(1 for _ in x.shape[1:]))),)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = arrays
+        most = x.reshape(self.runs, -1).max(axis=1)
+        return (np.repeat(most, len(x) // self.runs).reshape(len(x), *(1 for _ in x.shape[1:])),)
 
 
 @register

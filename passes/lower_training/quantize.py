@@ -8,30 +8,45 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Reduce, Reshape, Transpose, Unary, Where
 from mgc.ir.types import DType, TensorType
 from passes.lower_training.residents import Residents
 from passes.manager import UnsupportedError
 from passes.quantizing.signs import NonNegative
+from passes.streaming.analysis import Streaming, data_of, streaming_of
+from passes.streaming.axes import by_samples, part_size
+from passes.versions import homes_of
 from targets.description import Target
 
+MOST_RUNS = 16
+"""Runs of samples with a scale of their own, at most: for each of them an OUTER turns its sums into reals."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def quantize_training(graph: Graph, residents: Residents, target: Target) -> Graph:
+def quantize_training(graph: Graph, residents: Residents, target: Target, batch: int) -> Graph:
     """A copy of a lowered graph in which products are of codes and of whole numbers in the cells.
 
     Before every product a `quant_by` makes codes with the scale max |x| / (2^(B-1) - 1), or max x / (2^B - 1) for what
     cannot be negative, 1 where all is zero; products that read one tensor share its codes. After it a `dequant_by`
-    takes back the scales: that of the operand and of the cells, or those of both operands of a weight gradient.
+    takes back the scales: that of the operand and of the cells. An OUTER takes both operands' scales itself.
+
+    What holds the samples of a `batch` along axis 0 has a scale for each run of them, at most `MOST_RUNS` runs: no
+    sample waits for the whole batch to be coded.
 
     Most errors of a layer can be less than half a step; rounded to 0 they would bias its weight gradient. So the codes
     of errors are dithered: every sample of the batch has an offset of its own, and the offsets of a batch are spread
     evenly over a step. As a sample's place in a batch means nothing, no error is always rounded the same way.
     """
-    return _Quantizer(graph.copy(), residents, target).run()
+    graph, names = graph.copy(), [r.name for r in residents.all]
+    samples = streaming_of(graph, data_of(graph, names), homes_of(graph, names), batch)
+    return _Quantizer(graph, residents, target, runs_of(batch), samples).run()
+
+
+def runs_of(batch: int) -> int:
+    """Into how many runs of one scale a batch is cut."""
+    return max(n for n in range(1, min(batch, MOST_RUNS) + 1) if batch % n == 0)
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,8 @@ class _Quantizer:
     graph: Graph
     residents: Residents
     target: Target
+    runs: int
+    samples: Streaming
     coded: dict[Value, _Coded] = field(default_factory=dict)
     codes: dict[Value, Value] = field(default_factory=dict)
     dithers: dict[tuple[int, ...], Value] = field(default_factory=dict)
@@ -69,6 +86,7 @@ class _Quantizer:
             for unsigned in (False, True)
         }
         self.weights = self._integer_weights()
+        self.whole = self._whole()
         self.errors = self._errors()
         for node in graph.nodes:
             self._node(node)
@@ -108,8 +126,24 @@ class _Quantizer:
                     backward.add(self._origin(node.inputs[0]))
         return backward - forward
 
+    def _whole(self) -> set[Value]:
+        """Values that must have one scale: some product does not see their samples one after the other."""
+        axes, split = self.samples.axes, self.samples.split
+        found: set[Value] = set()
+        for node in self.graph.nodes:
+            match node.op:
+                case Mvm() | MvmT():
+                    if axes.get(node.inputs[0]) != 0 or axes.get(node.outputs[0]) != 0:
+                        found.add(self._origin(node.inputs[0]))
+                case Outer(_, source, errors):
+                    for value, layout in zip(node.inputs, (source, errors), strict=True):
+                        part = part_size(axes.get(value), value.shape, split)
+                        if not part or layout.shape[0] != split or not by_samples(layout, part, split):
+                            found.add(self._origin(value))
+        return found
+
     def _origin(self, value: Value) -> Value:
-        """A value before it was reshaped or transposed."""
+        """The value before reshapes and transposes."""
         while value in self.producers and isinstance(self.producers[value].op, Reshape | Transpose):
             value = self.producers[value].inputs[0]
         return value
@@ -121,20 +155,28 @@ class _Quantizer:
             case Mvm() | MvmT():
                 x = self._code(node.inputs[0], node)
                 factor = self.weights[node.inputs[1]]
-                self._dequantized(node, (x.codes, *node.inputs[1:]), (x.scale, self.one), factor)
+                scale = self._by_sample(x.scale, node, node.outputs[0])
+                self._dequantized(node, (x.codes, *node.inputs[1:]), scale, factor)
             case Outer():
                 x, dy = (self._code(v, node) for v in node.inputs)
-                self._dequantized(node, (x.codes, dy.codes), (x.scale, dy.scale), 1.0)
+                scaled = {size for size in (x.scale.tensor.size, dy.scale.tensor.size) if size > 1}
+                op = replace(node.op, runs=self.runs if scaled else 1)
+                self.nodes.append(Node(op, (x.codes, dy.codes, x.scale, dy.scale), node.outputs, node.sources))
             case _:
                 self.nodes.append(node)
 
-    def _dequantized(self, node: Node, inputs: tuple[Value, ...], scales: tuple[Value, Value], factor: float) -> None:
+    def _by_sample(self, scale: Value, node: Node, result: Value) -> Value:
+        """A scale as it goes with a result: one number, or one for each sample along axis 0."""
+        shape = (scale.shape[0], *(1 for _ in result.shape[1:])) if scale.tensor.size > 1 else scale.shape
+        return scale if shape == scale.shape else self._emit(Reshape(shape), node, scale)
+
+    def _dequantized(self, node: Node, inputs: tuple[Value, ...], scale: Value, factor: float) -> None:
         """The product of codes, and its results as they were before, in reals."""
         types = node.op.infer(*(v.type for v in inputs))
         sums = tuple(Value(self.graph.fresh_name(f"{v.name}.acc"), t) for v, t in zip(node.outputs, types, strict=True))
         self.nodes.append(Node(node.op, inputs, sums, node.sources))
         for acc, real in zip(sums, node.outputs, strict=True):
-            self.nodes.append(Node(DequantBy(factor), (acc, *scales), (real,), node.sources))
+            self.nodes.append(Node(DequantBy(factor), (acc, scale, self.one), (real,), node.sources))
 
     def _code(self, value: Value, node: Node) -> _Coded:
         """Codes of a value, made before it was reshaped or transposed: what several products read is coded once."""
@@ -158,7 +200,10 @@ class _Quantizer:
         unsigned = self.nonnegative(x)
         axes = tuple(range(x.tensor.rank))
         size = x if unsigned else self._emit(Unary("abs"), node, x)
-        most = self._emit(Reduce("max", axes, False), node, size) if axes else size
+        if self.samples.axes.get(x) == 0 and x not in self.whole:
+            most = self._emit(RunMax(self.runs), node, size)
+        else:
+            most = self._emit(Reduce("max", axes, False), node, size) if axes else size
         scale = self._emit(Binary("div"), node, most, self.limits[unsigned])
         empty = self._emit(Binary("equal"), node, scale, self.zero)
         scale = self._emit(Where(), node, empty, self.one, scale, name=f"{x.name}.scale")

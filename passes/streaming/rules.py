@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mgc.ir import ops
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Vec, View
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax
 from mgc.ir.op import Op
 from mgc.ir.types import TensorType
 from passes.streaming.axes import Axis, broadcast, by_samples, copied, leading, part_size, reshaped
@@ -42,10 +42,13 @@ def flow_of(
             return _kernel(op, types, axes, len(results), split)
         case Mvm() | MvmT():
             found = _product(op, shapes[0], axes, split)
-        case Outer(_, source, errors):
-            layouts = zip((source, errors), shapes, axes, strict=True)
-            if all(a is None or by_samples(g, part_size(a, s, split), split) for g, s, a in layouts):
+        case Outer(_, source, errors, runs=runs):
+            layouts = zip((source, errors), shapes, axes, strict=False)
+            whole_runs = not runs or runs % split == 0
+            if whole_runs and all(a is None or by_samples(g, part_size(a, s, split), split) for g, s, a in layouts):
                 found = (None,) * len(results)
+        case RunMax(runs):
+            found = (0,) if axes[0] == 0 and runs % split == 0 else None
         case Copy():
             found = _copy(op, shapes, axes, split)
         case ops.DiffBlock():

@@ -226,8 +226,10 @@ def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -
     if isinstance(value.type, OpaqueType):
         return "opaque"
     match node.op:
-        case mapped.Mvm() | mapped_training.MvmT() | mapped_training.Outer():
+        case mapped.Mvm() | mapped_training.MvmT():
             return "acc"
+        case mapped_training.Outer(runs=runs):
+            return "real" if runs else "acc"
         case mapped.Copy() | mapped.View():
             return kinds[node.inputs[0]]
         case mapped.Vec():

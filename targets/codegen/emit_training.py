@@ -285,11 +285,15 @@ class _Emitter:
                     dst_strides=result.strides,
                     **window_fields(parts[op.part]),
                 )
-            case mapped_training.Outer(parts, source, errors):
+            case mapped_training.Outer(parts, source, errors, runs=runs):
+                x, dy, *scales = node.inputs
                 return Outer(
                     **common,
-                    x=buffer[node.inputs[0]],
-                    dy=buffer[node.inputs[1]],
+                    x=buffer[x],
+                    dy=buffer[dy],
+                    x_scale=buffer[scales[0]] if runs else -1,
+                    dy_scale=buffer[scales[1]] if runs else -1,
+                    runs=runs,
                     dst=buffer[node.outputs[op.part]],
                     x_shape=source.shape,
                     x_strides=source.strides,

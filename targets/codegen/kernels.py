@@ -37,6 +37,8 @@ def function_of(op: Op) -> tuple[str, tuple[float, ...]]:
             return "quant_dithered" if dithered else "quant_by", (float(lo), float(hi), float(CODES[to.numpy.name]))
         case mapped_training.DequantBy(factor):
             return "dequant_by", (factor,)
+        case mapped_training.RunMax(runs):
+            return "run_max", (float(runs),)
         case ops.AveragePoolGrad():
             return "pool_average_grad", (*_windows(op, op.count_include_pad), *map(float, op.spatial))
         case ops.MaxPoolGrad():

@@ -194,13 +194,15 @@ class ProgramBuilder:
         self.add(MvmT, f"group{group}", group=group, src=src.index, dst=dst.index, signed=signed,
                  accumulate=accumulate, **shapes, **windows)  # fmt: skip
 
-    def outer(self, x, dy, dst, **windows):
+    def outer(self, x, dy, dst, scales=(), runs=0, **windows):
+        at = [s.index for s in scales] or [-1, -1]
+        scales = {"x_scale": at[0], "dy_scale": at[1], "runs": runs}
         shapes = {name: windows.pop(name, None) for name in ("x_shape", "x_strides", "dy_shape", "dy_strides")}
         for name, ref in (("x", x), ("dy", dy)):
             shape = shapes[f"{name}_shape"] = tuple(shapes[f"{name}_shape"] or self.type(ref).shape)
             shapes[f"{name}_strides"] = tuple(shapes[f"{name}_strides"] or dense_strides(shape))
         windows = {n: v if n == "tap_fastest" else tuple(v) for n, v in {"tap_fastest": True, **windows}.items()}
-        self.add(Outer, "gradient", x=x.index, dy=dy.index, dst=dst.index, **shapes, **windows)
+        self.add(Outer, "gradient", x=x.index, dy=dy.index, dst=dst.index, **scales, **shapes, **windows)
 
     def update(self, optimizer, hyper, gradient, moments=(), group=-1, parameter=None, step=None, clip=None):
         lo, hi = clip or (-np.inf, np.inf)

@@ -114,6 +114,21 @@ def _infer_dequant_by(args: Sequence[Operand], attributes: Attributes) -> Operan
     return Operand(np.dtype(np.float32), acc.shape)
 
 
+def _run_max(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
+    (x,) = args
+    most = np.max(x.reshape(int(attributes[0]), -1), axis=1)
+    return np.repeat(most, len(x) // len(most)).reshape(len(x), *(1 for _ in x.shape[1:]))
+
+
+def _infer_run_max(args: Sequence[Operand], attributes: Attributes) -> Operand:
+    (x,) = args
+    shape = list(x.shape)
+    require(x.dtype == np.float32 and len(shape) > 0 and 0 not in shape, f"run_max of {x}: float32 is expected")
+    runs = whole(attributes[0], "run_max: runs", 1, shape[0])
+    require(shape[0] % runs == 0, f"run_max of {x}: axis 0 does not divide into {runs} runs")
+    return Operand(x.dtype, (shape[0], *(1 for _ in shape[1:])))
+
+
 def _lookup(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     code, alpha, beta, first, width = attributes
     x, values, slopes = args
@@ -159,5 +174,8 @@ QUANTISED: tuple[VecFunction, ...] = (
                 "quant_by of x + dither * scale, product and sum in float32: what is less than half a step is not lost "
                 "where the dither differs from element to element; in float numerics x itself", _quant_dithered,
                 _infer_quant_dithered),
+    VecFunction(134, "run_max", ("x",), ("runs",), "reduction",
+                "greatest element of each of `runs` equal runs of samples (axis 0) of x [N, ...], NaN if one is, told "
+                "to every sample: [N, 1, ..., 1]", _run_max, _infer_run_max),
 )  # fmt: skip
 """Quantise, dequantise, look up; scales fixed by the compiler, or computed on the chip."""

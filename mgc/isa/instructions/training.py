@@ -148,6 +148,12 @@ class Outer(Windowed, Instruction):
     [matrices, rows, cols]: entry (g, k, c) is the sum over windows of what row k of matrix g reads times the error of
     its column c. In `quantized` numerics the sum of the products of codes is exact, in int64: there is no ADC. In
     `float` numerics products and sums are float64, rounded once to float32.
+
+    With `runs` > 0 the destination is real: the samples are cut into so many equal runs, each with one scale of x and
+    one of dy, which the buffers `x_scale` and `dy_scale` hold (float32, one element or one for each sample; that of a
+    run's first sample counts). The exact sum of a run is multiplied by the product of its scales, both products in
+    float64, and rounded to float32; the runs are added in float32, one after the other, from 0 on. In `float` numerics
+    scales have no effect. Without (`runs` 0, scales -1) the destination is an accumulator.
     """
 
     opcode: ClassVar[int] = 9
@@ -156,6 +162,9 @@ class Outer(Windowed, Instruction):
 
     x: int
     dy: int
+    x_scale: int
+    dy_scale: int
+    runs: int
     dst: int
     tap_fastest: bool
     x_shape: tuple[int, ...]
@@ -183,15 +192,34 @@ class Outer(Windowed, Instruction):
     def check(self, program: Program) -> None:
         _check_kind(program, self.x, "code")
         _check_kind(program, self.dy, "code")
-        _check_kind(program, self.dst, "acc")
+        _check_kind(program, self.dst, "real" if self.runs else "acc")
+        if self.runs:
+            self._check_scales(program)
+        elif (self.x_scale, self.dy_scale) != (-1, -1):
+            raise ProgramError("scales without runs")
         shape = program.operand(0, self.dst).shape
         if len(shape) != 3 or min(shape) < 1:
             raise ProgramError(f"the destination has shape {list(shape)}, [matrices, rows, cols] is expected")
         sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
         self.geometry.check(self.inner, self.outer, sizes, *shape)
 
+    def _check_scales(self, program: Program) -> None:
+        samples = self.x_shape[0]
+        if self.runs < 0 or samples % self.runs:
+            raise ProgramError(f"{samples} samples are no {self.runs} equal runs")
+        if program.operand(0, self.dst).dtype != np.float32:
+            raise ProgramError(f"the destination is {program.operand(0, self.dst)}, float32 is expected")
+        for index in (self.x_scale, self.dy_scale):
+            _check_kind(program, index, "real")
+            scale = program.operand(0, index)
+            if scale.dtype != np.float32 or prod(scale.shape) not in (1, samples):
+                raise ProgramError(f"a scale is {scale}, float32 of one element or {samples} is expected")
+
     def execute(self, machine: Machine) -> None:
         matrices, rows, cols = machine.program.buffers[self.dst].shape
+        if self.runs and not machine.ideal:
+            machine.write(self.dst, self._in_runs(machine, (matrices, rows, cols)))
+            return
         windows, x = self.geometry, self.inner.of(machine.buffer(self.x))
         errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
         channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
@@ -207,8 +235,31 @@ class Outer(Windowed, Instruction):
                 total += integer_product(across, met_errors)
         machine.write(self.dst, total.astype(np.float32) if machine.ideal else total)
 
+    def _in_runs(self, machine: Machine, shape: tuple[int, int, int]) -> np.ndarray:
+        """The real sums of all runs, float32."""
+        matrices, rows, _ = shape
+        windows, x = self.geometry, self.inner.of(machine.buffer(self.x))
+        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
+        channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
+        scales = self.scales(machine.buffer(self.x_scale), machine.buffer(self.dy_scale))
+        total = np.zeros(shape, np.float32)
+        each, wide = x.shape[0] // self.runs, windows.total
+        for run, scale in enumerate(scales):
+            first = run * each
+            met = gather_windows(x[first : first + each], positions, matrices, channels, self.tap_fastest)
+            against = errors[:, first * wide : (first + each) * wide]
+            sums = integer_product(met.transpose(0, 2, 1), against)
+            total += (sums.astype(np.float64) * scale).astype(np.float32)
+        return total
+
+    def scales(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """float64 [runs]: the product of the scales of each run."""
+        samples = self.x_shape[0]
+        first, second = (np.broadcast_to(s.reshape(-1).astype(np.float64), (samples,)) for s in (x, dy))
+        return (first * second)[:: samples // self.runs]
+
     def reads(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys((self.x, self.dy)))
+        return tuple(dict.fromkeys(b for b in (self.x, self.dy, self.x_scale, self.dy_scale) if b >= 0))
 
     def writes(self) -> tuple[int, ...]:
         return (self.dst,)

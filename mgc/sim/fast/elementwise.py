@@ -115,6 +115,9 @@ def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...]
     if constant.size == 1:
         scalar = g.constant(constant.reshape(()))
         return _Lane(lambda k, span, part: scalar)
+    if _spans_samples(constant.shape, shape, rows):
+        by_sample = g.constant(constant.reshape(-1, 1, 1))
+        return _Lane(lambda k, span, part: by_sample)
     by_channel = _per_channel(constant, shape, rows)
     if by_channel is not None:
         return _Lane(lambda k, span, part: g.constant(np.tile(by_channel, part.fold)))

@@ -18,7 +18,7 @@ from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Host, Load, Move, Mvm, 
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
-from mgc.sim.fast import layout, moves, mvm, trained, vec
+from mgc.sim.fast import layout, moves, mvm, outer, trained, vec
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.items import DiffItem, GraphItem, Item, LoadItem, MachineItem, Slot, StepItem, StoreItem
@@ -400,7 +400,11 @@ class _Builder:
             x, dy = (self._operand(self._holds(b), self.program.buffers[b].shape) for b in (m.x, m.dy))
             if not isinstance(x, Value) or not isinstance(dy, Value):
                 raise NotLoweredError("an OUTER of constants")
-            value, kernel = trained.outer(self._open(), m, x, dy, shape, self.ideal)
+            scales: list[Operand] = []
+            if m.runs and not self.ideal:
+                buffers = (m.x_scale, m.dy_scale)
+                scales = [self._operand(self._holds(b), self.program.buffers[b].shape) for b in buffers]
+            value, kernel = outer.outer(self._open(), m, x, dy, scales, shape, self.ideal)
         except NotLoweredError as error:
             self._as_reference([m], str(error))
             return

@@ -29,15 +29,16 @@ def quant_by(g: GraphBuilder, call: Call) -> Value:
 
 
 def guarded_quant_by(g: GraphBuilder, call: Call) -> Value:
-    """The same with a guard that a single scale is a normal number: no quotient of two numbers is NaN then."""
-    scale = call.args[1]
-    one = math.prod(scale.shape) == 1
-    if isinstance(scale, Value) and one and scale.element == Element(FLOAT):
-        s = g.reshape(layout.dense(g, scale), [1])
-        g.require(g.node("Add", s, g.node("Reciprocal", s)))
+    """The same with a guard that scales are normal numbers: no quotient of two numbers is NaN then."""
+    scale, sure = call.args[1], False
+    if isinstance(scale, Value) and scale.element == Element(FLOAT):
+        s = g.reshape(layout.dense(g, scale), [-1])
+        both = g.node("Add", g.node("Abs", s), g.node("Abs", g.node("Reciprocal", s)))
+        g.require(g.node("ReduceSum", both, g.constant([0]), keepdims=1))
+        sure = True
     elif isinstance(scale, np.ndarray):
-        one = bool((scale >= np.finfo(np.float32).tiny).all() and np.isfinite(scale).all())
-    return _quant_by(g, call, sure=one)
+        sure = bool((scale >= np.finfo(np.float32).tiny).all() and np.isfinite(scale).all())
+    return _quant_by(g, call, sure=sure)
 
 
 def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
@@ -49,8 +50,9 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
     one = math.prod(scale.shape) == 1 and not (isinstance(scale, Value) and scale.batched)
+    by_sample = len(scale.shape) == len(x.shape) and math.prod(scale.shape) == scale.shape[0]
     # QuantizeLinear makes NaN the tensor's 0
-    direct = dtype.itemsize == 1 and one and quantises_exactly() and (sure or element.bias == 0)
+    direct = dtype.itemsize == 1 and (one or by_sample) and quantises_exactly() and (sure or element.bias == 0)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         t, s, *dither = tensors
@@ -60,7 +62,12 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
         if not (direct and element.bias == 0) and not number:
             t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
         if direct:
-            t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
+            if one:
+                t = g.node("QuantizeLinear", t, g.reshape(s, []), g.constant(np.uint8(element.bias)))
+            else:
+                s = g.reshape(s, [-1])
+                zero = g.node("Expand", g.constant(np.full(1, element.bias, np.uint8)), g.node("Shape", s))
+                t = g.node("QuantizeLinear", t, s, zero, axis=0)
             least, most = int(lo) + element.bias, int(hi) + element.bias
             if (least, most) != (0, 255):
                 t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
@@ -126,6 +133,34 @@ def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
         most = [g.reshape(g.node(op, t, g.constant(every), keepdims=0), [1]) for t in tensors]
         found = most[0] if len(most) == 1 else g.node("Max" if op == "ReduceMax" else "Min", *most)
         found = g.reshape(found, [1] * len(call.result.shape))
+    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
+
+
+def run_max(g: GraphBuilder, call: Call) -> Value:
+    """The greatest number of each run of samples, told to every sample: exact where the guard that comes with it holds.
+
+    In `float` numerics, where no code has a scale, it is not needed, but may be asked for.
+    """
+    (x,) = call.args
+    if not isinstance(x, Value) or x.element != Element(FLOAT):
+        raise NotLoweredError(f"run_max of a constant, or of {logical(x)}")
+    length = x.shape[0] // int(call.attributes[0])
+    rows = x.rows
+    if rows is not None and rows.frame.batch == x.shape[0]:
+        rows = layout.without_holes(g, rows, x.element)
+        tensors = [(p.tensor, p.rows * rows.frame.channels) for p in rows.parts]
+    else:
+        tensors = [(layout.dense(g, x), math.prod(x.shape[1:]))]
+    most: list[str] = []
+    for tensor, size in tensors:
+        g.guard(tensor)
+        runs = g.reshape(tensor, [-1, length * size])
+        most.append(g.node("ReduceMax", runs, g.constant([1]), keepdims=1))
+    found = most[0] if len(most) == 1 else g.node("Max", *most)
+    if length > 1:
+        count = g.node("Shape", found, start=0, end=1)
+        found = g.node("Expand", found, g.node("Concat", count, g.constant([length]), axis=0))
+    found = g.reshape(found, layout.leading(call.result.shape))
     return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
 
 

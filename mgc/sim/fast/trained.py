@@ -1,4 +1,4 @@
-"""MVM, MVM_T and OUTER of groups whose weights change while a plan runs, as matrix products over rows of channels."""
+"""MVM and MVM_T of groups whose weights change while a plan runs, as matrix products over rows of channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.instructions import Mvm, MvmT, Outer
+from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.program import Program
 from mgc.isa.windows import Windows
 from mgc.sim.fast import im2col, layout, mvm
@@ -16,7 +16,7 @@ from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.mvm import Made
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.weights import Sums, Trained, plane_dtype, product, side_by_side
+from mgc.sim.fast.weights import Sums, Trained, product, side_by_side
 from mgc.sim.fast.windows import Joint, flatten, grid
 
 _F32 = np.dtype(np.float32)
@@ -25,7 +25,7 @@ _CLASSES = 64
 """Sets of taps that meet a position, at most: each costs a product of its own."""
 
 
-def _most(value: Value) -> int:
+def most_of(value: Value) -> int:
     """The largest magnitude of a code; without knowledge that of all that its bytes can say."""
     if value.span is not None:
         return max(-value.span[0], value.span[1])
@@ -73,9 +73,9 @@ class _Forward:
         outside = 0 if self.ideal else joint.instructions[0].outside
         gathered = im2col.windows(g, rows, self.source.element, joint, outside)
         depth = self.frame.channels // matrices
-        most = max(_most(self.source), abs(outside))
+        most = max(most_of(self.source), abs(outside))
         made: list[Sums] = []
-        for matrix, x in enumerate(_channels(g, gathered, matrices, windows * taps, self.frame.channels)):
+        for matrix, x in enumerate(by_matrix(g, gathered, matrices, windows * taps, self.frame.channels)):
             weights = [self.groups[m.group].by_tap(taps, m.tap_fastest, matrix) for m in joint.instructions]
             operand = side_by_side(g, weights, axis=1)
             inputs = g.reshape(x, [-1, windows, taps * depth])
@@ -87,7 +87,7 @@ class _Forward:
         return Made(g.node("Concat", *spread, axis=2), made[0].dtype, made[0].limit, made[0].kernel)
 
 
-def _channels(g: GraphBuilder, rows: str, matrices: int, count: int, channels: int) -> list[str]:
+def by_matrix(g: GraphBuilder, rows: str, matrices: int, count: int, channels: int) -> list[str]:
     """[n, count, channels] cut into the channels of each matrix."""
     if matrices == 1:
         return [rows]
@@ -138,13 +138,13 @@ def transposed(
         index[positions] = sum(p.rows for p in parts) + np.arange(len(positions))
         gathered = layout.take(g, rows, meets[np.ix_(positions, keys)], source.element)
         found: list[Sums] = []
-        for matrix, x in enumerate(_channels(g, gathered, matrices, meets[positions][:, keys].size, errors.channels)):
+        for matrix, x in enumerate(by_matrix(g, gathered, matrices, meets[positions][:, keys].size, errors.channels)):
             stacks = [
                 groups[m.group].transposed(t, m.tap_fastest, matrix) for m, t in zip(instructions, taps, strict=True)
             ]
             operand = tuple(_rows_of_keys(g, s, keys, sum(taps), cols, depth) for s in side_by_side(g, stacks, axis=0))
             inputs = g.reshape(x, [-1, len(positions), len(keys) * cols])
-            found.append(product(g, inputs, source.element, _most(source), operand, lead.planes, len(keys) * cols))
+            found.append(product(g, inputs, source.element, most_of(source), operand, lead.planes, len(keys) * cols))
         made.append(found)
         parts.append(Part("", len(positions)))
     if not made:
@@ -208,76 +208,3 @@ def window_map(w: Windows, inner: Sequence[int], outer: Sequence[int]) -> tuple[
     at = [s[:, None] + d * np.arange(t) for s, d, t in zip(starts, w.in_dilation, w.taps, strict=True)]
     writes = [b + s * np.arange(q) for b, s, q in zip(w.out_base, w.out_stride, w.count, strict=True)]
     return flatten(at, inner), grid(writes, outer)
-
-
-# ---- OUTER
-
-
-def outer(g: GraphBuilder, m: Outer, x: Value, dy: Value, shape: tuple[int, ...], ideal: bool) -> tuple[Value, str]:
-    """The weight gradient [matrices, rows, cols] (`shape`), and the kernel."""
-    matrices, depth, cols = shape
-    inner = Frame.of(m.x_shape, m.x_strides, prod(x.shape))
-    errors = Frame.of(m.dy_shape, m.dy_strides, prod(dy.shape))
-    if inner is None or errors is None:
-        raise NotLoweredError("a view that is no permutation of its buffer's axes")
-    reads, writes = window_map(m.geometry, m.x_shape[2:], m.dy_shape[2:])
-    windows, taps = reads.shape
-    channels = depth // taps
-    if inner.channels != matrices * channels or errors.channels != matrices * cols:
-        raise NotLoweredError("channels that no matrix meets")
-    met = layout.take(g, layout.rows_of(g, x, inner), reads, x.element)
-    against = layout.take(g, layout.rows_of(g, dy, errors), writes, dy.element)
-    batch = m.x_shape[0]
-    found: list[str] = []
-    dtype, kernel, limit = _F32, "", 0.0
-    pairs = zip(
-        _channels(g, met, matrices, windows * taps, inner.channels),
-        _channels(g, against, matrices, windows, errors.channels),
-        strict=True,
-    )
-    for left, right in pairs:
-        left = g.reshape(left, [batch * windows, depth])
-        right = g.reshape(right, [batch * windows, cols])
-        sums = _across(g, left, right, x, dy, batch * windows, ideal)
-        spread = g.reshape(sums.tensor, [taps, channels, cols])
-        if m.tap_fastest and taps > 1 and channels > 1:
-            spread = g.node("Transpose", spread, perm=[1, 0, 2])
-        found.append(g.reshape(spread, [1, depth, cols]))
-        dtype, kernel, limit = sums.dtype, sums.kernel, sums.limit
-    tensor = found[0] if matrices == 1 else g.node("Concat", *found, axis=0)
-    logical = _F32 if ideal else np.dtype(np.int64)
-    return Value(shape, logical, Element(dtype), dense=tensor, limit=limit, batched=False), kernel
-
-
-def _across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, terms: int, ideal: bool) -> Sums:
-    """x [terms, K] transposed times dy [terms, N]."""
-    if ideal:
-        return Sums(g.node("Gemm", x, dy, transA=1), _F32, np.inf, "float32")
-    return _bytes_across(g, x, dy, of_x, of_dy, terms)
-
-
-def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, terms: int) -> Sums:
-    """The same of codes in bytes: in int32 as far as no sum overflows, pieces of it added in float64."""
-    if of_x.element.dtype != np.uint8 or of_dy.element.dtype != np.uint8:
-        raise NotLoweredError(f"codes of {of_x.element.dtype} and {of_dy.element.dtype}")
-    each = max(1, _most(of_x) * _most(of_dy))
-    fits = ((1 << 31) - 1) // each
-    signed = plane_dtype() == np.int8
-    if signed:
-        dy = g.cast(g.node("BitwiseXor", dy, g.constant(np.uint8(128))), np.int8)
-    zero = g.constant(np.int8(of_dy.element.bias - 128) if signed else np.uint8(of_dy.element.bias))
-    across, bias = g.node("Transpose", x, perm=[1, 0]), g.constant(np.uint8(of_x.element.bias))
-    kernel = "u8s8" if signed else "u8u8"
-    if terms <= fits:
-        return Sums(g.node("MatMulInteger", across, dy, bias, zero), np.dtype(np.int32), each * terms, kernel)
-    total: str | None = None
-    for start in range(0, terms, fits):
-        ends = g.constant([start]), g.constant([min(start + fits, terms)])
-        left = g.node("Slice", across, *ends, g.constant([1]))
-        right = g.node("Slice", dy, *ends, g.constant([0]))
-        term = g.cast(g.node("MatMulInteger", left, right, bias, zero), _F64)
-        total = term if total is None else g.node("Add", total, term)
-    assert total is not None
-    if each * terms >= 1 << 53:
-        raise NotLoweredError(f"sums reach {each * terms}: no kernel is exact")
-    return Sums(total, _F64, each * terms, kernel)

@@ -24,6 +24,7 @@ from mgc.sim.fast.scales import (
     ideal_extreme,
     ideal_quant_by,
     quant_by,
+    run_max,
 )
 from mgc.sim.fast.steps import STEPS, Call
 from mgc.sim.fast.values import Value
@@ -36,8 +37,14 @@ QUANTISED = {
     "quant_by": quant_by,
     "quant_dithered": quant_by,
     "dequant_by": dequant_by,
+    "run_max": run_max,
 }
-SCALES = {"quant_by": ideal_quant_by, "quant_dithered": ideal_quant_by, "dequant_by": ideal_dequant_by}
+SCALES = {
+    "quant_by": ideal_quant_by,
+    "quant_dithered": ideal_quant_by,
+    "dequant_by": ideal_dequant_by,
+    "run_max": run_max,
+}
 GUARDED = {
     "reduce_max": guarded_extreme,
     "reduce_min": guarded_extreme,

@@ -51,7 +51,7 @@ def test_stages_of_a_tiny_step(golden):
         golden(f"tiny-{stage}.ir", text)
 
     check("lower-training")
-    graph = quantize_training(graph, lowered.residents, training_target(TARGET))
+    graph = quantize_training(graph, lowered.residents, training_target(TARGET), 3)
     check("quantize")
     lower_moves(graph)
     settle(graph, names)
@@ -64,7 +64,7 @@ def test_stages_of_a_tiny_step(golden):
 def test_codes_are_shared_and_unsigned_where_they_can_be():
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET))
+    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
     coded = [n for n in graph.nodes if n.op.name == "quant_by"]
     # x, the hidden layer, and the errors of both layers: each once, though forward and weight gradient read it
     assert len(coded) == 4
@@ -93,7 +93,7 @@ def test_scales_of_zeros_are_one():
     """Nothing to stream: the codes are zero and the sums come out as zero, not as NaN."""
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET))
+    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
     homes = lowered.residents.to_homes({s.name: s.initial for s in step.states})
     scales = {r.name: r.weight_scale for r in lowered.residents.groups}
     cells = {n: np.rint(homes[n] / s).astype(np.int16) for n, s in scales.items()}
