@@ -122,11 +122,12 @@ def coding(shape, signed, own_scale, bounds=None, dither=None):
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("scale", [0.0, -0.0, 1e-45, 1e-38, 0.01, -0.5, np.inf, np.nan, None])
 @pytest.mark.parametrize("bounds", [None, (-100, 90), (1, 127)])
-@pytest.mark.parametrize("dither", [None, np.array([[[-0.25]], [[0.25]]], np.float32)])
+@pytest.mark.parametrize("dither", [None, (-0.25, 0.25), (3, -7), (np.nan, np.inf)])
 def test_codes_by_any_scale(signed, scale, bounds, dither):
     if bounds and not signed:
         bounds = (max(0, bounds[0]), 255)
-    program = coding((2, 3, 5), signed, scale is None, bounds, dither)
+    offsets = None if dither is None else np.array(dither, np.float32).reshape(2, 1, 1)
+    program = coding((2, 3, 5), signed, scale is None, bounds, offsets)
     pair = [Simulator(program, e, threads=1) for e in ("reference", "fast")]
     for odd in (ODD, ODD[:6], ODD[:4], [0.0]):
         x = numbers(np.random.default_rng(0), (2, 3, 5), odd)
