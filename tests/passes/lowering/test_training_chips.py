@@ -1,10 +1,10 @@
 """Training on several chips: the same results, values sent over links, and who needs more chips is told how many."""
 
 import pytest
-from checker import check, facts_of_program
 from compiled import composed_program, follow
 from version_checker import version_faults
 
+from mgc.isa.verify_schedule import faults_of
 from mgc.sim import replay
 from passes.partition import CapacityError
 from targets.loader import load_target
@@ -41,8 +41,7 @@ def test_training_on_several_chips_follows_pytorch(case, count):
     for entry in program.entries:
         part = program.part(entry.name)
         assert replay(part).makespan == part.schedule.makespan
-        if part.schedule.split == 1:  # the checker knows whole batches
-            assert not check(facts_of_program(part, {"edram": target.edram.bytes_per_tile * target.structure.tiles}))
+        assert not faults_of(part)
         assert version_faults(part) == []
 
 
