@@ -1,4 +1,4 @@
-"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY; and the maxima that
+"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY and the maxima.
 scales are of.
 
 A maximum is exact for finite numbers only: kernels may pass over a NaN. So each brings a guard along, the sum of the
