@@ -67,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--load", type=Path, help="begin with the results of --save")
     parser.add_argument("--only", choices=PARTS, action="append", help="compile this part only (again: several)")
     given = parser.parse_args(arguments)
-    before = Results.from_json_dict(json.loads(given.load.read_text())) if given.load else None
-    only = given.only or ([] if before else PARTS)
-    results = measure(only, before) if only else before
+    results = Results.from_json_dict(json.loads(given.load.read_text())) if given.load else None
+    for part in given.only or ([] if results else PARTS):
+        results = measure((part,), results)
+        if given.save:  # after each part: compiling takes minutes
+            given.save.write_text(json.dumps(results.to_json_dict()))
     if results is None:
         parser.error("nothing to do")
-    if given.save:
-        given.save.write_text(json.dumps(results.to_json_dict()))
     given.o.write_text(page(results, load_baselines()), encoding="utf-8")
     return 0
 
