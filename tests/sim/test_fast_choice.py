@@ -157,3 +157,44 @@ def test_a_maximum_does_not_meet_what_is_cut_away():
     x[:, :, 0] = 100
     for engine in ("reference", "fast"):
         assert Simulator(program, engine, threads=1).run({"x": x})["y"] == x[:, :, 1:3, 1:3].max()
+
+
+@pytest.mark.parametrize("numerics", ["quantized", "float"])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("runs", [1, 2, 4])
+def test_maxima_of_runs(numerics, trains, runs):
+    """Without rows that a crop leaves out, with NaN, of several micro-batches: each run's own."""
+    b = builder() if trains else ProgramBuilder(micro_batch=4, micro_batches=3)
+    k = b.kernel()
+    x = b.input((4, 3, 4, 4), name="x", batched=not trains)
+    pooled = k.store(k.step("pool_max", x, attributes=(2, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0)))
+    k.emit()
+    inner = Piece(pooled, (4, 3, 2, 2), 5, (48, 16, 4, 1), 0, (12, 4, 2, 1))
+    cut = b.move([inner], (4, 3, 2, 2), "float32")
+    k = b.kernel()
+    y = k.store(k.step("run_max", cut, attributes=(runs,)))
+    k.emit()
+    b.output(y, batched=not trains, name="y")
+    program = b.build()
+    x = np.random.default_rng(0).normal(size=(4 if trains else 12, 3, 4, 4)).astype(np.float32)
+    x[:, :, 0] = 100
+    for odd in (0.5, np.nan) if numerics == "quantized" else (0.5,):
+        x[2, 1, 2, 2] = odd
+        most = x[:, :, 1:3, 1:3].reshape(len(x) // 4 * runs, -1).max(axis=1)
+        expected = np.repeat(most, 4 // runs).reshape(-1, 1, 1, 1)
+        for engine in ("reference", "fast"):
+            found = Simulator(program, engine, numerics, threads=1).run({"x": x})["y"]
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_code_of_one_number():
+    b = builder()
+    k = b.kernel()
+    x = b.input((), name="x", batched=False)
+    codes = k.store(k.step("quant_by", x, b.constant(np.float32(0.5)), attributes=(-128, 127, 3)), "code")
+    k.emit()
+    k = b.kernel()
+    y = k.store(k.step("cast", codes, attributes=(1,)))
+    k.emit()
+    b.output(y, batched=False, name="y")
+    assert Simulator(b.build(), "fast", threads=1).run({"x": np.float32(3)})["y"] == 6

@@ -20,7 +20,7 @@ from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.quantisation import quantises_exactly
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, logical
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.values import Element, Rows, Value
 
 
 def quant_by(g: GraphBuilder, call: Call) -> Value:
@@ -50,7 +50,7 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
     one = math.prod(scale.shape) == 1 and not (isinstance(scale, Value) and scale.batched)
-    by_sample = len(scale.shape) == len(x.shape) and math.prod(scale.shape) == scale.shape[0]
+    by_sample = len(scale.shape) == len(x.shape) > 0 and math.prod(scale.shape) == scale.shape[0]
     # QuantizeLinear makes NaN the tensor's 0
     direct = dtype.itemsize == 1 and (one or by_sample) and quantises_exactly() and (sure or element.bias == 0)
 
@@ -108,6 +108,11 @@ def _in_order(g: GraphBuilder, value: Value) -> Value:
     return replace(value, rows=layout.in_order(g, layout.without_holes(g, value.rows, value.element), value.element))
 
 
+def _without_others(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
+    """The same value without rows that serve no position: a maximum is not to meet them."""
+    return rows if len(np.unique(rows.index)) == rows.total else layout.in_order(g, rows, element)
+
+
 def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
     """The greatest or the smallest number over axes: exact where the guard that comes with it holds."""
     (x,) = call.args
@@ -119,8 +124,7 @@ def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
     if rows is not None and len(axes) == len(x.shape):
         if rows.has_holes:
             rows = layout.without_holes(g, rows, x.element)
-        if len(np.unique(rows.index)) < rows.total:  # rows that serve no position are not to be met
-            rows = layout.in_order(g, rows, x.element)
+        rows = _without_others(g, rows, x.element)
         tensors = [p.tensor for p in rows.parts]
         every = list(range(3))
     else:
@@ -137,23 +141,30 @@ def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
 
 
 def run_max(g: GraphBuilder, call: Call) -> Value:
-    """The greatest number of each run of samples, told to every sample: exact where the guard that comes with it holds.
+    """The greatest number of each run of samples, told to every sample: exact where the guard with it holds."""
+    return _run_max(g, call, guarded=True)
 
-    In `float` numerics, where no code has a scale, it is not needed, but may be asked for.
-    """
+
+def ideal_run_max(g: GraphBuilder, call: Call) -> Value:
+    """The same of numbers that are finite if anything is right. No code has a scale then, but it may be asked for."""
+    return _run_max(g, call, guarded=False)
+
+
+def _run_max(g: GraphBuilder, call: Call, guarded: bool) -> Value:
     (x,) = call.args
     if not isinstance(x, Value) or x.element != Element(FLOAT):
         raise NotLoweredError(f"run_max of a constant, or of {logical(x)}")
     length = x.shape[0] // int(call.attributes[0])
     rows = x.rows
     if rows is not None and rows.frame.batch == x.shape[0]:
-        rows = layout.without_holes(g, rows, x.element)
+        rows = _without_others(g, layout.without_holes(g, rows, x.element), x.element)
         tensors = [(p.tensor, p.rows * rows.frame.channels) for p in rows.parts]
     else:
         tensors = [(layout.dense(g, x), math.prod(x.shape[1:]))]
     most: list[str] = []
     for tensor, size in tensors:
-        g.guard(tensor)
+        if guarded:
+            g.guard(tensor)
         runs = g.reshape(tensor, [-1, length * size])
         most.append(g.node("ReduceMax", runs, g.constant([1]), keepdims=1))
     found = most[0] if len(most) == 1 else g.node("Max", *most)

@@ -46,7 +46,7 @@ def check_step(name: str, operands: Sequence[object], attributes: Sequence[float
             return True
     elif name == "matmul":
         return _check_matmul(operands, shape)
-    elif name not in (*_REDUCE, "gather", "axis_map", "lookup", "reshape"):
+    elif name not in (*_REDUCE, "run_max", "gather", "axis_map", "lookup", "reshape"):
         return check_scaling(operands, shape)
     raise NotLoweredError(f"{name} mixes micro-batches, or does not lay them along axis 0")
 

@@ -23,6 +23,7 @@ from mgc.sim.fast.scales import (
     ideal_dequant_by,
     ideal_extreme,
     ideal_quant_by,
+    ideal_run_max,
     quant_by,
     run_max,
 )
@@ -37,17 +38,17 @@ QUANTISED = {
     "quant_by": quant_by,
     "quant_dithered": quant_by,
     "dequant_by": dequant_by,
-    "run_max": run_max,
 }
 SCALES = {
     "quant_by": ideal_quant_by,
     "quant_dithered": ideal_quant_by,
     "dequant_by": ideal_dequant_by,
-    "run_max": run_max,
+    "run_max": ideal_run_max,
 }
 GUARDED = {
     "reduce_max": guarded_extreme,
     "reduce_min": guarded_extreme,
+    "run_max": run_max,
     "where": where,
     "quant_by": guarded_quant_by,
     "quant_dithered": guarded_quant_by,
