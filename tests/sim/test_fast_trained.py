@@ -12,7 +12,7 @@ from training_programs import DENSE, EXACT, RandomConvolution, real_of
 
 from mgc.isa.crossbar import Arithmetic
 from mgc.sim import Simulator
-from mgc.sim.fast import kernels
+from mgc.sim.fast import kernels, outer
 
 ARITHMETICS = {
     "16 bits": EXACT,
@@ -227,3 +227,39 @@ def test_codes_of_nothing_but_zero():
     shown(b, y, "y")
     updated(b, group, shown(b, dw, "dw"))
     assert_same_runs(b.build(), [{"x": np.ones((1, 2), np.float32)}])
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["reduced", "added"])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_weight_gradients_in_runs(in_order, seed):
+    """Runs of samples with scales of their own: odd scales, scales that all samples share, grouped windows."""
+    rng = random.Random(seed)
+    generator = np.random.default_rng(seed)
+    runs, each = rng.choice([1, 2, 3, 5, 9]), rng.randint(1, 3)
+    batch, matrices, channels, cols, taps = runs * each, rng.randint(1, 2), rng.randint(1, 3), rng.randint(1, 4), 3
+    b = ProgramBuilder(micro_batch=batch, micro_batches=1, batched=False)
+    shapes = {"x": (batch, matrices * channels, 8), "dy": (batch, matrices * cols, 4)}
+    codes = [coded_input(b, name, shape) for name, shape in shapes.items()]
+    scales = []
+    for name in ("sx", "sdy"):
+        shapes[name] = rng.choice([(), (1,), (batch,), (batch, 1, 1)])
+        scales.append(b.input(shapes[name], name=name, batched=False))
+    rows = channels * taps
+    group = kept_group(b, generator, "w", rows, cols, matrices=matrices)
+    dw = b.buffer("real", "float32", (matrices, rows, cols))
+    b.outer(*codes, dw, scales, runs, count=(4,), taps=(taps,), in_base=(-1,), in_stride=(2,), in_dilation=(1,),
+            out_base=(0,), out_stride=(1,), tap_fastest=rng.random() < 0.5)  # fmt: skip
+    b.output(dw, batched=False, name="dw")
+    updated(b, group, b.input((matrices, rows, cols), name="gradient", batched=False))
+    feeds = {n: integers(generator, *s) for n, s in shapes.items()}
+    feeds["gradient"] = integers(generator, matrices, rows, cols)
+    for name in ("sx", "sdy"):
+        feeds[name] = np.array(10.0 ** generator.integers(-9, 9, shapes[name]), np.float32)
+        if rng.random() < 0.2:
+            feeds[name].reshape(-1)[rng.randrange(feeds[name].size)] = rng.choice([0, -1, np.inf, np.nan, 1e-45])
+    with pytest.MonkeyPatch.context() as patch:
+        if not in_order:
+            patch.setattr(outer, "adds_in_order", lambda count: False)
+        fast = assert_same_runs(b.build(), [feeds])
+    assert kernels_of(fast)["outer"].startswith("u8")
