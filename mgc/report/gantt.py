@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
@@ -28,6 +28,7 @@ _FAINT = 0.1  # a column that is busy for less is a dot
 _PURE = 0.6  # of a column's work, the share of one micro-batch (or stage) that gives the column its sign
 _SHADES = "░▒▓█"
 _SIGNS = string.digits + string.ascii_lowercase + string.ascii_uppercase
+_TOO_MANY, _FEW = 24, 6  # micro-batches that run together in one chart, and those of a chart of the beginning
 _STAGE_SIGNS = ("flbu", "FLBU", "wxyz", "WXYZ", "1234", "5678")
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase
 
@@ -48,9 +49,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Gantt:
-    """A chart of one timeline, for a Rich console: coloured by stage (or micro-batch) where it is a terminal."""
+    """A chart of one timeline, for a Rich console: coloured by stage (or micro-batch) where it is a terminal.
+
+    `until` is the cycle that it ends at, to show the beginning alone; 0: all of it.
+    """
 
     timeline: Timeline
+    until: int = 0
+
+    @staticmethod
+    def of_beginning(timeline: Timeline) -> Gantt | None:
+        """The first few micro-batches, where there are so many that they run together in a chart of all."""
+        if timeline.micro_batches <= _TOO_MANY:
+            return None
+        until = max(t.end for t in timeline.tasks if t.micro_batch < _FEW)
+        return Gantt(timeline, until) if until < timeline.span / 2 else None
+
+    @property
+    def span(self) -> int:
+        """Cycles shown."""
+        return self.until or self.timeline.span
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -75,7 +93,8 @@ class Gantt:
 
     def _row(self, kind: str, units: Sequence[int]) -> Row:
         names = [self.timeline.program.units[u].name for u in units]
-        tasks = sorted((t for u in units for t in self.timeline.by_unit[u]), key=lambda t: (t.start, t.id))
+        shown = (t for u in units for t in self.timeline.by_unit[u] if t.start < self.span)
+        tasks = sorted((replace(t, end=min(t.end, self.span)) for t in shown), key=lambda t: (t.start, t.id))
         return Row(_joint_name(names, kind), kind, tuple(units), tuple(tasks))
 
     @cached_property
@@ -110,7 +129,7 @@ class Gantt:
 
     def _cells(self, row: Row, columns: int, critical: set[int]) -> Iterator[tuple[str, Style | None]]:
         """A sign and a style for each column."""
-        span = self.timeline.span
+        span = self.span
         held: list[list[tuple[Task, float]]] = [[] for _ in range(columns)]
         for task in row.tasks:
             first = task.start * columns // span
@@ -156,7 +175,7 @@ class Gantt:
             line = Text(f"{_LETTERS[place % len(_LETTERS)]} {name:<{label}} ", no_wrap=True)
             for sign, style in self._cells(row, columns, critical):
                 line.append(sign, style)
-            line.append(f"{percent(row.share(self.timeline.span)):>{_BUSY}}")
+            line.append(f"{percent(row.share(self.span)):>{_BUSY}}")
             yield line
         path = "".join(self._path(columns))
         yield Text(f"  {'critical path':<{label}} {path}".rstrip(), style="bold", no_wrap=True)
@@ -166,7 +185,7 @@ class Gantt:
     def _axis(self, label: int, columns: int) -> Iterator[Text]:
         """Cycles, then seconds, each starting above its column."""
         clock = self.timeline.program.schedule.clock_ns * 1e-9
-        span = self.timeline.span
+        span = self.span
         step = _nice(span * 11 / columns)
         for name, shown in (("cycles", count), ("time", lambda cycles: si(cycles * clock, "s"))):
             line = [" "] * columns
@@ -178,10 +197,12 @@ class Gantt:
 
     def _path(self, columns: int) -> Iterator[str]:
         """For each column the letter of the row that the critical path is in for most of it."""
-        span = self.timeline.span
+        span = self.span
         row_of = {u: k for k, row in enumerate(self.rows) for u in row.units}
         shares: list[Counter[int]] = [Counter() for _ in range(columns)]
         for task in self.timeline.critical:
+            if task.start >= span:
+                break
             for k in range(task.start * columns // span, min(columns, task.end * columns // span + 1)):
                 overlap = min(task.end, (k + 1) * span / columns) - max(task.start, k * span / columns)
                 if overlap > 0:
@@ -191,14 +212,15 @@ class Gantt:
 
     def _legend(self, columns: int, width: int, marked: bool) -> Iterator[str]:
         timeline = self.timeline
-        cycles = timeline.span / columns
+        cycles = self.span / columns
         time = si(cycles * timeline.program.schedule.clock_ns * 1e-9, "s")
         units, rows = len(timeline.by_unit), len(self.rows)
         shared = f"{count(units)} units in {count(rows)} rows (units of one layer share a row)" if rows < units else ""
         if any(row.kind != "crossbar" and len(row.units) > 1 for row in self.rows):
             shared = f"{count(units)} units in {count(rows)} rows (neighbours of a kind share a row)"
         parts = [f"A column is {count(cycles) if cycles >= 10 else f'{cycles:.2g}'} cycles ({time})"]
-        parts += [f"{count(len(timeline.tasks))} tasks", shared or f"{count(units)} units"]
+        tasks = sum(len(row.tasks) for row in self.rows)
+        parts += [f"{count(tasks)} tasks", shared or f"{count(units)} units"]
         if timeline.interval:
             parts.append(f"and the next run begins {count(timeline.interval)} cycles after this one")
         yield from folded(", ".join(parts) + ".", width)

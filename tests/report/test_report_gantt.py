@@ -74,6 +74,16 @@ def test_layers_share_rows_where_there_are_many_units():
     assert any("vector ×" in line for line in rows)
 
 
+def test_the_beginning_is_shown_where_micro_batches_run_together():
+    text = report(chain(layers=2, micro_batches=60), "schedule")
+    whole, beginning = text.split("The beginning: cycles 0 to 1,710\n")  # 6 of 60, 285 cycles each
+    assert "420 tasks" in whole
+    assert "42 tasks" in beginning
+    drawn = row(beginning.split("Critical path")[0].splitlines(), "conv1.xbars")
+    assert set("012345") <= set(drawn.split("conv1.xbars")[1])
+    assert "The beginning" not in report(chain(layers=2, micro_batches=20), "schedule")
+
+
 def test_stages_of_training_are_told_apart(trained):
     first, last = timelines(trained)
     text = to_text(Gantt(first), 100)

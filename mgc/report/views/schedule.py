@@ -84,6 +84,9 @@ def render(program: Program) -> RenderableType:
     for timeline in timelines(program):
         title = f"Entry {timeline.name}: {plan_line(timeline)}" if timeline.name else "Gantt chart"
         parts.append(section(title, Gantt(timeline), indent=0))
+        beginning = Gantt.of_beginning(timeline)
+        if beginning is not None:
+            parts.append(section(f"The beginning: cycles 0 to {count(beginning.until)}", beginning, indent=0))
         parts += [_critical(timeline), _units(timeline), _order(timeline)]
     return stack(*parts)
 
