@@ -1,5 +1,4 @@
-"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY and the maxima.
-scales are of.
+"""Codes whose scale is computed on the chip, as graph nodes: QUANT_BY, QUANT_DITHERED, DEQUANT_BY, and maxima.
 
 A maximum is exact for finite numbers only: kernels may pass over a NaN. So each brings a guard along, the sum of the
 magnitudes, which is finite unless some number is not (or the sum overflows). Where a guard is not finite, what the plan

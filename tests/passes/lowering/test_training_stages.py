@@ -75,7 +75,7 @@ def test_codes_are_shared_and_unsigned_where_they_can_be():
 def test_errors_are_dithered_and_activations_are_not():
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET))
+    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
     coded = {n.outputs[0]: n for n in graph.nodes if n.op.name == "quant_by"}
     read = {
         node.op.name: {v for v in node.inputs if v in coded} for node in graph.nodes if node.op.name in ("mvm", "mvm_t")
