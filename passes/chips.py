@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -46,9 +46,9 @@ class Split:
 
     `chip_of` gives the chip of each layer; None: whole layers do not fit the chips, so they lie across borders.
     `traffic` is what crosses links in one micro-batch, in bytes x links, `least_traffic` the proven least of any
-    partition that holds one copy of each weight. `cycles` is the estimate of a run that was minimised; no split of the
-    crossbars into replicas and over chips has an estimate below `least_cycles`: there all chips are one and links take
-    no time.
+    partition that holds one copy of each weight; `status` is OPTIMAL where the two are equal. `cycles` is the estimate
+    of a run that was minimised; no split of the crossbars into replicas and over chips has an estimate below
+    `least_cycles`: there all chips are one and links take no time.
     """
 
     chip_of: tuple[int, ...] | None
@@ -94,37 +94,37 @@ def split(
     """
     budget = target.structure.crossbars if crossbars is None else min(crossbars, target.structure.crossbars)
     least = least_run_cycles(demands, budget, micro_batches=micro_batches, floor=floor)
-    if target.structure.chips == 1 or not demands:
-        whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
-        cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
-        return Split((0,) * _layers(demands), whole, 0, 0, "OPTIMAL", cycles, least)
-    best: Split | None = None
-    found = partitions(demands, nets, target)
-    bound = min((p.least_traffic for p in found[:1]), default=0)
-    share = min(target.structure.crossbars_per_chip, budget)
+    found = partitions(demands, nets, target) if target.structure.chips > 1 and demands else []
     links = _Links(nets, target)
+    best: Split | None = None
     for each in found:
         on = [each.chip_of[d.layer] for d in demands]
-        if len(set(on)) * share > budget:  # a cap on the whole budget: every chip gets its part of it
-            share_now = budget // len(set(on))
-            need: dict[int, int] = {}
-            for demand, chip in zip(demands, on, strict=True):
-                need[chip] = need.get(chip, 0) + demand.crossbars
-            if max(need.values()) > share_now:
-                continue
-        else:
-            share_now = share
-        held = allocate(demands, share_now, micro_batches=micro_batches, floor=floor, chips=on)
+        room = _room(demands, on, target, budget)
+        if room is None:
+            continue
+        held = allocate(demands, room, micro_batches=micro_batches, floor=floor, chips=on)
         latency, busiest = links.cycles(each.chip_of)
         cycles = run_cycles(held.latency + latency, max(held.bottleneck, busiest), micro_batches, floor)
-        made = Split(each.chip_of, held, each.traffic, bound, each.status, cycles, least)
-        if best is None or (made.cycles, made.traffic) < (best.cycles, best.traffic):
-            best = made
-    if best is None:
-        whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
-        cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
-        return Split(None, whole, 0, 0, "FEASIBLE", cycles, least)
-    return replace(best, status="OPTIMAL" if best.traffic == bound else "FEASIBLE")
+        if best is None or (cycles, each.traffic) < (best.cycles, best.traffic):
+            proven = "OPTIMAL" if each.traffic == found[0].least_traffic else "FEASIBLE"
+            best = Split(each.chip_of, held, each.traffic, found[0].least_traffic, proven, cycles, least)
+    if best is not None:
+        return best
+    whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
+    cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
+    if target.structure.chips == 1 or not demands:
+        return Split((0,) * _layers(demands), whole, 0, 0, "OPTIMAL", cycles, least)
+    return Split(None, whole, 0, 0, "FEASIBLE", cycles, least)
+
+
+def _room(demands: Sequence[Demand], on: Sequence[int], target: Target, budget: int) -> int | None:
+    """Crossbars that each chip may use: all it has, or its part of a smaller budget; None if one copy is more."""
+    used = set(on)
+    room = min(target.structure.crossbars_per_chip, budget // len(used))
+    held = dict.fromkeys(used, 0)
+    for demand, chip in zip(demands, on, strict=True):
+        held[chip] += demand.crossbars
+    return room if max(held.values()) <= room else None
 
 
 def partitions(demands: Sequence[Demand], nets: Sequence[Net], target: Target) -> list[Partition]:
