@@ -88,6 +88,7 @@ def main() -> None:
             """(() => {
                 const g = mgc.gantts[0];
                 g.setView(0, 0.4 * g.schedule.makespan);
+                g.setScroll(220);
                 const instruction = (t) => g.report.instructions[g.schedule.instruction[t]];
                 const wanted = (t) => instruction(t).label === "mvm_t layers.5" && g.schedule.micro_batch[t] === 5;
                 const task = g.schedule.start.findIndex((_, t) => wanted(t));

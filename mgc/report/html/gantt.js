@@ -327,7 +327,7 @@ class Gantt {
       peak = Math.floor(x0) === column ? Math.max(peak, value) : value; // several in one pixel: the highest
       column = Math.floor(x0);
       const tall = (height * (x1 - x0 < 1 ? peak : value)) / most;
-      c.fillRect(x0, bottom - tall, Math.max(1, x1 - x0), tall);
+      c.fillRect(Math.floor(x0), bottom - tall, Math.max(1, Math.ceil(x1) - Math.floor(x0)), tall); // no seams
     }
   }
 
