@@ -266,8 +266,9 @@ def _budget(results: Results, baselines: Baselines) -> str:
         "A chip of ISAAC's class has 16,128 crossbars. The layers are split over chips ([mapping](mapping.md)),\n"
         "replicas are allotted on each chip, every value that another chip needs is sent once over a link of\n"
         "6.4 GB/s at 1.6 nJ a byte. `split` is how far the estimated time of the chosen split is, at most, from the\n"
-        "best possible one: the bound takes all crossbars as one chip and links as free. `link` is how busy the\n"
-        "busiest link is.\n"
+        "best possible one: the bound takes all crossbars as one chip and links as free. A layer stays on one chip, so\n"
+        "with many chips the largest layers cannot use the others' crossbars, and the bound, which knows no borders, is\n"
+        "far away. `link` is how busy the busiest link is.\n"
     )
     rows = []
     for r in results.budget:
@@ -340,7 +341,7 @@ def _sensitivity(results: Results, baselines: Baselines) -> str:
         rows.append((f"`{what}`" if "." in what or "=" in what else what, why, *cells))
     told = (
         "Training of DCGAN d = 64, batch 128, on liu2018, against the GTX 1080 Ti; one key of the target's file is\n"
-        "changed at a time, everything is compiled anew.\n"
+        "changed at a time, and compiled anew where that changes times.\n"
     )
     titles = ("change", "why that value", "chips", "images/s", "mJ an image", "times faster", "times less energy")
     return f"## How the ratios move with the assumptions\n\n{told}\n{table(titles, rows)}"

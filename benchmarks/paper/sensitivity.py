@@ -50,7 +50,7 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("training.master_bits = 8", "fewer slices, so fewer turns", lambda t: {"training.master_bits": 8}),
     Variation("crossbar.input_bits = 16", "codes of 16 bits", lambda t: {"crossbar.input_bits": 16}),
     Variation("clock_ns = 2", "half the clock of the digital part", lambda t: {"clock_ns": 2.0}),
-    Variation("edram.bytes_per_tile x 16", "1 MiB: nothing off-chip", lambda t: {"edram.bytes_per_tile": 1 << 20}),
+    Variation("edram.bytes_per_tile x 16", "1 MiB a tile", lambda t: {"edram.bytes_per_tile": 1 << 20}),
     Variation("dram.bytes_per_ns = 484", "the GPU's own memory", lambda t: {"dram.bytes_per_ns": 484.0}),
     Variation("vector.lanes_per_tile x 4", "", lambda t: {"vector.lanes_per_tile": t.vector.lanes_per_tile * 4}),
 )
