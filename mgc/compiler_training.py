@@ -306,7 +306,8 @@ def _meta(
 ) -> dict[str, Any]:
     cost = CostModel(chip)
     cycles, energy = iteration_cost(program, cost)
-    setup = [Account(program, cost).energy(i) for i in program.instructions if isinstance(i, WriteCells)]
+    account = Account(program, cost)
+    setup = [account.energy(i) for i in program.instructions if isinstance(i, WriteCells)]
     seconds = cost.seconds(cycles)
     samples = program.micro_batch * iteration.batches
     # nobody knows which inputs of a step model are noise: those that are not given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,6 +83,10 @@ def side_by_side(work: Work, slots: dict[Value, int], offchip: frozenset[Value])
     return Packed(buffers, used["edram"], used["dram"])
 
 
+_TIME_CELLS = 64
+"""Pieces of a schedule's time by which its buffers are looked up."""
+
+
 @dataclass(frozen=True)
 class Use:
     """When a value's bytes are in use, over all micro-batches: from its first write to its last use, in cycles."""
@@ -136,17 +139,23 @@ def shared(work: Work, slots: dict[Value, int], offchip: frozenset[Value], uses:
     """
     alone = side_by_side(work, slots, offchip)
     buffers = dict(alone.buffers)
-    placed: list[tuple[int, int, int, int]] = []  # first byte, last byte + 1; from, to (cycles); in order of bytes
+    span = max((u.end for u in uses), default=0) // _TIME_CELLS + 1
+    top = 0
+    # first byte, last byte + 1; from, to (cycles): in every cell of time that it is in use
+    cells: list[list[tuple[int, int, int, int]]] = [[] for _ in range(_TIME_CELLS)]
     for use in sorted(uses, key=lambda u: -u.size):
         offset = 0
-        for low, high, begin, end in placed:
+        own = cells[use.begin // span : -(-use.end // span)]
+        for low, high, begin, end in sorted({entry for cell in own for entry in cell}):
             if begin < use.end and use.begin < end:
                 if low - offset >= use.size:
                     break
                 offset = max(offset, high)
-        insort(placed, (offset, offset + use.size, use.begin, use.end))
+        for cell in own:
+            cell.append((offset, offset + use.size, use.begin, use.end))
+        top = max(top, offset + use.size)
         buffers[use.value] = replace(buffers[use.value], offset=offset)
-    return Packed(buffers, max((high for _, high, _, _ in placed), default=0), alone.dram)
+    return Packed(buffers, top, alone.dram)
 
 
 def demoted(uses: Sequence[Use], capacity: int) -> frozenset[Value]:

@@ -160,9 +160,10 @@ class Builder:
 
     def _find_places(self) -> None:
         """Where each stored value is made; a graph input is loaded to where it is read first."""
+        inputs = set(self.graph.inputs)
         for node in reversed(self.graph.nodes):
             for value in node.inputs:
-                if self.root[value] in self.graph.inputs:
+                if self.root[value] in inputs:
                     self.place[self.root[value]] = self.placement.place_of(node)
         for value in self.graph.inputs:
             self.place.setdefault(value, Place((0,)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mgc.ir.graph import Value
-from passes.memory import Packed, Use, demoted, peak
+from passes.memory import Packed, Use, peak
 from passes.operations import Work
 from passes.plan import Operation, SchedulePlan
 from passes.schedule import Scheduled
@@ -21,7 +21,7 @@ from passes.scheduling.spread import spread
 from passes.streaming.analysis import Streaming
 from passes.streaming.dataflow import Dataflow, arranged, sections_of
 from passes.streaming.iterations import moves_of, packed_round, told, unrolled, waits_of
-from passes.streaming.memory import lives_of, packed, slots_of, uses_of, with_parts
+from passes.streaming.memory import lives_of, packed, relieved, slots_of, uses_of, with_parts
 
 MOST_TASKS = 40_000
 """Tasks of the finest cut of a batch that is tried."""
@@ -95,15 +95,14 @@ class _Cut:
             self.bound = lower_bound(self.problem.tasks)
             self.starts = best_list(self.problem, self.bound)
             self.makespan = self.problem.tasks.makespan(self.starts)
-            uses, self.memory = self._memory(self.starts)
-            if self.memory.edram <= capacity:
+            uses, memory = self._memory(self.starts)
+            if memory is not None and memory.edram <= capacity:
+                self.memory = memory
                 return
-            spare = max(spare, self.memory.edram - peak(uses)[0]) if peak(uses)[0] <= capacity else spare
-            more = demoted(uses, capacity - spare)
-            if not more:
-                spare += max(capacity // 16, 1)
-                more = demoted(uses, max(0, capacity - spare))
-            self.offchip |= more
+            if memory is not None:
+                spare = max(2 * spare, memory.edram - peak(uses)[0])
+            more = relieved(uses, max(0, capacity - spare))
+            self.offchip |= more or {max(uses, key=lambda u: u.size).value}
 
     def _choices(self) -> list[tuple[int, ...]]:
         """The units that each operation may run on, if there are several."""
@@ -116,11 +115,14 @@ class _Cut:
             sections = sections_of(work, self.iteration.phases(work), self.iteration.streaming, flow)
         return arranged(work, flow, sections)
 
-    def _memory(self, starts: Sequence[int]) -> tuple[list[Use], Packed]:
+    def _memory(self, starts: Sequence[int]) -> tuple[list[Use], Packed | None]:
+        """The uses of the chip's memory, and how they lie in it; None if there are too many at once."""
         tasks, axes = self.problem.tasks, self.iteration.streaming.axes if self.split > 1 else ()
         lives = lives_of(self.work, self.operations, axes, self.iteration.roots, tasks, starts)
         slots = slots_of(self.work, lives)
         uses = uses_of(self.work, lives, slots, self.offchip, tasks.makespan(starts))
+        if peak(uses)[0] > self.capacity:
+            return uses, None
         found = packed(self.work, slots, self.offchip, uses, self.capacity)
         return uses, with_parts(found, lives, self.split)
 
@@ -141,7 +143,8 @@ class _Cut:
             uses, memory = packed_round(self.work, lives, slots, self.offchip, found.interval, self.capacity)
             if memory.edram <= self.capacity:
                 break
-            more = demoted(unrolled(uses, found.interval), self.capacity - max(0, memory.edram - peak(uses)[0]))
+            once = unrolled(uses, found.interval)
+            more = relieved(once, max(0, self.capacity - max(0, memory.edram - peak(once)[0])))
             self.offchip |= more or {max(uses, key=lambda u: u.size).value}
             self._fit()
         memory = with_parts(memory, lives, self.split)
@@ -158,9 +161,11 @@ class _Cut:
         found = improve(self.problem, self.starts, self.bound, options)
         memory = self.memory
         if found.starts != self.starts:
-            memory = self._memory(found.starts)[1]
-            if memory.edram > self.capacity:
-                found, memory = Found(self.starts, self.makespan, found.lower_bound, self.makespan), self.memory
+            fits = self._memory(found.starts)[1]
+            if fits is not None and fits.edram <= self.capacity:
+                memory = fits
+            else:
+                found = Found(self.starts, self.makespan, found.lower_bound, self.makespan)
         plan = SchedulePlan(self._table(found.starts), found.status, found.makespan, found.lower_bound, found.hint)
         return Scheduled(self._placed(), self.work.units, memory.buffers, plan)
 

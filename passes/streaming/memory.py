@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 
 from mgc.ir.graph import Value
 from passes.memory import Packed, Use, footprint, shared, side_by_side
@@ -76,6 +77,31 @@ def uses_of(work: Work, lives: Lives, slots: Mapping[Value, int], offchip: Colle
         holey = value in work.holey
         uses.append(Use(value, 0 if holey else min(begins), end if holey else max(ends), taken))
     return uses
+
+
+def relieved(uses: Sequence[Use], capacity: int) -> frozenset[Value]:
+    """Values to put off-chip so that the others never take more than `capacity` bytes: going through time, the largest
+    that are in use where there are too many.
+    """
+    events = sorted((time, kind, n) for n, u in enumerate(uses) for time, kind in ((u.begin, 1), (u.end, 0)))
+    level = 0
+    gone: set[int] = set()
+    live: list[tuple[int, int]] = []  # (-bytes, use); those that have ended are passed over
+    ended: set[int] = set()
+    for _, begins, n in events:  # at one time frees come before takes
+        if n in gone:
+            continue
+        level += uses[n].size if begins else -uses[n].size
+        if not begins:
+            ended.add(n)
+            continue
+        heappush(live, (-uses[n].size, n))
+        while level > capacity and live:
+            size, largest = heappop(live)
+            if largest not in ended:
+                gone.add(largest)
+                level += size
+    return frozenset(uses[n].value for n in gone)
 
 
 def packed(
