@@ -266,9 +266,9 @@ def _budget(results: Results, baselines: Baselines) -> str:
         "A chip of ISAAC's class has 16,128 crossbars. The layers are split over chips ([mapping](mapping.md)),\n"
         "replicas are allotted on each chip, every value that another chip needs is sent once over a link of\n"
         "6.4 GB/s at 1.6 nJ a byte. `split` is how far the estimated time of the chosen split is, at most, from the\n"
-        "best possible one: the bound takes all crossbars as one chip and links as free. A layer stays on one chip, so\n"
-        "with many chips the largest layers cannot use the others' crossbars, and the bound, which knows no borders, is\n"
-        "far away. `link` is how busy the busiest link is.\n"
+        "best possible one: the bound takes all crossbars as one chip and links as free. A layer stays on one chip,\n"
+        "so with many chips the largest layers cannot use the others' crossbars, and the bound, which knows no\n"
+        "borders, is far away. `link` is how busy the busiest link is.\n"
     )
     rows = []
     for r in results.budget:
