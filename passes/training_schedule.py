@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mgc.ir.graph import Value
-from passes.memory import Packed, Use, peak
+from passes.memory import Use, peak
 from passes.operations import Work
 from passes.plan import Operation, SchedulePlan
 from passes.schedule import Scheduled
@@ -21,10 +21,13 @@ from passes.scheduling.spread import spread
 from passes.streaming.analysis import Streaming
 from passes.streaming.dataflow import Dataflow, arranged, sections_of
 from passes.streaming.iterations import moves_of, packed_round, told, unrolled, waits_of
-from passes.streaming.memory import lives_of, packed, relieved, slots_of, uses_of, with_parts
+from passes.streaming.memory import Lives, lives_of, packed, relieved, slots_of, uses_of, with_parts
 
 MOST_TASKS = 40_000
 """Tasks of the finest cut of a batch that is tried."""
+
+_MARGIN = 32
+"""The part of the memory that is left over, at least, while cuts are compared: where buffers lie is found out later."""
 
 ENOUGH = 1.01
 """A finer cut must shorten the schedule by more than this to be tried on: its makespan then falls ever more slowly."""
@@ -81,28 +84,36 @@ class _Cut:
     def __init__(self, iteration: Iteration, split: int, capacity: int) -> None:
         self.iteration, self.split, self.capacity = iteration, split, capacity
         self.offchip: frozenset[Value] = frozenset()
-        self._fit()
+        self._plan()
+        self._fit(pack=False)
 
-    def _fit(self) -> None:
-        """The best list schedule, with more values off-chip until the others fit."""
-        capacity, split = self.capacity, self.split
-        spare = 0  # bytes that first fit loses between buffers
+    def _plan(self) -> None:
+        """The best list schedule with the values that are off-chip by now."""
+        self.work = self._arranged(self.iteration.work(self.split, self.offchip))
+        self.operations = self.work.operations
+        problem = problem_of(self.operations[self.work.setup :], self.work.setup, self.split)
+        self.problem = spread(problem, {k: c for k, c in enumerate(self._choices()) if c})
+        self.bound = lower_bound(self.problem.tasks)
+        self.starts = best_list(self.problem, self.bound)
+        self.makespan = self.problem.tasks.makespan(self.starts)
+
+    def _fit(self, *, pack: bool) -> None:
+        """Puts values off-chip until the others fit; without `pack` until it looks so, which is quick to see."""
+        spare = 0 if pack else self.capacity // _MARGIN  # bytes that first fit loses between buffers
         while True:
-            self.work = self._arranged(self.iteration.work(split, self.offchip))
-            self.operations = self.work.operations
-            self.problem = problem_of(self.operations[self.work.setup :], self.work.setup, split)
-            self.problem = spread(self.problem, {k: c for k, c in enumerate(self._choices()) if c})
-            self.bound = lower_bound(self.problem.tasks)
-            self.starts = best_list(self.problem, self.bound)
-            self.makespan = self.problem.tasks.makespan(self.starts)
-            uses, memory = self._memory(self.starts)
-            if memory is not None and memory.edram <= capacity:
-                self.memory = memory
-                return
-            if memory is not None:
-                spare = max(2 * spare, memory.edram - peak(uses)[0])
-            more = relieved(uses, max(0, capacity - spare))
+            lives, slots, uses = self._uses(self.starts)
+            most = peak(uses)[0]
+            if most <= self.capacity - (0 if pack else spare):
+                if not pack:
+                    return
+                memory = packed(self.work, slots, self.offchip, uses, self.capacity)
+                if memory.edram <= self.capacity:
+                    self.memory = with_parts(memory, lives, self.split)
+                    return
+                spare = max(2 * spare, memory.edram - most)
+            more = relieved(uses, max(0, self.capacity - spare))
             self.offchip |= more or {max(uses, key=lambda u: u.size).value}
+            self._plan()
 
     def _choices(self) -> list[tuple[int, ...]]:
         """The units that each operation may run on, if there are several."""
@@ -115,20 +126,19 @@ class _Cut:
             sections = sections_of(work, self.iteration.phases(work), self.iteration.streaming, flow)
         return arranged(work, flow, sections)
 
-    def _memory(self, starts: Sequence[int]) -> tuple[list[Use], Packed | None]:
-        """The uses of the chip's memory, and how they lie in it; None if there are too many at once."""
+    def _uses(self, starts: Sequence[int]) -> tuple[Lives, dict[Value, int], list[Use]]:
+        """When values live, in how many slots, and the uses of the chip's memory."""
         tasks, axes = self.problem.tasks, self.iteration.streaming.axes if self.split > 1 else ()
         lives = lives_of(self.work, self.operations, axes, self.iteration.roots, tasks, starts)
         slots = slots_of(self.work, lives)
-        uses = uses_of(self.work, lives, slots, self.offchip, tasks.makespan(starts))
-        if peak(uses)[0] > self.capacity:
-            return uses, None
-        found = packed(self.work, slots, self.offchip, uses, self.capacity)
-        return uses, with_parts(found, lives, self.split)
+        return lives, slots, uses_of(self.work, lives, slots, self.offchip, tasks.makespan(starts))
 
     def finished(self, options: SolverOptions) -> Scheduled:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
-        return self._repeating() if self.iteration.flow.iterations else self._alone(options)
+        if self.iteration.flow.iterations:
+            return self._repeating()
+        self._fit(pack=True)
+        return self._alone(options)
 
     def _repeating(self) -> Scheduled:
         """Iterations overlap: what of the chip's memory they need then may send more values off it."""
@@ -137,16 +147,14 @@ class _Cut:
             waits = waits_of(self.work)
             moves = moves_of(self.work, self.problem, iteration.phases(self.work), iteration.streaming)
             found = repeating(self.problem, waits, moves, self.starts)
-            axes = iteration.streaming.axes if self.split > 1 else ()
-            lives = lives_of(self.work, self.operations, axes, iteration.roots, self.problem.tasks, found.starts)
-            slots = slots_of(self.work, lives)
+            lives, slots, _ = self._uses(found.starts)
             uses, memory = packed_round(self.work, lives, slots, self.offchip, found.interval, self.capacity)
             if memory.edram <= self.capacity:
                 break
             once = unrolled(uses, found.interval)
             more = relieved(once, max(0, self.capacity - max(0, memory.edram - peak(once)[0])))
             self.offchip |= more or {max(uses, key=lambda u: u.size).value}
-            self._fit()
+            self._plan()
         memory = with_parts(memory, lives, self.split)
         makespan = self.problem.tasks.makespan(found.starts)
         plan = SchedulePlan(
@@ -161,9 +169,10 @@ class _Cut:
         found = improve(self.problem, self.starts, self.bound, options)
         memory = self.memory
         if found.starts != self.starts:
-            fits = self._memory(found.starts)[1]
-            if fits is not None and fits.edram <= self.capacity:
-                memory = fits
+            lives, slots, uses = self._uses(found.starts)
+            fits = packed(self.work, slots, self.offchip, uses, self.capacity)
+            if fits.edram <= self.capacity:
+                memory = with_parts(fits, lives, self.split)
             else:
                 found = Found(self.starts, self.makespan, found.lower_bound, self.makespan)
         plan = SchedulePlan(self._table(found.starts), found.status, found.makespan, found.lower_bound, found.hint)
