@@ -80,7 +80,7 @@ def yardstick_table(data: Path) -> list[str]:
     noise = np.random.default_rng(0).uniform(-1, 1, others.shape).astype(np.float32)
     sets = {
         "10,000 training images": others,
-        "the same, a ninth of each pixel's value from each of 3x3": blurred,
+        "the same, each pixel the mean of its 3x3": blurred,
         "uniform noise": noise,
     }
     lines = ["| images | distance to the test images |", "|---|---|"]

@@ -209,7 +209,7 @@ def on_chip(experiment: Experiment, seed: int, way: str, z: np.ndarray) -> np.nd
     source, made = folder / "z.npy", folder / "images.npz"
     np.save(source, z)
     how = ["--numerics", way, "--engine", experiment.engine, "--threads", experiment.threads]
-    weights = ["--checkpoint", folder / "checkpoint"]
+    weights = ["--checkpoint", folder / "checkpoint", "--seed", seed]
     _mgc("run", folder.parent / "T.mgc", "-n", len(z), "--input", f"z={source}", *how, *weights, "-o", made)
     with np.load(made) as arrays:
         return arrays["image"]
