@@ -219,3 +219,10 @@ def test_needs_say_what_the_fields_mean(programs):
     assert any(n.task[1] == split - 1 for n in needs(program, whole, 0))
     streamed = next(i for i in program.instructions if i.streamed and i.after_all)
     assert {n.task for n in needs(program, streamed, 0)} >= {(j, split - 1) for j in streamed.after_all}
+
+
+@pytest.mark.parametrize("flow", ["pipelined", "parallel"])
+def test_an_iteration_of_a_batch_of_64_is_within_two_percent_of_the_bound(flow):
+    schedule = trained(flow, batch=64).schedule
+    assert schedule.split > 1
+    assert 0 <= schedule.gap <= 0.02
