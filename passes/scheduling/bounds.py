@@ -71,7 +71,7 @@ def barrier_bound(tasks: Tasks) -> int:
     waiting.sort(key=lambda t: (heads[t], t))
     step = max(1, len(waiting) // MOST_BARRIERS)
     for barrier in waiting[step - 1 :: step]:
-        start = _units_before(tasks, barrier, heads)
+        start = units_before(tasks, barrier, heads)
         if start > heads[barrier]:
             heads[barrier] = start
             for t in range(barrier + 1, len(tasks)):
@@ -80,14 +80,16 @@ def barrier_bound(tasks: Tasks) -> int:
     return max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
 
 
-def _units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
-    """The earliest start of a task for what its unit or another has to do before it."""
+def units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
+    """The earliest start of a task for what its unit or another has to do before it; tasks whose head is below 0 are
+    not looked at.
+    """
     durations = tasks.durations
     far = [-1] * (barrier + 1)  # the longest chain between the end of a task and the barrier's start
     far[barrier] = 0
     units: dict[int, list[int]] = {}
     for t in range(barrier, -1, -1):
-        if far[t] < 0:
+        if far[t] < 0 or heads[t] < 0:
             continue
         own = far[t] + (durations[t] if t != barrier else 0)
         if t != barrier:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from passes.scheduling.bounds import MOST_BARRIERS, units_before
 from passes.scheduling.listing import self_timed
 from passes.scheduling.problem import Edge, Problem
 from passes.scheduling.search import candidates
@@ -17,6 +18,9 @@ LIST_BUDGET = 300_000
 
 FIRST = 4
 """Schedules of each move that are looked at before the best of them get more."""
+
+MOST_RAISED = 2
+"""The longest of these chains, for which the units are looked at as well."""
 
 MOST_CHAINS = 64
 """Operations from which chains into the next run are followed for the bound."""
@@ -107,14 +111,19 @@ def least_interval(problem: Problem, waits: Waits) -> int:
         ways.setdefault(first[a], []).append(last[b])
     # no chain to a task is longer than to its end by all ways, so starts with the longest of those first
     reach = {a: max(tasks.heads[b] + tasks.durations[b] for b in own) - tasks.heads[a] for a, own in ways.items()}
+    longest: list[tuple[int, int]] = []
     for a in sorted(reach, key=lambda a: (-reach[a], a))[:MOST_CHAINS]:
         if reach[a] > bound:
-            bound = max(bound, _chain(problem, a, ways[a]))
+            longest.append((-_chain(problem, a, ways[a]), a))
+    for _, a in sorted(longest)[:MOST_RAISED]:
+        bound = max(bound, _chain(problem, a, ways[a], raised=True))
     return bound
 
 
-def _chain(problem: Problem, start: int, stops: Sequence[int]) -> int:
-    """Cycles of the longest chain from one task to some others, both included; 0 if there is none."""
+def _chain(problem: Problem, start: int, stops: Sequence[int], *, raised: bool = False) -> int:
+    """Cycles of the longest chain from one task to some others, both included; 0 if there is none. `raised`: at least
+    so many pass for what units have to do between them, too.
+    """
     tasks = problem.tasks
     long = [-1] * len(tasks)
     long[start] = tasks.durations[start]
@@ -122,7 +131,20 @@ def _chain(problem: Problem, start: int, stops: Sequence[int]) -> int:
         before = max((long[s] for s in tasks.before[t]), default=-1)
         if before >= 0:
             long[t] = before + tasks.durations[t]
-    return max(0, *(long[t] for t in stops))
+    heads = [end - d if end >= 0 else -1 for end, d in zip(long, tasks.durations, strict=True)]
+    # and what units have to do between the two before what waits for much
+    waiting = [t for t in range(start + 1, max(stops) + 1) if heads[t] >= 0 and len(tasks.before[t]) > 1]
+    waiting = [t for t in waiting if tasks.number[t] == 0]
+    step = max(1, len(waiting) // MOST_BARRIERS)
+    for barrier in waiting[step - 1 :: step] if raised else ():
+        earliest = units_before(tasks, barrier, heads)
+        if earliest > heads[barrier]:
+            heads[barrier] = earliest
+            for t in range(barrier + 1, max(stops) + 1):
+                if heads[t] >= 0:
+                    ends = [heads[s] + tasks.durations[s] for s in tasks.before[t] if heads[s] >= 0]
+                    heads[t] = max(heads[t], max(ends, default=0))
+    return max(0, *(heads[t] + tasks.durations[t] for t in stops if heads[t] >= 0), 0)
 
 
 def _ends(problem: Problem) -> tuple[list[int], list[int]]:
