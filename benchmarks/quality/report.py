@@ -13,7 +13,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,13 @@ from benchmarks.quality.run import NOTE, WAYS, Result, generate, load_result, re
 from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 from models.grid import save_grid
 
-LAST = 4
-"""Points whose mean is compared: a single one jitters by a tenth or more."""
 COLUMNS = 16
 Results = Mapping[tuple[int, str], Result]
 
 
-def late(result: Result) -> float:
+def late(result: Result, last: int) -> float:
     """The mean distance over the last points."""
-    points = sorted(result.distances, key=int)[-LAST:]
+    points = sorted(result.distances, key=int)[-last:]
     return statistics.mean(result.distances[point] for point in points)
 
 
@@ -51,13 +50,18 @@ def progress_table(results: Results, seeds: Sequence[int], ways: Sequence[str]) 
     return lines
 
 
-def comparison_table(results: Results, seeds: Sequence[int], ways: Sequence[str]) -> list[str]:
+def comparison_table(results: Results, seeds: Sequence[int], ways: Sequence[str], last: int) -> list[str]:
     """Distance of each training and the ratio to PyTorch's, by seed; last, the mean over the seeds and its ratio."""
     lines = ["| trained by | " + " | ".join(f"seed {s}" for s in seeds) + " | mean | ratio of means |"]
     lines.append("|---|" + "---|" * (len(seeds) + 2))
-    measures = (("", late), (", last step", final), (", images made on the chip", lambda r: r.on_chip))
-    for suffix, measure in measures:
-        base = late if suffix == "" else final
+    measures: list[tuple[str, Callable[[Result], float | None], Callable[[Result], float]]] = [
+        (", last point", final, final),
+        (", images made on the chip", lambda r: r.on_chip, final),
+    ]
+    if last > 1:
+        mean_of = partial(late, last=last)
+        measures.insert(0, (f", mean of the last {last} points", mean_of, mean_of))
+    for suffix, measure, base in measures:
         for way in ways:
             values = [measure(results[seed, way]) for seed in seeds]
             if any(v is None for v in values):
@@ -109,6 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="what was given to benchmarks.quality.run as --out")
     parser.add_argument("--images", type=Path, help="folder for the grids")
+    parser.add_argument("--last", type=int, default=4, help="compare the mean of so many points")
     parser.add_argument("--name", default="quality", help="how the files of the grids begin")
     parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder of the Fashion-MNIST files")
     options = parser.parse_args()
@@ -124,7 +129,7 @@ def main() -> int:
     tables = [
         yardstick_table(options.data),
         progress_table(results, whole, ways),
-        comparison_table(results, whole, ways),
+        comparison_table(results, whole, ways, options.last),
     ]
     print("\n\n".join("\n".join(table) for table in tables))
     if options.images:
