@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 # A command that begins a file and then stays in Python, or in native code that no Python handler can interrupt.
+# A process that a shell began in the background ignores Ctrl-C, and so would its children: here it counts in any case.
 COMMAND = """
-import hashlib, pathlib, sys, time, typer
+import hashlib, pathlib, signal, sys, time, typer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mgc.cli import interrupt
 from mgc.cli.errors import command
 from mgc.cli.files import whole_file
