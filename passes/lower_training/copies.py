@@ -103,11 +103,10 @@ def _curve(groups: Sequence[tuple[int, int]], interval: int, budget: int) -> lis
 def _joined(first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The curve of two arrays, one read after the other: crossbars go where they save most first."""
     cycles, held = first[0][0] + second[0][0], first[0][1] + second[0][1]
-    steps = sorted(
-        ((b[0] - a[0]) / (b[1] - a[1]), b[0] - a[0], b[1] - a[1]) for c in (first, second) for a, b in pairwise(c)
-    )
+    steps = [(b[0] - a[0], b[1] - a[1]) for c in (first, second) for a, b in pairwise(c)]
     points = [(cycles, held)]
-    for _, saved, taken in steps:
+    # stable: steps of one curve that save alike stay in its order
+    for saved, taken in sorted(steps, key=lambda step: step[0] / step[1]):
         cycles, held = cycles + saved, held + taken
         points.append((cycles, held))
     return points

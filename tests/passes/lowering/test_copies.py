@@ -4,7 +4,7 @@ from itertools import pairwise, product
 
 import pytest
 from compiled import composed_program, follow
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from passes.lower_training.copies import _envelope, _joined  # the two steps that have a brute-force answer
@@ -59,6 +59,7 @@ def curves():
     return st.builds(build, st.integers(1, 5), st.lists(st.tuples(st.integers(1, 90), st.integers(1, 9)), max_size=5))
 
 
+@example([(1000, 1)], [(1000, 1), (988, 2), (928, 7)])
 @given(curves(), curves())
 def test_two_arrays_one_after_the_other_share_crossbars_best(first, second):
     both = _joined(first, second)
