@@ -48,6 +48,8 @@ class GraphBuilder:
     """Estimated time of the matrix products and what goes with them."""
     finite: set[str] = field(default_factory=set)
     """Tensors that hold finite numbers only, if all guards hold."""
+    spins: bool = True
+    """Whether threads of its session wait for work in a loop: quick, but in the way of other sessions' threads."""
     guards: list[str] = field(default_factory=list)
     """Tensors [1] that are finite where what the graph computes can be relied on."""
     _known: dict[Any, list[str]] = field(default_factory=dict)
@@ -160,6 +162,8 @@ class GraphBuilder:
         options.inter_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
+        if not self.spins:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model, external = self._model()
         weights = [ort.OrtValue.ortvalue_from_numpy(a) for a in external.values()]
         if external:

@@ -218,7 +218,7 @@ class _Builder:
 
     def _open(self) -> GraphBuilder:
         if self.graph is None:
-            self.graph = _OpenGraph(GraphItem(GraphBuilder()))
+            self.graph = _OpenGraph(GraphItem(GraphBuilder(spins=not self.changes)))
             self.items.append(self.graph.item)
         return self.graph.item.graph
 
