@@ -52,6 +52,7 @@ def test_random_programs_give_the_same_bits(seed, micro_batches):
 @settings(max_examples=120, deadline=None)
 @given(SEEDS)
 @example(1397)  # its sums cancel
+@example(612315)  # its exponentials overflow
 def test_float_numerics_are_close(seed):
     rng = random.Random(seed)
     program = random_program(rng)
@@ -73,12 +74,14 @@ def test_float_numerics_are_close(seed):
         assert got[name].dtype == array.dtype
         assert got[name].shape == array.shape
         if not jumps(program):
-            size = float(np.abs(array).max(initial=1.0))
+            endless = ~np.isfinite(array) & ~np.isfinite(moved[name])  # whatever the rounding
+            assert not np.isfinite(got[name][endless]).any()
+            sure = np.isfinite(array) & np.isfinite(moved[name])
+            right, near, found = (a[sure].astype(np.float64) for a in (array, moved[name], got[name]))
+            size = float(np.abs(right).max(initial=1.0))
             # sums that cancel magnify float32's rounding, as they magnify small changes of what goes in
-            magnified = np.abs(moved[name].astype(np.float64) - array)
-            np.testing.assert_array_less(
-                np.abs(got[name].astype(np.float64) - array), 1e-4 * size + 1e-3 * np.abs(array) + 10 * magnified.max()
-            )
+            magnified = np.abs(near - right).max(initial=0.0)
+            np.testing.assert_array_less(np.abs(found - right), 1e-4 * size + 1e-3 * np.abs(right) + 10 * magnified)
 
 
 @settings(max_examples=80, deadline=None)
