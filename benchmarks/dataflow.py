@@ -14,8 +14,8 @@ import onnx
 
 import mgc
 from benchmarks.networks import discriminator, generator
+from mgc.passes.training.options import DATAFLOWS
 from mgc.report.views.summary import headline
-from passes.training.options import DATAFLOWS
 
 MODELS = Path(__file__).parents[1] / "models" / "dcgan_fashion"
 

@@ -25,7 +25,7 @@ from benchmarks.measure import machine
 from mgc.cli.comparison import compare
 from mgc.isa.program import Program
 from mgc.sim import Simulator
-from targets import load_target, target_names
+from mgc.targets import load_target, target_names
 
 GENERATOR = Path(__file__).parents[1] / "models" / "dcgan_fashion" / "dcgan_fashion_G.onnx"
 SAMPLES = 64

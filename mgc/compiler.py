@@ -14,15 +14,15 @@ import numpy as np
 import mgc
 from mgc.isa.program import Program
 from mgc.isa.verify_schedule import check_schedule
-from passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
-from passes.pipeline import CalibrationMethod, inference_passes
-from passes.work import totals
-from targets.codegen.account import run_energy
-from targets.codegen.bill import bill
-from targets.codegen.emit import PortInfo, emit
-from targets.cost import CostModel
-from targets.description import Target
-from targets.loader import load_target
+from mgc.passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
+from mgc.passes.pipeline import CalibrationMethod, inference_passes
+from mgc.passes.work import totals
+from mgc.targets.codegen.account import run_energy
+from mgc.targets.codegen.bill import bill
+from mgc.targets.codegen.emit import PortInfo, emit
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
     import onnx

@@ -15,26 +15,26 @@ from mgc.ir.training import Iteration, Phase, State, TrainingModel
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.isa.verify_schedule import check_schedule
-from passes.fuse_loss import fuse_training_model
-from passes.losses.report import LossReport
-from passes.manager import PassRecord, UnsupportedError
-from passes.training.compose import compose
-from passes.training.lift import lift
-from passes.training.model import Network, step_model
-from passes.training.optimizers import optimizer as optimizer_rule
-from passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
-from passes.training.phases import parse_phase
-from passes.training.step import training_iteration
-from passes.training_pipeline import TrainingEntry, TrainingPasses
-from passes.training_plan import TrainingPlan
-from passes.work import training_totals
-from targets.codegen.account import Account
-from targets.codegen.bill import bill
-from targets.codegen.emit_training import emit_training
-from targets.cost import CostModel
-from targets.description import Target
-from targets.energy import EnergyBreakdown
-from targets.loader import load_target
+from mgc.passes.fuse_loss import fuse_training_model
+from mgc.passes.losses.report import LossReport
+from mgc.passes.manager import PassRecord, UnsupportedError
+from mgc.passes.training.compose import compose
+from mgc.passes.training.lift import lift
+from mgc.passes.training.model import Network, step_model
+from mgc.passes.training.optimizers import optimizer as optimizer_rule
+from mgc.passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
+from mgc.passes.training.phases import parse_phase
+from mgc.passes.training.step import training_iteration
+from mgc.passes.training_pipeline import TrainingEntry, TrainingPasses
+from mgc.passes.training_plan import TrainingPlan
+from mgc.passes.work import training_totals
+from mgc.targets.codegen.account import Account
+from mgc.targets.codegen.bill import bill
+from mgc.targets.codegen.emit_training import emit_training
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+from mgc.targets.energy import EnergyBreakdown
+from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
     import onnx

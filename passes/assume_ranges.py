@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from passes.calibrate import Calibration, observed_values
-from passes.manager import CompileState, Pass
+from mgc.passes.calibrate import Calibration, observed_values
+from mgc.passes.manager import CompileState, Pass
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 
 from mgc.ir.graph import Graph
 from mgc.ir.ops import Reduce
-from passes.manager import CompileState, Pass, Tools
-from passes.quantizing.clipping import choose_reaches
-from passes.quantizing.codes import Reach
-from passes.quantizing.network import Feeds, mirrored, run
-from passes.quantizing.observed import graph_macs, observed_values
-from passes.quantizing.samples import take_samples
+from mgc.passes.manager import CompileState, Pass, Tools
+from mgc.passes.quantizing.clipping import choose_reaches
+from mgc.passes.quantizing.codes import Reach
+from mgc.passes.quantizing.network import Feeds, mirrored, run
+from mgc.passes.quantizing.observed import graph_macs, observed_values
+from mgc.passes.quantizing.samples import take_samples
 
 __all__ = ["Calibrate", "Calibration", "observe", "observed_values"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
-from targets.cost import CostModel, Route
-from targets.description import Target
+from mgc.passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
+from mgc.targets.cost import CostModel, Route
+from mgc.targets.description import Target
 
 _EFFORT = 2.0
 """CP-SAT's deterministic time for one partition (about seconds of one core)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from targets.description import Crossbar
+from mgc.targets.description import Crossbar
 
 
 def exact_columns(weights: np.ndarray, crossbar: Crossbar, *, signed: bool = False) -> np.ndarray:

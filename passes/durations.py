@@ -14,8 +14,8 @@ from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
 from mgc.ir.mapped_training import DequantBy, QuantBy, RunMax
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
-from targets.cost import CostModel
-from targets.description import CostClass, Target
+from mgc.targets.cost import CostModel
+from mgc.targets.description import CostClass, Target
 
 Work = dict[CostClass, int]
 """Operations of each cost class."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from passes.folding.affine import expand_batch_norms, fold_affine
-from passes.folding.rewrite import drop_stale_reasons
-from passes.folding.simplify import SIMPLIFICATIONS
-from passes.manager import CompileState, Pass
+from mgc.passes.folding.affine import expand_batch_norms, fold_affine
+from mgc.passes.folding.rewrite import drop_stale_reasons
+from mgc.passes.folding.simplify import SIMPLIFICATIONS
+from mgc.passes.manager import CompileState, Pass
 
 # Each round folds whole chains, so two or three suffice; the bound keeps a faulty pair of rewrites from looping.
 _ROUNDS = 20

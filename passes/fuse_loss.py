@@ -13,13 +13,13 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import Binary, DiffBlock, Reshape
 from mgc.ir.training import TrainingModel
-from passes.folding.simplify import share
-from passes.losses.branch import Branch, RuntimeTarget, merged
-from passes.losses.forms import snapped
-from passes.losses.report import NONE, LossReport
-from passes.losses.resolve import Outcome, Rest, resolve
-from passes.losses.view import View
-from passes.manager import CompileState, Pass
+from mgc.passes.folding.simplify import share
+from mgc.passes.losses.branch import Branch, RuntimeTarget, merged
+from mgc.passes.losses.forms import snapped
+from mgc.passes.losses.report import NONE, LossReport
+from mgc.passes.losses.resolve import Outcome, Rest, resolve
+from mgc.passes.losses.view import View
+from mgc.passes.manager import CompileState, Pass
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
       after it for least squares of a probability.
     - differences of scores (relativistic losses) and differences from a mean score (relativistic average) are paired.
     - a target may differ from element to element, be it constant or an input.
-    - another f is tabulated with a proven error (`passes.losses.tabulate`).
+    - another f is tabulated with a proven error (`mgc.passes.losses.tabulate`).
 
     What stays in the graph, with the reason in the report: what compares tensors that are no scores (L1 or L2 of
     images: a tensor that a network reads is no score, nor is what is computed from parameters alone), and what is not

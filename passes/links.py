@@ -10,11 +10,11 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Piece, Send, View
 from mgc.ir.mapped_training import UpdateCells
 from mgc.ir.types import TensorType
-from passes.chips import Net
-from passes.durations import nbytes
-from passes.operations import stored
-from passes.place import Placement
-from targets.description import Target
+from mgc.passes.chips import Net
+from mgc.passes.durations import nbytes
+from mgc.passes.operations import stored
+from mgc.passes.place import Placement
+from mgc.targets.description import Target
 
 
 def nets_of(

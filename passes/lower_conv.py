@@ -12,10 +12,10 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import Op
 from mgc.ir.ops import Cast, Conv, ConvTranspose, Expand, Host, MatMul, Reshape, Transpose
 from mgc.ir.types import DType
-from passes.lower.conv import lower_conv
-from passes.lower.matmul import lower_matmul
-from passes.manager import CompileState, Exporter, Pass
-from passes.work import useful_macs
+from mgc.passes.lower.conv import lower_conv
+from mgc.passes.lower.matmul import lower_matmul
+from mgc.passes.manager import CompileState, Exporter, Pass
+from mgc.passes.work import useful_macs
 
 _MAX_SPATIAL = 3
 

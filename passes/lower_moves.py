@@ -12,10 +12,10 @@ from mgc.ir import ops
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Piece, View
 from mgc.ir.types import TensorType
-from passes.hoist_quant import hoist_quant
-from passes.manager import CompileState, Pass
-from passes.moves.pieces import indexed_pieces, piece, runs
-from passes.moves.strided import Strided, dense_strides
+from mgc.passes.hoist_quant import hoist_quant
+from mgc.passes.manager import CompileState, Pass
+from mgc.passes.moves.pieces import indexed_pieces, piece, runs
+from mgc.passes.moves.strided import Strided, dense_strides
 
 MAX_PIECES = 32
 """Pieces a copy may have to stand in for a gather: past that, one gather step an axis is the smaller program."""

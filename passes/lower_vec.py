@@ -9,9 +9,9 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
-from passes.manager import CompileState, Pass, UnsupportedError
-from passes.streaming.analysis import Streaming
-from passes.versions import Homes
+from mgc.passes.manager import CompileState, Pass, UnsupportedError
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.versions import Homes
 
 KERNEL_OPS = (
     ops.Unary,

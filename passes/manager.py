@@ -13,13 +13,13 @@ import numpy as np
 from mgc.ir.graph import Graph
 from mgc.ir.op import IRError
 from mgc.ir.verifier import verify
-from passes.plan import Plan
-from targets.description import Target
+from mgc.passes.plan import Plan
+from mgc.targets.description import Target
 
 if TYPE_CHECKING:
-    from passes.calibrate import Calibration
-    from passes.losses.report import LossReport
-    from passes.quantizing.quality import LayerQuality
+    from mgc.passes.calibrate import Calibration
+    from mgc.passes.losses.report import LossReport
+    from mgc.passes.quantizing.quality import LayerQuality
 
 Exporter = Callable[[Graph], bytes]
 """A level-1 graph as a serialised ONNX model; inputs and outputs keep their names."""

@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from mgc.ir.graph import Graph, Node
 from mgc.ir.mapped import Mvm
-from passes.allocate import Demand
-from passes.chips import Split, split
-from passes.durations import Durations, nbytes, signed_input, windows_of
-from passes.links import nets_of, send_between_chips
-from passes.manager import CompileState, Pass
-from passes.partition import Geometry, Partition, partition
-from passes.place import Placement, homes_of, place
-from passes.plan import GroupMap, Plan
-from passes.schedule import schedule
-from passes.scheduling.solver import SolverOptions
-from targets.cost import CostModel
-from targets.description import Target
+from mgc.passes.allocate import Demand
+from mgc.passes.chips import Split, split
+from mgc.passes.durations import Durations, nbytes, signed_input, windows_of
+from mgc.passes.links import nets_of, send_between_chips
+from mgc.passes.manager import CompileState, Pass
+from mgc.passes.partition import Geometry, Partition, partition
+from mgc.passes.place import Placement, homes_of, place
+from mgc.passes.plan import GroupMap, Plan
+from mgc.passes.schedule import schedule
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _chip_of_node(graph: Graph, chip_of: Sequence[int] | None) -> dict[Node, int
 @dataclass(frozen=True)
 class Allocate(Pass):
     """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, see
-    `passes.chips` and `passes.allocate`.
+    `mgc.passes.chips` and `mgc.passes.allocate`.
 
     The plan so far has groups without crossbars. `crossbars` caps the budget (0: all that the target has).
     """
@@ -121,8 +121,8 @@ class Allocate(Pass):
 
 @dataclass(frozen=True)
 class PlaceGroups(Pass):
-    """Every replica gets crossbars of its own, close to what it talks to, see `passes.place`; values that are needed on
-    another chip are sent there, see `passes.links`; after allocate.
+    """Every replica gets crossbars of its own, close to what it talks to, see `mgc.passes.place`;
+    values that are needed on another chip are sent there, see `mgc.passes.links`; after allocate.
     """
 
     name: ClassVar[str] = "place"
@@ -144,7 +144,7 @@ class Schedule(Pass):
     """Every operation gets a unit, a duration, what it waits for and its starts; every value its bytes; after place.
 
     The schedule is never worse than the best list schedule, its bound is proven; `effort` and `workers` are CP-SAT's
-    (deterministic time; equal options give equal schedules), see `passes.scheduling`.
+    (deterministic time; equal options give equal schedules), see `mgc.passes.scheduling`.
     """
 
     name: ClassVar[str] = "schedule"

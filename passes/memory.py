@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mgc.ir.graph import Value
-from passes.operations import Work
-from passes.plan import LINE_BYTES, BufferPlan, Operation
-from passes.scheduling.modulo import SteadyState
+from mgc.passes.operations import Work
+from mgc.passes.plan import LINE_BYTES, BufferPlan, Operation
+from mgc.passes.scheduling.modulo import SteadyState
 
 
 def slots_of(work: Work, steady: SteadyState, micro_batches: int) -> dict[Value, int]:

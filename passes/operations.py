@@ -10,11 +10,11 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
 from mgc.ir.types import TensorType
-from passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
-from passes.partition import Geometry
-from passes.place import Placement
-from passes.plan import Operation, OperationKind, UnitKind, UnitPlan
-from targets.description import Target
+from mgc.passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
+from mgc.passes.partition import Geometry
+from mgc.passes.place import Placement
+from mgc.passes.plan import Operation, OperationKind, UnitKind, UnitPlan
+from mgc.targets.description import Target
 
 
 @dataclass(frozen=True)

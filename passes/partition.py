@@ -10,10 +10,10 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart
-from passes.crossbar_rows import exact_columns
-from passes.durations import signed_input
-from passes.manager import CompileState, Pass, UnsupportedError
-from targets.description import Crossbar, Target
+from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.durations import signed_input
+from mgc.passes.manager import CompileState, Pass, UnsupportedError
+from mgc.targets.description import Crossbar, Target
 
 
 class CapacityError(UnsupportedError):

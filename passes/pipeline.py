@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from passes.assume_ranges import AssumeRanges
-from passes.calibrate import Calibrate
-from passes.fold import Fold
-from passes.lower_conv import LowerConv
-from passes.lower_moves import LowerMoves
-from passes.lower_vec import LowerVec
-from passes.manager import Pass
-from passes.mapping import MAPPING_PASSES
-from passes.quantize import Quantize
-from passes.split_batch import SplitBatch
+from mgc.passes.assume_ranges import AssumeRanges
+from mgc.passes.calibrate import Calibrate
+from mgc.passes.fold import Fold
+from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_moves import LowerMoves
+from mgc.passes.lower_vec import LowerVec
+from mgc.passes.manager import Pass
+from mgc.passes.mapping import MAPPING_PASSES
+from mgc.passes.quantize import Quantize
+from mgc.passes.split_batch import SplitBatch
 
 CalibrationMethod = Literal["error", "minmax", "none"]
 

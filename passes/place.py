@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm, Send
-from passes.durations import Place, nbytes
-from passes.partition import Geometry
-from passes.plan import GroupMap
-from targets.cost import CostModel
-from targets.description import Target
+from mgc.passes.durations import Place, nbytes
+from mgc.passes.partition import Geometry
+from mgc.passes.plan import GroupMap
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
 
 _ROUNDS = 8
 """Sweeps of the local improvement; it stops as soon as one changes nothing."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from passes.chips import Split
+from mgc.passes.chips import Split
 
 OperationKind = Literal["program", "mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
 

@@ -12,17 +12,17 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Lookup
 from mgc.ir.ops import Binary, Cast, Expand, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
-from passes.calibrate import Calibration
-from passes.manager import CompileState, Pass, UnsupportedError
-from passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
-from passes.quantizing.emit import Emitter, QuantizedLayer
-from passes.quantizing.layers import Layer, find_layers
-from passes.quantizing.quality import LayerQuality, quality_of
-from passes.quantizing.signs import NonNegative
-from passes.quantizing.tables import make_table, needs_table
-from passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
-from passes.quantizing.windows import CodedWindows, sampled_windows
-from targets.description import Target
+from mgc.passes.calibrate import Calibration
+from mgc.passes.manager import CompileState, Pass, UnsupportedError
+from mgc.passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
+from mgc.passes.quantizing.emit import Emitter, QuantizedLayer
+from mgc.passes.quantizing.layers import Layer, find_layers
+from mgc.passes.quantizing.quality import LayerQuality, quality_of
+from mgc.passes.quantizing.signs import NonNegative
+from mgc.passes.quantizing.tables import make_table, needs_table
+from mgc.passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
+from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
+from mgc.targets.description import Target
 
 # Samples whose windows the rounding of weights looks at.
 _WINDOW_SAMPLES = 32

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from mgc.ir.graph import Graph, Value
 from mgc.ir.mapped import Mvm
 from mgc.ir.mapped_training import MvmT
-from passes.durations import signed_input
-from targets.description import Target
+from mgc.passes.durations import signed_input
+from mgc.targets.description import Target
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.ir.graph import Graph, Value
-from passes.memory import (
+from mgc.passes.memory import (
     Packed,
     Use,
     demoted,
@@ -20,15 +20,15 @@ from passes.memory import (
     uses_of,
     with_slots,
 )
-from passes.operations import Work, operations_of
-from passes.place import Placement
-from passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
-from passes.scheduling.bounds import lower_bound
-from passes.scheduling.modulo import steady_state
-from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import Found, best_list, improve
-from passes.scheduling.solver import SolverOptions
-from targets.description import Target
+from mgc.passes.operations import Work, operations_of
+from mgc.passes.place import Placement
+from mgc.passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from mgc.passes.scheduling.bounds import lower_bound
+from mgc.passes.scheduling.modulo import steady_state
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import Found, best_list, improve
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.targets.description import Target
 
 Slots = dict[Value, int]
 

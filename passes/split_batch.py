@@ -11,7 +11,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import IRError
 from mgc.ir.types import TensorType, ValueType
-from passes.manager import CompileState, Pass
+from mgc.passes.manager import CompileState, Pass
 
 
 def _one_sample(type_: ValueType, factor: int) -> ValueType:

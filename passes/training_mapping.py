@@ -8,30 +8,30 @@ from dataclasses import dataclass, replace
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Layout, Mvm, MvmPart
 from mgc.ir.training import NEXT
-from passes.allocate import Demand
-from passes.chips import Net, Split, split
-from passes.durations import Durations, Place
-from passes.links import nets_of, send_between_chips
-from passes.lower_training.residents import Residents, sizes
-from passes.memory import footprint
-from passes.operations import Work, stored
-from passes.partition import CapacityError, Geometry, capacity_message
-from passes.place import Placement, Wanted, homes_of, lay_out, service
-from passes.plan import BufferPlan, GroupMap
-from passes.reads import Reads, reads_of
-from passes.scheduling.solver import SolverOptions
-from passes.streaming.analysis import Streaming, best_split
-from passes.streaming.dataflow import Dataflow
-from passes.streaming.operations import StreamedBuilder
-from passes.training.options import DEFAULT_DATAFLOW
-from passes.training_operations import anchors_of
-from passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
-from passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration
-from passes.versions import homes_of as versions_of
-from passes.versions import is_update
-from targets.cost import CostModel
-from targets.description import Target
-from targets.training_cost import TrainingCost
+from mgc.passes.allocate import Demand
+from mgc.passes.chips import Net, Split, split
+from mgc.passes.durations import Durations, Place
+from mgc.passes.links import nets_of, send_between_chips
+from mgc.passes.lower_training.residents import Residents, sizes
+from mgc.passes.memory import footprint
+from mgc.passes.operations import Work, stored
+from mgc.passes.partition import CapacityError, Geometry, capacity_message
+from mgc.passes.place import Placement, Wanted, homes_of, lay_out, service
+from mgc.passes.plan import BufferPlan, GroupMap
+from mgc.passes.reads import Reads, reads_of
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.streaming.analysis import Streaming, best_split
+from mgc.passes.streaming.dataflow import Dataflow
+from mgc.passes.streaming.operations import StreamedBuilder
+from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.passes.training_operations import anchors_of
+from mgc.passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
+from mgc.passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration
+from mgc.passes.versions import homes_of as versions_of
+from mgc.passes.versions import is_update
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+from mgc.targets.training_cost import TrainingCost
 
 _NOWHERE = Layout((), ())
 _RESIDENT_SHARE = 0.5

@@ -11,12 +11,12 @@ from mgc.ir.mapped import Mvm, MvmPart
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
 from mgc.ir.ops.update import Rule, Sgd
 from mgc.ir.training import NEXT
-from passes.durations import Place, Source, nbytes, signed_input
-from passes.operations import Builder, Work
-from passes.partition import Geometry
-from passes.plan import UnitPlan
-from targets.description import CostClass
-from targets.training_cost import TrainingCost
+from mgc.passes.durations import Place, Source, nbytes, signed_input
+from mgc.passes.operations import Builder, Work
+from mgc.passes.partition import Geometry
+from mgc.passes.plan import UnitPlan
+from mgc.targets.description import CostClass
+from mgc.targets.training_cost import TrainingCost
 
 
 @dataclass

@@ -11,22 +11,22 @@ from mgc.ir.graph import Graph
 from mgc.ir.op import IRError
 from mgc.ir.training import State
 from mgc.ir.verifier import verify
-from passes.lower_moves import lower_moves
-from passes.lower_training.copies import lower_with_copies
-from passes.lower_training.prepare import prepare
-from passes.lower_training.quantize import quantize_training
-from passes.lower_training.residents import Residents
-from passes.lower_training.trace import inherit_sources
-from passes.lower_vec import lower_vec
-from passes.manager import PassError, PassRecord, dump
-from passes.scheduling.solver import SolverOptions
-from passes.streaming.analysis import best_split, data_of
-from passes.streaming.dataflow import Dataflow
-from passes.training.options import DEFAULT_DATAFLOW
-from passes.training_mapping import EntryGraph, plan_training, training_target
-from passes.training_plan import EntryKind, TrainingPlan
-from passes.versions import homes_of, order, settle
-from targets.description import Target
+from mgc.passes.lower_moves import lower_moves
+from mgc.passes.lower_training.copies import lower_with_copies
+from mgc.passes.lower_training.prepare import prepare
+from mgc.passes.lower_training.quantize import quantize_training
+from mgc.passes.lower_training.residents import Residents
+from mgc.passes.lower_training.trace import inherit_sources
+from mgc.passes.lower_vec import lower_vec
+from mgc.passes.manager import PassError, PassRecord, dump
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.streaming.analysis import best_split, data_of
+from mgc.passes.streaming.dataflow import Dataflow
+from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.passes.training_mapping import EntryGraph, plan_training, training_target
+from mgc.passes.training_plan import EntryKind, TrainingPlan
+from mgc.passes.versions import homes_of, order, settle
+from mgc.targets.description import Target
 
 
 @dataclass(frozen=True, eq=False)

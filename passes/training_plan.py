@@ -7,9 +7,9 @@ from typing import Literal
 
 from mgc.ir.graph import Graph, Value
 from mgc.ir.mapped import MvmPart
-from passes.chips import Split
-from passes.lower_training.residents import Residents
-from passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from mgc.passes.chips import Split
+from mgc.passes.lower_training.residents import Residents
+from mgc.passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
 
 EntryKind = Literal["train", "test"]
 

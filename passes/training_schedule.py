@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mgc.ir.graph import Value
-from passes.memory import Use, peak
-from passes.operations import Work
-from passes.plan import Operation, SchedulePlan
-from passes.schedule import Scheduled
-from passes.scheduling.bounds import barrier_bound, lower_bound
-from passes.scheduling.cyclic import repeating
-from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import Found, best_list, improve
-from passes.scheduling.solver import SolverOptions
-from passes.scheduling.spread import spread
-from passes.streaming.analysis import Streaming
-from passes.streaming.dataflow import Dataflow, arranged, sections_of
-from passes.streaming.iterations import moves_of, packed_round, told, unrolled, waits_of
-from passes.streaming.memory import Lives, lives_of, packed, relieved, slots_of, uses_of, with_parts
+from mgc.passes.memory import Use, peak
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation, SchedulePlan
+from mgc.passes.schedule import Scheduled
+from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
+from mgc.passes.scheduling.cyclic import repeating
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import Found, best_list, improve
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.scheduling.spread import spread
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.streaming.dataflow import Dataflow, arranged, sections_of
+from mgc.passes.streaming.iterations import moves_of, packed_round, told, unrolled, waits_of
+from mgc.passes.streaming.memory import Lives, lives_of, packed, relieved, slots_of, uses_of, with_parts
 
 MOST_TASKS = 40_000
 """Tasks of the finest cut of a batch that is tried."""

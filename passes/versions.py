@@ -9,7 +9,7 @@ from mgc.ir.mapped import Copy, Piece, View
 from mgc.ir.mapped_training import UpdateCells
 from mgc.ir.ops import Update
 from mgc.ir.training import NEXT
-from passes.manager import UnsupportedError
+from mgc.passes.manager import UnsupportedError
 
 Homes = Mapping[Value, str]
 """Values that are a version of a resident, under its name: its first one, and those that are written in its place."""

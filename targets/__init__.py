@@ -5,12 +5,12 @@
 16128
 """
 
-from targets.cost import CostModel, Occupancy, Route
-from targets.description import COST_CLASSES, CostClass, Crossbar, Target
-from targets.energy import EnergyBreakdown
-from targets.loader import DEFAULT_TARGET, load_target, parse_target, target_names, target_toml
-from targets.problems import TargetError
-from targets.totals import chip_area_mm2, peak_power_w
+from mgc.targets.cost import CostModel, Occupancy, Route
+from mgc.targets.description import COST_CLASSES, CostClass, Crossbar, Target
+from mgc.targets.energy import EnergyBreakdown
+from mgc.targets.loader import DEFAULT_TARGET, load_target, parse_target, target_names, target_toml
+from mgc.targets.problems import TargetError
+from mgc.targets.totals import chip_area_mm2, peak_power_w
 
 __all__ = [
     "COST_CLASSES",

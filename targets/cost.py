@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from targets.description import Channel, CostClass, Target
-from targets.energy import EnergyBreakdown
+from mgc.targets.description import Channel, CostClass, Target
+from mgc.targets.energy import EnergyBreakdown
 
 _PJ = 1e-12
 _FJ = 1e-15

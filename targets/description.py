@@ -1,8 +1,8 @@
 """What a chip is: the target description as frozen, strictly typed pydantic models.
 
 Every field states its meaning and unit; values come from one TOML file a chip (`targets/*.toml`), where each constant
-carries its source. Energies are per action (pJ, fJ), times in ns, areas in um2 or mm2; `targets.cost` turns them into
-cycles, joules and mm2.
+carries its source. Energies are per action (pJ, fJ), times in ns, areas in um2 or mm2; `mgc.targets.cost` turns
+them into cycles, joules and mm2.
 
 Cross-field checks are *field* validators that look at the fields before them: pydantic runs those even when another
 field is wrong, so a bad file gets all its errors at once (a model validator would wait until the fields are right).
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from targets.problems import TargetError, explain
+from mgc.targets.problems import TargetError, explain
 
 AdcMode = Literal["clip", "scale"]
 Encoding = Literal["differential", "offset"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from targets.description import Target
-from targets.problems import TargetError, explain, nearest
+from mgc.targets.description import Target
+from mgc.targets.problems import TargetError, explain, nearest
 
 _FOLDER = Path(__file__).parent
 # Named here, not found by scanning: the list is the public interface, in the order shown to users, default first.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from targets.cost import CostModel, Occupancy
-from targets.description import COST_CLASSES, Target
+from mgc.targets.cost import CostModel, Occupancy
+from mgc.targets.description import COST_CLASSES, Target
 
 
 def chip_area_mm2(target: Target) -> dict[str, float]:

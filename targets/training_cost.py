@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from targets.cost import CostModel, Occupancy
-from targets.description import CostClass, Target
-from targets.energy import EnergyBreakdown
+from mgc.targets.cost import CostModel, Occupancy
+from mgc.targets.description import CostClass, Target
+from mgc.targets.energy import EnergyBreakdown
 
 OUTER_SIDE = 128
 """Rows and columns of the outer product that a gradient unit adds up at once."""

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import mgc
 from benchmarks import networks
 from mgc.sim import replay
-from targets import load_target, target_toml
+from mgc.targets import load_target, target_toml
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted((ROOT / "models").glob("*/*.onnx"))

@@ -11,11 +11,11 @@ import mgc
 from benchmarks import networks
 from mgc.compiler_training import compile_training, iteration_cost
 from mgc.isa.program import Program
-from passes.partition import CapacityError
-from passes.training.options import DEFAULT_DATAFLOW
-from targets.cost import CostModel
-from targets.description import Target
-from targets.loader import load_target
+from mgc.passes.partition import CapacityError
+from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+from mgc.targets.loader import load_target
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.paper.cases import Result, Workload, billed, of_program, train, trained, with_keys
-from targets.description import Target
+from mgc.targets.description import Target
 
 Change = Callable[[Target], Mapping[str, Any]]
 

@@ -29,10 +29,10 @@ _KNOWN = (
     ("mgc.isa.error", "ProgramError"),
     ("mgc.sim.engine", "SimulationError"),
     ("mgc.training.errors", "TrainingError"),
-    ("passes.manager", "UnsupportedError"),
+    ("mgc.passes.manager", "UnsupportedError"),
     ("mgc.report", "ReportError"),
     ("mgc.report.png", "PictureError"),
-    ("targets.problems", "TargetError"),
+    ("mgc.targets.problems", "TargetError"),
 )
 
 

@@ -13,7 +13,7 @@ import typer
 from mgc.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from passes.training.options import TrainingOptions
+    from mgc.passes.training.options import TrainingOptions
 
 
 class Loss(StrEnum):
@@ -139,9 +139,9 @@ def training_options(given: Given) -> TrainingOptions | None:
 
 
 def _options(given: Given, composed: bool) -> TrainingOptions:
-    from passes.training.optimizers import optimizer
-    from passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
-    from passes.training.phases import parse_phase
+    from mgc.passes.training.optimizers import optimizer
+    from mgc.passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
+    from mgc.passes.training.phases import parse_phase
 
     phases = tuple(parse_phase(text) for text in given.phase)
     rule = optimizer(

@@ -11,7 +11,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import Op
 from mgc.ir.ops import BatchNorm, Binary, Conv, ConvTranspose, MatMul, Reshape, Transpose, Unary
 from mgc.ir.types import TensorType
-from passes.folding.rewrite import merge_sources
+from mgc.passes.folding.rewrite import merge_sources
 
 # Above this many elements of one sample a reshape is not looked through: the column of each would have to be listed.
 _LARGE = 1 << 22

@@ -25,7 +25,7 @@ from mgc.ir.ops import (
     Unary,
 )
 from mgc.ir.types import TensorType
-from passes.folding.rewrite import bypass, merge_sources
+from mgc.passes.folding.rewrite import bypass, merge_sources
 
 # A constant result above this many elements is kept as an op unless it is no larger than what it is made of:
 # expanding a scalar to an image would only make the program bigger.

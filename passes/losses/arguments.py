@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import Binary, Reshape, Unary
-from passes.losses.region import Region
-from passes.losses.scores import LAST_LAYERS, bare
-from passes.losses.terms import Term, peeled
-from passes.losses.view import View
+from mgc.passes.losses.region import Region
+from mgc.passes.losses.scores import LAST_LAYERS, bare
+from mgc.passes.losses.terms import Term, peeled
+from mgc.passes.losses.view import View
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import LossTable
-from passes.losses.forms import Form, snapped
+from mgc.passes.losses.forms import Form, snapped
 
 _LOGISTIC = ("cross-entropy", "minimax", "wasserstein")
 

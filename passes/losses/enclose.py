@@ -7,10 +7,10 @@ from collections.abc import Callable
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Binary, Cast, Expand, Reshape, Unary
 from mgc.ir.ops import Where as Choice
-from passes.losses import smooth
-from passes.losses.interval import Array
-from passes.losses.jet import Jet, Truth, chosen, equal, greater, greater_or_equal, maximum, minimum
-from passes.losses.region import Region
+from mgc.passes.losses import smooth
+from mgc.passes.losses.interval import Array
+from mgc.passes.losses.jet import Jet, Truth, chosen, equal, greater, greater_or_equal, maximum, minimum
+from mgc.passes.losses.region import Region
 
 
 class NotEnclosedError(Exception):

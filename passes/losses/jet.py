@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.losses.interval import Array, Interval
+from mgc.passes.losses.interval import Array, Interval
 
 Derivatives = tuple[Interval, Interval, Interval, Interval]
 

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Binary, Cast, Expand, Reshape, Unary
 from mgc.ir.types import DType
-from passes.losses.view import ELEMENTWISE, View
+from mgc.passes.losses.view import ELEMENTWISE, View
 
 Columns = Mapping[tuple[Node, int], np.ndarray]
 """Constants that differ from element to element, by node and operand, each as [1, K] for K kinds of elements."""

@@ -8,14 +8,14 @@ import numpy as np
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import Reduce
-from passes.losses.arguments import Argument, arguments
-from passes.losses.branch import Branch, RuntimeTarget
-from passes.losses.forms import Form, recognise, with_targets
-from passes.losses.region import Columns, Region
-from passes.losses.scores import DeclinedError, bare, check_scores, ends_network, is_pooled_layer
-from passes.losses.tabulate import UntabulatedError, tabulate
-from passes.losses.terms import Term, opened, peeled
-from passes.losses.view import View
+from mgc.passes.losses.arguments import Argument, arguments
+from mgc.passes.losses.branch import Branch, RuntimeTarget
+from mgc.passes.losses.forms import Form, recognise, with_targets
+from mgc.passes.losses.region import Columns, Region
+from mgc.passes.losses.scores import DeclinedError, bare, check_scores, ends_network, is_pooled_layer
+from mgc.passes.losses.tabulate import UntabulatedError, tabulate
+from mgc.passes.losses.terms import Term, opened, peeled
+from mgc.passes.losses.view import View
 
 _OPPOSITE = {"cross-entropy": "minimax", "minimax": "cross-entropy"}
 _OF_PROBABILITIES = ("least-squares", "hinge")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Binary, Expand, Reshape, Unary
-from passes.losses.region import Region
-from passes.losses.view import View
+from mgc.passes.losses.region import Region
+from mgc.passes.losses.view import View
 
 LAST_LAYERS = ("sigmoid", "tanh", "hard_sigmoid")
 """Activations that a discriminator may end in on purpose."""

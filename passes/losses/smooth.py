@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mgc.ir.ops.functions import erf as erf_of
-from passes.losses.interval import Array, Interval
-from passes.losses.jet import Derivatives, Jet, chosen, greater, maximum, minimum, not_below
+from mgc.passes.losses.interval import Array, Interval
+from mgc.passes.losses.jet import Derivatives, Jet, chosen, greater, maximum, minimum, not_below
 
 
 def _exp(x: Interval) -> Derivatives:

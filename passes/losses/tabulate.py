@@ -3,7 +3,7 @@
 The score axis is cut into cells, halved until a bound holds on each. With h the width of a cell and f'' enclosed in
 [m, M] there, the chord through f's ends is at most max|f''| h^2 / 8 from f; where f'' is not bounded (a corner) but f'
 is in [m, M], at most (M - m) h / 4; in any case at most the width of f's own enclosure. The same holds for f' with one
-derivative more. The enclosures are interval Taylor jets (`passes.losses.jet`), rounding included. So is the error of
+derivative more. The enclosures are interval Taylor jets (`jet`), rounding included. So is the error of
 the values at the cells' ends.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import LossTable
-from passes.losses.enclose import NotEnclosedError, enclose
-from passes.losses.interval import Array, Interval
-from passes.losses.jet import Jet
-from passes.losses.region import Region
+from mgc.passes.losses.enclose import NotEnclosedError, enclose
+from mgc.passes.losses.interval import Array, Interval
+from mgc.passes.losses.jet import Jet
+from mgc.passes.losses.region import Region
 
 REACH = 32.0
 """Tables cover scores from -REACH to REACH, or the part of it around 0 where f and f' are defined."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary
-from passes.losses.forms import snapped
-from passes.losses.view import View, over_batch
+from mgc.passes.losses.forms import snapped
+from mgc.passes.losses.view import View, over_batch
 
 
 @dataclass(frozen=True)

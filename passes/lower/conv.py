@@ -11,7 +11,7 @@ import numpy as np
 from mgc.ir.mapped import CHANNEL_MAJOR, Layout, Mvm, MvmPart, Windows
 from mgc.ir.ops import Conv, ConvTranspose
 from mgc.ir.types import TensorType
-from passes.lower.axis import AxisClass, conv_axis, conv_transpose_axis
+from mgc.passes.lower.axis import AxisClass, conv_axis, conv_transpose_axis
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from itertools import pairwise
 
 from mgc.ir.graph import Graph
 from mgc.ir.training import State
-from passes.allocate import Demand, allocate, choices, hull_of
-from passes.lower_training.residents import Resident, Residents
-from passes.lower_training.step import LoweredTraining, lower_training
-from passes.partition import Geometry
-from passes.reads import Reads, reads_of
-from passes.versions import homes_of
-from targets.cost import CostModel
-from targets.description import Target
-from targets.training_cost import TrainingCost
+from mgc.passes.allocate import Demand, allocate, choices, hull_of
+from mgc.passes.lower_training.residents import Resident, Residents
+from mgc.passes.lower_training.step import LoweredTraining, lower_training
+from mgc.passes.partition import Geometry
+from mgc.passes.reads import Reads, reads_of
+from mgc.passes.versions import homes_of
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+from mgc.targets.training_cost import TrainingCost
 
 _Point = tuple[int, int, bool]
 """A choice for one weight: cycles of its reads, crossbars, whether it has a second copy."""

@@ -10,9 +10,9 @@ from mgc.ir.graph import Node, Value
 from mgc.ir.mapped import Layout
 from mgc.ir.mapped_training import Outer
 from mgc.ir.ops import Conv, ConvTranspose, ConvWeightGrad, Gather, Transpose
-from passes.lower_training.products import Cells, Product, conv_product, equal, numbered, outer_of_rows
-from passes.lower_training.weights import MAX_SPATIAL, Survey, where
-from passes.manager import UnsupportedError
+from mgc.passes.lower_training.products import Cells, Product, conv_product, equal, numbered, outer_of_rows
+from mgc.passes.lower_training.weights import MAX_SPATIAL, Survey, where
+from mgc.passes.manager import UnsupportedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,18 +14,18 @@ from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Cast, Conv, ConvTranspose, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
 from mgc.ir.training import NEXT
 from mgc.ir.types import DType, TensorType, tensor_type_of
-from passes.lower_training.gradients import (
+from mgc.passes.lower_training.gradients import (
     kernel_gradients,
     matrix_gradient,
     matrix_layouts,
     of_whole,
 )
-from passes.lower_training.products import Cells, Product, boxed, numbered
-from passes.lower_training.residents import Residents
-from passes.lower_training.weights import Layout as Stored
-from passes.lower_training.weights import Layouts, Survey, Use, read_as, where
-from passes.manager import UnsupportedError
-from passes.moves.strided import dense_strides, merge_axes
+from mgc.passes.lower_training.products import Cells, Product, boxed, numbered
+from mgc.passes.lower_training.residents import Residents
+from mgc.passes.lower_training.weights import Layout as Stored
+from mgc.passes.lower_training.weights import Layouts, Survey, Use, read_as, where
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.moves.strided import dense_strides, merge_axes
 
 Parts = tuple[Value, ...]
 

@@ -11,8 +11,8 @@ import numpy as np
 from mgc.ir.mapped import Layout, Mvm, MvmPart
 from mgc.ir.ops import Conv, ConvTranspose
 from mgc.ir.types import TensorType
-from passes.lower.conv import lower_conv
-from passes.lower.matmul import lower_matmul
+from mgc.passes.lower.conv import lower_conv
+from mgc.passes.lower.matmul import lower_matmul
 
 Cells = tuple[np.ndarray, ...]
 """For each part the flat index in the weights of what its cells [matrices, rows, cols] hold."""

@@ -12,13 +12,13 @@ from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, Upda
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Reduce, Reshape, Transpose, Unary, Where
 from mgc.ir.types import DType, TensorType
-from passes.lower_training.residents import Residents
-from passes.manager import UnsupportedError
-from passes.quantizing.signs import NonNegative
-from passes.streaming.analysis import Streaming, data_of, streaming_of
-from passes.streaming.axes import by_samples, part_size
-from passes.versions import homes_of
-from targets.description import Target
+from mgc.passes.lower_training.residents import Residents
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.quantizing.signs import NonNegative
+from mgc.passes.streaming.analysis import Streaming, data_of, streaming_of
+from mgc.passes.streaming.axes import by_samples, part_size
+from mgc.passes.versions import homes_of
+from mgc.targets.description import Target
 
 MOST_RUNS = 16
 """Runs of samples with a scale of their own, at most: for each of them an OUTER turns its sums into reals."""

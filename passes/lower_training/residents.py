@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.ir.mapped import MvmPart
 from mgc.ir.training import State
-from passes.moves.strided import dense_strides
+from mgc.passes.moves.strided import dense_strides
 
 
 @dataclass(frozen=True)

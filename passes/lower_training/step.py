@@ -10,12 +10,12 @@ import numpy as np
 from mgc.ir.graph import Graph
 from mgc.ir.mapped import MvmPart
 from mgc.ir.training import State
-from passes.lower_training.lower import lower_graph
-from passes.lower_training.products import boxed, forget_products
-from passes.lower_training.residents import HomePiece, Resident, Residents
-from passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
-from passes.moves.strided import dense_strides, merge_axes
-from targets.description import Target
+from mgc.passes.lower_training.lower import lower_graph
+from mgc.passes.lower_training.products import boxed, forget_products
+from mgc.passes.lower_training.residents import HomePiece, Resident, Residents
+from mgc.passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
+from mgc.passes.moves.strided import dense_strides, merge_axes
+from mgc.targets.description import Target
 
 HEADROOM = 8.0
 """A group's weights may grow to this many times the largest initial one before its cells are full."""

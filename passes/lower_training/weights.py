@@ -11,9 +11,9 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import Conv, ConvTranspose, MatMul, Reshape, Transpose, Update
 from mgc.ir.types import DType
-from passes.lower_training.products import Cells, Product, conv_product, equal, matmul_product, numbered
-from passes.manager import UnsupportedError
-from passes.work import useful_macs
+from mgc.passes.lower_training.products import Cells, Product, conv_product, equal, matmul_product, numbered
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.work import useful_macs
 
 MAX_SPATIAL = 3
 _WEIGHTED = (Conv, ConvTranspose, MatMul)

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from mgc.ir.mapped import Piece
-from passes.moves.strided import Strided, dense_strides, merge_axes
+from mgc.passes.moves.strided import Strided, dense_strides, merge_axes
 
 
 @dataclass(frozen=True)

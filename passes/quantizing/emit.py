@@ -9,8 +9,8 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Dequant, Quant
 from mgc.ir.types import TensorType
-from passes.quantizing.codes import Codes
-from passes.quantizing.layers import Layer
+from mgc.passes.quantizing.codes import Codes
+from mgc.passes.quantizing.layers import Layer
 
 
 @dataclass(frozen=True)

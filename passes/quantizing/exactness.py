@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.crossbar_rows import exact_columns
-from passes.quantizing.nearest import rounded
-from targets.description import Crossbar
+from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.quantizing.nearest import rounded
+from mgc.targets.description import Crossbar
 
 # A column that clips is tried with its scale enlarged by up to this many steps, unless too many clip for that to help.
 _STEP = 1.06

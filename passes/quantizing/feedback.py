@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.quantizing.products import product
+from mgc.passes.quantizing.products import product
 
 # Rows go in blocks, and blocks in a few rows at a time: all but the last few rows' part is in matrix products.
 _BLOCK = 128

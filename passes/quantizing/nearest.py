@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from passes.quantizing.codes import SMALLEST
+from mgc.passes.quantizing.codes import SMALLEST
 
 
 def column_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value, evaluate
 from mgc.ir.ops import Binary, Host, Reduce, Unary
-from passes.manager import Tools
-from passes.quantizing.observed import activation_operand
+from mgc.passes.manager import Tools
+from mgc.passes.quantizing.observed import activation_operand
 
 Feeds = Mapping[str, np.ndarray]
 

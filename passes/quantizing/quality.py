@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.quantizing.codes import Reach
-from passes.quantizing.emit import QuantizedLayer
-from passes.quantizing.exactness import exact
-from passes.quantizing.layers import Layer
-from passes.quantizing.products import product
-from passes.quantizing.windows import CodedWindows
-from targets.description import Crossbar
+from mgc.passes.quantizing.codes import Reach
+from mgc.passes.quantizing.emit import QuantizedLayer
+from mgc.passes.quantizing.exactness import exact
+from mgc.passes.quantizing.layers import Layer
+from mgc.passes.quantizing.products import product
+from mgc.passes.quantizing.windows import CodedWindows
+from mgc.targets.description import Crossbar
 
 MOST_DB = 200.0
 """What stands for no error at all: beyond what float32 can tell."""

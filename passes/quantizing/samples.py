@@ -10,7 +10,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Value
 from mgc.ir.ops import Cast, Gather, Reshape
 from mgc.ir.types import DType, TensorType
-from passes.manager import CompileState, UnsupportedError
+from mgc.passes.manager import CompileState, UnsupportedError
 
 
 @dataclass(frozen=True)

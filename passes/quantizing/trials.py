@@ -9,10 +9,10 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Value
 from mgc.ir.types import TensorType
-from passes.manager import Tools
-from passes.quantizing.codes import Codes
-from passes.quantizing.network import Feeds, add_coding, add_errors, cut_above, mirrored, run
-from passes.quantizing.observed import activation_operand
+from mgc.passes.manager import Tools
+from mgc.passes.quantizing.codes import Codes
+from mgc.passes.quantizing.network import Feeds, add_coding, add_errors, cut_above, mirrored, run
+from mgc.passes.quantizing.observed import activation_operand
 
 # What a part of the network starts from and is compared with may take in memory, for all samples.
 _CACHE_BYTES = 1 << 28

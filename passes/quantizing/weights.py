@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from passes.quantizing.exactness import keep_exact
-from passes.quantizing.feedback import output_error, round_with_feedback
-from passes.quantizing.layers import Layer
-from passes.quantizing.nearest import column_scales, rounded
-from passes.quantizing.products import product
-from passes.quantizing.windows import CodedWindows
-from targets.description import Crossbar
+from mgc.passes.quantizing.exactness import keep_exact
+from mgc.passes.quantizing.feedback import output_error, round_with_feedback
+from mgc.passes.quantizing.layers import Layer
+from mgc.passes.quantizing.nearest import column_scales, rounded
+from mgc.passes.quantizing.products import product
+from mgc.passes.quantizing.windows import CodedWindows
+from mgc.targets.description import Crossbar
 
 # Every fourth window is kept to compare on; fewer windows than this in all say nothing.
 _HELD_OUT = 4

@@ -9,10 +9,10 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import CHANNEL_MAJOR, MvmPart
-from passes.manager import Tools
-from passes.quantizing.codes import Codes
-from passes.quantizing.layers import Layer
-from passes.quantizing.network import Feeds, mirrored, run
+from mgc.passes.manager import Tools
+from mgc.passes.quantizing.codes import Codes
+from mgc.passes.quantizing.layers import Layer
+from mgc.passes.quantizing.network import Feeds, mirrored, run
 
 # Windows of one part that are looked at (fewer of a very large one, whose work grows with windows x weights), and the
 # memory that sampled windows may take at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
-from passes.scheduling.problem import Tasks
+from mgc.passes.scheduling.problem import Tasks
 
 
 def lower_bound(tasks: Tasks) -> int:

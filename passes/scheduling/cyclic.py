@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from passes.scheduling.bounds import MOST_BARRIERS, units_before
-from passes.scheduling.listing import self_timed
-from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import candidates
+from mgc.passes.scheduling.bounds import MOST_BARRIERS, units_before
+from mgc.passes.scheduling.listing import self_timed
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import candidates
 
 LIST_BUDGET = 300_000
 """Tasks that list schedules may place, all moves together."""

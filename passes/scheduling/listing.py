@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from passes.scheduling.problem import Tasks
+from mgc.passes.scheduling.problem import Tasks
 
 
 def list_schedule(tasks: Tasks, priority: Sequence[Any], *, backward: bool = False) -> list[int]:

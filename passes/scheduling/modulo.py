@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from passes.scheduling.problem import Problem
+from mgc.passes.scheduling.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from passes.scheduling.bounds import lower_bound
-from passes.scheduling.listing import justified, list_schedule, self_timed
-from passes.scheduling.modulo import steady_state
-from passes.scheduling.problem import Problem
-from passes.scheduling.solver import SolverOptions, build, solve
+from mgc.passes.scheduling.bounds import lower_bound
+from mgc.passes.scheduling.listing import justified, list_schedule, self_timed
+from mgc.passes.scheduling.modulo import steady_state
+from mgc.passes.scheduling.problem import Problem
+from mgc.passes.scheduling.solver import SolverOptions, build, solve
 
 MOST_TASKS = 2500
 """Tasks of the largest problem that goes to CP-SAT whole: beyond, building the model alone takes seconds."""

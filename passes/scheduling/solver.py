@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from passes.scheduling.problem import Problem
+from mgc.passes.scheduling.problem import Problem
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from passes.scheduling.problem import Problem
+from mgc.passes.scheduling.problem import Problem
 
 
 def spread(problem: Problem, choices: Mapping[int, tuple[int, ...]]) -> Problem:

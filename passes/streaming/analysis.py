@@ -9,8 +9,8 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import View
 from mgc.ir.ops import Host
 from mgc.ir.types import TensorType
-from passes.streaming.axes import Axis
-from passes.streaming.rules import flow_of
+from mgc.passes.streaming.axes import Axis
+from mgc.passes.streaming.rules import flow_of
 
 MOST_PARTS = 64
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from passes.operations import Work
-from passes.plan import Operation
-from passes.streaming.analysis import Streaming
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation
+from mgc.passes.streaming.analysis import Streaming
 
 
 @dataclass(frozen=True)

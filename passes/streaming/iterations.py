@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mgc.ir.graph import Value
-from passes.memory import Packed, Use, footprint, side_by_side
-from passes.operations import Work
-from passes.plan import Operation
-from passes.scheduling.cyclic import Waits, closed
-from passes.scheduling.problem import Problem
-from passes.streaming.analysis import Streaming
-from passes.streaming.dataflow import Dataflow, sections_of
-from passes.streaming.memory import Lives
+from mgc.passes.memory import Packed, Use, footprint, side_by_side
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation
+from mgc.passes.scheduling.cyclic import Waits, closed
+from mgc.passes.scheduling.problem import Problem
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.streaming.dataflow import Dataflow, sections_of
+from mgc.passes.streaming.memory import Lives
 
 
 def waits_of(work: Work) -> list[tuple[int, int]]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from heapq import heappop, heappush
 
 from mgc.ir.graph import Value
-from passes.memory import Packed, Use, footprint, shared, side_by_side
-from passes.operations import Work
-from passes.plan import Operation
-from passes.scheduling.problem import Tasks
+from mgc.passes.memory import Packed, Use, footprint, shared, side_by_side
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation
+from mgc.passes.scheduling.problem import Tasks
 
 Lives = dict[Value, tuple[list[int], list[int]]]
 """For each value the cycles at which each of its parts is first written, and at which it is last used."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mgc.ir.graph import Node, Value
-from passes.durations import Durations, Source, nbytes
-from passes.operations import Work
-from passes.plan import Operation, OperationKind
-from passes.streaming.analysis import Streaming
-from passes.training_operations import TrainingBuilder
+from mgc.passes.durations import Durations, Source, nbytes
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation, OperationKind
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.training_operations import TrainingBuilder
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Vec, View
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax
 from mgc.ir.op import Op
 from mgc.ir.types import TensorType
-from passes.streaming.axes import Axis, broadcast, by_samples, copied, leading, part_size, reshaped
+from mgc.passes.streaming.axes import Axis, broadcast, by_samples, copied, leading, part_size, reshaped
 
 ELEMENTWISE = (ops.Unary, ops.Binary, ops.Where, ops.Cast, QuantBy, DequantBy)
 FIRST_ONLY = (Lookup, Quant, Dequant)

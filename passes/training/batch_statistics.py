@@ -8,8 +8,8 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import BatchNorm
 from mgc.ir.training import Statistic
-from passes.manager import UnsupportedError
-from passes.training.shifts import Shifts
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.shifts import Shifts
 
 
 def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:

@@ -9,14 +9,14 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.ops import Reshape, Unary
 from mgc.ir.training import Data, Draw, State, Statistic, TrainingModel
-from passes.manager import UnsupportedError
-from passes.training.batch_statistics import batch_statistics
-from passes.training.copying import Copier
-from passes.training.differentiate import gradients
-from passes.training.lift import initial_states, lift, mark_training
-from passes.training.losses import LOSSES, Loss, mean
-from passes.training.model import Network
-from passes.training.shifts import cancel_shifts
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.batch_statistics import batch_statistics
+from mgc.passes.training.copying import Copier
+from mgc.passes.training.differentiate import gradients
+from mgc.passes.training.lift import initial_states, lift, mark_training
+from mgc.passes.training.losses import LOSSES, Loss, mean
+from mgc.passes.training.model import Network
+from mgc.passes.training.shifts import cancel_shifts
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 LOSS_D, LOSS_G = "loss_d", "loss_g"

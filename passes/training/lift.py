@@ -12,7 +12,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import BatchNorm
 from mgc.ir.training import State
 from mgc.ir.types import tensor_type_of
-from passes.training.copying import Copier
+from mgc.passes.training.copying import Copier
 
 RUNNING = (3, 4)  # batch_norm's operands that are running statistics
 

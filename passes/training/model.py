@@ -10,11 +10,11 @@ import numpy as np
 from mgc.ir.graph import Graph, Node
 from mgc.ir.training import Data, Phase, State, TrainingModel
 from mgc.ir.types import OpaqueType
-from passes.manager import UnsupportedError
-from passes.training.batch_statistics import batch_statistics
-from passes.training.lift import initial_states, lift, mark_training
-from passes.training.phases import check_phases, find_groups, in_group
-from passes.training.shifts import cancel_shifts
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.batch_statistics import batch_statistics
+from mgc.passes.training.lift import initial_states, lift, mark_training
+from mgc.passes.training.phases import check_phases, find_groups, in_group
+from mgc.passes.training.shifts import cancel_shifts
 
 
 @dataclass(frozen=True)

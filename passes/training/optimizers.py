@@ -9,7 +9,7 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Value
 from mgc.ir.ops import Adam, RmsProp, Sgd, Update
 from mgc.ir.ops.update import Rule
-from passes.manager import UnsupportedError
+from mgc.passes.manager import UnsupportedError
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
 

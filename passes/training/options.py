@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Phase
-from passes.manager import UnsupportedError
-from passes.training.phases import check_phases
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.phases import check_phases
 
 LOSS_NAMES = ("bce", "minimax", "lsgan", "wgan", "wgan-gp", "hinge", "relativistic", "relativistic-average")
 
@@ -18,7 +18,7 @@ COMPOSED = {"discriminator": "loss_d", "generator": "loss_g"}
 
 
 DATAFLOWS = ("sequential", "pipelined", "parallel", "cyclic", "shared")
-"""What of an iteration may overlap; `passes.streaming.dataflow` says what each is."""
+"""What of an iteration may overlap; `mgc.passes.streaming.dataflow` says what each is."""
 
 DEFAULT_DATAFLOW = "parallel"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from mgc.ir.training import Phase
-from passes.manager import UnsupportedError
+from mgc.passes.manager import UnsupportedError
 
 
 def parse_phase(text: str) -> Phase:

@@ -12,11 +12,11 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
 from mgc.ir.types import tensor_type_of
-from passes.folding.simplify import SIMPLIFICATIONS
-from passes.training.copying import Copier
-from passes.training.differentiate import gradients
-from passes.training.optimizers import clipped, updated, with_rate
-from passes.training.tidy import TIDYING
+from mgc.passes.folding.simplify import SIMPLIFICATIONS
+from mgc.passes.training.copying import Copier
+from mgc.passes.training.differentiate import gradients
+from mgc.passes.training.optimizers import clipped, updated, with_rate
+from mgc.passes.training.tidy import TIDYING
 
 _ROUNDS = 10
 

@@ -1,5 +1,5 @@
 """Codegen: a scheduled plan to a program. A walk, with no decisions left."""
 
-from targets.codegen.emit import emit
+from mgc.targets.codegen.emit import emit
 
 __all__ = ["emit"]

@@ -13,11 +13,11 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
-from targets.codegen.account_training import training_energy
-from targets.codegen.traffic import ACCUMULATOR_BYTES, Traffic, itemsize
-from targets.cost import CostModel, Occupancy
-from targets.description import CostClass
-from targets.energy import EnergyBreakdown
+from mgc.targets.codegen.account_training import training_energy
+from mgc.targets.codegen.traffic import ACCUMULATOR_BYTES, Traffic, itemsize
+from mgc.targets.cost import CostModel, Occupancy
+from mgc.targets.description import CostClass
+from mgc.targets.energy import EnergyBreakdown
 
 
 def occupancy(group: CrossbarGroup) -> Occupancy:

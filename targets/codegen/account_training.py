@@ -9,9 +9,9 @@ from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.instructions import MvmT, Outer, Update
 from mgc.isa.optimizers import OPTIMIZERS
 from mgc.isa.program import Program
-from targets.cost import CostModel, Occupancy
-from targets.energy import EnergyBreakdown
-from targets.training_cost import TrainingCost
+from mgc.targets.cost import CostModel, Occupancy
+from mgc.targets.energy import EnergyBreakdown
+from mgc.targets.training_cost import TrainingCost
 
 Touch = Callable[[int, int], EnergyBreakdown]
 """The energy of reading or writing some bytes of a buffer where it lives: (buffer, bytes)."""

@@ -11,10 +11,10 @@ from mgc.isa.instructions import Outer, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
-from targets.codegen.account import Account, occupancy
-from targets.cost import CostModel
-from targets.energy import EnergyBreakdown
-from targets.totals import chip_area_mm2, peak_power_w
+from mgc.targets.codegen.account import Account, occupancy
+from mgc.targets.cost import CostModel
+from mgc.targets.energy import EnergyBreakdown
+from mgc.targets.totals import chip_area_mm2, peak_power_w
 
 STAGES = ("forward", "loss", "backward", "gradient", "update", "leakage")
 """Stages of a phase, in order. gradient: what the gradient units make of errors and inputs; leakage: static power,

@@ -12,11 +12,11 @@ from mgc.ir.ops import DiffBlock
 from mgc.isa.diffblock import FUNCTION_CODES, PAIRINGS
 from mgc.isa.instructions import CONSTANT, Diff, Ref
 from mgc.isa.memory import Constant
-from targets.codegen.diff_tables import chip_table
-from targets.cost import CostModel
+from mgc.targets.codegen.diff_tables import chip_table
+from mgc.targets.cost import CostModel
 
 if TYPE_CHECKING:
-    from targets.codegen.emit import Walk
+    from mgc.targets.codegen.emit import Walk
 
 
 def diff_instruction(walk: Walk, common: Mapping[str, Any], node: Node, segments: int) -> Diff:

@@ -35,9 +35,9 @@ from mgc.isa.instructions import (
 from mgc.isa.memory import Buffer, BufferKind, Constant, Port
 from mgc.isa.program import HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
-from passes.plan import BufferPlan, Operation, Plan
-from targets.codegen.kernels import function_of
-from targets.description import Target
+from mgc.passes.plan import BufferPlan, Operation, Plan
+from mgc.targets.codegen.kernels import function_of
+from mgc.targets.description import Target
 
 
 @dataclass(frozen=True)

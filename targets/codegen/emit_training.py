@@ -22,13 +22,13 @@ from mgc.isa.optimizers import OPTIMIZER_CODES, in_steps
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import State, StatePiece
-from passes.lower_training.residents import HomePiece, Resident
-from passes.plan import Operation
-from passes.training_plan import EntryPlan, TrainingPlan
-from targets.codegen.diff import diff_instruction
-from targets.codegen.emit import PortInfo, Walk, absorbed_nodes, instruction_of, lay_out_buffers, port_of
-from targets.codegen.windows import window_fields
-from targets.description import Target
+from mgc.passes.lower_training.residents import HomePiece, Resident
+from mgc.passes.plan import Operation
+from mgc.passes.training_plan import EntryPlan, TrainingPlan
+from mgc.targets.codegen.diff import diff_instruction
+from mgc.targets.codegen.emit import PortInfo, Walk, absorbed_nodes, instruction_of, lay_out_buffers, port_of
+from mgc.targets.codegen.windows import window_fields
+from mgc.targets.description import Target
 
 
 def emit_training(plan: TrainingPlan, target: Target, *, name: str, meta: Mapping[str, Any]) -> Program:

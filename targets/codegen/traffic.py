@@ -11,8 +11,8 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import BUFFER, Host, Load, Move, Mvm, Store
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
-from targets.cost import CostModel
-from targets.energy import EnergyBreakdown
+from mgc.targets.cost import CostModel
+from mgc.targets.energy import EnergyBreakdown
 
 ACCUMULATOR_BYTES = 4
 """What a sum occupies on the chip: it leaves the shift-and-add unit in four bytes."""

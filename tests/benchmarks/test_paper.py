@@ -21,9 +21,9 @@ from benchmarks.paper.cases import (
 )
 from benchmarks.paper.page import Results, number, page, table
 from benchmarks.paper.sensitivity import VARIATIONS
-from passes.partition import CapacityError
-from targets.description import TargetError
-from targets.loader import load_target
+from mgc.passes.partition import CapacityError
+from mgc.targets.description import TargetError
+from mgc.targets.loader import load_target
 
 TINY = Workload("dcgan64", 2, 1, 2)
 

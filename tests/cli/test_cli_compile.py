@@ -10,7 +10,7 @@ import pytest
 import tiny
 from onnx import helper
 
-from targets import target_toml
+from mgc.targets import target_toml
 
 COMPILE_KEYS = [
     "program", "mode", "target", "batch", "crossbars", "instructions", "macs_useful", "macs_mapped", "host_ops",

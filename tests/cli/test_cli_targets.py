@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mgc.cli.app import app
-from targets import load_target, target_names, target_toml
+from mgc.targets import load_target, target_names, target_toml
 
 
 def mgc(*args):

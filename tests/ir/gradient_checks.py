@@ -10,7 +10,7 @@ from mgc.ir.op import Op
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import tensor_type_of
 from mgc.ir.verifier import verify
-from passes.training.differentiate import gradients
+from mgc.passes.training.differentiate import gradients
 
 STEP = 1e-5
 

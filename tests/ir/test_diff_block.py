@@ -17,7 +17,7 @@ from mgc.ir.ops import DiffBlock, LossTable
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType, tensor_type_of
 from mgc.ir.verifier import verify
-from passes.training.differentiate import gradients
+from mgc.passes.training.differentiate import gradients
 
 FUNCTIONS = ("cross-entropy", "minimax", "least-squares", "wasserstein", "hinge")
 SCORES = np.array(

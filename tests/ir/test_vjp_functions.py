@@ -105,7 +105,7 @@ def test_constant_powers(exponent, slope):
     from mgc.ir.build import Build
     from mgc.ir.graph import Graph
     from mgc.ir.types import DType, TensorType
-    from passes.training.differentiate import gradients
+    from mgc.passes.training.differentiate import gradients
 
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F64, ()))

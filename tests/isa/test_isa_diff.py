@@ -18,12 +18,12 @@ from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Ref
 from mgc.isa.program import Program
+from mgc.passes.losses.region import Region
+from mgc.passes.losses.tabulate import tabulate
+from mgc.passes.losses.view import View
 from mgc.sim import Simulator
-from passes.losses.region import Region
-from passes.losses.tabulate import tabulate
-from passes.losses.view import View
-from targets.codegen.diff import diff_instruction
-from targets.codegen.emit import Walk
+from mgc.targets.codegen.diff import diff_instruction
+from mgc.targets.codegen.emit import Walk
 
 HEADER = {f.name for f in fields(Instruction)}
 FUNCTIONS = ("cross-entropy", "minimax", "least-squares", "wasserstein", "hinge")
@@ -291,8 +291,8 @@ def test_exact_tables_are_checked():
 
 
 def test_its_energy_is_the_blocks_and_the_memories():
-    from targets import CostModel, load_target
-    from targets.codegen.account import Account
+    from mgc.targets import CostModel, load_target
+    from mgc.targets.codegen.account import Account
 
     cost = CostModel(load_target("liu2018"))
     op = DiffBlock("cross-entropy", "average")

@@ -10,16 +10,16 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
-from passes.assume_ranges import AssumeRanges
-from passes.lower_conv import LowerConv
-from passes.lower_moves import LowerMoves
-from passes.lower_vec import LowerVec
-from passes.manager import PassManager
-from passes.plan import Plan
-from passes.quantize import Quantize
-from targets.codegen.emit import PortInfo, emit
-from targets.description import Target
-from targets.loader import load_target
+from mgc.passes.assume_ranges import AssumeRanges
+from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_moves import LowerMoves
+from mgc.passes.lower_vec import LowerVec
+from mgc.passes.manager import PassManager
+from mgc.passes.plan import Plan
+from mgc.passes.quantize import Quantize
+from mgc.targets.codegen.emit import PortInfo, emit
+from mgc.targets.description import Target
+from mgc.targets.loader import load_target
 
 F32 = DType.F32
 

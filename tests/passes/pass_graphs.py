@@ -10,8 +10,8 @@ import numpy as np
 from mgc.ir.graph import Graph
 from mgc.ir.op import Op
 from mgc.ir.types import tensor_type_of
-from passes.manager import CompileState, Tools
-from targets.loader import load_target
+from mgc.passes.manager import CompileState, Tools
+from mgc.targets.loader import load_target
 
 
 def no_export(graph: Graph) -> bytes:

@@ -4,9 +4,9 @@ from checker import Buffer, Facts, Instruction
 
 from mgc.ir.mapped import Mvm
 from mgc.ir.types import TensorType
-from passes.operations import covers, stored
-from passes.plan import Plan
-from targets.description import Target
+from mgc.passes.operations import covers, stored
+from mgc.passes.plan import Plan
+from mgc.targets.description import Target
 
 
 def facts_of_plan(plan: Plan, target: Target) -> Facts:

@@ -4,7 +4,7 @@ from itertools import permutations, product
 
 import hypothesis.strategies as st
 
-from passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.problem import Edge, Problem
 
 
 @st.composite

@@ -13,11 +13,11 @@ from pass_graphs import state_of
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
-from passes.calibrate import Calibrate, Calibration, observe
-from passes.manager import Tools, UnsupportedError
-from passes.quantizing import clipping
-from passes.quantizing.codes import codes_for, normal_reach, worth_shifting
-from passes.quantizing.samples import take_samples
+from mgc.passes.calibrate import Calibrate, Calibration, observe
+from mgc.passes.manager import Tools, UnsupportedError
+from mgc.passes.quantizing import clipping
+from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
+from mgc.passes.quantizing.samples import take_samples
 
 
 class Interpreter:

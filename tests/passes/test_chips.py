@@ -15,13 +15,13 @@ from mgc.ir.graph import evaluate
 from mgc.ir.mapped import Mvm, Send
 from mgc.ir.types import DType, TensorType
 from mgc.isa.verify import verify
+from mgc.passes.allocate import Demand, allocate, least_run_cycles, run_cycles
+from mgc.passes.chips import Net, partition, split, traffic_of
+from mgc.passes.mapping import MappingOptions, plan
+from mgc.passes.scheduling.solver import SolverOptions
 from mgc.sim.simulator import Simulator
-from passes.allocate import Demand, allocate, least_run_cycles, run_cycles
-from passes.chips import Net, partition, split, traffic_of
-from passes.mapping import MappingOptions, plan
-from passes.scheduling.solver import SolverOptions
-from targets.codegen.account import run_energy
-from targets.cost import CostModel, Route
+from mgc.targets.codegen.account import run_energy
+from mgc.targets.cost import CostModel, Route
 
 QUICK = MappingOptions(SolverOptions(effort=0.1))
 

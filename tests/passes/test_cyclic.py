@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_problems import problems
 
-from passes.scheduling.bounds import barrier_bound, lower_bound
-from passes.scheduling.cyclic import closed, least_interval, repeating, settled
-from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import best_list
+from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
+from mgc.passes.scheduling.cyclic import closed, least_interval, repeating, settled
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import best_list
 
 RUNS = 5
 

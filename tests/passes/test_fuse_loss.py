@@ -8,9 +8,9 @@ from mgc.frontend import export_graph
 from mgc.ir.graph import evaluate
 from mgc.ir.ops import DiffBlock
 from mgc.ir.verifier import verify
-from passes.fuse_loss import FuseLoss, fuse_losses
-from passes.manager import CompileState, PassManager, Tools
-from targets import load_target
+from mgc.passes.fuse_loss import FuseLoss, fuse_losses
+from mgc.passes.manager import CompileState, PassManager, Tools
+from mgc.targets import load_target
 
 CE, LS, W = "cross-entropy", "least-squares", "wasserstein"
 REAL_FAKE = [(CE, "single", 1.0, 1.0), (CE, "single", 0.0, 1.0)]

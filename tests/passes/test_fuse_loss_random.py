@@ -11,8 +11,8 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.fuse_loss import fuse_losses
-from passes.training.differentiate import gradients
+from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.training.differentiate import gradients
 
 BATCH = 5
 NUMBERS = (-2.0, -1.0, -0.5, 0.1, 0.5, 0.9, 1.0, 2.0)

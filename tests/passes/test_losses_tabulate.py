@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.types import DType, TensorType
-from passes.losses import smooth
-from passes.losses.enclose import enclose
-from passes.losses.interval import Interval
-from passes.losses.region import Region
-from passes.losses.tabulate import TOLERANCE, UntabulatedError, tabulate
-from passes.losses.view import View
-from passes.training.differentiate import gradients
+from mgc.passes.losses import smooth
+from mgc.passes.losses.enclose import enclose
+from mgc.passes.losses.interval import Interval
+from mgc.passes.losses.region import Region
+from mgc.passes.losses.tabulate import TOLERANCE, UntabulatedError, tabulate
+from mgc.passes.losses.view import View
+from mgc.passes.training.differentiate import gradients
 
 F64 = TensorType(DType.F64, (64,))
 

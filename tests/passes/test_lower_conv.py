@@ -17,9 +17,9 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.ops import Binary, Conv, ConvTranspose, Host, MatMul
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.lower_conv import LowerConv
-from passes.manager import Tools
-from passes.work import macs_mapped, row_block_mvms, totals
+from mgc.passes.lower_conv import LowerConv
+from mgc.passes.manager import Tools
+from mgc.passes.work import macs_mapped, row_block_mvms, totals
 
 
 def lowered(graph: Graph) -> Graph:

@@ -10,10 +10,10 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import Copy, Dequant, Quant, Vec, View
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.lower_moves import lower_moves
-from passes.lower_vec import lower_vec
-from passes.manager import UnsupportedError
-from passes.moves.pieces import runs
+from mgc.passes.lower_moves import lower_moves
+from mgc.passes.lower_vec import lower_vec
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.moves.pieces import runs
 
 F32 = DType.F32
 

@@ -12,7 +12,7 @@ from pass_graphs import state_of
 from mgc.ir.graph import Graph
 from mgc.ir.ops import Unary
 from mgc.ir.types import DType, TensorType
-from passes.manager import CompileState, Pass, PassError, PassManager, Tools
+from mgc.passes.manager import CompileState, Pass, PassError, PassManager, Tools
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.ops import Host
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.verify import verify
+from mgc.passes.lower_moves import lower_moves
+from mgc.passes.lower_vec import lower_vec
+from mgc.passes.manager import PassManager
+from mgc.passes.mapping import MAPPING_PASSES, MappingOptions, plan
+from mgc.passes.plan import Plan
+from mgc.passes.scheduling.solver import SolverOptions
 from mgc.sim.replay import replay
 from mgc.sim.simulator import Simulator
-from passes.lower_moves import lower_moves
-from passes.lower_vec import lower_vec
-from passes.manager import PassManager
-from passes.mapping import MAPPING_PASSES, MappingOptions, plan
-from passes.plan import Plan
-from passes.scheduling.solver import SolverOptions
-from targets.loader import load_target
+from mgc.targets.loader import load_target
 
 QUICK = MappingOptions(SolverOptions(effort=0.1))
 
@@ -149,7 +149,7 @@ def test_plans_do_not_depend_on_the_process():
     root = Path(__file__).parents[2]
     code = (
         "from networks import chain, level2, small_target\n"
-        "from passes.mapping import plan\n"
+        "from mgc.passes.mapping import plan\n"
         "from test_mapping import described\n"
         "t = small_target(chips=40)\n"
         "print(described(plan(level2(chain(3), t), t, 1, 4, True)))\n"

@@ -11,14 +11,14 @@ from networks import chain, level2, networks, small_target
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, Vec
 from mgc.isa import crossbar as isa
-from passes.crossbar_rows import exact_columns
-from passes.durations import Durations, signed_input, windows_of
-from passes.mapping import split_of
-from passes.partition import CapacityError, Geometry, check_capacity, partition
-from passes.place import homes_of, place, snake_of_tiles, traffic_of
-from targets.cost import CostModel
-from targets.description import Crossbar
-from targets.loader import load_target
+from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.durations import Durations, signed_input, windows_of
+from mgc.passes.mapping import split_of
+from mgc.passes.partition import CapacityError, Geometry, check_capacity, partition
+from mgc.passes.place import homes_of, place, snake_of_tiles, traffic_of
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Crossbar
+from mgc.targets.loader import load_target
 
 
 @st.composite

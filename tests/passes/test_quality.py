@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mgc
-from passes.quantizing.quality import MOST_DB, decibels
+from mgc.passes.quantizing.quality import MOST_DB, decibels
 
 MODELS = Path(__file__).parents[2] / "models"
 GENERATOR = MODELS / "mlp_gan" / "mlp_gan_G.onnx"
@@ -47,7 +47,7 @@ def test_the_error_of_weights_is_that_of_the_cells():
 
 
 def test_fewer_bits_show(tmp_path):
-    from targets.loader import load_target
+    from mgc.targets.loader import load_target
 
     fine = load_target("liu2018")
     coarse = fine.model_copy(update={"crossbar": fine.crossbar.model_copy(update={"weight_bits": 5, "input_bits": 5})})

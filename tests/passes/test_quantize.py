@@ -21,16 +21,16 @@ from mgc.ir.mapped import Dequant, Lookup, Mvm, Quant
 from mgc.ir.ops import Binary, Concat, Conv, ConvTranspose, MatMul, Pad, Pool, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.calibrate import Calibrate, Calibration
-from passes.crossbar_rows import exact_columns
-from passes.fold import Fold
-from passes.lower_conv import LowerConv
-from passes.manager import CompileState, PassManager, Tools, UnsupportedError
-from passes.quantize import Quantize
-from passes.quantizing.signs import NonNegative
-from passes.split_batch import SplitBatch
-from targets.description import Target
-from targets.loader import load_target
+from mgc.passes.calibrate import Calibrate, Calibration
+from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.fold import Fold
+from mgc.passes.lower_conv import LowerConv
+from mgc.passes.manager import CompileState, PassManager, Tools, UnsupportedError
+from mgc.passes.quantize import Quantize
+from mgc.passes.quantizing.signs import NonNegative
+from mgc.passes.split_batch import SplitBatch
+from mgc.targets.description import Target
+from mgc.targets.loader import load_target
 
 MODELS = Path(__file__).parents[2] / "models"
 

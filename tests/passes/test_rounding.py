@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows, gather_windows
-from passes.crossbar_rows import exact_columns
-from passes.quantizing.exactness import keep_exact
-from passes.quantizing.feedback import output_error, round_with_feedback
-from passes.quantizing.nearest import column_scales, rounded
-from passes.quantizing.products import product
-from passes.quantizing.windows import window_rows
-from targets.loader import load_target
+from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.quantizing.exactness import keep_exact
+from mgc.passes.quantizing.feedback import output_error, round_with_feedback
+from mgc.passes.quantizing.nearest import column_scales, rounded
+from mgc.passes.quantizing.products import product
+from mgc.passes.quantizing.windows import window_rows
+from mgc.targets.loader import load_target
 
 
 def correlated_codes(rng: np.random.Generator, windows: int, rows: int) -> np.ndarray:

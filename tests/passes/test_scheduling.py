@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_problems import best_makespan, problems
 
-from passes.scheduling.bounds import lower_bound, one_machine
-from passes.scheduling.listing import justified, list_schedule, self_timed
-from passes.scheduling.modulo import steady_state
-from passes.scheduling.problem import Edge, Problem
-from passes.scheduling.search import best_list, search
-from passes.scheduling.solver import SolverOptions, build, solve
+from mgc.passes.scheduling.bounds import lower_bound, one_machine
+from mgc.passes.scheduling.listing import justified, list_schedule, self_timed
+from mgc.passes.scheduling.modulo import steady_state
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import best_list, search
+from mgc.passes.scheduling.solver import SolverOptions, build, solve
 
 QUICK = SolverOptions(effort=0.3)
 
@@ -156,9 +156,9 @@ def test_a_broken_problem_is_refused():
 def test_schedules_do_not_depend_on_the_process():
     code = (
         "from random import Random\n"
-        "from passes.scheduling.problem import Edge, Problem\n"
-        "from passes.scheduling.search import search\n"
-        "from passes.scheduling.solver import SolverOptions\n"
+        "from mgc.passes.scheduling.problem import Edge, Problem\n"
+        "from mgc.passes.scheduling.search import search\n"
+        "from mgc.passes.scheduling.solver import SolverOptions\n"
         "r = Random(1)\n"
         "edges = tuple(Edge(r.randrange(i), i) for i in range(1, 14))\n"
         "p = Problem(tuple(r.randint(1, 30) for _ in range(14)), tuple(r.randrange(4) for _ in range(14)), edges, 5)\n"

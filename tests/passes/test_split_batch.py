@@ -13,7 +13,7 @@ from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Concat, Conv, Expand, MatMul, Pool, Reduce, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.split_batch import SplitBatch, split
+from mgc.passes.split_batch import SplitBatch, split
 
 
 def network(batch: int) -> Graph:

@@ -19,11 +19,11 @@ from mgc.ir.ops import BatchNorm, Binary, ConvTranspose, Unary
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.calibrate import Calibration
-from passes.fold import Fold
-from passes.lower_conv import LowerConv
-from passes.quantize import Quantize
-from passes.split_batch import SplitBatch
+from mgc.passes.calibrate import Calibration
+from mgc.passes.fold import Fold
+from mgc.passes.lower_conv import LowerConv
+from mgc.passes.quantize import Quantize
+from mgc.passes.split_batch import SplitBatch
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*/*.onnx"))
 

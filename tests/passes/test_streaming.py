@@ -10,10 +10,10 @@ from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece, View, Windows
 from mgc.ir.mapped_training import Outer, QuantBy
 from mgc.ir.ops import Binary, DiffBlock, Reduce, Reshape, Sgd, Unary, Update
 from mgc.ir.types import DType, TensorType
-from passes.lower_vec import lower_vec
-from passes.streaming.analysis import best_split, streaming_of
-from passes.streaming.axes import reshaped
-from passes.streaming.rules import flow_of
+from mgc.passes.lower_vec import lower_vec
+from mgc.passes.streaming.analysis import best_split, streaming_of
+from mgc.passes.streaming.axes import reshaped
+from mgc.passes.streaming.rules import flow_of
 
 BATCH, GROUPS = 8, 4
 

@@ -8,7 +8,7 @@ import pytest
 from mgc.ir.mapped import Lookup
 from mgc.ir.ops import Unary
 from mgc.ir.ops.functions import UNARY
-from passes.quantizing.tables import Table, make_table, needs_table
+from mgc.passes.quantizing.tables import Table, make_table, needs_table
 
 
 def look_up(op: Unary, table: Table, x: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import pytest
 from yardstick import BATCH, D, G, Gan
 
-from passes.streaming.dataflow import Dataflow
+from mgc.passes.streaming.dataflow import Dataflow
 
 SEQUENTIAL, PIPELINED, PARALLEL = (Dataflow.named(n) for n in ("sequential", "pipelined", "parallel"))
 REAL_BESIDE_FAKE = Dataflow(phases=False)

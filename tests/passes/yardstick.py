@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Unary
 from mgc.ir.types import DType, TensorType
-from passes.operations import Work
-from passes.plan import Operation, UnitPlan
-from passes.scheduling.solver import SolverOptions
-from passes.streaming.analysis import Streaming
-from passes.training_schedule import Iteration, finer, schedule_iteration
+from mgc.passes.operations import Work
+from mgc.passes.plan import Operation, UnitPlan
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.training_schedule import Iteration, finer, schedule_iteration
 
 G, D, BATCH = 5, 5, 64  # layers of both networks, samples
 

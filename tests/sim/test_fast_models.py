@@ -10,7 +10,7 @@ from test_fast import assert_same_bits
 import mgc
 from mgc.sim.fast import FastEngine
 from mgc.sim.simulator import Simulator
-from targets.loader import load_target
+from mgc.targets.loader import load_target
 
 MODELS = Path(__file__).parents[2] / "models"
 DCGAN = ("dcgan_fashion/dcgan_fashion_G", "dcgan_fashion/dcgan_fashion_D")

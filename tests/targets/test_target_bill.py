@@ -9,11 +9,11 @@ from mgc.compiler_training import compile_training
 from mgc.isa.instructions import Outer, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
-from targets import CostModel, chip_area_mm2, load_target, peak_power_w, target_names
-from targets.codegen.account import Account, occupancy
-from targets.codegen.bill import STAGES, bill, endurance_of, energy_by_stage
-from targets.description import Target
-from targets.energy import EnergyBreakdown
+from mgc.targets import CostModel, chip_area_mm2, load_target, peak_power_w, target_names
+from mgc.targets.codegen.account import Account, occupancy
+from mgc.targets.codegen.bill import STAGES, bill, endurance_of, energy_by_stage
+from mgc.targets.description import Target
+from mgc.targets.energy import EnergyBreakdown
 
 DATA = Path(__file__).parents[1] / "data" / "training"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targets import (
+from mgc.targets import (
     CostModel,
     EnergyBreakdown,
     Occupancy,
@@ -29,7 +29,7 @@ costs = st.sampled_from([CostModel(load_target(name)) for name in target_names()
 windows = st.integers(0, 100_000)
 
 
-@pytest.mark.parametrize("module", ["targets", "targets.cost", "targets.energy"])
+@pytest.mark.parametrize("module", ["targets", "mgc.targets.cost", "mgc.targets.energy"])
 def test_examples_in_docstrings(module: str):
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted

@@ -10,11 +10,11 @@ from mgc.ir.graph import Graph
 from mgc.ir.ops import DiffBlock, LossTable
 from mgc.ir.types import DType, TensorType
 from mgc.isa.diffblock import EvenTable
-from passes.losses.region import Region
-from passes.losses.tabulate import tabulate
-from passes.losses.view import View
-from targets import CostModel, chip_area_mm2, load_target, parse_target, peak_power_w, target_names
-from targets.codegen.diff_tables import chip_table
+from mgc.passes.losses.region import Region
+from mgc.passes.losses.tabulate import tabulate
+from mgc.passes.losses.view import View
+from mgc.targets import CostModel, chip_area_mm2, load_target, parse_target, peak_power_w, target_names
+from mgc.targets.codegen.diff_tables import chip_table
 
 DEFAULT = CostModel(load_target("liu2018"))
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-import targets
-from targets import DEFAULT_TARGET, Target, TargetError, load_target, parse_target, target_names, target_toml
+from mgc import targets
+from mgc.targets import DEFAULT_TARGET, Target, TargetError, load_target, parse_target, target_names, target_toml
 
 NINE_KEYS = (
     "rows",

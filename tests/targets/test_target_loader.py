@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targets import Target, TargetError, load_target, parse_target, target_toml
+from mgc.targets import Target, TargetError, load_target, parse_target, target_toml
 
 
 def problems_of(text: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def targets(
 
     What is printed is a TOML file that --target takes back, changed or not.
     """
-    from targets import DEFAULT_TARGET, load_target, target_names, target_toml
+    from mgc.targets import DEFAULT_TARGET, load_target, target_names, target_toml
 
     if name is not None:
         if json:

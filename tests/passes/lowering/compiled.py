@@ -8,9 +8,9 @@ from test_composed import PHASES, composed
 from test_step_models import build, phases_of
 
 from mgc.compiler_training import compile_training_with_stats
+from mgc.passes.training.options import TrainingOptions
+from mgc.targets.description import Target
 from mgc.training.simulated import SimulatedTrainee
-from passes.training.options import TrainingOptions
-from targets.description import Target
 
 ITERATIONS = 4
 

@@ -16,11 +16,11 @@ from mgc.frontend.inference_form import to_inference_form
 from mgc.isa.asm import assemble, disassemble
 from mgc.isa.program import Program
 from mgc.isa.state import read_state
+from mgc.passes.partition import CapacityError
 from mgc.sim import Simulator, replay
+from mgc.targets.loader import load_target
 from mgc.training.entries import entry_for_testing
 from mgc.training.simulated import SimulatedTrainee
-from passes.partition import CapacityError
-from targets.loader import load_target
 
 LOSSES = ("bce", "minimax", "lsgan", "wgan", "wgan-gp", "hinge", "relativistic", "relativistic-average")
 COMPOSED = [("mlp", "ts", loss, "adam", False) for loss in LOSSES]

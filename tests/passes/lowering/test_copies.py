@@ -7,8 +7,8 @@ from compiled import composed_program, follow
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from passes.lower_training.copies import _envelope, _joined  # the two steps that have a brute-force answer
-from targets.loader import load_target
+from mgc.passes.lower_training.copies import _envelope, _joined  # the two steps that have a brute-force answer
+from mgc.targets.loader import load_target
 
 
 def target_with(copies: str, **structure: int):

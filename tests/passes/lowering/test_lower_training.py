@@ -14,9 +14,9 @@ from mgc.ir.op import IRError
 from mgc.ir.ops import Adam, Conv, ConvTranspose, MatMul, Sgd, Update
 from mgc.ir.training import Phase
 from mgc.ir.verifier import verify
-from passes.lower_training.step import HEADROOM, lower_training
-from passes.manager import UnsupportedError
-from targets.loader import load_target
+from mgc.passes.lower_training.step import HEADROOM, lower_training
+from mgc.passes.manager import UnsupportedError
+from mgc.targets.loader import load_target
 
 TARGET = load_target("liu2018")
 ONE_WAY = TARGET.model_copy(update={"training": TARGET.training.model_copy(update={"transposed_read": False})})

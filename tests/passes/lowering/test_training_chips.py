@@ -5,9 +5,9 @@ from compiled import composed_program, follow
 from version_checker import version_faults
 
 from mgc.isa.verify_schedule import faults_of
+from mgc.passes.partition import CapacityError
 from mgc.sim import replay
-from passes.partition import CapacityError
-from targets.loader import load_target
+from mgc.targets.loader import load_target
 
 
 def chips(count, macros=4):

@@ -10,15 +10,15 @@ from mgc.ir.ops import Adam, Binary, Reduce, Sgd, Update
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.lower_moves import lower_moves
-from passes.lower_training.prepare import prepare
-from passes.lower_training.quantize import quantize_training
-from passes.lower_training.step import lower_training
-from passes.lower_vec import lower_vec
-from passes.manager import UnsupportedError
-from passes.training_mapping import training_target
-from passes.versions import homes_of, is_update, order, settle
-from targets.loader import load_target
+from mgc.passes.lower_moves import lower_moves
+from mgc.passes.lower_training.prepare import prepare
+from mgc.passes.lower_training.quantize import quantize_training
+from mgc.passes.lower_training.step import lower_training
+from mgc.passes.lower_vec import lower_vec
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training_mapping import training_target
+from mgc.passes.versions import homes_of, is_update, order, settle
+from mgc.targets.loader import load_target
 
 TARGET = load_target("liu2018")
 

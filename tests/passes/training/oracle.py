@@ -15,7 +15,7 @@ from mgc.ir.graph import Constant, Graph, Value
 from mgc.ir.ops import Adam, Cast, RmsProp, Sgd
 from mgc.ir.training import Iteration, TrainingStep
 from mgc.ir.types import DType
-from passes.training.model import Network
+from mgc.passes.training.model import Network
 
 DATA = Path(__file__).parents[2] / "data" / "training"
 # those of tests/data/training/make.py

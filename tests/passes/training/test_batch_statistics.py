@@ -9,10 +9,10 @@ from mgc.ir.ops import BatchNorm, Binary, Conv, Reduce
 from mgc.ir.training import Statistic
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.manager import UnsupportedError
-from passes.training.batch_statistics import batch_statistics
-from passes.training.differentiate import gradients
-from passes.training.shifts import cancel_shifts
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.batch_statistics import batch_statistics
+from mgc.passes.training.differentiate import gradients
+from mgc.passes.training.shifts import cancel_shifts
 
 F64 = DType.F64
 

@@ -8,10 +8,10 @@ from oracle import DATA, RULES, follow, load, network, recorded
 
 from mgc.ir.op import IRError
 from mgc.ir.training import Phase
-from passes.manager import UnsupportedError
-from passes.training.compose import compose
-from passes.training.losses import LOSSES
-from passes.training.step import training_iteration
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.compose import compose
+from mgc.passes.training.losses import LOSSES
+from mgc.passes.training.step import training_iteration
 
 PHASES = (Phase("discriminator", "loss_d"), Phase("generator", "loss_g"))
 # (net, exporter, loss, optimizer, redraw)

@@ -9,7 +9,7 @@ from mgc.ir.op import IRError, NotDifferentiable
 from mgc.ir.ops import Gather, Host, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.training.differentiate import gradients
+from mgc.passes.training.differentiate import gradients
 
 
 def scalar_graph(*names):

@@ -4,9 +4,9 @@ import pytest
 
 from mgc.ir.ops import Adam, RmsProp, Sgd
 from mgc.ir.training import Phase
-from passes.manager import UnsupportedError
-from passes.training.optimizers import optimizer, with_rate
-from passes.training.phases import check_phases, find_groups, parse_phase
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.optimizers import optimizer, with_rate
+from mgc.passes.training.phases import check_phases, find_groups, parse_phase
 
 
 def test_phases_are_parsed():

@@ -5,9 +5,9 @@ import pytest
 from oracle import DATA, RULES, OrtStep, follow, load, network, recorded
 
 from mgc.ir.training import Phase
-from passes.manager import UnsupportedError
-from passes.training.model import step_model
-from passes.training.step import training_iteration
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.model import step_model
+from mgc.passes.training.step import training_iteration
 
 LOSSES = ("bce", "soft", "minimax", "softplus", "lsgan", "wgan", "hinge", "hingemin", "relativistic", "average")
 RUNS = [(f"mlp_{loss}", e, rule) for loss in LOSSES for e in ("dynamo", "ts") for rule in ("adam", "rmsprop")]

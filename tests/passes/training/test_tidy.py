@@ -7,7 +7,7 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Expand
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from passes.training.tidy import drop_expands, multiply_early
+from mgc.passes.training.tidy import drop_expands, multiply_early
 
 
 def graph_of(make):

@@ -9,7 +9,7 @@ from mgc.ir.graph import Graph
 from mgc.ir.ops import Adam, BatchNorm, Conv, ConvTranspose, ConvWeightGrad, MatMul, Sgd, Update
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.training import Phase
-from passes.training.step import training_iteration
+from mgc.passes.training.step import training_iteration
 
 D, G = Phase("dis", "loss_d"), Phase("gen", "loss_g")
 
@@ -147,7 +147,7 @@ def test_the_cost_of_a_dcgan_step(exporter):
     """Products of a step: forward passes of G once and D three times, and no gradient that nobody needs."""
     from oracle import load, network
 
-    from passes.training.model import step_model
+    from mgc.passes.training.model import step_model
 
     phases = [Phase("discriminator", "loss_d"), Phase("generator", "loss_g")]
     model = step_model(network(load(f"step_dcgan_{exporter}")), phases)
@@ -179,7 +179,7 @@ def test_with_old_versions_each_phase_is_as_if_it_were_alone():
 def test_a_dcgan_with_old_versions_runs_the_discriminator_twice():
     from oracle import load, network
 
-    from passes.training.model import step_model
+    from mgc.passes.training.model import step_model
 
     phases = [Phase("discriminator", "loss_d"), Phase("generator", "loss_g")]
     model = step_model(network(load("step_dcgan_ts")), phases)
