@@ -6,6 +6,7 @@ A `Graph` is mutable through a handful of methods; passes build a new graph or e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,12 +41,26 @@ class Value:
 
 @dataclass(eq=False)
 class Node:
-    """One application of an op. `sources` names the ONNX nodes it came from, for diagnostics and tracing."""
+    """One application of an op. `sources` names the ONNX nodes it came from, for diagnostics and tracing.
+
+    `location` is the line of the text it was parsed from ("file.ir:12"), "" for a node that a pass made.
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     sources: tuple[str, ...] = ()
+    location: str = ""
+
+    def error(self, message: str) -> IRError:
+        """An IRError about this node, with all that helps to find it.
+
+        Such as `file.ir:12: unary: no function 'tanhh' (%y, from "/net/act/Tanh")`.
+        """
+        results = ", ".join(f"%{v.name}" for v in self.outputs) or "no result"
+        origin = f", from {', '.join(map(json.dumps, self.sources))}" if self.sources else ""
+        name = "" if message.startswith(f"{self.op.name}:") else f"{self.op.name}: "
+        return IRError(f"{self.location}{': ' if self.location else ''}{name}{message} ({results}{origin})")
 
 
 @dataclass(eq=False)
@@ -78,7 +93,11 @@ class Graph:
     # -- building ------------------------------------------------------------------------------------------------
 
     def fresh_name(self, hint: str = "v") -> str:
-        """A name not yet used in this graph, made from `hint` (reduced to the grammar's characters)."""
+        """A name not yet used in this graph, made from `hint` (reduced to the grammar's characters).
+
+        A copied or parsed graph remembers only the names of the values it has: what a pass that begins with a copy
+        calls its values follows from the graph alone, not from what passes before it dropped.
+        """
         base = "".join(c if c.isalnum() or c in "_./-" else "_" for c in hint) or "v"
         name, k = base, 1
         while name in self._names:
@@ -96,8 +115,8 @@ class Graph:
         return value
 
     def add_constant(self, data: np.ndarray, name: str = "c", *, group: str = "", onnx_name: str = "") -> Value:
-        """Adds a constant and returns its value; `data` is not copied and must not change afterwards."""
-        data = np.asarray(data)
+        """Adds a constant and returns its value; `data` is not copied (unless it is strided) and must not change."""
+        data = np.asarray(data, order="C")
         value = Value(self.fresh_name(name), tensor_type_of(data))
         self.constants[value] = Constant(value, data, group, onnx_name)
         return value
@@ -124,6 +143,10 @@ class Graph:
         """The data of a constant; None for any other value."""
         constant = self.constants.get(value)
         return None if constant is None else constant.data
+
+    def values(self) -> list[Value]:
+        """Every value: inputs, constants, then results in the nodes' order."""
+        return [*self.inputs, *self.constants, *(v for n in self.nodes for v in n.outputs)]
 
     def producers(self) -> dict[Value, Node]:
         """Which node makes each value (inputs and constants are absent)."""
@@ -207,7 +230,7 @@ class Graph:
 
     def rewrite(self, change: Callable[[Op], Op]) -> Graph:
         """A copy with every op replaced by `change(op)`; the result types are kept as they are."""
-        new = Graph(self.name, absorbed=dict(self.absorbed), _names=set(self._names))
+        new = Graph(self.name, absorbed=dict(self.absorbed))
         image: dict[Value, Value] = {}
 
         def copied(v: Value) -> Value:
@@ -220,8 +243,9 @@ class Graph:
             new.constants[value] = Constant(value, c.data, c.group, c.onnx_name)
         for n in self.nodes:
             inputs = tuple(image[v] for v in n.inputs)
-            new.nodes.append(Node(change(n.op), inputs, tuple(copied(v) for v in n.outputs), n.sources))
+            new.nodes.append(Node(change(n.op), inputs, tuple(copied(v) for v in n.outputs), n.sources, n.location))
         new.outputs = [(name, image[v]) for name, v in self.outputs]
+        new._names = {v.name for v in image}
         return new
 
 

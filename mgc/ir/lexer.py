@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from typing import NamedTuple
 
 from mgc.ir.op import IRError
 
@@ -12,19 +13,19 @@ _TOKEN = re.compile(
     r"""
     (?P<space>[ \t\r\n]+|//[^\n]*)
   | (?P<value>%(?:[\w./-]+|"[^"\\\n]*(?:\\.[^"\\\n]*)*"))
+  | (?P<node>\^(?:[\w./-]+|"[^"\\\n]*(?:\\.[^"\\\n]*)*"))
   | (?P<blob>\#\d+)
   | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")
   | (?P<number>[-+]?(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.]))
   | (?P<word>[A-Za-z_]\w*)
-  | (?P<punctuation>->|[(){}\[\],:=])
+  | (?P<punctuation>->|[(){}\[\],:=+])
     """,
     re.VERBOSE | re.ASCII,
 )
 
 
-@dataclass(frozen=True)
-class Token:
-    """A token: `kind` is value, blob, string, number, word, punctuation or end; `text` as written."""
+class Token(NamedTuple):
+    """A token: `kind` is value, node, blob, string, number, word, punctuation or end; `text` as written."""
 
     kind: str
     text: str
@@ -32,10 +33,11 @@ class Token:
 
 
 class Lexer:
-    """Walks over the tokens of a text; every error says line:column and what was expected."""
+    """Walks over the tokens of a text; every error says [file:]line:column and what was expected."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, file: str = "") -> None:
+        self.prefix = f"{file}:" if file else ""
+        self._lines = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens: list[Token] = []
         self.index = 0
         position = 0
@@ -55,10 +57,13 @@ class Lexer:
 
     def error(self, message: str, at: Token | None = None) -> IRError:
         """An IRError with line:column of a token (the next one by default)."""
-        offset = (at or self.token).offset
-        line = self.text.count("\n", 0, offset) + 1
-        column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        return IRError(f"{line}:{column}: {message}")
+        at = at or self.token
+        line = bisect_right(self._lines, at.offset)
+        return IRError(f"{self.prefix}{line}:{at.offset - self._lines[line - 1] + 1}: {message}")
+
+    def location(self, at: Token) -> str:
+        """The line of a token: "file.ir:12", or "12" without a file."""
+        return f"{self.prefix}{bisect_right(self._lines, at.offset)}"
 
     def expected(self, what: str) -> IRError:
         """The error that `what` was expected where the next token stands."""
@@ -97,9 +102,9 @@ class Lexer:
         except ValueError as error:
             raise self.error(f"bad string: {error}", token) from error
 
-    def value_name(self) -> str:
-        """The next token, which must be %name; the name."""
-        token = self.take("value", "a value (%name)")
+    def name(self, kind: str) -> str:
+        """The next token, which must be %name (kind "value") or ^name (kind "node"); the name."""
+        token = self.take(kind, "a value (%name)" if kind == "value" else "a node (^name)")
         if token.text[1] != '"':
             return token.text[1:]
         try:

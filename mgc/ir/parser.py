@@ -1,51 +1,98 @@
-"""Text form -> graph. The grammar is described in `mgc.ir.text`."""
+"""Text form -> module or graph. The grammar is described in `mgc.ir.text`."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import dataclasses
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
+# importing them makes their ops and attribute classes known
+import mgc.ir.mapped
+import mgc.ir.mapped_training
+import mgc.ir.ops  # noqa: F401
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.lexer import Lexer, Token
+from mgc.ir.module import Entry, Module
 from mgc.ir.op import ATTRIBUTES, REGISTRY, Op
+from mgc.ir.training import State
 from mgc.ir.types import DType, OpaqueType, TensorType, ValueType
 
 _DTYPES = {d.value: d for d in DType}
+_NAMED = {"true": True, "false": False, "none": None, "inf": float("inf"), "nan": float("nan")}
 
 
-def parse_graph(text: str) -> Graph:
-    """The graph that a text describes. IRError with line:column says what was expected.
+def parse_graph(text: str, *, file: str = "") -> Graph:
+    """The graph that a text describes. IRError with [file:]line:column says what was expected.
 
-    Types are taken as written; `mgc.ir.verifier.verify` checks them. Ops and attribute classes must be registered:
-    import the modules that define them first (level 1 always is).
+    Types are taken as written; `mgc.ir.verifier.verify` checks them. Ops and attribute classes of levels 1 and 2 are
+    known; others once the modules that define them are imported.
     """
-    import mgc.ir.ops  # noqa: F401 - registers the level-1 ops
-
-    return _Parser(text).parse()
+    return _Parser(text, file, {}).only_graph()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Blob:
-    """Data that stands at the end of the text."""
+def parse_module(text: str, blobs: Mapping[str, np.ndarray] | None = None, *, file: str = "") -> Module:
+    """The module that a text and the data of its side file (see `print_module`) describe; errors as `parse_graph`'s.
 
-    key: int
-    token: Token
+    A text that is a graph alone gives a module with this graph as its entry "testing".
+    """
+    return _Parser(text, file, blobs or {}).module()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
-        self.lex = Lexer(text)
-        self.graph = Graph()
-        self.values: dict[str, Value] = {}
-        self.blobs = self._read_blobs()
+    def __init__(self, text: str, file: str, blobs: Mapping[str, np.ndarray]) -> None:
+        self.lex = Lexer(text, file)
+        self.blobs = {**blobs, **self._read_blobs()}
+        self._start(Graph())
 
-    def parse(self) -> Graph:
-        lex, graph = self.lex, self.graph
+    def _start(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: dict[str, Value] = {}
+        self.nodes: dict[str, Node] = {}  # by their first result
+
+    def only_graph(self) -> Graph:
+        graph = self._graph()
+        self._end()
+        return graph
+
+    def module(self) -> Module:
+        lex = self.lex
+        if not lex.skip("module"):
+            graph = self.only_graph()
+            return Module(graph.name, (Entry("testing", "test", graph),))
+        name = lex.string("the module's name")
+        attributes = self._fields() if lex.token.text == "{" else {}
+        states: list[State] = []
+        while lex.token.text == "state":
+            where = lex.take("word", "'state'")
+            states.append(self._instance("state", State, self._fields(), where))
+        entries: list[Entry] = []
+        while lex.skip("entry"):
+            entries.append(self._entry())
+        self._end()
+        return Module(name, tuple(entries), tuple(states), attributes)
+
+    def _entry(self) -> Entry:
+        where = self.lex.token
+        name = self.lex.string("the entry's name")
+        fields = self._fields()
+        graph = self._graph()
+        attributes = self._fields() if self.lex.skip("attributes") else {}
+        return self._instance("entry", Entry, {"name": name, **fields, "graph": graph, "attributes": attributes}, where)
+
+    def _end(self) -> None:
+        if self.lex.skip("data"):
+            self._skip_blobs()
+        if self.lex.token.kind != "end":
+            raise self.lex.expected("the end")
+
+    def _graph(self) -> Graph:
+        lex = self.lex
+        self._start(graph := Graph())
         lex.word("graph")
         graph.name = lex.string("the graph's name")
         lex.punctuation("(")
@@ -62,7 +109,7 @@ class _Parser:
         while not lex.skip(")"):
             name = lex.string("an output's name")
             lex.punctuation(":")
-            outputs.append((name, lex.value_name(), lex.tokens[lex.index - 1]))
+            outputs.append((name, lex.name("value"), lex.tokens[lex.index - 1]))
             self._comma(")")
         lex.punctuation("{")
         while not lex.skip("}"):
@@ -77,41 +124,41 @@ class _Parser:
                 key = lex.string("a node's name or '}'")
                 lex.punctuation(":")
                 graph.absorbed[key] = lex.string("a reason")
-        if lex.skip("data"):
-            self._skip_blobs()
-        if lex.token.kind != "end":
-            raise lex.expected("the end")
         graph._names.update(self.values)
         return graph
 
     # -- data at the end -------------------------------------------------------------------------------------------
 
-    def _read_blobs(self) -> dict[int, bytes]:
+    def _read_blobs(self) -> dict[str, np.ndarray]:
         """Data by number. Read first: the graph refers forward to it."""
         tokens = self.lex.tokens
-        blobs: dict[int, bytes] = {}
-        for key, data in pairwise(tokens):
-            if key.kind == "blob" and data.kind == "string":
+        blobs: dict[str, np.ndarray] = {}
+        for k, key in enumerate(tokens):
+            if key.kind == "blob" and tokens[k + 1].kind == "string":
+                pieces = takewhile(lambda t: t.kind == "string", tokens[k + 1 :])
                 try:
-                    blobs[int(key.text[1:])] = base64.b64decode(data.text[1:-1], validate=True)
+                    data = base64.b64decode("".join(t.text[1:-1] for t in pieces), validate=True)
                 except binascii.Error as error:
-                    raise self.lex.error(f"bad base64: {error}", data) from error
+                    raise self.lex.error(f"bad base64: {error}", tokens[k + 1]) from error
+                blobs[key.text[1:]] = np.frombuffer(data, np.uint8)
         return blobs
 
     def _skip_blobs(self) -> None:
-        self.lex.punctuation("{")
-        while not self.lex.skip("}"):
-            self.lex.take("blob", "'#number' or '}'")
-            self.lex.take("string", "base64 data")
+        lex = self.lex
+        lex.punctuation("{")
+        while not lex.skip("}"):
+            lex.take("blob", "'#number' or '}'")
+            lex.take("string", "base64 data")
+            while lex.token.kind == "string":
+                lex.index += 1
 
-    def _blob(self) -> bytes:
+    def _blob(self) -> np.ndarray:
         if self.lex.token.text == "elided":
             raise self.lex.error("the data was elided when this was printed")
         token = self.lex.take("blob", "'#number'")
-        key = int(token.text[1:])
-        if key not in self.blobs:
-            raise self.lex.error(f"no data #{key} at the end", token)
-        return self.blobs[key]
+        if token.text[1:] not in self.blobs:
+            raise self.lex.error(f"no data {token.text} at the end or in the file beside", token)
+        return self.blobs[token.text[1:]]
 
     # -- statements ------------------------------------------------------------------------------------------------
 
@@ -122,7 +169,7 @@ class _Parser:
 
     def _new_name(self) -> str:
         token = self.lex.token
-        name = self.lex.value_name()
+        name = self.lex.name("value")
         if name in self.values:
             raise self.lex.error(f"%{name} is defined twice", token)
         return name
@@ -161,9 +208,10 @@ class _Parser:
         lex, where, dtype = self.lex, self.lex.token, type_.dtype.numpy
         if where.kind == "blob" or where.text == "elided":
             blob = self._blob()
-            if len(blob) != type_.nbytes:
-                raise lex.error(f"{len(blob)} bytes of data where {type_} needs {type_.nbytes}", where)
-            return np.frombuffer(blob, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(type_.shape)
+            if blob.nbytes != type_.nbytes:
+                raise lex.error(f"{blob.nbytes} bytes of data where {type_} needs {type_.nbytes}", where)
+            stored = np.frombuffer(blob.tobytes() if blob.ctypes.data % 8 else blob, dtype.newbyteorder("<"))
+            return stored.astype(dtype, copy=False).reshape(type_.shape)
         numbers = [self._literal()] if type_.rank == 0 else self._list()
         if len(numbers) != type_.size:
             raise lex.error(f"{len(numbers)} numbers where {type_} needs {type_.size}", where)
@@ -191,7 +239,7 @@ class _Parser:
         operands: list[Value] = []
         while not lex.skip(")"):
             at = lex.token
-            name = lex.value_name()
+            name = lex.name("value")
             if name not in self.values:
                 raise lex.error(f"%{name} is not defined before", at)
             operands.append(self.values[name])
@@ -215,7 +263,9 @@ class _Parser:
             raise lex.error(f"{op_name!r} is an attribute, not an op", where)
         outputs = tuple(Value(n, t) for n, t in zip(names, types, strict=True))
         self.values.update({v.name: v for v in outputs})
-        self.graph.nodes.append(Node(op, tuple(operands), outputs, tuple(sources)))
+        node = Node(op, tuple(operands), outputs, tuple(sources), lex.location(where))
+        self.graph.nodes.append(node)
+        self.nodes.update(dict.fromkeys(names[:1], node))
 
     # -- attributes ------------------------------------------------------------------------------------------------
 
@@ -237,7 +287,10 @@ class _Parser:
         cls = REGISTRY.get(name) or ATTRIBUTES.get(name)
         if cls is None:
             raise self.lex.error(f"no op or attribute class {name!r} is known", where)
-        known = {f.name: f for f in dataclasses.fields(cls)}
+        return self._instance(name, cls, fields, where)
+
+    def _instance(self, name: str, cls: type[Any], fields: Mapping[str, Any], where: Token) -> Any:
+        known = {f.name: f for f in dataclasses.fields(cls) if f.init}
         for field in fields:
             if field not in known:
                 raise self.lex.error(f"{name} has no attribute {field!r}; it has {', '.join(known) or 'none'}", where)
@@ -253,34 +306,76 @@ class _Parser:
     def _literal(self) -> Any:
         lex = self.lex
         token = lex.token
-        if token.kind == "number":
-            lex.index += 1
-            return _number(token.text)
-        if token.kind == "string":
-            return lex.string("a string")
-        if token.kind == "blob" or token.text == "elided":
+        match token.kind:
+            case "number":
+                lex.index += 1
+                return _number(token.text)
+            case "string":
+                text = lex.string("a string")
+                while lex.skip("+"):
+                    text += lex.string("a string")
+                return text
+            case "blob":
+                return self._blob().tobytes()
+            case "value":
+                return self._known(lex.name("value"), token)
+            case "node":
+                name = lex.name("node")
+                self._known(name, token)
+                if name not in self.nodes:
+                    raise lex.error(f"{token.text} is no node's first result", token)
+                return self.nodes[name]
+            case "punctuation" if lex.skip("("):
+                return self._items()
+            case "punctuation" if lex.skip("{"):
+                return self._dict()
+            case "word":
+                return self._word()
+        raise lex.expected("a number, string, (tuple), type, {dict}, attribute, %value, ^node or #data")
+
+    def _known(self, name: str, at: Token) -> Value:
+        if name not in self.values:
+            raise self.lex.error(f"{at.text} is not in the graph", at)
+        return self.values[name]
+
+    def _items(self) -> tuple[Any, ...]:
+        """The rest of (a, b, ...)."""
+        items: list[Any] = []
+        while not self.lex.skip(")"):
+            items.append(self._literal())
+            self._comma(")")
+        return tuple(items)
+
+    def _dict(self) -> dict[Any, Any]:
+        """The rest of {key: value, ...}."""
+        found: dict[Any, Any] = {}
+        while not self.lex.skip("}"):
+            key = self._literal()
+            self.lex.punctuation(":")
+            found[key] = self._literal()
+            self._comma("}")
+        return found
+
+    def _word(self) -> Any:
+        """A literal that begins with a word."""
+        lex = self.lex
+        token = lex.token
+        if token.text == "elided":
             return self._blob()
-        if lex.skip("("):
-            entries: list[Any] = []
-            while not lex.skip(")"):
-                entries.append(self._literal())
-                self._comma(")")
-            return tuple(entries)
-        if token.kind != "word":
-            raise lex.expected("a number, string, (tuple), type, attribute or #data")
-        if token.text in ("inf", "nan"):
-            lex.index += 1
-            return float(token.text)
-        if token.text in ("true", "false", "none"):
-            lex.index += 1
-            return {"true": True, "false": False, "none": None}[token.text]
-        if token.text == "opaque" or token.text in _DTYPES:
-            after = lex.tokens[lex.index + 1]
-            if token.text == "opaque" or after.text == "[":
-                return self._type()
-            lex.index += 1
-            return _DTYPES[token.text]
+        if token.text == "opaque" or (token.text in _DTYPES and lex.tokens[lex.index + 1].text == "["):
+            return self._type()
         lex.index += 1
+        if token.text in _NAMED:
+            return _NAMED[token.text]
+        if token.text in _DTYPES:
+            return _DTYPES[token.text]
+        if token.text == "array":
+            type_ = self._type()
+            if not isinstance(type_, TensorType):
+                raise lex.error("an array has a tensor type", token)
+            return self._data(type_)
+        if token.text == "set" and lex.skip("("):
+            return frozenset(self._items())
         return self._make(token.text, self._fields() if lex.token.text == "{" else {}, token)
 
     def _type(self) -> ValueType:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mgc.ir.graph import Graph, Value, evaluate
-from mgc.ir.op import IRError
+from mgc.ir.op import IRError, register_attr
 from mgc.ir.types import TensorType, tensor_type_of
 from mgc.ir.verifier import verify
 
@@ -19,6 +19,7 @@ StateKind = Literal["parameter", "moment", "statistic", "counter"]
 Draw = Literal["given", "normal", "uniform"]
 
 
+@register_attr
 @dataclass(frozen=True, eq=False)
 class State:
     """A value that lives from iteration to iteration: graph input `name`, and output NAME.next where it changes.
@@ -44,6 +45,7 @@ class State:
         return self.name + NEXT
 
 
+@register_attr
 @dataclass(frozen=True)
 class Data:
     """An input of the training step that is no state. `draw` says what it holds if no file gives it: samples of
@@ -54,6 +56,7 @@ class Data:
     draw: Draw = "normal"
 
 
+@register_attr
 @dataclass(frozen=True)
 class Statistic:
     """One application of a normalisation whose statistic updates a running one.
@@ -97,6 +100,7 @@ class TrainingModel:
             _check_loss(name, outputs[name])
 
 
+@register_attr
 @dataclass(frozen=True)
 class Phase:
     """Minimises one loss output over one parameter group. `steps`: how often in an iteration, each on a fresh batch.

@@ -10,7 +10,7 @@ from mgc.ir.types import tensor_type_of
 def verify(graph: Graph, *, levels: tuple[int, ...] = (1,)) -> None:
     """Checks SSA form, topological order, unique names, type rules, constants' data, and that all ops are of `levels`.
 
-    Raises IRError that names the value or node.
+    Raises IRError that names the value, or the node with its ONNX origin and its line in the text it was parsed from.
     """
     defined: set[Value] = set()
     names: set[str] = set()
@@ -30,20 +30,20 @@ def verify(graph: Graph, *, levels: tuple[int, ...] = (1,)) -> None:
         if constant.value is not value or tensor_type_of(constant.data) != value.type:
             raise IRError(f"constant %{value.name}: type {value.type} but data {tensor_type_of(constant.data)}")
     for node in graph.nodes:
-        where = f"{node.op.name} that makes %{node.outputs[0].name}" if node.outputs else node.op.name
         if node.op.level not in levels:
-            raise IRError(f"{where}: an op of level {node.op.level} in a graph of levels {levels}")
+            raise node.error(f"an op of level {node.op.level} in a graph of levels {levels}")
         for value in node.inputs:
             if value not in defined:
-                raise IRError(f"{where}: operand %{value.name} is used before it is defined")
-        types = node.op.infer(*(v.type for v in node.inputs))
+                raise node.error(f"operand %{value.name} is used before it is defined")
+        try:
+            types = node.op.infer(*(v.type for v in node.inputs))
+        except IRError as error:
+            raise node.error(str(error)) from error
         have = tuple(v.type for v in node.outputs)
         if types != have:
-            raise IRError(
-                f"{where}: results are {', '.join(map(str, have))}, its rule gives {', '.join(map(str, types))}"
-            )
+            raise node.error(f"results are {', '.join(map(str, have))}, its rule gives {', '.join(map(str, types))}")
         for value in node.outputs:
-            define(value, where)
+            define(value, f"{node.op.name}{', ' + node.location if node.location else ''}")
     for name, value in graph.outputs:
         if value not in defined:
             raise IRError(f"output {name!r}: %{value.name} is not defined")

@@ -73,7 +73,7 @@ def test_users_and_producers():
 def test_verifier_names_what_is_wrong():
     g, *_ = chain()
     g.nodes[1].outputs = (Value("b", TensorType(DType.F32, (3,))),)
-    with pytest.raises(IRError, match=r"unary that makes %b: results are f32\[3\], its rule gives f32\[2\]"):
+    with pytest.raises(IRError, match=r"unary: results are f32\[3\], its rule gives f32\[2\] \(%b, from \"B\"\)"):
         verify(g)
     g, _, a, *_ = chain()
     a.name = "x"
