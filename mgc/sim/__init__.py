@@ -1,6 +1,6 @@
 """Runs a program: reference interpreter, fast engine, replay of the schedule. Knows nothing but `mgc.isa`."""
 
-from mgc.sim.engine import DivergenceError, Engine, EngineState, Numerics, SimulationError, TrainingEngine
+from mgc.sim.engine import DivergenceError, Engine, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import exact_columns
 from mgc.sim.inputs import draw_inputs
 from mgc.sim.replay import Replay, replay
@@ -14,7 +14,6 @@ __all__ = [
     "Replay",
     "SimulationError",
     "Simulator",
-    "TrainingEngine",
     "draw_inputs",
     "exact_columns",
     "replay",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from mgc.isa.error import ExecutionError, NotFiniteError
+from mgc.isa.instruction import Instruction
+from mgc.isa.program import Program
 
 Numerics = Literal["quantized", "float", "device"]
 
@@ -24,32 +27,21 @@ class DivergenceError(SimulationError):
     """Training met a gradient, weight or loss that is not finite; the message names it."""
 
 
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def simulation_error(message: str, cause: ExecutionError) -> SimulationError:
     """The simulator's error for an instruction's."""
     return (DivergenceError if isinstance(cause, NotFiniteError) else SimulationError)(message)
 
 
-class Engine(Protocol):
-    """Runs micro-batches of one program. Made as `Engine(program, numerics, threads, seed)`, of a verified program.
-
-    `threads` is the most threads to use, None for the engine's own choice. Whatever it is, results are the same.
-    `seed` is that of the devices in `device` numerics.
-    """
-
-    @property
-    def chunk(self) -> int:
-        """The most micro-batches to hand to one `run`; memory grows with it, so it should not exceed what pays."""
-        ...
-
-    def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
-        """Runs k = `micro_batches` >= 1 micro-batches at once, of numbers `first` .. in what is asked for.
-
-        `batch` holds every input port under its name: C-contiguous, in the port's dtype; axis 0 of a `batched` port
-        is k times the port's, micro-batch after micro-batch; any other port has the port's shape. An opaque port's
-        value is a Python object. The result holds every output port in the same way. Inputs are not to be changed, and
-        a result may not share memory with what a later `run` writes. Raises SimulationError.
-        """
-        ...
+def failure(program: Program, instruction: Instruction, error: ExecutionError) -> SimulationError:
+    """The simulator's error for one of an instruction, which it names with the nodes that it computes."""
+    nodes = program.sources[instruction.source] if instruction.source >= 0 else ()
+    source = f", which computes {', '.join(nodes)}" if nodes else ""
+    return simulation_error(f"instruction {instruction.id} ({instruction.mnemonic}){source}: {error}", error)
 
 
 @dataclass(frozen=True)
@@ -67,14 +59,36 @@ class EngineState:
     clock: int = 0
 
 
-@runtime_checkable
-class TrainingEngine(Engine, Protocol):
-    """An engine that also runs programs with states. A `run` that raises leaves what it keeps as it was before."""
+class Engine(Protocol):
+    """Runs micro-batches of one program in one numerics, and holds its states. The program is verified.
+
+    Whatever the number of threads that it may use, results are the same.
+    """
+
+    @property
+    def chunk(self) -> int:
+        """The most micro-batches to hand to one `run`; memory grows with it, so it should not exceed what pays."""
+        ...
+
+    def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
+        """Runs k = `micro_batches` >= 1 micro-batches at once, of numbers `first` .. in what is asked for.
+
+        `batch` holds every input port under its name: C-contiguous, in the port's dtype; axis 0 of a `batched` port
+        is k times the port's, micro-batch after micro-batch; any other port has the port's shape. An opaque port's
+        value is a Python object. The result holds every output port in the same way. Inputs are not to be changed, and
+        a result may not share memory with what a later `run` writes. A `run` that raises SimulationError, or is
+        interrupted, leaves the states as they were before.
+        """
+        ...
 
     def state(self) -> EngineState:
-        """What it keeps now: at first, what the program says."""
+        """The states now: at first, what the program says. Empty for a program without any."""
         ...
 
     def restore(self, state: EngineState) -> None:
-        """Keeps this from now on; the integers fit their cells."""
+        """Holds these states from now on; the integers fit their cells."""
+        ...
+
+    def conductances(self) -> dict[int, np.ndarray]:
+        """Group -> the conductances of its cells now, in `device` numerics; empty in others."""
         ...

@@ -13,18 +13,23 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import EngineState, Numerics, simulation_error
+from mgc.sim.engine import EngineState, Numerics, failure
 from mgc.sim.host import HostSegments
+from mgc.sim.states import state_groups
 
 
 class ReferenceEngine:
-    """Runs micro-batches one after the other through `Instruction.execute`; see `mgc.sim.engine.Engine`."""
+    """Runs micro-batches one after the other through `Instruction.execute`; see `mgc.sim.engine.Engine`.
+
+    `devices` are those of `device` numerics. threads: for the host's segments.
+    """
 
     chunk = 1
 
-    def __init__(self, program: Program, numerics: Numerics, threads: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, program: Program, numerics: Numerics, threads: int | None = None, devices: Devices | None = None
+    ) -> None:
         self._program = program
-        devices = Devices(program, seed) if numerics == "device" else None
         self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run, devices)
         self._trains = bool(changing(program))
         self._setup = [i for i in program.instructions if isinstance(i, WriteCells)]
@@ -47,14 +52,14 @@ class ReferenceEngine:
             outputs[port.name] = np.concatenate(parts) if port.batched and self._program.batched else parts[0]
         return outputs
 
-    def cells(self) -> dict[int, np.ndarray]:
-        """Group -> its cells now."""
-        return self._set_up().cells
+    def conductances(self) -> dict[int, np.ndarray]:
+        """See `mgc.sim.engine.Engine.conductances`."""
+        return self._set_up().cells if self._machine.devices is not None else {}
 
     def state(self) -> EngineState:
-        """See `mgc.sim.engine.TrainingEngine.state`."""
+        """See `mgc.sim.engine.Engine.state`."""
         machine = self._set_up()
-        groups = dict.fromkeys(p.group for s in self._program.states for p in s.pieces if p.group >= 0)
+        groups = state_groups(self._program)
         held = machine.weights if machine.devices is None else machine.cells.__getitem__
         weights = {group: np.array(held(group), order="C") for group in groups}
         shapes = {root: self._program.buffers[root].shape for root in machine.persistent}
@@ -62,7 +67,7 @@ class ReferenceEngine:
         return EngineState(weights, buffers, self._clock)
 
     def restore(self, state: EngineState) -> None:
-        """See `mgc.sim.engine.TrainingEngine.restore`."""
+        """See `mgc.sim.engine.Engine.restore`."""
         machine = self._set_up()
         self._clock = state.clock
         for group, weights in state.weights.items():
@@ -106,16 +111,11 @@ class ReferenceEngine:
                 with np.errstate(all="ignore"):
                     instruction.execute(machine)
             except ExecutionError as error:
-                where = f"instruction {instruction.id} ({instruction.mnemonic}){self._source(instruction.source)}"
-                raise simulation_error(f"{where}: {error}", error) from error
+                raise failure(self._program, instruction, error) from error
             for root in self._dead.get(instruction.id, ()):
                 machine.forget(root)
         self._clock += self._trains
         return machine.outputs
-
-    def _source(self, source: int) -> str:
-        nodes = self._program.sources[source] if source >= 0 else ()
-        return f", which computes {', '.join(nodes)}" if nodes else ""
 
 
 def _last_uses(program: Program) -> dict[int, list[int]]:

@@ -13,12 +13,11 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
-from mgc.sim import device
-from mgc.sim.engine import DivergenceError, Engine, Numerics, SimulationError, TrainingEngine, simulation_error
+from mgc.sim.engine import DivergenceError, Engine, Numerics, SimulationError, simulation_error
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
 from mgc.sim.inputs import check_inputs
 from mgc.sim.reference import ReferenceEngine
-from mgc.sim.training import initial_states, read_states, write_states
+from mgc.sim.states import device_names, initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
 Progress = Callable[[int, int], None]
@@ -53,10 +52,10 @@ class Simulator:
             )
         self.program = program
         self._numerics: Numerics = numerics
-        self._devices = devices_of(program, seed) if numerics == "device" else None
-        self._engine = _engine(program, engine, numerics, threads, seed)
-        if program.states and not isinstance(self._engine, TrainingEngine):
-            raise SimulationError(f"engine {engine} does not run programs with states; use engine reference")
+        if engine not in ("fast", "reference"):
+            raise SimulationError(f"engine {engine!r} is unknown; use fast or reference")
+        self._devices = _devices(program, engine, seed, threads) if numerics == "device" else None
+        self._engine = _engine(program, engine, numerics, threads, self._devices)
         self._base = initial_states(program)
 
     @property
@@ -74,7 +73,7 @@ class Simulator:
 
     def _integers(self) -> Mapping[int, np.ndarray] | None:
         """The integer weights of the groups that states live in; None if they are the program's own."""
-        if self._numerics == "float" or not isinstance(self._engine, TrainingEngine):
+        if self._numerics == "float":
             return None
         weights = self._engine.state().weights
         if self._devices is not None:
@@ -84,9 +83,9 @@ class Simulator:
 
     def _disturbance(self) -> Cells | None:
         """What devices do to reads, in `device` numerics."""
-        if self._devices is None or not isinstance(self._engine, ReferenceEngine):
+        devices, cells = self._devices, self._engine.conductances()
+        if devices is None:
             return None
-        devices, cells = self._devices, self._engine.cells()
         return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
 
     def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
@@ -148,16 +147,13 @@ class Simulator:
         """
         if not self._base:
             return {}
-        kept = self._trained().state()
-        if self._devices is not None:
-            return device.read_states(self.program, kept, self._base)
-        return read_states(self.program, self._numerics, kept, self._base)
+        return read_states(self.program, self._numerics, self._engine.state(), self._base)
 
     @property
     def state_names(self) -> list[str]:
         """The names of what `states` gives."""
         names = [s.name for s in self.program.states]
-        return names + device.device_names(self.program) if self._devices is not None else names
+        return names + device_names(self.program) if self._devices is not None else names
 
     def load_states(self, states: Mapping[str, np.ndarray]) -> None:
         """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
@@ -165,49 +161,37 @@ class Simulator:
         In `device` numerics the cells may be left out: then they are written anew, with errors of their own. Raises
         SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
         """
-        engine = self._trained()
-        if self._devices is not None:
-            self._devices.clock = engine.state().clock
-            engine.restore(device.write_states(self.program, engine.state(), states, self._devices))
-        else:
-            engine.restore(write_states(self.program, self._numerics, engine.state(), states))
+        kept = self._engine.state()
+        self._engine.restore(write_states(self.program, self._numerics, kept, states, self._devices))
         self._base = {name: np.array(states[name], order="C") for name in self._base}
-
-    def _trained(self) -> TrainingEngine:
-        if not isinstance(self._engine, TrainingEngine):
-            raise SimulationError(f"program {self.program.name} has no states")
-        return self._engine
 
     def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
         try:
-            if self._devices is None:
-                return self._engine.run(batch, micro_batches)
-            return self._engine.run(batch, micro_batches, first)  # reads draw by the number of their micro-batch
+            return self._engine.run(batch, micro_batches, first)
         except ExecutionError as error:
             raise simulation_error(str(error), error) from error
 
 
-def devices_of(program: Program, seed: int) -> Devices:
+def _devices(program: Program, engine: EngineName, seed: int, threads: int | None) -> Devices:
     """The devices of a program. SimulationError where its target says nothing, or nonsense, of them."""
     try:
-        return Devices(program, seed)
+        if engine == "reference":
+            return Devices(program, seed)
+        from mgc.sim.fast.devices import FastDevices
+
+        return FastDevices(program, seed, threads)
     except ProgramError as error:
         raise SimulationError(f"{program.name}: {error}; compile it again, for a target that has one") from error
 
 
-def _engine(program: Program, name: str, numerics: Numerics, threads: int | None, seed: int) -> Engine:
-    if name == "reference":
-        return ReferenceEngine(program, numerics, threads, seed)
-    if name == "fast" and numerics == "device":
-        from mgc.sim.fast.device_engine import FastDeviceEngine
+def _engine(
+    program: Program, name: EngineName, numerics: Numerics, threads: int | None, devices: Devices | None
+) -> Engine:
+    if name == "reference" or devices is not None:  # with devices nearly all work is in their reads
+        return ReferenceEngine(program, numerics, threads, devices)
+    from mgc.sim.fast import FastEngine
 
-        return FastDeviceEngine(program, numerics, threads, seed)
-    if name == "fast":
-        from mgc.sim.fast import FastEngine
-
-        fast: Any = FastEngine(program, numerics, threads)  # the type checker takes a cached property for none
-        return fast
-    raise SimulationError(f"engine {name!r} is unknown; use fast or reference")
+    return FastEngine(program, numerics, threads)
 
 
 def _whole_shape(program: Program, port: Port, samples: int) -> tuple[int, ...]:

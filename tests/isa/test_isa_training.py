@@ -19,7 +19,7 @@ from mgc.isa.error import ProgramError
 from mgc.isa.instructions import Mvm, MvmT, Outer, Update, Vec
 from mgc.isa.program import Program
 from mgc.isa.state import StatePiece
-from mgc.sim import SimulationError, Simulator, replay
+from mgc.sim import Simulator, replay
 
 OPTIMIZERS = st.sampled_from([None, "sgd", "momentum", "adam", "rmsprop"])
 
@@ -273,18 +273,6 @@ def test_iterations_that_overlap_wait_for_each_other():
     everything = tuple((i.id, 1) for i in GAN.instructions)
     closed = [replace(i, after_previous=everything) for i in GAN.instructions]
     replace(open_program, instructions=tuple(closed)).verify()
-
-
-def test_an_engine_that_keeps_nothing_says_so(monkeypatch):
-    class Plain:
-        chunk = 1
-
-        def run(self, batch, micro_batches):
-            raise AssertionError
-
-    monkeypatch.setattr("mgc.sim.simulator._engine", lambda *args: Plain())
-    with pytest.raises(SimulationError, match="engine fast does not run programs with states; use engine reference"):
-        Simulator(GAN, engine="fast")
 
 
 def test_a_state_needs_every_field(tmp_path):

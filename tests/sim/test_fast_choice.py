@@ -9,8 +9,7 @@ from training_programs import scale_of
 
 from mgc.isa.instructions import Piece, VecStore
 from mgc.sim import Simulator
-from mgc.sim.fast import choice
-from mgc.sim.fast.trainer import Trainer
+from mgc.sim.fast import FastEngine, choice
 
 SHAPES = {"small": (2, 3, 5), "large": (2, 64, 40)}
 ODD = [0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, np.nan]
@@ -85,8 +84,8 @@ def test_large_choices_avoid_where(form, op):
 def test_nan_that_is_not_chosen(monkeypatch):
     """The clamped form would pass it on: its guard hands the iteration to the reference."""
     fell_back = []
-    original = Trainer._as_reference
-    monkeypatch.setattr(Trainer, "_as_reference", lambda self, b: fell_back.append(1) or original(self, b))
+    original = FastEngine._as_reference
+    monkeypatch.setattr(FastEngine, "_as_reference", lambda self, *batch: fell_back.append(1) or original(self, *batch))
     program = choosing(SHAPES["large"], "constant last", 0.5, False)
     x = np.ones(SHAPES["large"], np.float32)
     simulator = Simulator(program, "fast", threads=1)

@@ -12,7 +12,7 @@ from mgc.sim.fast import kernels
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element
-from mgc.sim.fast.weights import Trained, planes_of, product, side_by_side, split
+from mgc.sim.fast.weights import WeightVariable, planes_of, product, side_by_side, split
 
 U8, U16, I16 = (np.dtype(t) for t in (np.uint8, np.uint16, np.int16))
 PLANES = pytest.mark.parametrize("signed", [True, False], ids=["int8 planes", "uint8 planes"])
@@ -99,7 +99,7 @@ def test_layouts(signed, rng, ideal):
         group, taps, fastest = c.program.groups[0], c.rows // c.channels, c.windows["tap_fastest"]
         dtype = np.float32 if ideal else split(c.steps, 16).dtype
         g = GraphBuilder()
-        trained = Trained(g, group, g.input("w", dtype), ideal)
+        trained = WeightVariable(g, group, g.input("w", dtype), ideal)
         feeds = {"w": c.real if ideal else split(c.steps, 16)}
         weights = (c.real if ideal else c.steps).astype(np.float64)
         spread = weights.reshape(c.matrices, c.channels, taps, c.cols)

@@ -9,6 +9,7 @@ import numpy as np
 from mgc.isa.device.reads import Runs
 from mgc.isa.device.state import Devices
 from mgc.isa.program import Program
+from mgc.sim.engine import available_threads
 from mgc.sim.fast.device_reads import Reader, forward_reader, transposed_reader
 
 
@@ -18,8 +19,9 @@ class FastDevices(Devices):
     What is made of a group's conductances is kept until they are replaced.
     """
 
-    def __init__(self, program: Program, seed: int, threads: int) -> None:
+    def __init__(self, program: Program, seed: int, threads: int | None = None) -> None:
         super().__init__(program, seed)
+        threads = threads or available_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mgc-device") if threads > 1 else None
         self._readers: dict[tuple[int, bool, bool], tuple[np.ndarray, list[Reader]]] = {}
 

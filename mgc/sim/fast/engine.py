@@ -1,8 +1,7 @@
-"""The fast engine: runs a plan over many micro-batches at once."""
+"""The fast engine: runs a plan of large operations, over many micro-batches at once where none changes a state."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,12 +12,17 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.dataflow import changing
+from mgc.isa.instructions import Mvm
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import EngineState, Numerics
-from mgc.sim.fast.items import Arrays, Context
-from mgc.sim.fast.plan import Entry, Plan, build
-from mgc.sim.fast.trainer import Trainer
+from mgc.sim.engine import EngineState, Numerics, available_threads
+from mgc.sim.fast.builder import Placement, Plan
+from mgc.sim.fast.items import Arrays, Context, DoubtError
+from mgc.sim.fast.lossless import is_lossless
+from mgc.sim.fast.plan import build
+from mgc.sim.fast.updates import LossyError
+from mgc.sim.reference import ReferenceEngine
+from mgc.sim.states import state_groups
 
 _BUDGET = 5 << 19
 """Bytes of the largest intermediate of one run: what follows it should still find it in a cache of a few MB."""
@@ -31,16 +35,16 @@ _WORTHWHILE = 200_000.0
 
 
 @dataclass(frozen=True)
-class _Built:
+class _Executable:
     """A plan with what follows from it.
 
-    slice: micro-batches of one run. dead: item number -> slots that nothing reads after it.
+    slice: micro-batches of one run. last_uses: item number -> slots that nothing reads after it.
     """
 
     plan: Plan
     context: Context
     slice: int
-    dead: dict[int, list[int]]
+    last_uses: Mapping[int, Sequence[int]]
 
 
 class FastEngine:
@@ -48,46 +52,63 @@ class FastEngine:
 
     In `quantized` numerics results equal the reference engine's bit for bit. The plan is made when first needed.
     Several micro-batches are shared out to `threads` workers; a single one has its operations split instead.
-    In a program that changes its states weights are operands of the plan (`mgc.sim.fast.trainer`), else constants.
+
+    In a program that changes its states these lie in slots of the plan, else they are its constants. A plan that
+    changes states holds for finite numbers, and for weights that the ADCs read without loss. Where a guard finds a
+    number that is not finite, the micro-batch is run by the reference engine instead. Where weights move across the
+    line, the plan is made anew with forward reads of their group as the reference has them. Either way nothing is lost:
+    states change at the end of a run only.
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
-        self._ideal = numerics == "float"
-        self._threads = threads or _available()
-        self._host_threads = threads
         self._program = program
-        self._persistent = self._machine(program).persistent
-        self._built: _Built | None = None
-        self._trainer: Trainer | None = None
-        if changing(program):
-            self._trainer = Trainer(program, numerics, self._threads, threads)
+        self._numerics: Numerics = numerics
+        self._ideal = numerics == "float"
+        self._threads = threads or available_threads()
+        self._host_threads = threads
+        self._changes = bool(changing(program))
+        self._lossy: frozenset[int] = frozenset()
+        self._state = self._initial()
+        """The states that no slot of a plan holds."""
+        self._made: _Executable | None = None
+        self._slots: Arrays = {}
+        """What slots hold between runs."""
 
     @property
     def plan(self) -> Plan:
         """The plan."""
-        return self._trainer.plan if self._trainer else self._build().plan
+        return self._executable().plan
 
     @property
     def chunk(self) -> int:
         """See `mgc.sim.engine.Engine.chunk`."""
-        if self._trainer:
+        if self._changes or not self._program.batched:
             return 1
-        return self._build().slice * self._threads * _ROUNDS if self._program.batched else 1
+        return self._executable().slice * self._threads * _ROUNDS
 
-    def plan_summary(self) -> tuple[Entry, ...]:
+    def plan_summary(self) -> tuple[Placement, ...]:
         """Where every instruction (for VEC: every step) went, in program order."""
-        return self.plan.entries
+        return self.plan.placements
 
-    def run(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+    def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""
-        if self._trainer:
-            return self._trainer.run(batch)
-        built = self._build()
-        runs = -(-micro_batches // built.slice)
-        if micro_batches * built.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
+        while True:
+            try:
+                return self._shared_out(self._executable(), batch, micro_batches)
+            except LossyError as error:
+                self._lossy |= {error.group}
+                self._state, self._made = self.state(), None
+            except DoubtError:
+                return self._as_reference(batch, micro_batches)
+
+    def _shared_out(self, made: _Executable, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+        """Runs micro-batches, in slices on several threads where that pays."""
+        runs = -(-micro_batches // made.slice)
+        if micro_batches * made.plan.nanoseconds_per_micro_batch > _WORTHWHILE:
             runs = max(runs, min(self._threads, micro_batches))
         if runs == 1:
-            return self._run(built, batch, micro_batches, self._threads)
+            outputs, self._slots = self._run(made, batch, micro_batches, self._threads)
+            return outputs
         cuts = [micro_batches * r // runs for r in range(runs + 1)]
         parts = [(self._part(batch, a, b), b - a) for a, b in pairwise(cuts)]
         results: list[dict[str, Any]] = [{}] * runs
@@ -95,7 +116,7 @@ class FastEngine:
 
         def work() -> None:
             for n in queue:
-                results[n] = self._run(built, *parts[n], 1)
+                results[n], _ = self._run(made, *parts[n], 1)
 
         # the calling thread works too: waking another one costs more than a small run
         others = [self._pool.submit(work) for _ in range(min(self._threads, runs) - 1)]
@@ -104,48 +125,108 @@ class FastEngine:
         finally:
             for other in others:
                 other.result()
-        return self._joined(results)
+        return {
+            port.name: np.concatenate([r[port.name] for r in results]) if port.batched else results[0][port.name]
+            for port in self._program.outputs
+        }
+
+    def _run(self, made: _Executable, batch: Mapping[str, Any], k: int, threads: int) -> tuple[dict[str, Any], Arrays]:
+        """Runs k micro-batches in the calling thread, each operation in `threads`: outputs, and slots afterwards."""
+        arrays = dict(self._slots)
+        for load in made.plan.loads:
+            arrays[load.result.id] = load.load(batch[load.port], k)
+        for n, item in enumerate(made.plan.items):
+            item.run(made.context, arrays, k, threads)
+            for slot in made.last_uses.get(n, ()):
+                arrays.pop(slot, None)
+        outputs: dict[str, Any] = {}
+        for store in made.plan.stores:
+            outputs[self._program.outputs[store.port].name] = store.store(self._program, arrays, k)
+        # what comes in, and what goes out, is the caller's
+        foreign = [a for a in (*batch.values(), *outputs.values()) if isinstance(a, np.ndarray)]
+        return outputs, made.plan.states.hand_on(arrays, foreign)
+
+    def _as_reference(self, batch: Mapping[str, Any], micro_batches: int) -> dict[str, Any]:
+        reference = self._reference
+        reference.restore(self.state())
+        outputs = reference.run(batch, micro_batches)
+        self.restore(reference.state())
+        return outputs
 
     def state(self) -> EngineState:
-        """See `mgc.sim.engine.TrainingEngine.state`."""
-        if self._trainer:
-            return self._trainer.state()
-        tensors, weights = self._program.tensors, {}
-        for index in _groups_of_states(self._program):
-            group = self._program.groups[index]
-            name, dtype = (group.real_weights, np.float32) if self._ideal else (group.weights, np.int32)
-            weights[index] = np.array(tensors[name], dtype)
-        shapes = {root: self._program.buffers[root].shape for root in self._persistent}
-        return EngineState(weights, {root: self._persistent[root].reshape(s).copy() for root, s in shapes.items()})
+        """See `mgc.sim.engine.Engine.state`."""
+        slots = self._made.plan.states.give(self._slots) if self._made is not None else EngineState({}, {})
+        dtype = np.float32 if self._ideal else np.int32
+        weights = {group: np.array(array, dtype) for group, array in self._state.weights.items()}
+        buffers = {root: np.array(array) for root, array in self._state.buffers.items()}
+        return EngineState(weights | slots.weights, buffers | slots.buffers)
+
+    def conductances(self) -> dict[int, np.ndarray]:
+        """See `mgc.sim.engine.Engine.conductances`."""
+        return {}
 
     def restore(self, state: EngineState) -> None:
-        """See `mgc.sim.engine.TrainingEngine.restore`."""
-        if self._trainer:
-            self._trainer.restore(state)
-            return
-        tensors = dict(self._program.tensors)
-        for index, weights in state.weights.items():
-            group = self._program.groups[index]
-            name = group.real_weights if self._ideal else group.weights
-            tensors[name] = np.array(weights, tensors[name].dtype)
-        self._program = replace(self._program, tensors=tensors)
-        self._persistent = self._persistent | {root: np.array(array) for root, array in state.buffers.items()}
-        self._built = None
+        """See `mgc.sim.engine.Engine.restore`."""
+        if self._made is not None and self._changes and not self._found_lossy(state) - self._lossy:
+            self._slots = self._made.plan.states.take(state, self._program)
+        else:
+            self._state, self._made, self._slots = state, None, {}
 
-    def _machine(self, program: Program) -> Machine:
+    def _executable(self) -> _Executable:
+        """The plan and what it works on; made where there is none, for the state that is to be held."""
+        if self._made is None:
+            self._lossy |= self._found_lossy(self._state)
+            program = self._program if self._changes else self._with_weights()
+            plan = build(program, self._ideal, self._state.buffers, self._lossy)
+            fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
+            slice_ = max(1, min(_MOST, fit)) if program.batched else 1
+            context = Context(program, self._ideal, self._host_threads)
+            self._made = _Executable(plan, context, slice_, plan.last_uses())
+            if self._changes:
+                self._slots = plan.states.take(self._state, program)
+                self._state = EngineState({}, {})
+        return self._made
+
+    def _initial(self) -> EngineState:
+        """What the program says at first."""
+
         def no_host(segment: int, args: Sequence[Any]) -> Sequence[Any]:
             raise AssertionError(f"host segment {segment} while nothing runs")
 
-        return Machine(program, self._ideal, no_host)
+        program = self._program
+        weights = {g: program.tensors[self._tensor(g)] for g in state_groups(program)}
+        kept = Machine(program, self._ideal, no_host).persistent
+        return EngineState(weights, {root: a.reshape(program.buffers[root].shape) for root, a in kept.items()})
 
-    def _build(self) -> _Built:
-        if self._built is None:
-            plan = build(self._program, self._ideal, self._persistent)
-            fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
-            slice_ = max(1, min(_MOST, fit)) if self._program.batched else 1
-            context = Context(self._program, self._ideal, self._host_threads)
-            self._built = _Built(plan, context, slice_, _dead(plan))
-        return self._built
+    def _tensor(self, group: int) -> str:
+        """The name of a group's weights in this numerics."""
+        entry = self._program.groups[group]
+        return entry.real_weights if self._ideal else entry.weights
+
+    def _with_weights(self) -> Program:
+        """The program with the weights of the state, in its tensors' types."""
+        tensors = dict(self._program.tensors)
+        for group, weights in self._state.weights.items():
+            name = self._tensor(group)
+            tensors[name] = np.asarray(weights, tensors[name].dtype)
+        return replace(self._program, tensors=tensors)
+
+    def _found_lossy(self, state: EngineState) -> set[int]:
+        """Groups whose weights change and whose forward reads need not be exact."""
+        if self._ideal or not self._changes:
+            return set()
+        groups = self._program.groups
+        return {g for g in self._forward if not is_lossless(state.weights[g], groups[g].arithmetic)}
+
+    @cached_property
+    def _forward(self) -> frozenset[int]:
+        """Groups of states that are read forward."""
+        read = {i.group for i in self._program.instructions if isinstance(i, Mvm)}
+        return frozenset(read.intersection(state_groups(self._program)))
+
+    @cached_property
+    def _reference(self) -> ReferenceEngine:
+        return ReferenceEngine(self._program, self._numerics, self._host_threads)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -158,47 +239,3 @@ class FastEngine:
             if port.batched:
                 part[port.name] = batch[port.name][start * port.shape[0] : stop * port.shape[0]]
         return part
-
-    def _joined(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            port.name: np.concatenate([p[port.name] for p in parts]) if port.batched else parts[0][port.name]
-            for port in self._program.outputs
-        }
-
-    def _run(self, built: _Built, batch: Mapping[str, Any], k: int, threads: int) -> dict[str, Any]:
-        """Runs k micro-batches in the calling thread, each operation in `threads`."""
-        arrays: Arrays = {}
-        for load in built.plan.loads:
-            arrays[load.result.id] = load.load(batch[load.port], k)
-        for n, item in enumerate(built.plan.items):
-            item.run(built.context, arrays, k, threads)
-            for slot in built.dead.get(n, ()):
-                arrays.pop(slot, None)
-        outputs: dict[str, Any] = {}
-        for store in built.plan.stores:
-            outputs[self._program.outputs[store.port].name] = store.store(self._program, arrays, k)
-        return outputs
-
-
-def _available() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _groups_of_states(program: Program) -> list[int]:
-    return list(dict.fromkeys(p.group for s in program.states for p in s.pieces if p.group >= 0))
-
-
-def _dead(plan: Plan) -> dict[int, list[int]]:
-    """Item number -> slots that nothing reads after it."""
-    last: dict[int, int] = {}
-    for n, item in enumerate(plan.items):
-        for slot in (*item.reads, *item.writes):
-            last[slot.id] = n
-    for store in plan.stores:
-        for slot in store.reads:
-            last.pop(slot.id, None)
-    dead: dict[int, list[int]] = {}
-    for slot, n in last.items():
-        dead.setdefault(n, []).append(slot)
-    return dead

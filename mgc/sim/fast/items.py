@@ -13,11 +13,10 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Diff
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import simulation_error
+from mgc.sim.engine import failure
 from mgc.sim.fast.graph import GraphBuilder, Session
 from mgc.sim.host import HostSegments
 
@@ -50,12 +49,6 @@ class Context:
         self._host = HostSegments(program, threads)
         self._cells: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
-
-    def failure(self, instruction: Instruction, error: ExecutionError) -> Exception:
-        """The simulator's error for an instruction's, in the words of the reference engine."""
-        nodes = self.program.sources[instruction.source] if instruction.source >= 0 else ()
-        source = f", which computes {', '.join(nodes)}" if nodes else ""
-        return simulation_error(f"instruction {instruction.id} ({instruction.mnemonic}){source}: {error}", error)
 
     def run_host(self, segment: int, args: Sequence[Any]) -> list[Any]:
         """Runs a host segment, one at a time."""
@@ -145,35 +138,6 @@ class StepItem:
 
 
 @dataclass(frozen=True)
-class DiffItem:
-    """One DIFF: operands (scores, then a target) with their shapes, and the slots of its results where wanted."""
-
-    instruction: Diff
-    operands: tuple[tuple[Slot | np.ndarray, tuple[int, ...]], ...]
-    results: tuple[Slot | None, ...]
-
-    @property
-    def reads(self) -> tuple[Slot, ...]:
-        return tuple(o for o, _ in self.operands if isinstance(o, Slot))
-
-    @property
-    def writes(self) -> tuple[Slot, ...]:
-        return tuple(s for s in self.results if s is not None)
-
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
-        held = [(arrays[o.id] if isinstance(o, Slot) else o).reshape(shape) for o, shape in self.operands]
-        count = len(self.instruction.scores)
-        target = held[count] if len(held) > count else self.instruction.target
-        with np.errstate(all="ignore"):
-            found = self.instruction.block(context.program).run(
-                held[0], held[1] if count > 1 else None, target, context.ideal
-            )
-        for slot, value in zip(self.results, found, strict=False):
-            if slot is not None:
-                arrays[slot.id] = np.asarray(value, slot.dtype).reshape(slot.shape)
-
-
-@dataclass(frozen=True)
 class MachineItem:
     """Instructions as the reference runs them, micro-batch after micro-batch.
 
@@ -217,7 +181,7 @@ class MachineItem:
                     with np.errstate(all="ignore"):
                         i.execute(machine)
                 except ExecutionError as error:
-                    raise context.failure(i, error) from error
+                    raise failure(context.program, i, error) from error
             for (root, _), results in zip(self.after, found, strict=True):
                 results.append(machine.buffer(root))
         for (_, slot), results in zip(self.after, found, strict=True):

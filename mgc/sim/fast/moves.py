@@ -11,6 +11,7 @@ import numpy as np
 from mgc.isa.instructions import Move, Ref
 from mgc.isa.strided import strided_view
 from mgc.sim.fast import layout
+from mgc.sim.fast.builder import Placement, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
@@ -21,6 +22,19 @@ Orientation = Callable[[Sequence[int]], Frame | None]
 
 _MOST = 1 << 24
 """Elements of a destination up to which the whole copy is tabulated."""
+
+
+def lower_move(builder: PlanBuilder, move: Move) -> None:
+    """Adds the copy to the open graph; as the reference where it has no such form."""
+    try:
+        sources = {r: builder.read(r) for r in dict.fromkeys(p.src for p in move.pieces)}
+        shape = builder.program.buffers[move.dst].shape
+        value = lower(builder.open_graph(), move, sources, shape, builder.dtype(move.dst))
+    except NotLoweredError as error:
+        builder.as_reference([move], str(error))
+        return
+    builder.hold(move.dst, builder.define(value))
+    builder.placements.append(Placement(move.id, "move", "rows" if value.rows is not None else "dense"))
 
 
 def lower(

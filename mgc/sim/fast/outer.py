@@ -10,15 +10,36 @@ import numpy as np
 
 from mgc.isa.instructions import Outer
 from mgc.sim.fast import layout
+from mgc.sim.fast.builder import Placement, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.trained import by_matrix, most_of, window_map
 from mgc.sim.fast.values import Element, Frame, Value
+from mgc.sim.fast.variables import by_matrix, most_of, window_map
 from mgc.sim.fast.weights import Sums, plane_dtype
 
 _F32 = np.dtype(np.float32)
 _F64 = np.dtype(np.float64)
+
+
+def lower_outer(builder: PlanBuilder, m: Outer) -> None:
+    """Adds the weight gradient to the open graph; as the reference where it has no such form."""
+
+    def operand(buffer: int) -> Operand:
+        return builder.operand(builder.holds(buffer), builder.program.buffers[buffer].shape)
+
+    try:
+        x, dy = operand(m.x), operand(m.dy)
+        if not isinstance(x, Value) or not isinstance(dy, Value):
+            raise NotLoweredError("an OUTER of constants")
+        scales = [operand(m.x_scale), operand(m.dy_scale)] if m.runs and not builder.ideal else []
+        shape = builder.program.buffers[m.dst].shape
+        value, kernel = outer(builder.open_graph(), m, x, dy, scales, shape, builder.ideal)
+    except NotLoweredError as error:
+        builder.as_reference([m], str(error))
+        return
+    builder.hold(m.dst, builder.define(value))
+    builder.placements.append(Placement(m.id, "outer", kernel))
 
 
 def outer(

@@ -10,11 +10,14 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.error import ExecutionError, NotFiniteError
-from mgc.isa.instructions import Update
+from mgc.isa.instructions import Mvm, Update
 from mgc.isa.optimizers import in_reals, in_steps, optimize
+from mgc.sim.engine import failure
 from mgc.sim.fast import weights
+from mgc.sim.fast.builder import Placement, PlanBuilder
 from mgc.sim.fast.items import Arrays, Context, Slot
 from mgc.sim.fast.lossless import is_lossless
+from mgc.sim.fast.versions import Version
 
 _PIECE = 1 << 16
 """Weights updated at once."""
@@ -28,27 +31,6 @@ class LossyError(Exception):
     def __init__(self, group: int) -> None:
         super().__init__(f"group {group}")
         self.group = group
-
-
-@dataclass(frozen=True)
-class Version:
-    """Where a version of a group's weights is: [matrices, rows, cols] in int32 and, for kernels, in planes; in `float`
-    numerics float32, which is both."""
-
-    whole: Slot
-    planes: Slot
-
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        """The slots, each once."""
-        return (self.whole,) if self.whole is self.planes else (self.whole, self.planes)
-
-    def fill(self, arrays: Arrays, whole: np.ndarray, group: CrossbarGroup, planes: np.ndarray | None = None) -> None:
-        """Makes `whole` what the version holds; `planes` are its planes if known."""
-        arrays[self.whole.id] = whole
-        if self.planes is not self.whole:
-            split = weights.split(whole, group.arithmetic.weight_bits) if planes is None else planes
-            arrays[self.planes.id] = split.reshape(len(split), *whole.shape)
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,7 @@ class UpdateItem:
         try:
             self._run(arrays, context, threads)
         except ExecutionError as error:
-            raise context.failure(self.instruction, error) from error
+            raise failure(context.program, self.instruction, error) from error
 
     def _run(self, arrays: Arrays, context: Context, threads: int) -> None:
         def array(slot: Slot | np.ndarray) -> np.ndarray:
@@ -161,3 +143,32 @@ def _each(work: Callable[[int], str], starts: Sequence[int], threads: int) -> se
         return {quiet(s) for s in starts}
     with ThreadPoolExecutor(threads) as pool:
         return set(pool.map(quiet, starts))
+
+
+def lower_update(builder: PlanBuilder, u: Update) -> None:
+    """A new version of a group or of a persistent buffer, and of the moments."""
+    program = builder.program
+
+    def content(buffer: int) -> Slot | np.ndarray:
+        return builder.content(builder.holds(buffer))
+
+    kept = {b: builder.slot(program.buffers[b].shape, np.dtype(np.float32), False) for b in u.moments}
+    group = program.groups[u.group] if u.group >= 0 else None
+    new: Version | Slot
+    if group is not None:
+        old, new = builder.versions[u.group], builder.version(u.group)
+    else:
+        old = content(u.parameter)
+        new = builder.slot(program.buffers[u.parameter].shape, np.dtype(np.float32), False)
+    is_read = any(isinstance(i, Mvm) and i.group == u.group for i in program.instructions)
+    checked = group is not None and not builder.ideal and u.group not in builder.lossy and is_read
+    step = content(u.step) if u.step >= 0 else None
+    moments = tuple(content(b) for b in u.moments)
+    builder.add(UpdateItem(u, group, content(u.gradient), step, old, new, moments, tuple(kept.values()), checked))
+    if isinstance(new, Version):
+        builder.versions[u.group] = new
+    else:
+        builder.hold(u.parameter, new.id)
+    for buffer, slot in kept.items():
+        builder.hold(buffer, slot.id)
+    builder.placements.append(Placement(u.id, "update", "numpy"))

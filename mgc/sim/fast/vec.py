@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
-from mgc.isa.functions import function
+import numpy as np
+
+from mgc.isa.error import ExecutionError
+from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
-from mgc.isa.instructions import REGISTER, Ref, Step, Vec
+from mgc.isa.instructions import BUFFER, CONSTANT, REGISTER, Ref, Step, Vec
+from mgc.isa.machine import IDEAL_DTYPE
+from mgc.sim.fast.builder import Held, Placement, PlanBuilder
 from mgc.sim.fast.choice import where
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.ideal import IDEAL
+from mgc.sim.fast.items import StepItem
+from mgc.sim.fast.matmul import MatmulItem
 from mgc.sim.fast.quantisation import dequant, lookup, quant
 from mgc.sim.fast.reductions import REDUCTIONS
 from mgc.sim.fast.refusal import NotLoweredError
@@ -27,6 +35,7 @@ from mgc.sim.fast.scales import (
     quant_by,
     run_max,
 )
+from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import STEPS, Call
 from mgc.sim.fast.values import Value
 
@@ -56,7 +65,87 @@ GUARDED = {
 UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": where}
 
 
-def lower(
+def lower_vec(builder: PlanBuilder, kernel: Vec) -> None:
+    """A kernel, step by step; as a whole if a step needs each micro-batch on its own."""
+    placements: list[Placement] = []
+    registers: list[Held] = []
+    types = kernel.registers(builder.program)
+    try:
+        for number, step in enumerate(kernel.steps):
+            held, place = _step(builder, kernel, number, registers, types)
+            registers.append(held)
+            placements.append(Placement(kernel.id, function(step.function).name, *place))
+    except NotLoweredError as error:
+        builder.as_reference([kernel], str(error))
+        return
+    builder.placements += placements
+    for store in kernel.stores:
+        ref = store.value
+        if ref.space == BUFFER:
+            held = builder.holds(ref.index)
+        else:
+            held = builder.constant(ref) if ref.space == CONSTANT else registers[ref.index]
+        builder.hold(store.dst, held)
+
+
+def _step(
+    builder: PlanBuilder, kernel: Vec, number: int, registers: Sequence[Held], types: Sequence[Typed]
+) -> tuple[Held, tuple[str, str]]:
+    """Where a step's result is; its kernel and the reason why it has none. NotLoweredError: not step by step."""
+    step = kernel.steps[number]
+    name = function(step.function).name
+    held: list[Held] = []
+    shapes: list[tuple[int, ...]] = []
+    for ref in step.args:
+        if ref.space == CONSTANT:
+            held.append(builder.constant(ref))
+            shapes.append(builder.constant(ref).shape)
+        elif ref.space == BUFFER:
+            held.append(builder.holds(ref.index))
+            shapes.append(builder.program.buffers[ref.index].shape)
+        else:
+            held.append(registers[ref.index])
+            shapes.append(types[ref.index].shape)
+    if all(isinstance(h, np.ndarray) for h in held):
+        arrays = [h.reshape(s) for h, s in zip(held, shapes, strict=True) if isinstance(h, np.ndarray)]
+        try:
+            return evaluate(step.function, arrays, step.attributes, builder.ideal), ("constant", "")
+        except ExecutionError as error:
+            raise NotLoweredError(str(error)) from error
+    args = [builder.operand(h, s) for h, s in zip(held, shapes, strict=True)]
+    batched = check_step(name, args, step.attributes, types[number].shape)
+    result = _result(builder.ideal, name, args, types[number])
+    try:
+        value = lower_step(builder.open_graph(), kernel, number, args, result, builder.ideal, builder.changes)
+        return builder.define(value), ("graph", "")
+    except NotLoweredError as error:
+        slot = builder.slot(result.shape, result.dtype, batched)
+        known = [
+            (builder.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
+        ]
+        builder.largest = max(builder.largest, 8 * sum(prod(s) for s in (*shapes, result.shape)))
+        if name == "matmul" and _certifiable(args):
+            builder.add(MatmulItem(tuple(known), slot))
+            return slot.id, ("certified", "")
+        builder.add(StepItem(step.function, tuple(known), step.attributes, slot))
+        return slot.id, ("numpy", str(error))
+
+
+def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Typed:
+    """Type and shape of a step's result in this numerics: what was codes and sums is float32 in `float`."""
+    first = args[0].logical if isinstance(args[0], Value) else args[0].dtype
+    if ideal and name != "cast" and typed.dtype.kind in "iu" and first == IDEAL_DTYPE:
+        return Typed(IDEAL_DTYPE, typed.shape)
+    return typed
+
+
+def _certifiable(args: Sequence[Operand]) -> bool:
+    """Whether a MATMUL's operands are float32 matrices or stacks of them."""
+    types = [a.logical if isinstance(a, Value) else a.dtype for a in args]
+    return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0
+
+
+def lower_step(
     g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool, guarded: bool = False
 ) -> Value:
     """The result of step `number` of a kernel; `guarded` allows forms that need a guard. Raises NotLoweredError."""

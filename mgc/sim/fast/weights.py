@@ -57,7 +57,7 @@ def split(weights: np.ndarray, weight_bits: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Trained:
+class WeightVariable:
     """A version of a group in one graph.
 
     `tensor` names its planes [planes, matrices, rows, cols], in `float` numerics (`ideal`) float32 [matrices, rows,

@@ -16,7 +16,7 @@ from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.mvm import Made
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.weights import Sums, Trained, product, side_by_side
+from mgc.sim.fast.weights import Sums, WeightVariable, product, side_by_side
 from mgc.sim.fast.windows import Joint, flatten, grid
 
 _F32 = np.dtype(np.float32)
@@ -38,7 +38,7 @@ def most_of(value: Value) -> int:
 def forward(
     g: GraphBuilder,
     program: Program,
-    groups: Mapping[int, Trained],
+    groups: Mapping[int, WeightVariable],
     instructions: Sequence[Mvm],
     source: Value,
     shape: tuple[int, ...],
@@ -58,7 +58,7 @@ def forward(
 @dataclass(frozen=True)
 class _Forward:
     g: GraphBuilder
-    groups: Mapping[int, Trained]
+    groups: Mapping[int, WeightVariable]
     joint: Joint
     source: Value
     frame: Frame
@@ -100,7 +100,7 @@ def by_matrix(g: GraphBuilder, rows: str, matrices: int, count: int, channels: i
 
 def transposed(
     g: GraphBuilder,
-    groups: Mapping[int, Trained],
+    groups: Mapping[int, WeightVariable],
     instructions: Sequence[MvmT],
     source: Value,
     shape: tuple[int, ...],
