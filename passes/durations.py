@@ -11,10 +11,11 @@ import numpy as np
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
-from mgc.ir.mapped_training import DequantBy, QuantBy, RunMax
+from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax
 from mgc.ir.op import Op
+from mgc.ir.ops.update import Rule, Sgd
 from mgc.ir.types import DType, TensorType
-from mgc.targets.cost import CostModel
+from mgc.targets.cost import CostModel, update_work
 from mgc.targets.description import CostClass, Target
 
 Work = dict[CostClass, int]
@@ -69,9 +70,21 @@ class Durations:
         one, two = (self.cost.mvm_cycles(n, signed=signed, row_blocks=row_blocks) for n in (1, 2))
         return two - one, one - (two - one)
 
+    def windows(self, op: Mvm | MvmT | Outer, part: MvmPart) -> int:
+        """Windows of a part of a product in what is done at once: a micro-batch, or one of its parts."""
+        return windows_of(op, part) // self.parts
+
     def mvm(self, windows: int, replicas: int, row_blocks: int, *, signed: bool) -> int:
         """Cycles of a part's products with its input at hand."""
         return max(1, self.cost.mvm_cycles(windows, signed=signed, replicas=replicas, row_blocks=row_blocks))
+
+    def mvm_t(self, windows: int, replicas: int, column_blocks: int, *, signed: bool) -> int:
+        """Cycles of a part's transposed products: slices and signs are read one after the other."""
+        return self.mvm(windows * self.cost.transposed_turns(), replicas, column_blocks, signed=signed)
+
+    def outer(self, windows: int, part: MvmPart, tiles: int) -> int:
+        """Cycles of a part's weight gradients in the gradient units of `tiles` tiles."""
+        return self.cost.outer_cycles(windows, part.matrices, part.rows, part.cols, tiles)
 
     def program(self, rows: int, crossbars: int) -> int:
         """Cycles to write a group: crossbars of a macro take turns on its drivers, macros write side by side."""
@@ -99,6 +112,17 @@ class Durations:
             values.append(result)
         lanes = tiles * self.target.vector.lanes_per_tile
         return max(1, sum(self.cost.vector_cycles(-(-n // self.parts), work, lanes=lanes) for n, work in loops.items()))
+
+    def update(self, elements: int, rule: Rule, clips: bool, tiles: int) -> int:
+        """Cycles of an optimizer's arithmetic on the vector units of `tiles` tiles; writing cells is not in it."""
+        name = "momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__.lower()
+        lanes = tiles * self.target.vector.lanes_per_tile
+        return max(1, self.cost.vector_cycles(elements, update_work(name, clips=clips), lanes=lanes))
+
+    def diff(self, node: Node, op: ops.DiffBlock) -> int:
+        """Cycles of a diff-block on its scores."""
+        averaged = node.inputs[1].tensor.size if op.pairing == "average" else 0
+        return self.cost.diff_cycles(-(-node.inputs[0].tensor.size // self.parts), averaged)
 
     def streamed(self, work: int, moved: Sequence[Source], here: Place) -> int:
         """Cycles of `work` while data streams between `here` and other places.
@@ -141,7 +165,7 @@ def signed_input(node: Node) -> bool:
     return node.inputs[0].tensor.dtype not in (DType.U8, DType.U16)
 
 
-def windows_of(op: Mvm, part: MvmPart) -> int:
+def windows_of(op: Mvm | MvmT | Outer, part: MvmPart) -> int:
     """Windows of one micro-batch."""
     return op.source.shape[0] * part.windows.total
 

@@ -323,7 +323,7 @@ class Builder:
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             blocks = Geometry.of(part, self.target.crossbar).row_blocks
-            windows = windows_of(op, part) // self.durations.parts
+            windows = self.durations.windows(op, part)
             work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
             here = Place(group.tiles)
             # a part's sums are collected in its own tiles; off-chip, all parts share the channel

@@ -31,7 +31,6 @@ from mgc.passes.versions import homes_of as versions_of
 from mgc.passes.versions import is_update
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
-from mgc.targets.training_cost import TrainingCost
 
 _NOWHERE = Layout((), ())
 _RESIDENT_SHARE = 0.5
@@ -202,11 +201,11 @@ def _split(
     """Chips of the layers and replicas of the groups, in the order of `residents.groups`: what lowers an iteration's
     time most, all reads of both kinds together, and what an iteration moves between layers.
     """
-    cost, training = CostModel(target), TrainingCost(target)
+    cost = CostModel(target)
     times = [e.repeats if e.kind == "train" else 0 for e in entries]
     found = reads_of([e.graph for e in entries], versions, times, target)
     each = {r.name: found.get(r.name, Reads()) for r in residents.groups}
-    reads = {name: r.turns(training.turns) for name, r in each.items()}
+    reads = {name: r.turns(cost.transposed_turns()) for name, r in each.items()}
     geometry = _geometry(residents, target)
     layers = {key: i for i, key in enumerate(dict.fromkeys(layer_of[n] for n in reads))}
     interval = cost.read_interval_cycles()

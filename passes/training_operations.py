@@ -9,14 +9,11 @@ from mgc.ir import ops
 from mgc.ir.graph import Node, Value
 from mgc.ir.mapped import Mvm, MvmPart
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
-from mgc.ir.ops.update import Rule, Sgd
 from mgc.ir.training import NEXT
 from mgc.passes.durations import Place, Source, nbytes, signed_input
 from mgc.passes.operations import Builder, Work
 from mgc.passes.partition import Geometry
 from mgc.passes.plan import UnitPlan
-from mgc.targets.description import CostClass
-from mgc.targets.training_cost import TrainingCost
 
 
 @dataclass
@@ -34,7 +31,6 @@ class TrainingBuilder(Builder):
     parts: tuple[MvmPart, ...] = ()
 
     def build(self) -> Work:
-        self.training = TrainingCost(self.target)
         self.offchip |= {v for v, home in self.homes.items() if home in self.dram}
         return super().build()
 
@@ -60,20 +56,16 @@ class TrainingBuilder(Builder):
                 self._outer(node, node.op)
             case UpdateCells():
                 self._update_cells(node, node.op)
-            case ops.DiffBlock(pairing=pairing):
-                averaged = node.inputs[1].tensor.size if pairing == "average" else 0
-                cycles = self.training.cost.diff_cycles(
-                    -(-node.inputs[0].tensor.size // self.durations.parts), averaged
-                )
+            case ops.DiffBlock():
                 here = self.placement.place_of(node)
-                duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
+                duration = self._streamed(
+                    self.durations.diff(node, node.op), self._traffic(node.inputs, node.outputs), here
+                )
                 unit = self._diff_block(here)
                 self._add("diff", unit, duration, node.inputs, node.outputs, node=node)
             case ops.Update(rule, clip):
                 here = self.placement.place_of(node)
-                cycles = self.training.update_cycles(
-                    node.outputs[0].tensor.size, update_work(self.training, rule, clip is not None), len(here.tiles)
-                )
+                cycles = self.durations.update(node.outputs[0].tensor.size, rule, clip is not None, len(here.tiles))
                 duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
                 self._add("update", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
             case _:
@@ -94,11 +86,9 @@ class TrainingBuilder(Builder):
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             here = Place(group.tiles)
-            windows = op.source.shape[0] * part.windows.total // self.durations.parts
+            windows = self.durations.windows(op, part)
             blocks = Geometry.of(part, self.target.crossbar).column_blocks
-            work = self.training.transposed_cycles(
-                windows, signed=signed_input(node), replicas=group.replicas, column_blocks=blocks
-            )
+            work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
             moved = self._traffic((dy,), (result,))
             stream = self._streamed if k == 0 else self.durations.streamed
             number = self._add(
@@ -118,9 +108,7 @@ class TrainingBuilder(Builder):
         here = self.placement.place_of(node)
         unit = self._unit_at("gradient", here)
         for k, part in enumerate(op.parts):
-            windows = op.source.shape[0] * part.windows.total // self.durations.parts
-            blocks = self.training.outer_blocks(part.matrices, part.rows, part.cols)
-            work = self.training.outer_cycles(windows, blocks, len(here.tiles))
+            work = self.durations.outer(self.durations.windows(op, part), part, len(here.tiles))
             result = node.outputs[k]
             moved = [*self._traffic(node.inputs, ()), Source(-(-nbytes(result) // self.durations.parts), here)]
             duration = self._streamed(work, moved, here)
@@ -131,8 +119,7 @@ class TrainingBuilder(Builder):
         index = self.group_number[self.homes[node.inputs[0]]]
         group = self.placement.groups[index]
         here = Place(group.tiles)
-        work = update_work(self.training, op.rule, op.clip is not None)
-        cycles = self.training.update_cycles(node.outputs[0].tensor.size, work, len(here.tiles))
+        cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
         geometry = self.geometry_of(index)
         cycles += self.durations.program(min(geometry.matrix_rows, geometry.rows), len(group.crossbars))
         duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
@@ -142,11 +129,6 @@ class TrainingBuilder(Builder):
     def geometry_of(self, index: int) -> Geometry:
         """How a group lies on its crossbars."""
         return Geometry.of(self.parts[index], self.target.crossbar)
-
-
-def update_work(training: TrainingCost, rule: Rule, clips: bool) -> dict[CostClass, int]:
-    """Operations of an optimizer's step for each weight."""
-    return training.update_work("momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__, clips)
 
 
 def anchors_of(graph_nodes: Iterable[Node], homes: Mapping[Value, str], layer_of: Mapping[str, str]) -> dict[Node, str]:

@@ -10,11 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mgc.targets.description import Channel, CostClass, Target
+from mgc.targets.description import Channel, CostClass, Edram, Target
 from mgc.targets.energy import EnergyBreakdown
 
 _PJ = 1e-12
 _FJ = 1e-15
+
+# Target files do not have the gradient unit's figures. These are PANTHER's (puma-simulator, mlpPanther/constants.py,
+# hardware_constants 2.6) for outer products in CMOS, which are exact, as OUTER is. One unit a macro is assumed.
+OUTER_SIDE = 128
+"""Rows and columns of the outer product that a gradient unit adds up at once."""
+OUTER_NS = 256.0
+"""Time of one such outer product, ns."""
+OUTER_PJ = 290.0
+"""Energy of one, pJ."""
+
+_UPDATE_WORK: Mapping[str, Mapping[CostClass, int]] = {
+    "sgd": {"multiply": 1, "simple": 1},
+    "momentum": {"multiply": 2, "simple": 2},
+    "adam": {"multiply": 7, "simple": 4, "divide": 2},
+    "rmsprop": {"multiply": 4, "simple": 3, "divide": 2},
+}
+
+
+def update_work(optimizer: str, *, clips: bool) -> Mapping[CostClass, int]:
+    """Operations of an optimizer's step for each weight (KeyError for an unknown one); a clip is two comparisons."""
+    work = _UPDATE_WORK[optimizer]
+    return {**work, "simple": work["simple"] + 2} if clips else work
+
+
+def _outer_products(matrices: int, rows: int, columns: int) -> int:
+    """Outer products of the gradient unit's size that one window needs."""
+    return matrices * _ceil_div(rows, OUTER_SIDE) * _ceil_div(columns, OUTER_SIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +109,6 @@ class CostModel:
         replicas: int = 1,
         input_bits: int | None = None,
         row_blocks: int = 1,
-        columns: int | None = None,
     ) -> int:
         """Cycles from the first row driven to the last sum of a matrix product over `windows` input vectors.
 
@@ -103,15 +129,18 @@ class CostModel:
         return (
             cycles(periphery.fill_ns)
             + max(1, cycles(self.target.cell.read_ns))
-            + (reads - 1) * self.read_interval_cycles(columns)
-            + self.conversion_cycles(columns)
+            + (reads - 1) * self.read_interval_cycles()
+            + self.conversion_cycles()
             + levels * cycles(periphery.shift_add_ns)
         )
 
-    def occupancy(self, rows: int, columns: int, *, weight_bits: int | None = None) -> Occupancy:
-        """Occupancy of a `rows` x `columns` weight matrix packed densely; signs stand in crossbars of their own.
+    def occupancy(
+        self, rows: int, columns: int, *, matrices: int = 1, weight_bits: int | None = None, transposed: bool = False
+    ) -> Occupancy:
+        """What one window sets in motion in `matrices` weight matrices of `rows` x `columns`, as groups are packed.
 
-        A mapping that packs otherwise states its own `Occupancy`.
+        Slices and signs of a column stand side by side. In a transposed read they are driven one after the other, so
+        the numbers are those of all turns; every wordline is converted in every turn, in every column block.
 
         >>> from targets import load_target
         >>> CostModel(load_target("liu2018")).occupancy(256, 64)
@@ -120,16 +149,22 @@ class CostModel:
         _check_at_least("rows", rows, 1)
         _check_at_least("columns", columns, 1)
         crossbar = self.target.crossbar
-        cell_columns = columns * crossbar.slices(weight_bits)
-        column_blocks = crossbar.signs * _ceil_div(cell_columns, crossbar.cols)
-        row_blocks = _ceil_div(rows, crossbar.rows)
+        turns = self.transposed_turns(weight_bits)
+        row_blocks, column_blocks = _ceil_div(rows, crossbar.rows), _ceil_div(columns * turns, crossbar.cols)
+        drives, conversions = rows * column_blocks, row_blocks * columns * turns
+        if transposed:
+            drives, conversions = columns * turns * row_blocks, rows * column_blocks * turns
         return Occupancy(
-            crossbars=row_blocks * column_blocks,
-            drives=rows * column_blocks,
-            conversions=row_blocks * crossbar.signs * cell_columns,
-            cells=rows * crossbar.signs * cell_columns,
-            inputs=rows * _ceil_div(column_blocks, self.target.structure.crossbars_per_macro),
+            crossbars=matrices * row_blocks * column_blocks,
+            drives=matrices * drives,
+            conversions=matrices * conversions,
+            cells=matrices * rows * columns * turns,
+            inputs=matrices * (columns if transposed else rows),
         )
+
+    def transposed_turns(self, weight_bits: int | None = None) -> int:
+        """Reads of a transposed product for each read of the product: slices and signs take turns on the wires."""
+        return self.target.crossbar.slices(weight_bits) * self.target.crossbar.signs
 
     def mvm_energy(
         self, windows: int, occupancy: Occupancy, *, signed: bool, input_bits: int | None = None
@@ -190,6 +225,18 @@ class CostModel:
         """Energy of `ops` (operations of each class an element) on `elements` elements."""
         per_element = sum(count * self.target.vector.energy_pj.of(cost_class) for cost_class, count in ops.items())
         return EnergyBreakdown(vector=elements * per_element * _PJ)
+
+    # ---- gradient unit, optimizers ----
+
+    def outer_cycles(self, windows: int, matrices: int, rows: int, columns: int, tiles: int) -> int:
+        """Cycles of the outer products of `windows` windows in the gradient units of some tiles, one a macro."""
+        units = tiles * self.target.structure.macros_per_tile
+        products = windows * _outer_products(matrices, rows, columns)
+        return max(1, _ceil_div(products, units) * self.target.cycles(OUTER_NS))
+
+    def outer_energy(self, windows: int, matrices: int, rows: int, columns: int) -> EnergyBreakdown:
+        """Energy of the outer products; counted with the vector units'."""
+        return EnergyBreakdown(vector=windows * _outer_products(matrices, rows, columns) * OUTER_PJ * _PJ)
 
     # ---- diff-block ----
 
@@ -262,8 +309,7 @@ class CostModel:
 
     def edram_cycles(self, size: int) -> int:
         """Cycles to read or write `size` bytes of one tile's memory."""
-        edram = self.target.edram
-        return self._transfer_cycles(size, edram.latency_ns, edram.bytes_per_ns)
+        return self._transfer_cycles(size, self.target.edram)
 
     def edram_energy(self, size: int) -> EnergyBreakdown:
         """Energy of reading or writing `size` bytes of a tile's memory."""
@@ -271,7 +317,7 @@ class CostModel:
 
     def dram_cycles(self, size: int) -> int:
         """Cycles to load or store `size` bytes of off-chip memory."""
-        return self._channel_cycles(size, self.target.dram)
+        return self._transfer_cycles(size, self.target.dram)
 
     def dram_energy(self, size: int) -> EnergyBreakdown:
         """Energy of loading or storing `size` bytes of off-chip memory."""
@@ -279,18 +325,15 @@ class CostModel:
 
     def host_cycles(self, size: int) -> int:
         """Cycles to move `size` bytes to or from the host; what the host computes with them is not in it."""
-        return self._channel_cycles(size, self.target.host)
+        return self._transfer_cycles(size, self.target.host)
 
     def host_energy(self, size: int) -> EnergyBreakdown:
         """Energy of moving `size` bytes to or from the host."""
         return EnergyBreakdown(host=size * self.target.host.energy_pj_per_byte * _PJ)
 
-    def _channel_cycles(self, size: int, channel: Channel) -> int:
-        return self._transfer_cycles(size, channel.latency_ns, channel.bytes_per_ns)
-
-    def _transfer_cycles(self, size: int, latency_ns: float, bytes_per_ns: float) -> int:
+    def _transfer_cycles(self, size: int, channel: Channel | Edram) -> int:
         _check_at_least("size", size, 0)
-        return max(1, self.target.cycles(latency_ns + size / bytes_per_ns)) if size else 0
+        return max(1, self.target.cycles(channel.latency_ns + size / channel.bytes_per_ns)) if size else 0
 
     # ---- the whole ----
 

@@ -299,6 +299,9 @@ class Periphery(_Table):
     sample_hold_area_um2: NonNegative = Field(description="area of the sample-and-hold of one column, um2")
     shift_add_ns: Latency = Field(description="time from the last conversion to the finished sum, ns")
     shift_add_energy_pj: NonNegative = Field(description="energy of adding one code into a sum, pJ")
+    accumulator_bytes: int = Field(
+        default=8, ge=1, le=8, description="bytes of a crossbar sum wherever it is stored or moved"
+    )
     shift_add_per_macro: Count = Field(description="shift-and-add units in one macro")
     shift_add_area_um2: NonNegative = Field(description="area of one shift-and-add unit, um2")
     input_register_energy_pj_per_byte: NonNegative = Field(

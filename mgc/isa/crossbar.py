@@ -335,3 +335,8 @@ class CrossbarGroup:
     def crossbars_per_replica(self) -> int:
         """Crossbars of one replica."""
         return self.matrices * self.row_blocks * self.column_blocks
+
+    @property
+    def cells(self) -> int:
+        """Cells of one replica that hold weights."""
+        return self.matrices * self.rows * self.cols * self.arithmetic.slices * self.arithmetic.signs

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from math import prod
+from typing import Any, Literal
+
+from mgc.isa.dtypes import numpy_dtype
 
 BufferKind = Literal["real", "code", "acc", "opaque"]
 
@@ -34,6 +38,17 @@ class Buffer:
     alias_of: int = -1
     persistent: bool = False
     parts: int = 1
+
+
+def element_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
+    """Bytes of one element in memory: a crossbar sum takes what the target says (`periphery.accumulator_bytes`)."""
+    size = numpy_dtype(buffer.dtype).itemsize
+    return target.get("periphery", {}).get("accumulator_bytes", size) if buffer.kind == "acc" else size
+
+
+def nbytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
+    """Bytes of a buffer for one micro-batch; 0 for an opaque one, which only the host can hold."""
+    return 0 if buffer.kind == "opaque" else prod(buffer.shape) * element_bytes(buffer, target)
 
 
 @dataclass(frozen=True)

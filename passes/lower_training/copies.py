@@ -18,7 +18,6 @@ from mgc.passes.reads import Reads, reads_of
 from mgc.passes.versions import homes_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
-from mgc.targets.training_cost import TrainingCost
 
 _Point = tuple[int, int, bool]
 """A choice for one weight: cycles of its reads, crossbars, whether it has a second copy."""
@@ -53,7 +52,7 @@ def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target
     for groups in _weights(lowered.residents).values():
         here = [reads.get(r.name, Reads()) for r in groups]
         sizes = [_crossbars(r, target) for r in groups]
-        turns = TrainingCost(target).turns
+        turns = CostModel(target).transposed_turns()
         one = _curve([(s, r.turns(turns)) for s, r in zip(sizes, here, strict=True)], interval, budget)
         points = [(cycles, held, False) for cycles, held in one]
         if groups[0].state and any(r.transposed for r in here):
@@ -131,7 +130,7 @@ def _envelope(points: Sequence[_Point]) -> list[_Point]:
 
 def _cycles(lowered: LoweredTraining, times: Sequence[int], target: Target) -> float:
     """Cycles of an iteration's reads with the best replicas; without end if one copy of all does not fit."""
-    reads, turns = _reads(lowered, times, target), TrainingCost(target).turns
+    reads, turns = _reads(lowered, times, target), CostModel(target).transposed_turns()
     interval = CostModel(target).read_interval_cycles()
     demands: list[Demand] = []
     for layer, groups in enumerate(_weights(lowered.residents).values()):

@@ -1,154 +1,210 @@
-"""What a program costs: energy by component, from its instructions and the target's cost model."""
+"""What a program costs: the energy of every instruction, from the program alone and the target's cost model.
+
+An instruction spends energy on its work, on the memory that its operands are read from and written to, and on the ways
+that they take over the network and the links.
+
+A buffer lies in the tile of who writes it first; one that the host, a diff-block or the run before wrote, in that of
+who reads it first. A unit of several tiles, and what it works on, is taken to be in the first of them: ways within a
+layer are not counted. Off-chip memory is next to every tile.
+"""
 
 from __future__ import annotations
 
-from math import prod
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
 
 from mgc.isa import functions
+from mgc.isa import instructions as isa
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Load, Move, Mvm, MvmT, Outer, Ref, Store, Update, Vec
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.memory import element_bytes, nbytes
+from mgc.isa.optimizers import OPTIMIZERS
 from mgc.isa.program import Program
-from mgc.targets.codegen.account_training import training_energy
-from mgc.targets.codegen.traffic import ACCUMULATOR_BYTES, Traffic, itemsize
-from mgc.targets.cost import CostModel, Occupancy
+from mgc.targets.cost import CostModel, Occupancy, update_work
 from mgc.targets.description import CostClass
 from mgc.targets.energy import EnergyBreakdown
 
 
-def occupancy(group: CrossbarGroup) -> Occupancy:
-    """What one window sets in motion in the crossbars of all the group's matrices, as they are packed."""
-    a = group.arithmetic
-    columns = group.cols * a.slices * a.signs
-    return Occupancy(
-        crossbars=group.crossbars_per_replica,
-        drives=group.matrices * group.rows * group.column_blocks,
-        conversions=group.matrices * group.row_blocks * columns,
-        cells=group.matrices * group.rows * columns,
-        inputs=group.matrices * group.rows,
-    )
+@dataclass(frozen=True)
+class Access:
+    """What an instruction reads or writes of a buffer for one micro-batch, in elements.
+
+    Each element goes its way once (`moved`); windows that overlap read it from memory several times (`touched`).
+    """
+
+    buffer: int
+    moved: int
+    touched: int
 
 
 class Account:
     """Energies of a program's instructions, one micro-batch each."""
 
-    def __init__(self, program: Program, cost: CostModel):
+    def __init__(self, program: Program, cost: CostModel) -> None:
         self.program = program
         self.cost = cost
-        self.traffic = Traffic(program, cost)
+        self.tile_of = self._tiles()
+        """The tile of each buffer that is no view; of those that no tile touches, none."""
 
     def energy(self, instruction: Instruction) -> EnergyBreakdown:
         """Joules of one instruction for one micro-batch (a PROGRAM: once), the ways of its operands included."""
-        return self._work(instruction) + self.traffic.energy(instruction)
+        here = self._tile(instruction)
+        parts = [self._work(instruction)]
+        for access in self.accesses(instruction):
+            item = self._item(access.buffer)
+            parts.append(self._memory(access.buffer, access.touched * item))
+            if here >= 0:
+                parts.append(self._way(access.buffer, access.moved * item, here))
+        return EnergyBreakdown.sum(parts)
+
+    # -- what is moved ---------------------------------------------------------------------------------------------
+
+    def accesses(self, instruction: Instruction) -> Iterable[Access]:
+        """The reads and writes of an instruction in the chip's memories and off-chip memory."""
+        match instruction:
+            case isa.Host():  # operands and results cross the link, no memory is known
+                return ()
+            case isa.Mvm(src=src, dst=dst):
+                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                sums = windows * group.matrices * group.cols  # parts of one product write their own positions
+                return Access(src, self._elements(src), 0), Access(dst, sums, sums)
+            case isa.MvmT(src=src, dst=dst):
+                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                return (
+                    Access(src, self._elements(src), windows * group.matrices * group.cols),
+                    Access(dst, self._elements(dst), windows * group.matrices * group.rows),
+                )
+            case isa.Outer(x=x, dy=dy):
+                matrices, rows, cols = self.program.buffers[instruction.dst].shape
+                lines, windows = {x: rows, dy: cols}, _windows(instruction)
+                operands = [self._whole(b) for b in (*instruction.reads(), *instruction.writes()) if b not in lines]
+                gathered = [Access(b, self._elements(b), windows * matrices * n) for b, n in lines.items()]
+                return *gathered, *operands
+            case isa.Move(pieces=pieces, dst=dst):
+                sizes = [prod(p.extents) for p in pieces]
+                read = [
+                    Access(p.src.index, n, n) for p, n in zip(pieces, sizes, strict=True) if p.src.space == isa.BUFFER
+                ]
+                return *read, Access(dst, self._elements(dst), sum(sizes))
+        return [self._whole(b) for b in (*instruction.reads(), *instruction.writes())]
+
+    def _whole(self, buffer: int) -> Access:
+        elements = self._elements(buffer)
+        return Access(buffer, elements, elements)
+
+    def _elements(self, buffer: int) -> int:
+        """Elements of a buffer; 0 for an opaque one, whose size nobody knows."""
+        held = self.program.buffers[buffer]
+        return 0 if held.kind == "opaque" else prod(held.shape)
+
+    def _item(self, buffer: int) -> int:
+        return element_bytes(self.program.buffers[buffer], self.program.target)
+
+    def _memory(self, buffer: int, size: int) -> EnergyBreakdown:
+        """Reading or writing bytes of a buffer where it lies."""
+        offchip = self.program.buffers[buffer].space == "dram"
+        return self.cost.dram_energy(size) if offchip else self.cost.edram_energy(size)
+
+    def _way(self, buffer: int, size: int, tile: int) -> EnergyBreakdown:
+        """Bringing bytes of a buffer to a tile, or from there."""
+        root = self.program.root(buffer)
+        if self.program.buffers[root].space == "dram":
+            return EnergyBreakdown()
+        return self.cost.move_energy(size, self.cost.route(self.tile_of.get(root, tile), tile))
+
+    def _tiles(self) -> dict[int, int]:
+        program, tiles = self.program, {}
+        placed = [(i, self._tile(i)) for i in program.instructions if self._tile(i) >= 0]
+        for i, tile in placed:
+            for b in map(program.root, i.writes()):
+                if not program.buffers[b].persistent:
+                    tiles.setdefault(b, tile)
+        for i, tile in placed:
+            for b in map(program.root, (*i.reads(), *i.writes())):
+                tiles.setdefault(b, tile)
+        return tiles
+
+    def _tile(self, instruction: Instruction) -> int:
+        return self.program.units[instruction.unit].tile
+
+    # -- what is done ----------------------------------------------------------------------------------------------
 
     def _work(self, instruction: Instruction) -> EnergyBreakdown:
         match instruction:
-            case WriteCells():
-                group = self.program.groups[instruction.group]
-                return self.cost.write_energy(group.replicas * occupancy(group).cells)
-            case Mvm():
-                group = self.program.groups[instruction.group]
-                windows = instruction.src_shape[0] * prod(instruction.count)
-                read = self.cost.mvm_energy(windows, occupancy(group), signed=instruction.signed)
-                written = ACCUMULATOR_BYTES * windows * group.matrices * group.cols
-                codes = windows * group.matrices * group.rows * self._itemsize(instruction.src)
-                return read + self.cost.edram_energy(codes) + self._store(instruction.dst, written)
-            case Vec():
+            case isa.Program(group=group):
+                return self._written(group)
+            case isa.Mvm():
+                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
+                # every window is gathered from the tiles' memory, wherever its codes come from
+                codes = windows * group.matrices * group.rows * self._item(instruction.src)
+                return read + self.cost.edram_energy(codes)
+            case isa.MvmT():
+                occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)
+                return self.cost.mvm_energy(_windows(instruction), occupancy, signed=instruction.signed)
+            case isa.Outer():
+                return self.cost.outer_energy(_windows(instruction), *self.program.buffers[instruction.dst].shape)
+            case isa.Update():
+                return self._update(instruction)
+            case isa.Vec():
                 return self._vec(instruction)
-            case Diff():
-                return self._diff(instruction)
-            case MvmT() | Outer() | Update():
-                return training_energy(self.program, self.cost, instruction, self._store)
-            case Move():
-                moved = EnergyBreakdown()
-                for piece in instruction.pieces:
-                    size = prod(piece.extents) * self._ref_itemsize(piece.src)
-                    moved += self._touch(piece.src, size) + self._store(instruction.dst, size)
-                return moved
-            case Load():
-                size = self._bytes(instruction.dst)
-                return self.cost.host_energy(size) + self._store(instruction.dst, size)
-            case Store():
-                size = self._ref_bytes(instruction.src)
-                return self.cost.host_energy(size) + self._touch(instruction.src, size)
-        # a host segment's own energy is not the chip's; its operands and results cross the link
-        size = sum(self._bytes(b) for b in (*instruction.reads(), *instruction.writes()))
-        return self.cost.host_energy(size)
+            case isa.Diff(pairing=pairing):
+                scores, *second = (self._operand(ref, ()) for ref in instruction.scores)
+                averaged = prod(second[0].shape) if PAIRINGS[pairing] == "average" else 0
+                return self.cost.diff_energy(prod(scores.shape), averaged)
+            case isa.Store(src=isa.Ref(space, index)) if space == isa.CONSTANT:
+                return self.cost.host_energy(self.program.tensors[self.program.constants[index].tensor].nbytes)
+            case isa.Load() | isa.Store() | isa.Host():  # what the host does with it is not the chip's
+                buffers = (self.program.buffers[b] for b in (*instruction.reads(), *instruction.writes()))
+                return self.cost.host_energy(sum(nbytes(b, self.program.target) for b in buffers))
+        return EnergyBreakdown()
 
-    def _diff(self, instruction: Diff) -> EnergyBreakdown:
-        scores, *second = (self._ref_elements(ref) for ref in instruction.scores)
-        averaged = second[0] if PAIRINGS[instruction.pairing] == "average" else 0
-        total = self.cost.diff_energy(scores, averaged)
-        for index in (*instruction.reads(), *instruction.writes()):
-            total += self._store(index, self._bytes(index))
-        return total
+    def _occupancy(self, group: CrossbarGroup, *, transposed: bool = False) -> Occupancy:
+        bits = group.arithmetic.weight_bits
+        return self.cost.occupancy(
+            group.rows, group.cols, matrices=group.matrices, weight_bits=bits, transposed=transposed
+        )
 
-    def _vec(self, instruction: Vec) -> EnergyBreakdown:
+    def _written(self, group: int) -> EnergyBreakdown:
+        """Every cell of a group written once, in all replicas."""
+        held = self.program.groups[group]
+        return self.cost.write_energy(held.replicas * held.cells)
+
+    def _update(self, instruction: isa.Update) -> EnergyBreakdown:
+        """The optimizer's arithmetic, and the cells of the group."""
+        clips = isfinite(instruction.lo) or isfinite(instruction.hi)
+        work = update_work(OPTIMIZERS[instruction.optimizer].name, clips=clips)
+        arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
+        return arithmetic + self._written(instruction.group) if instruction.group >= 0 else arithmetic
+
+    def _vec(self, instruction: isa.Vec) -> EnergyBreakdown:
         total = EnergyBreakdown()
         registers: list[functions.Operand] = []
-
-        def operand(ref: Ref) -> functions.Operand:
-            if ref.space == BUFFER:
-                buffer = self.program.buffers[ref.index]
-                return functions.Operand(np.dtype(buffer.dtype), buffer.shape)
-            if ref.space == CONSTANT:
-                data = self.program.tensors[self.program.constants[ref.index].tensor]
-                return functions.Operand(data.dtype, data.shape)
-            return registers[ref.index]
-
         for step in instruction.steps:
-            args = [operand(r) for r in step.args]
+            args = [self._operand(r, registers) for r in step.args]
             result = functions.infer(step.function, args, step.attributes)
             kind: CostClass = functions.function(step.function).cost
             # a reduction works once on each element that it takes in
             elements = max(prod(result.shape), prod(args[0].shape) if kind == "reduction" else 0)
             total += self.cost.vector_energy(elements, {kind: 1})
             registers.append(result)
-        for index in instruction.reads():
-            total += self._touch(Ref(BUFFER, index), self._bytes(index))
-        for index in instruction.writes():
-            total += self._store(index, self._bytes(index))
         return total
 
-    def _itemsize(self, index: int) -> int:
-        return itemsize(self.program, index)
+    def _operand(self, ref: isa.Ref, registers: Sequence[functions.Operand]) -> functions.Operand:
+        return registers[ref.index] if ref.space == isa.REGISTER else self.program.operand(ref.space, ref.index)
 
-    def _bytes(self, index: int) -> int:
-        return prod(self.program.buffers[index].shape) * self._itemsize(index)
 
-    def _ref_itemsize(self, ref: Ref) -> int:
-        if ref.space == BUFFER:
-            return self._itemsize(ref.index)
-        return self.program.tensors[self.program.constants[ref.index].tensor].itemsize
-
-    def _ref_elements(self, ref: Ref) -> int:
-        if ref.space == BUFFER:
-            return prod(self.program.buffers[ref.index].shape)
-        return self.program.tensors[self.program.constants[ref.index].tensor].size
-
-    def _ref_bytes(self, ref: Ref) -> int:
-        if ref.space == BUFFER:
-            return self._bytes(ref.index)
-        return self.program.tensors[self.program.constants[ref.index].tensor].nbytes
-
-    def _touch(self, ref: Ref, size: int) -> EnergyBreakdown:
-        """Reading `size` bytes of an operand; constants stand in the unit's own memory."""
-        return self._store(ref.index, size) if ref.space == BUFFER else EnergyBreakdown()
-
-    def _store(self, index: int, size: int) -> EnergyBreakdown:
-        """Reading or writing `size` bytes of a buffer where it lives."""
-        if self.program.buffers[index].space == "dram":
-            return self.cost.dram_energy(size)
-        return self.cost.edram_energy(size)
+def _windows(instruction: isa.Mvm | isa.MvmT | isa.Outer) -> int:
+    """Windows of one micro-batch."""
+    batch = instruction.x_shape[0] if isinstance(instruction, isa.Outer) else instruction.src_shape[0]
+    return batch * prod(instruction.count)
 
 
 def run_energy(program: Program, cost: CostModel) -> tuple[EnergyBreakdown, EnergyBreakdown]:
     """(one run of the schedule with leakage over its makespan, writing the weights once), in joules."""
     account = Account(program, cost)
-    setup = [account.energy(i) for i in program.instructions if isinstance(i, WriteCells)]
-    work = [account.energy(i) * program.micro_batches for i in program.instructions if not isinstance(i, WriteCells)]
+    setup = [account.energy(i) for i in program.instructions if isinstance(i, isa.Program)]
+    work = [account.energy(i) * program.micro_batches for i in program.instructions if not isinstance(i, isa.Program)]
     return EnergyBreakdown.sum(work) + cost.static_energy(program.schedule.makespan), EnergyBreakdown.sum(setup)

@@ -11,7 +11,7 @@ from mgc.isa.instructions import Outer, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
-from mgc.targets.codegen.account import Account, occupancy
+from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel
 from mgc.targets.energy import EnergyBreakdown
 from mgc.targets.totals import chip_area_mm2, peak_power_w
@@ -92,7 +92,7 @@ def endurance_of(program: Program) -> Endurance:
         for i in _tasks(program, part.first, part.stop):
             if isinstance(i, Update) and i.group >= 0:
                 writes[i.group] += part.times
-    cells = {k: g.replicas * occupancy(g).cells for k, g in enumerate(program.groups)}
+    cells = {k: g.replicas * g.cells for k, g in enumerate(program.groups)}
     held = sum(cells.values())
     mean = sum(writes[k] * cells[k] for k in cells) / held if held else 0.0
     return Endurance(max(writes.values(), default=0), mean)

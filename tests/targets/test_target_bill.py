@@ -10,7 +10,7 @@ from mgc.isa.instructions import Outer, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.targets import CostModel, chip_area_mm2, load_target, peak_power_w, target_names
-from mgc.targets.codegen.account import Account, occupancy
+from mgc.targets.codegen.account import Account
 from mgc.targets.codegen.bill import STAGES, bill, endurance_of, energy_by_stage
 from mgc.targets.description import Target
 from mgc.targets.energy import EnergyBreakdown
@@ -67,7 +67,7 @@ def test_stages_hold_what_their_instructions_cost():
         booked = sum(e.total for (_, s), e in spent.items() if s == stage)
         assert 0 < least <= booked * (1 + 1e-12)
     writes = sum(e.write for e in spent.values())
-    cells = sum(program.groups[i.group].replicas * occupancy(program.groups[i.group]).cells
+    cells = sum(program.groups[i.group].replicas * program.groups[i.group].cells
                 for i in own if isinstance(i, Update) and i.group >= 0)  # fmt: skip
     assert writes == pytest.approx(cells * cost.target.cell.write_energy_pj * 1e-12)
     leaky = cost.target.model_copy(update={"power": cost.target.power.model_copy(update={"static_mw_per_tile": 2.0})})
@@ -99,7 +99,7 @@ def test_critic_steps_wear_and_cost_the_discriminator_more():
     times = {"discriminator": 3, "generator": 1}
     for group in program.groups:
         (phase,) = {s.phase for s in program.states for p in s.pieces if p.group == group.id and s.kind == "parameter"}
-        written[phase] += times[phase] * group.replicas * occupancy(group).cells
+        written[phase] += times[phase] * group.replicas * group.cells
     by_phase = program.meta["cost"]["energy_by_phase"]
     for phase, cells in written.items():
         assert by_phase[phase]["update"]["write"] == pytest.approx(cells * 80e-12)

@@ -1,0 +1,108 @@
+"""The rules of the account: what a value weighs, what training's instructions move, what a clip costs."""
+
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mgc
+from mgc.compiler_training import compile_training
+from mgc.isa.instructions import Mvm, MvmT, Outer, Update
+from mgc.isa.memory import element_bytes, nbytes
+from mgc.targets import CostModel, load_target
+from mgc.targets.codegen.account import Account
+
+DATA = Path(__file__).parents[1] / "data" / "training"
+
+
+@pytest.fixture(scope="module", params=["liu2018", "isaac", "puma", "pipelayer"])
+def trained(request):
+    discriminator = DATA / "mlp_D_ts.onnx"
+    return compile_training(DATA / "mlp_G_ts.onnx", discriminator=discriminator, loss="bce", target=request.param)
+
+
+def account_of(program):
+    return Account(program, CostModel(load_target(program.target["name"])))
+
+
+def windows(instruction, shape):
+    return shape[0] * prod(instruction.count)
+
+
+def test_codes_weigh_their_own_bytes_in_weight_gradients(trained):
+    account = account_of(trained)
+    wide = trained.target["crossbar"]["input_bits"] > 8
+    found = [i for i in trained.instructions if isinstance(i, Outer)]
+    assert found
+    for i in found:
+        codes = [trained.buffers[b] for b in (i.x, i.dy)]
+        assert {np.dtype(b.dtype).itemsize for b in codes} == {1 + wide}
+        matrices, rows, cols = trained.buffers[i.dst].shape
+        read = windows(i, i.x_shape) * matrices * (rows + cols) * (1 + wide)
+        whole = sum(nbytes(trained.buffers[b], trained.target) for b in (i.x_scale, i.dy_scale, i.dst) if b >= 0)
+        assert account.energy(i).edram == pytest.approx(account.cost.edram_energy(read + whole).edram)
+
+
+def test_transposed_reads_are_charged_codes_and_sums(trained):
+    account = account_of(trained)
+    found = [i for i in trained.instructions if isinstance(i, MvmT)]
+    assert bool(found) == trained.target["training"]["transposed_read"]
+    for i in found:
+        group = trained.groups[i.group]
+        code = np.dtype(trained.buffers[i.src].dtype).itemsize
+        count = windows(i, i.src_shape) * group.matrices
+        moved = count * (group.cols * code + group.rows * trained.target["periphery"]["accumulator_bytes"])
+        occupancy = account.cost.occupancy(
+            group.rows, group.cols, matrices=group.matrices, weight_bits=16, transposed=True
+        )
+        read = account.cost.mvm_energy(windows(i, i.src_shape), occupancy, signed=i.signed)
+        assert account.energy(i).edram == pytest.approx(read.edram + account.cost.edram_energy(moved).edram)
+        assert account.energy(i).adc == read.adc
+
+
+def test_a_sum_weighs_what_the_target_says(trained):
+    sums = [b for b in trained.buffers if b.kind == "acc"]
+    assert sums
+    assert {element_bytes(b, trained.target) for b in sums} == {8}
+    half = {**trained.target, "periphery": {**trained.target["periphery"], "accumulator_bytes": 4}}
+    light = replace(trained, target=half)
+    for b in trained.buffers:
+        same = nbytes(b, trained.target)
+        assert nbytes(b, half) == (same // 2 if b.kind == "acc" else same)
+    account, lighter = account_of(trained), account_of(light)
+    for i in trained.instructions:
+        if isinstance(i, Mvm):
+            group = trained.groups[i.group]
+            saved = 4 * windows(i, i.src_shape) * group.matrices * group.cols
+            spent = account.energy(i).edram - lighter.energy(i).edram
+            assert spent == pytest.approx(account.cost.edram_energy(saved).edram)
+
+
+def test_clipping_weights_costs_two_operations_a_weight_in_energy_as_in_time():
+    phases = ["discriminator=loss_d,clip=0.01", "generator=loss_g"]
+    program = compile_training(DATA / "step_mlp_wgan_ts.onnx", phases=phases, optimizer="rmsprop")
+    account = account_of(program)
+    updates = [i for i in program.instructions if isinstance(i, Update)]
+    clipped = [i for i in updates if np.isfinite(i.hi)]
+    assert clipped
+    assert len(clipped) < len(updates)
+    for i in updates:
+        elements = prod(program.buffers[i.gradient].shape)
+        work = {"multiply": 4, "simple": 3 + 2 * (i in clipped), "divide": 2}
+        assert account.energy(i).vector == pytest.approx(account.cost.vector_energy(elements, work).vector)
+
+
+def test_inference_counts_sums_and_codes_alike():
+    program = mgc.compile(DATA / "mlp_G_ts.onnx", calibrate="minmax")
+    account = account_of(program)
+    for i in (i for i in program.instructions if isinstance(i, Mvm)):
+        group = program.groups[i.group]
+        moved = windows(i, i.src_shape) * group.matrices * (group.rows + 8 * group.cols)
+        registers = account.cost.mvm_energy(
+            windows(i, i.src_shape),
+            account.cost.occupancy(group.rows, group.cols, matrices=group.matrices),
+            signed=i.signed,
+        )
+        assert account.energy(i).edram == pytest.approx(registers.edram + account.cost.edram_energy(moved).edram)
