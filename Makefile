@@ -39,6 +39,7 @@ lint: $(VENV)/.installed  ## ruff and pyright
 
 docs: $(VENV)/.installed  ## regenerate the generated documents
 	$(BIN)/python -m mgc.isa.document > docs/isa.md
+	$(BIN)/python -m mgc.options > docs/options.md
 
 pictures: $(VENV)/.installed  ## make the pictures of the reports in docs/images again; needs a Chromium
 	$(BIN)/python docs/images/make.py

@@ -14,7 +14,7 @@ import onnx
 
 import mgc
 from benchmarks.networks import discriminator, generator
-from mgc.passes.training.options import DATAFLOWS
+from mgc.passes.streaming.dataflow import DATAFLOWS
 from mgc.report.views.summary import headline
 
 MODELS = Path(__file__).parents[1] / "models" / "dcgan_fashion"

@@ -93,8 +93,7 @@ def compilation(paths: dict[str, Path], folder: Path) -> None:
     for title, path in paths.items():
         out = folder / "program.mgc"
         costs = {
-            how: process(["-m", "mgc.cli", "compile", path, "-o", out, "--calibrate", how])
-            for how in ("minmax", "error")
+            how: process(["-m", "mgc", "compile", path, "-o", out, "--calibrate", how]) for how in ("minmax", "error")
         }
         program = mgc.Program.load(out)
         weights = sum(t.nbytes for name, t in program.tensors.items() if name.startswith(WEIGHT_PREFIX))
@@ -121,7 +120,7 @@ def memory(paths: dict[str, Path], folder: Path) -> None:
     for title, path in paths.items():
         out = folder / "program.mgc"
         mgc.compile(path, batch=16, calibrate="minmax").save(out)
-        ours = process(["-m", "mgc.cli", "run", out, "-n", "256"])
+        ours = process(["-m", "mgc", "run", out, "-n", "256"])
         theirs = process(["-c", _RUN_ORT, path])
         print(f"| {title} | {ours.peak_mib:.0f} | {theirs.peak_mib:.0f} |", flush=True)
 

@@ -61,7 +61,7 @@ class Measured:
 
 def shell(arguments: list[str], folder: Path) -> dict[str, Any]:
     """`mgc ARGUMENTS --json` in a process of its own."""
-    command = [sys.executable, "-m", "mgc.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "mgc", *arguments, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{shlex.join(arguments)}: {done.stderr}")

@@ -13,8 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgc.compiler import compile
-    from mgc.compiler_training import compile_training
+    from mgc.compiler import compile, compile_training
     from mgc.isa.program import Program
     from mgc.simulator import Simulator
 
@@ -22,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "compile": "mgc.compiler",
-    "compile_training": "mgc.compiler_training",
+    "compile_training": "mgc.compiler",
     "Program": "mgc.isa.program",
     "Simulator": "mgc.simulator",
 }

@@ -14,8 +14,9 @@ import numpy as np
 import mgc
 from mgc.isa.program import Program
 from mgc.isa.verify_schedule import check_schedule
+from mgc.options import CompileOptions, takes_options
 from mgc.passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
-from mgc.passes.pipeline import CalibrationMethod, inference_passes
+from mgc.passes.pipeline import inference_passes
 from mgc.passes.work import totals
 from mgc.targets.codegen.account import run_energy
 from mgc.targets.codegen.bill import bill
@@ -25,10 +26,9 @@ from mgc.targets.description import Target
 from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
-    import onnx
-
     from mgc.frontend.dims import IODescription
     from mgc.frontend.importer import ImportedModel
+    from mgc.frontend.load import Source
 
 Progress = Callable[[str, float], None]
 
@@ -42,60 +42,39 @@ class CompileStats:
     seconds: float
 
 
-def compile(
-    model: str | Path | bytes | onnx.ModelProto,
-    *,
-    target: str | Path | Target = "liu2018",
-    batch: int = 1,
-    dims: Mapping[str, int] | None = None,
-    calibration: str | Path | Mapping[str, np.ndarray] | None = None,
-    calibrate: CalibrationMethod = "error",
-    dump_dir: str | Path | None = None,
-    seed: int = 0,
-) -> Program:
-    """Compiles an ONNX network for inference.
+@takes_options(CompileOptions)
+def compile(model: Source, options: CompileOptions) -> Program:
+    """Compiles an ONNX network for inference, or one iteration of adversarial training.
 
-    model: path, bytes or ModelProto; never written. target: a name of `mgc targets`, a TOML file, or a Target.
-    batch binds the first dynamic dimension, `dims` any other by name. calibration: arrays under the input names
-    (samples on axis 0) or an .npz of them; without, noise N(0,1) drawn with `seed`. calibrate: scales by least output
-    error, by the range seen, or none (for `float` numerics only). dump_dir: where to write every stage. Raises
-    ModelError, TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do.
+    model: path, bytes or ModelProto; never written. With `discriminator` and `loss` it is the generator; with `phases`
+    a step model whose outputs are losses, each minimised over the parameters NAME.* or `groups`. target: a name of
+    `mgc targets`, a TOML file, or a Target. calibrate "none" is for `float` numerics only. Raises ModelError,
+    TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do. The options:
     """
-    program, _ = compile_with_stats(
-        model,
-        target=target,
-        batch=batch,
-        dims=dims,
-        calibration=calibration,
-        calibrate=calibrate,
-        dump_dir=dump_dir,
-        seed=seed,
-    )
-    return program
+    return compile_with_stats(model, options)[0]
+
+
+compile_training = compile
 
 
 def compile_with_stats(
-    model: str | Path | bytes | onnx.ModelProto,
-    *,
-    target: str | Path | Target = "liu2018",
-    batch: int = 1,
-    dims: Mapping[str, int] | None = None,
-    calibration: str | Path | Mapping[str, np.ndarray] | None = None,
-    calibrate: CalibrationMethod = "error",
-    dump_dir: str | Path | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    model: Source, options: CompileOptions, progress: Progress | None = None
 ) -> tuple[Program, CompileStats]:
     """`compile`, with what it took. `progress` is called with the step's name and the fraction done, 0 to 1."""
     from mgc.frontend.exporter import export_graph
     from mgc.frontend.importer import import_model
 
+    if options.trains:
+        from mgc.compiler_training import compile_training_with_stats
+
+        return compile_training_with_stats(model, options, progress)
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
+    target, batch, dims, seed = options.target, options.batch, options.dims or {}, options.seed
     chip = target if isinstance(target, Target) else load_target(target)
-    data = load_calibration(calibration)
+    data = load_calibration(options.calibration)
     report("import", 0.0)
-    imported, graph_batch = _import_for_analysis(model, batch, dims or {})
+    imported, graph_batch = _import_for_analysis(model, batch, dims)
     records = [PassRecord("import", time.perf_counter() - begin)]
     state = CompileState(
         graph=imported.graph,
@@ -104,12 +83,13 @@ def compile_with_stats(
         batch=batch,
         graph_batch=graph_batch,
         batched_inputs=_batched_inputs(imported),
-        reimport=lambda size: import_model(model, batch=size, dims=dims or {}).graph,
+        reimport=lambda size: import_model(model, batch=size, dims=dims).graph,
         seed=seed,
         calibration_data=data,
     )
-    passes = inference_passes(calibrate)
-    manager = PassManager(passes, dump_dir=None if dump_dir is None else Path(dump_dir), before=("import",))
+    passes = inference_passes(options.calibrate)
+    dump_dir = None if options.dump_dir is None else Path(options.dump_dir)
+    manager = PassManager(passes, dump_dir=dump_dir, before=("import",))
     state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(passes) + 2)))
     report("emit", (1 + len(passes)) / (len(passes) + 2))
     emitting = time.perf_counter()
@@ -137,9 +117,7 @@ def load_calibration(calibration: str | Path | Mapping[str, np.ndarray] | None) 
         ) from error
 
 
-def _import_for_analysis(
-    model: str | Path | bytes | onnx.ModelProto, batch: int, dims: Mapping[str, int]
-) -> tuple[ImportedModel, int]:
+def _import_for_analysis(model: Source, batch: int, dims: Mapping[str, int]) -> tuple[ImportedModel, int]:
     """The model and the batch size it is bound to: 2 for a batch of 1, so that the batch is told from other ones."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.importer import import_model

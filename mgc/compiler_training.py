@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 import mgc
 from mgc.compiler import CompileStats, Progress
 from mgc.ir.graph import Graph
-from mgc.ir.training import Iteration, Phase, State, TrainingModel
+from mgc.ir.training import Iteration, State, TrainingModel
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.isa.verify_schedule import check_schedule
+from mgc.options import CompileOptions
 from mgc.passes.fuse_loss import fuse_training_model
 from mgc.passes.losses.report import LossReport
 from mgc.passes.manager import PassRecord, UnsupportedError
+from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.passes.training.compose import compose
 from mgc.passes.training.lift import lift
 from mgc.passes.training.model import Network, step_model
-from mgc.passes.training.optimizers import optimizer as optimizer_rule
-from mgc.passes.training.options import DEFAULT_DATAFLOW, TrainingOptions, composed_phases
-from mgc.passes.training.phases import parse_phase
 from mgc.passes.training.step import training_iteration
 from mgc.passes.training_pipeline import TrainingEntry, TrainingPasses
 from mgc.passes.training_plan import TrainingPlan
@@ -37,8 +36,7 @@ from mgc.targets.energy import EnergyBreakdown
 from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
-    import onnx
-
+    from mgc.frontend.load import Source
     from mgc.frontend.skeleton import Skeletons
     from mgc.frontend.training_model import TrainableModel
 
@@ -52,69 +50,14 @@ SHARED = (
 )
 
 
-def compile_training(
-    model: str | Path | bytes | onnx.ModelProto,
-    *,
-    discriminator: str | Path | bytes | onnx.ModelProto | None = None,
-    loss: str = "",
-    phases: Sequence[Phase | str] = (),
-    groups: Mapping[str, Sequence[str]] | None = None,
-    optimizer: str = "adam",
-    lr: float | None = None,
-    betas: tuple[float, float] | None = None,
-    momentum: float | None = None,
-    alpha: float | None = None,
-    eps: float | None = None,
-    centered: bool = False,
-    gp_weight: float = 10.0,
-    redraw_noise: bool = False,
-    dataflow: str = DEFAULT_DATAFLOW,
-    target: str | Path | Target = "liu2018",
-    batch: int = 1,
-    dims: Mapping[str, int] | None = None,
-    dump_dir: str | Path | None = None,
-    seed: int = 0,
-) -> Program:
-    """Compiles one iteration of adversarial training.
-
-    Either `model` is the generator, with its `discriminator` and the name of a `loss`; or it is a step model whose
-    outputs are losses, with `phases` that say which one trains which group ("NAME=LOSS[,steps=K][,lr=X][,clip=C]"),
-    and `groups` the globs of a phase's initializers where they are not called NAME.*. The optimizer's options have
-    PyTorch's defaults. batch binds the first dynamic dimension, `dims` any other by name; models are never written.
-    Raises ModelError, TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do.
-    """
-    given = [parse_phase(p) if isinstance(p, str) else p for p in phases]
-    rule = optimizer_rule(optimizer, lr=lr, betas=betas, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
-    if (discriminator is None) != (not loss):
-        raise UnsupportedError("a discriminator and a loss go together: give both, or a step model with phases")
-    options = TrainingOptions(
-        composed_phases(given) if loss else tuple(given),
-        rule,
-        {name: tuple(globs) for name, globs in (groups or {}).items()},
-        loss,
-        gp_weight,
-        redraw_noise,
-        dataflow,
-    )
-    program, _ = compile_training_with_stats(
-        model, options, discriminator=discriminator, target=target, batch=batch, dims=dims, dump_dir=dump_dir, seed=seed
-    )
-    return program
-
-
 def compile_training_with_stats(
-    model: str | Path | bytes | onnx.ModelProto,
-    options: TrainingOptions,
-    *,
-    discriminator: str | Path | bytes | onnx.ModelProto | None = None,
-    target: str | Path | Target = "liu2018",
-    batch: int = 1,
-    dims: Mapping[str, int] | None = None,
-    dump_dir: str | Path | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    model: Source, options: CompileOptions, progress: Progress | None = None
 ) -> tuple[Program, CompileStats]:
-    """`compile_training` for options that were checked, with what it took."""
+    """`compile_with_stats` of options that ask for training."""
+    discriminator, target, batch, dims, seed = (
+        getattr(options, name) for name in ("discriminator", "target", "batch", "dims", "seed")
+    )
+    dataflow = options.dataflow or DEFAULT_DATAFLOW
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
     chip = target if isinstance(target, Target) else load_target(target)
@@ -139,15 +82,15 @@ def compile_training_with_stats(
     forward, losses = fuse_training_model(forward)
     at = record("fuse-loss", at)
     report("differentiate", 0.2)
-    shared = options.dataflow == "shared"
-    iteration = training_iteration(forward, options.phases, options.rule, old_versions=shared)
+    shared = dataflow == "shared"
+    iteration = training_iteration(forward, options.parsed_phases, options.rule, old_versions=shared)
     at = record("differentiate", at)
     batch = _samples(forward, batch)
     skeletons = _skeletons(loaded, iteration.states)
     entries = _entries(iteration, batch)
     test, warnings = _testing(skeletons, iteration.states, dims, common)
     passes = TrainingPasses(
-        chip, None if dump_dir is None else Path(dump_dir), dataflow=options.dataflow, progress=report
+        chip, None if options.dump_dir is None else Path(options.dump_dir), dataflow=dataflow, progress=report
     )
     plan = passes.run([*entries, *test], iteration.states, batch)
     records += passes.records
@@ -157,15 +100,15 @@ def compile_training_with_stats(
     program = replace(
         program,
         tensors={**program.tensors, **skeletons.tensors()},
-        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed, options.dataflow) | _work(plan),
+        meta=_meta(program, chip, loaded, iteration, forward, losses, skeletons, seed, dataflow) | _work(plan),
     )
     at = record("emit", at)
     check_schedule(program)
     record("verify-schedule", at)
     report("done", 1.0)
     told = (
-        *([SEPARATE] if options.dataflow == "cyclic" and sum(s.repeats for s in iteration.segments) > 1 else ()),
-        *([SHARED] if shared and len(options.phases) > 1 else ()),
+        *([SEPARATE] if dataflow == "cyclic" and sum(s.repeats for s in iteration.segments) > 1 else ()),
+        *([SHARED] if shared and len(options.parsed_phases) > 1 else ()),
         *(f"{name}: {w}" if name else w for name, m in loaded.items() for w in m.warnings),
         *iteration.warnings,
         *skeletons.warnings,
@@ -174,9 +117,7 @@ def compile_training_with_stats(
     return program, CompileStats(tuple(records), tuple(dict.fromkeys(told)), time.perf_counter() - begin)
 
 
-def _loaded(
-    name: str, source: str | Path | bytes | onnx.ModelProto, batch: int, dims: Mapping[str, int] | None
-) -> TrainableModel:
+def _loaded(name: str, source: Source, batch: int, dims: Mapping[str, int] | None) -> TrainableModel:
     """A network to be trained; where there are two (`name` is not ""), an error says which of them it is about."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.training_model import load_trainable
@@ -209,16 +150,16 @@ def _network(loaded: TrainableModel) -> Network:
     return Network(loaded.imported.graph, loaded.weights, loaded.parameters)
 
 
-def _forward(loaded: Mapping[str, TrainableModel], options: TrainingOptions) -> TrainingModel:
+def _forward(loaded: Mapping[str, TrainableModel], options: CompileOptions) -> TrainingModel:
     if DISCRIMINATOR not in loaded:
         (model,) = loaded.values()
-        return step_model(_network(model), options.phases, options.groups)
+        return step_model(_network(model), options.parsed_phases, options.groups)
     generator, discriminator = (_network(loaded[name]) for name in (GENERATOR, DISCRIMINATOR))
     return compose(
         generator,
         discriminator,
-        options.loss,
-        gp_weight=options.gp_weight,
+        str(options.loss),
+        gp_weight=10.0 if options.gp_weight is None else options.gp_weight,
         redraw_noise=options.redraw_noise,
     )
 

@@ -21,9 +21,8 @@ from mgc.passes.plan import BufferPlan, GroupMap
 from mgc.passes.reads import Reads, reads_of
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import Streaming, best_split
-from mgc.passes.streaming.dataflow import Dataflow
+from mgc.passes.streaming.dataflow import DATAFLOWS, DEFAULT_DATAFLOW, Dataflow
 from mgc.passes.streaming.operations import StreamedBuilder
-from mgc.passes.training.options import DEFAULT_DATAFLOW
 from mgc.passes.training_operations import anchors_of
 from mgc.passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
 from mgc.passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration
@@ -79,7 +78,7 @@ def plan_training(
     )
     persistent, used = _persistent(residents, target)
     dram = frozenset(p.resident for p in persistent if p.space == "dram")
-    wanted, options = flow or Dataflow.named(DEFAULT_DATAFLOW), options or SolverOptions()
+    wanted, options = flow or DATAFLOWS[DEFAULT_DATAFLOW], options or SolverOptions()
     room = target.edram.bytes_per_tile * target.structure.tiles
     plans: list[EntryPlan] = []
     for entry, homes, anchor in zip(entries, versions, anchors, strict=True):

@@ -21,8 +21,7 @@ from mgc.passes.lower_vec import lower_vec
 from mgc.passes.manager import PassError, PassRecord, dump
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import best_split, data_of
-from mgc.passes.streaming.dataflow import Dataflow
-from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.passes.streaming.dataflow import DATAFLOWS, DEFAULT_DATAFLOW
 from mgc.passes.training_mapping import EntryGraph, plan_training, training_target
 from mgc.passes.training_plan import EntryKind, TrainingPlan
 from mgc.passes.versions import homes_of, order, settle
@@ -70,7 +69,7 @@ class TrainingPasses:
         names = [r.name for r in residents.all]
         graphs = self._pass("quantize", (1, 2), lambda: _quantized(graphs, residents, target, entries))
         graphs = self._pass("lower-moves", (1, 2), lambda: [_moved(g, names) for g in graphs])
-        flow = Dataflow.named(self.dataflow)
+        flow = DATAFLOWS[self.dataflow]
         batches = [e.micro_batch if e.kind == "train" and flow.split else 1 for e in entries]
         graphs = self._pass(
             "lower-vec", (1, 2), lambda: [_fused(g, names, b) for g, b in zip(graphs, batches, strict=True)]

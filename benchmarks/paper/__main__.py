@@ -12,7 +12,7 @@ from benchmarks.paper.baselines import load_baselines
 from benchmarks.paper.cases import WORKLOADS, Result, Workload, infer, macs, on_fewest_chips, targets, train, with_keys
 from benchmarks.paper.page import Results, page
 from benchmarks.paper.sensitivity import variations
-from mgc.passes.training.options import DATAFLOWS
+from mgc.passes.streaming.dataflow import DATAFLOWS
 
 PARTS = ("training", "inference", "budget", "dataflow", "sensitivity")
 BUDGET = {"dcgan64": (1, 2, 4), "dcgan128": (3, 4, 6)}

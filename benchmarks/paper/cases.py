@@ -9,10 +9,11 @@ from typing import Any
 
 import mgc
 from benchmarks import networks
-from mgc.compiler_training import compile_training, iteration_cost
+from mgc.compiler import compile_training
+from mgc.compiler_training import iteration_cost
 from mgc.isa.program import Program
 from mgc.passes.partition import CapacityError
-from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target

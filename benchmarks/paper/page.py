@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.paper.baselines import Baselines, Rate
 from benchmarks.paper.cases import WORKLOADS, Result
-from mgc.passes.training.options import DEFAULT_DATAFLOW
+from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 
 _INTRO = """# The paper's claim, by the model
 

@@ -177,7 +177,7 @@ def train_mgc(experiment: Experiment, seed: int, way: str, result: Result) -> No
 def _mgc(*arguments: object) -> dict[str, Any]:
     """Runs an mgc command; its JSON with --json, else {}. RuntimeError with its messages if it fails."""
     told = subprocess.run(
-        [sys.executable, "-m", "mgc.cli", *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mgc", *map(str, arguments)], capture_output=True, text=True, check=False
     )
     if told.returncode:
         raise RuntimeError(f"mgc {' '.join(map(str, arguments))} ended with {told.returncode}:\n{told.stderr}")

@@ -13,6 +13,7 @@ from mgc.cli.commands.ops import ops
 from mgc.cli.commands.run import run
 from mgc.cli.commands.targets import targets
 from mgc.cli.commands.train import train
+from mgc.cli.options import CompileCommand
 
 app = typer.Typer(
     name="mgc",
@@ -25,7 +26,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a check failed or training diverged, 2 bad input or an unsupported request.",
 )
 
-app.command("compile")(compile_model)
+app.command("compile", cls=CompileCommand)(compile_model)
 app.command("inspect")(inspect)
 app.command("run")(run)
 app.command("train")(train)

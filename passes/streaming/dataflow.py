@@ -28,17 +28,17 @@ class Dataflow:
     phases: bool = True
     iterations: bool = False
 
-    @staticmethod
-    def named(name: str) -> Dataflow:
-        """The flow of one of `DATAFLOWS`. ("shared" is scheduled as "parallel": what differs is the graph.)"""
-        flows = {
-            "sequential": Dataflow(split=False, beside=False, sections=False, phases=False),
-            "pipelined": Dataflow(sections=False, phases=False),
-            "parallel": Dataflow(),
-            "cyclic": Dataflow(iterations=True),
-            "shared": Dataflow(),
-        }
-        return flows[name]
+
+DATAFLOWS: Mapping[str, Dataflow] = {
+    "sequential": Dataflow(split=False, beside=False, sections=False, phases=False),
+    "pipelined": Dataflow(sections=False, phases=False),
+    "parallel": Dataflow(),
+    "cyclic": Dataflow(iterations=True),
+    "shared": Dataflow(),
+}
+"""The flows by name. "shared" is scheduled as "parallel": what differs is the graph."""
+
+DEFAULT_DATAFLOW = "parallel"
 
 
 def arranged(work: Work, flow: Dataflow, sections: Sequence[int]) -> Work:

@@ -12,7 +12,7 @@ from mgc.passes.plan import Operation
 from mgc.passes.scheduling.cyclic import Waits, closed
 from mgc.passes.scheduling.problem import Problem
 from mgc.passes.streaming.analysis import Streaming
-from mgc.passes.streaming.dataflow import Dataflow, sections_of
+from mgc.passes.streaming.dataflow import DATAFLOWS, sections_of
 from mgc.passes.streaming.memory import Lives
 
 
@@ -58,7 +58,7 @@ def moves_of(work: Work, problem: Problem, phases: Mapping[int, int], streaming:
     phase the way to its scores, that and the way back, and all of it.
     """
     base, count = work.setup, len(work.operations)
-    sections = sections_of(work, phases, streaming, Dataflow.named("pipelined"))
+    sections = sections_of(work, phases, streaming, DATAFLOWS["pipelined"])
     found: dict[frozenset[int], None] = {}
     for section in sorted({s for s in sections if s < count}):
         own = [k for k in range(base, count) if sections[k] == section and k not in phases]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mgc.ir.build import Build
@@ -11,7 +11,13 @@ from mgc.ir.ops import Adam, RmsProp, Sgd, Update
 from mgc.ir.ops.update import Rule
 from mgc.passes.manager import UnsupportedError
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
+OPTIMIZERS: Mapping[str, frozenset[str]] = {
+    "sgd": frozenset({"momentum"}),
+    "momentum": frozenset({"momentum"}),
+    "adam": frozenset({"betas", "eps"}),
+    "rmsprop": frozenset({"alpha", "eps", "momentum", "centered"}),
+}
+"""Optimizers by name, with the options that each has beside the learning rate."""
 
 
 def optimizer(
@@ -30,15 +36,9 @@ def optimizer(
     """
     given = {"betas": betas, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered or None}
     options = {key: value for key, value in given.items() if value is not None}
-    allowed = {
-        "sgd": {"momentum"},
-        "momentum": {"momentum"},
-        "adam": {"betas", "eps"},
-        "rmsprop": {"alpha", "eps", "momentum", "centered"},
-    }
-    if name not in allowed:
+    if name not in OPTIMIZERS:
         raise UnsupportedError(f"no optimizer {name!r}: choose one of {', '.join(OPTIMIZERS)}")
-    strange = sorted(set(options) - allowed[name])
+    strange = sorted(set(options) - OPTIMIZERS[name])
     if strange:
         raise UnsupportedError(f"optimizer {name} has no {', '.join(strange)}: leave it out")
     rate = (1e-3 if name in ("adam", "sgd", "momentum") else 1e-2) if lr is None else lr

@@ -9,6 +9,9 @@ from fnmatch import fnmatchcase
 from mgc.ir.training import Phase
 from mgc.passes.manager import UnsupportedError
 
+COMPOSED = {"discriminator": "loss_d", "generator": "loss_g"}
+"""The phases of a step composed of G, D and a loss's name, in order: the groups that they train, their losses."""
+
 
 def parse_phase(text: str) -> Phase:
     """A phase from "NAME=LOSS[,steps=K][,lr=X][,clip=C]". UnsupportedError says which part is wrong."""
@@ -49,6 +52,21 @@ def check_phases(phases: Sequence[Phase], losses: Iterable[str]) -> None:
         for what, number in (("lr", phase.lr), ("clip", phase.clip)):
             if number is not None and not (number > 0 and math.isfinite(number)):
                 raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
+
+
+def composed_phases(given: Sequence[Phase] = ()) -> tuple[Phase, ...]:
+    """The phases of a composed step in order, each as given, or plain. UnsupportedError for one that it has not."""
+    for phase in given:
+        if COMPOSED.get(phase.name) != phase.loss:
+            raise UnsupportedError(f"phase {phase.name}={phase.loss}: the phases of G and D are {_listed(COMPOSED)}")
+    if given:
+        check_phases(given, [p.loss for p in given])
+    own = {phase.name: phase for phase in given}
+    return tuple(own.get(name) or Phase(name, loss) for name, loss in COMPOSED.items())
+
+
+def _listed(phases: Mapping[str, str]) -> str:
+    return " and ".join(f"{name}={loss}" for name, loss in phases.items())
 
 
 def in_group(name: str, phase: str, patterns: Sequence[str] | None) -> bool:

@@ -240,8 +240,8 @@ def test_damaged_and_foreign_programs(refused, compiled, here, command):
 def test_reference_runs_where_neither_onnx_nor_the_compiler_is(compiled, here):
     code = (
         "import sys\n"
-        "for name in ('onnx', 'onnxruntime', 'ortools', 'networkx', 'passes', 'targets', 'mgc.frontend',"
-        " 'mgc.compiler', 'mgc.ir'):\n"
+        "for name in ('onnx', 'onnxruntime', 'ortools', 'networkx', 'mgc.passes', 'mgc.targets',"
+        " 'mgc.frontend', 'mgc.compiler', 'mgc.ir'):\n"
         "    sys.modules[name] = None\n"
         f"program = {str(compiled / 'G.mgc')!r}\n"
         "sys.argv = ['mgc', 'run', program, '--engine', 'reference', '-o', 'o.npz', '--png', 'g.png']\n"

@@ -60,7 +60,7 @@ def test_a_signal_ends_the_command_soon_and_leaves_no_file(tmp_path, kind, numbe
 
 @pytest.mark.parametrize("command", [["targets", "liu2018"], ["targets"], ["targets", "isaac", "--json"], ["--help"]])
 def test_a_closed_pipe_is_quiet(command):
-    line = f"{sys.executable} -m mgc.cli {' '.join(command)} | true"
+    line = f"{sys.executable} -m mgc {' '.join(command)} | true"
     result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
     assert "Traceback" not in result.stderr
     assert "BrokenPipe" not in result.stderr
@@ -69,17 +69,17 @@ def test_a_closed_pipe_is_quiet(command):
 
 def test_a_full_or_closed_stdout():
     if os.path.exists("/dev/full"):
-        line = f"{sys.executable} -m mgc.cli targets liu2018 > /dev/full"
+        line = f"{sys.executable} -m mgc targets liu2018 > /dev/full"
         result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
         assert (result.returncode, result.stderr) == (2, "error: cannot write to stdout: No space left on device\n")
-    line = f"{sys.executable} -m mgc.cli targets >&-"
+    line = f"{sys.executable} -m mgc targets >&-"
     result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
     assert "Traceback" not in result.stderr
     assert result.returncode == 0
 
 
 def test_a_command_whose_reader_left_still_succeeds(tmp_path):
-    line = f"({sys.executable} -m mgc.cli targets liu2018; echo $? > code) | true"
+    line = f"({sys.executable} -m mgc targets liu2018; echo $? > code) | true"
     subprocess.run(["sh", "-c", line], capture_output=True, env=ENVIRONMENT, cwd=tmp_path, timeout=60)
     for _ in range(100):
         if (tmp_path / "code").exists() and (tmp_path / "code").read_text():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def mgc(*args, **options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    command = [sys.executable, "-m", "mgc.cli", *args]
+    command = [sys.executable, "-m", "mgc", *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **options)
 
 
@@ -35,7 +35,7 @@ def test_help_loads_nothing_heavy():
         "result = typer.testing.CliRunner().invoke(mgc.cli.app.app, ['--help'])\n"
         "assert result.exit_code == 0, result.output\n"
         "heavy = {'numpy', 'onnx', 'onnxruntime', 'ortools', 'pydantic', 'networkx', 'PIL', 'rich', 'safetensors',"
-        " 'passes', 'targets', 'mgc.sim', 'mgc.frontend', 'mgc.compiler'}\n"
+        " 'mgc.passes', 'mgc.targets', 'mgc.ir', 'mgc.sim', 'mgc.frontend', 'mgc.compiler'}\n"
         "found = heavy & set(sys.modules)\n"
         "assert not found, found\n"
     )

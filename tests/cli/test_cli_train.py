@@ -211,7 +211,7 @@ def device_program(folder):
 
 def start(folder, *args, program="P.mgc"):
     options = [folder / program, "--engine", "reference", "--data", folder / "x.npy", "--json", *args]
-    command = [sys.executable, "-m", "mgc.cli", "train", *map(str, options)]
+    command = [sys.executable, "-m", "mgc", "train", *map(str, options)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

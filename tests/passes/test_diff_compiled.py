@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mgc.compiler_training import compile_training
+from mgc.compiler import compile_training
 from mgc.training.simulated import SimulatedTrainee
 
 BATCH = 4

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import mgc
-from mgc.compiler_training import compile_training
+from mgc.compiler import compile_training
 from mgc.isa.instructions import Outer, Update
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program

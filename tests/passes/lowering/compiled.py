@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from oracle import BATCH, DATA, RULES, recorded
+from oracle import BATCH, DATA, OPTIMIZERS, recorded
 from test_composed import PHASES, composed
 from test_step_models import build, phases_of
 
-from mgc.compiler_training import compile_training_with_stats
-from mgc.passes.training.options import TrainingOptions
+from mgc.compiler import compile_with_stats
+from mgc.options import CompileOptions
 from mgc.targets.description import Target
 from mgc.training.simulated import SimulatedTrainee
 
@@ -19,13 +19,16 @@ def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: s
     """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
     _, names = composed(net, exporter, loss, redraw=redraw)
     phases = (replace(PHASES[0], clip=0.1 if loss == "wgan" else None, steps=steps), PHASES[1])
-    program, stats = compile_training_with_stats(
-        DATA / f"{net}_G_{exporter}.onnx",
-        TrainingOptions(phases, RULES[rule], loss=loss, redraw_noise=redraw),
+    options = CompileOptions(
         discriminator=DATA / f"{net}_D_{exporter}.onnx",
+        loss=loss,
+        phases=phases,
+        redraw_noise=redraw,
         batch=BATCH,
         target=target,
+        **OPTIMIZERS[rule],
     )
+    program, stats = compile_with_stats(DATA / f"{net}_G_{exporter}.onnx", options)
     with np.load(DATA / f"composed_{net}.npz") as archive:
         arrays = dict(archive)
     expected = recorded(arrays, f"{loss}-{rule}{'-redraw' if redraw else ''}")
@@ -36,11 +39,8 @@ def step_program(name, exporter, rule):
     """The same of a step model."""
     source, model, _ = build(name, exporter, rule)
     phases, globs = phases_of(name)
-    program, stats = compile_training_with_stats(
-        DATA / f"step_{name}_{exporter}.onnx",
-        TrainingOptions(tuple(phases), RULES[rule], {k: tuple(v) for k, v in globs.items()}),
-        batch=BATCH,
-    )
+    options = CompileOptions(phases=phases, groups=globs, batch=BATCH, **OPTIMIZERS[rule])
+    program, stats = compile_with_stats(DATA / f"step_{name}_{exporter}.onnx", options)
     names = {s.name: source.parameters.get(s.onnx_name, s.onnx_name) for s in model.states}
     with np.load(DATA / f"step_{name}.npz") as archive:
         arrays = dict(archive)

@@ -20,6 +20,13 @@ from mgc.passes.training.model import Network
 DATA = Path(__file__).parents[2] / "data" / "training"
 # those of tests/data/training/make.py
 RULES = {"sgd": Sgd(0.05), "momentum": Sgd(0.02, 0.9), "adam": Adam(2e-3, 0.5, 0.999), "rmsprop": RmsProp(1e-3)}
+# the same as the compiler's options
+OPTIMIZERS: dict[str, dict] = {
+    "sgd": {"optimizer": "sgd", "lr": 0.05},
+    "momentum": {"optimizer": "momentum", "lr": 0.02},
+    "adam": {"optimizer": "adam", "lr": 2e-3, "betas": (0.5, 0.999)},
+    "rmsprop": {"optimizer": "rmsprop", "lr": 1e-3},
+}
 BATCH = 4
 ITERATIONS = 4
 

@@ -1,4 +1,4 @@
-"""`python -m mgc.cli`: the same as `mgc`."""
+"""`python -m mgc`: the same as `mgc`."""
 
 from mgc.cli import main
 

@@ -1,0 +1,275 @@
+"""What can be asked of a compilation: every option once, for Python's keywords, the command line and docs/options.md.
+
+Nothing heavy is imported before it is needed: the command line starts with this module.
+
+    python -m mgc.options > docs/options.md
+"""
+# ruff: noqa: RUF009 - `_option` makes a field
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mgc.frontend.load import Source
+    from mgc.ir.ops.update import Rule
+    from mgc.ir.training import Phase
+    from mgc.targets.description import Target
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the command line has an option.
+
+    `names` are the values that it may have, or where they are listed ("module:TABLE"); "{names}" in `help` stands for
+    them. `type` is what a text is parsed as, `read` makes the option's value of that. `training`: it is for training.
+    """
+
+    flag: str
+    metavar: str | None
+    help: str
+    type: Any
+    names: str | tuple[str, ...] = ()
+    read: Callable[[Any], Any] | None = None
+    minimum: int | None = None
+    training: bool = False
+
+    def choices(self) -> tuple[str, ...]:
+        """The values that it may have; () if any."""
+        if isinstance(self.names, tuple):
+            return self.names
+        module, _, table = self.names.partition(":")
+        return tuple(getattr(import_module(module), table))
+
+    def text(self) -> str:
+        """The help, with the names in it."""
+        return self.help.format(names=", ".join(self.choices()))
+
+
+def _option(default: Any, flag: str, metavar: str | None, help: str, type: Any = str, **rest: Any) -> Any:
+    return field(default=default, metadata={"spelling": Spelling(flag, metavar, help, type, **rest)})
+
+
+def _training(flag: str, metavar: str | None, help: str, type: Any = str, default: Any = None, **rest: Any) -> Any:
+    return _option(default, flag, metavar, help, type, training=True, **rest)
+
+
+def refuse(message: str) -> NoReturn:
+    """Raises UnsupportedError."""
+    from mgc.passes.manager import UnsupportedError
+
+    raise UnsupportedError(message)
+
+
+def _dims(texts: Sequence[str]) -> dict[str, int]:
+    dims: dict[str, int] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value.isdecimal() or int(value) < 1:
+            refuse(f"--dim {text}: write NAME=N with a whole number N of at least 1")
+        if dims.setdefault(name, int(value)) != int(value):
+            refuse(f"--dim {name} is given twice, as {dims[name]} and {value}")
+    return dims
+
+
+def _globs(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    groups: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, _, glob = text.partition("=")
+        if not name or not glob:
+            refuse(f"--group {text}: write NAME=GLOB, such as generator='net_g.*'")
+        groups[name] = (*groups.get(name, ()), glob)
+    return groups
+
+
+def _betas(text: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        refuse(f"--betas {text}: write two numbers with a comma, such as 0.5,0.999")
+    return first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """The options of a compilation. None stands for one that is not given. UnsupportedError if they do not go together.
+
+    A model is compiled for inference unless `phases`, or `discriminator` and `loss`, say what trains it.
+    """
+
+    target: str | Path | Target = _option(
+        "liu2018", "--target", "NAME|FILE.toml", "The chip: a name of `mgc targets`, or a file."
+    )
+    batch: int = _option(1, "--batch", "N", "Binds the first dynamic dimension.", int, minimum=1)
+    dims: Mapping[str, int] | None = _option(
+        None, "--dim", "NAME=N", "Binds another dynamic dimension. Repeatable.", list[str], read=_dims
+    )
+    calibration: str | Path | Mapping[str, np.ndarray] | None = _option(
+        None,
+        "--calibration",
+        "X.npz",
+        "Sample inputs under their names, samples on axis 0. [default: N(0,1) noise]",
+        Path,
+    )
+    calibrate: Literal["error", "minmax", "none"] = _option(
+        "error",
+        "--calibrate",
+        "error|minmax",
+        "error: least output error; minmax: the full range, quick.",
+        names=("error", "minmax"),
+    )
+    dump_dir: str | Path | None = _option(None, "--dump-dir", "DIR", "Write the graph after every pass.", Path)
+    seed: int = _option(0, "--seed", "S", "Seed of everything that is drawn.", int, minimum=0)
+    discriminator: Source | None = _training(
+        "--discriminator", "D.onnx", "Train MODEL.onnx, a generator, against it.", Path
+    )
+    loss: str | None = _training(
+        "--loss", "NAME", "Of both networks: {names}.", names="mgc.passes.training.losses:LOSSES"
+    )
+    gp_weight: float | None = _training("--gp-weight", "W", "Of wgan-gp's penalty. [default: 10]", float)
+    redraw_noise: bool = _training(
+        "--redraw-noise", None, "The generator's step gets noise of its own.", bool, default=False
+    )
+    phases: Sequence[Phase | str] = _training(
+        "--phase",
+        "NAME=LOSS[,steps=K][,lr=X][,clip=C]",
+        "Train the parameters NAME.* to minimise the output LOSS. Repeatable; in this order.",
+        list[str],
+        read=tuple,
+        default=(),
+    )
+    groups: Mapping[str, Sequence[str]] | None = _training(
+        "--group", "NAME=GLOB", "The parameters of phase NAME, if not NAME.*. Repeatable.", list[str], read=_globs
+    )
+    optimizer: str | None = _training(
+        "--optimizer", "NAME", "As PyTorch defines it: {names}.", names="mgc.passes.training.optimizers:OPTIMIZERS"
+    )
+    lr: float | None = _training("--lr", "X", "Learning rate. [default: PyTorch's]", float)
+    betas: tuple[float, float] | None = _training("--betas", "B1,B2", "Of adam. [default: 0.9,0.999]", read=_betas)
+    momentum: float | None = _training("--momentum", "M", "Of momentum (default 0.9), sgd and rmsprop (0).", float)
+    alpha: float | None = _training("--alpha", "A", "Of rmsprop. [default: 0.99]", float)
+    eps: float | None = _training("--eps", "E", "Of adam and rmsprop. [default: 1e-8]", float)
+    centered: bool = _training("--centered", None, "Of rmsprop: by the variance.", bool, default=False)
+    dataflow: str | None = _training(
+        "--dataflow",
+        "NAME",
+        "{names}. What of an iteration overlaps: nothing; parts of the batch; the phases' parts too; iterations "
+        "too; or phases that all read the old weights, which is another training. [default: parallel]",
+        names="mgc.passes.streaming.dataflow:DATAFLOWS",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.trains:
+            asked = [s.flag for name, s in spellings() if s.training and _is_given(getattr(self, name))]
+            if asked:
+                refuse(
+                    f"{asked[0]} is for training: give --discriminator D.onnx and --loss NAME, "
+                    "or --phase NAME=LOSS for a model whose outputs are losses"
+                )
+            return
+        if self.loss and self.discriminator is None:
+            refuse("--loss needs --discriminator D.onnx; a model whose outputs are losses takes --phase NAME=LOSS")
+        if self.discriminator is not None and not self.loss:
+            refuse(f"--discriminator needs --loss NAME: one of {', '.join(SPELLINGS['loss'].choices())}")
+        if self.gp_weight is not None and self.loss != "wgan-gp":
+            refuse("--gp-weight goes with --loss wgan-gp")
+        if self.gp_weight is not None and not (math.isfinite(self.gp_weight) and self.gp_weight >= 0):
+            refuse(f"the penalty's weight is {self.gp_weight}: a number >= 0 is needed")
+        if self.redraw_noise and not self.loss:
+            refuse("--redraw-noise goes with --discriminator: a step model says itself what each loss reads")
+        if self.groups and self.loss:
+            refuse("--group goes with --phase: with --discriminator each model's parameters are a group")
+        if self.calibration is not None:
+            refuse("--calibration is for inference: in training the chip finds its scales as it runs")
+        for name in ("loss", "dataflow"):
+            value, known = getattr(self, name), SPELLINGS[name].choices()
+            if value and value not in known:
+                refuse(f"{name} {value!r} is unknown; there are {', '.join(known)}")
+        _ = self.parsed_phases, self.rule  # their errors now, before any work
+
+    @property
+    def trains(self) -> bool:
+        """Whether a training program is asked for."""
+        return bool(self.discriminator is not None or self.loss or self.phases)
+
+    @functools.cached_property
+    def parsed_phases(self) -> tuple[Phase, ...]:
+        """The phases in order, those of G and D where there are two models."""
+        from mgc.passes.training.phases import composed_phases, parse_phase
+
+        phases = tuple(parse_phase(p) if isinstance(p, str) else p for p in self.phases)
+        return composed_phases(phases) if self.loss else phases
+
+    @functools.cached_property
+    def rule(self) -> Rule:
+        """The optimizer with its hyper-parameters; adam if none is named."""
+        from mgc.passes.training.optimizers import optimizer
+
+        given = {name: getattr(self, name) for name in ("lr", "betas", "alpha", "eps", "momentum", "centered")}
+        return optimizer(self.optimizer or "adam", **given)
+
+
+def spellings() -> Iterator[tuple[str, Spelling]]:
+    """Each option that the command line has: its name in Python, and how it is spelled there."""
+    return ((f.name, f.metadata["spelling"]) for f in fields(CompileOptions) if "spelling" in f.metadata)
+
+
+SPELLINGS = dict(spellings())
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False and not (isinstance(value, Sequence | Mapping) and not value)
+
+
+def takes_options(
+    options: Callable[P, CompileOptions],
+) -> Callable[[Callable[[Source, CompileOptions], R]], Callable[Concatenate[Source, P], R]]:
+    """Decorator of a function of a model and options: it takes the options as keywords of its own."""
+
+    def decorate(function: Callable[[Source, CompileOptions], R]) -> Callable[Concatenate[Source, P], R]:
+        @functools.wraps(function)
+        def call(model: Source, *args: P.args, **kwargs: P.kwargs) -> R:
+            return function(model, options(*args, **kwargs))
+
+        own = inspect.signature(function)
+        keywords = inspect.signature(options).parameters.values()
+        call.__signature__ = own.replace(parameters=[own.parameters["model"], *keywords])  # type: ignore[attr-defined]
+        call.__doc__ = (function.__doc__ or "") + "".join(f"\n    {n}: {s.text()}" for n, s in spellings())
+        return call
+
+    return decorate
+
+
+def document() -> str:
+    """docs/options.md."""
+    rows = [(" ".join(filter(None, (s.flag, s.metavar))).replace("|", "\\|"), name, s) for name, s in spellings()]
+    return "\n".join(
+        [
+            "# Options of a compilation",
+            "",
+            "Generated from `mgc/options.py` by `make docs`: do not edit. `mgc compile` takes the left column,",
+            "`mgc.compile(model, ...)` the keywords beside it.",
+            "",
+            "| command line | Python | |",
+            "|---|---|---|",
+            *(f"| `{flag}` | `{name}` | {s.text()} |" for flag, name, s in rows),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
