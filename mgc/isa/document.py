@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, optimizers, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
-from mgc.isa.device import cells, draws, model, pulses, reads
-from mgc.isa.device.model import DeviceModel
+from mgc.isa.device import draws, errors, model, reads
+from mgc.isa.device.errors import ERRORS
+from mgc.isa.device.model import Conductances
 from mgc.isa.dtypes import DTYPES
 from mgc.isa.entry import Entry
 from mgc.isa.functions import VecFunction
@@ -70,8 +71,8 @@ def document() -> str:
         _prose(_doc(transposed).split("\n\n", 1)[1]),
         "### Devices",
         "Only in `device` numerics.",
-        *_classes((DeviceModel,)),
-        *(_prose(_doc(module).split("\n\n", 1)[1]) for module in (model, cells, reads, pulses, draws)),
+        *(_prose(_doc(module).split("\n\n", 1)[1]) for module in (model, errors, reads, draws)),
+        *_classes((Conductances, *ERRORS)),
         "## States",
         *_classes((State, StatePiece)),
         "### Optimizers",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mgc.isa.device.cells import effective_weights
+from mgc.isa.device.errors import effective_weights
 from mgc.isa.device.state import Devices
 from mgc.isa.optimizers import in_reals, in_steps
 from mgc.isa.program import Program

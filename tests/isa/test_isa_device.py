@@ -11,10 +11,9 @@ sys.path.append(str(Path(__file__).parents[1] / "sim"))
 from device_programs import IDEAL
 
 from mgc.isa.crossbar import Arithmetic, encode_weights, sliced_product
-from mgc.isa.device.cells import aged, effective_weights, repaired, stuck_cells, written
-from mgc.isa.device.draws import BLOCK, Stream, normals
+from mgc.isa.device.draws import BLOCK, CellDraws, Stream, normals
+from mgc.isa.device.errors import effective_weights, repair
 from mgc.isa.device.model import ONE, Cells
-from mgc.isa.device.pulses import pulsed, pulses_of
 from mgc.isa.device.reads import ReadNoise, sliced_read, transposed_read, windows_of
 
 A = Arithmetic(128, 128, 2, 1, 8, "clip", "differential", 8, 8)
@@ -58,7 +57,7 @@ def test_verified_writes_scatter_as_stated(bits):
     device = replace(IDEAL, off_us=50.0, write_sigma=(0.004, 0.01))
     cells = Cells(device, bits)
     for level in {0, 1, cells.top}:
-        held = written(np.full(1 << 16, level, np.uint8), cells, stream(level))
+        held = device.written(np.full(1 << 16, level, np.uint8), cells, stream(level))
         conductance = device.off_us + held / ONE * cells.unit_us
         share = (device.off_us + level * cells.unit_us) / device.on_us
         sigma = device.on_us * (0.004 + 0.01 * share)
@@ -69,7 +68,7 @@ def test_verified_writes_scatter_as_stated(bits):
 def test_conductances_stay_in_their_bounds():
     device = replace(IDEAL, off_us=50.0, write_sigma=(0.5,))
     cells = Cells(device, 2)
-    held = written(np.repeat(np.arange(4, dtype=np.uint8), 4096), cells, stream())
+    held = device.written(np.repeat(np.arange(4, dtype=np.uint8), 4096), cells, stream())
     assert held.min() == cells.bounds[0] == -int(50.0 / 150.0 * ONE)
     assert held.max() == cells.bounds[1] == 4 * ONE - 1
     assert cells.dtype == np.int16
@@ -83,12 +82,13 @@ def test_the_nearest_level_is_the_upper_one_of_two():
 
 
 def test_stuck_cells_are_as_many_as_stated():
-    cells = Cells(replace(IDEAL, stuck_on=0.01, stuck_off=0.03), 2)
-    where, values = stuck_cells((1 << 20,), cells, stream())
+    device = replace(IDEAL, stuck_on=0.01, stuck_off=0.03)
+    cells = Cells(device, 2)
+    where, values = device.stuck_cells((1 << 20,), cells, stream())
     assert (np.diff(where) > 0).all()
     assert abs((values == 3 * ONE).sum() / (1 << 20) - 0.01) < 0.0005
     assert abs((values == 0).sum() / (1 << 20) - 0.03) < 0.001
-    assert stuck_cells((64,), Cells(IDEAL, 2), stream())[0].size == 0
+    assert IDEAL.stuck_cells((64,), Cells(IDEAL, 2), stream())[0].size == 0
 
 
 def test_the_other_cell_of_a_pair_is_set_against_a_stuck_one():
@@ -99,7 +99,7 @@ def test_the_other_cell_of_a_pair_is_set_against_a_stuck_one():
     where = np.array([0, 1, 2, 11, 12, 13, 14, 7])
     held = np.array([3, 3, 3, 3, 3, 3, 0, 0]) * ONE
     order = np.argsort(where)
-    repaired(levels, where[order], held[order], cells)
+    repair(levels, where[order], held[order], cells)
     levels.reshape(-1)[where] = held // ONE
     found = levels[0, 0, 0].astype(int) - levels[0, 0, 1]
     # -2 beside a plus cell that is stuck on: 0 is the nearest; 3 and 1 beside a stuck minus cell likewise
@@ -110,7 +110,7 @@ def test_drift_is_a_power_of_age():
     device = replace(IDEAL, off_us=50.0, drift_exponent=0.05, drift_exponent_sigma=0.01, drift_s=1e4)
     cells = Cells(device, 2)
     before = np.full(1 << 16, 2 * ONE, np.int16)
-    after = aged(before, cells, stream())
+    after = device.aged(before, cells, CellDraws(1, 0))
     ratio = (after / ONE * cells.unit_us + 50) / (2 * cells.unit_us + 50)
     exponent = -np.log(ratio) / np.log(1e4)
     assert abs(exponent.mean() - 0.05) < 1e-3
@@ -127,10 +127,11 @@ def test_effective_weights_are_those_of_levels():
 
 
 def test_pulses_go_to_the_highest_slice_that_they_fill():
-    cells = Cells(replace(IDEAL, pulse_levels=30), 2)  # a pulse is a tenth of a level
-    counts = pulses_of(np.array([[1.0, -0.26, 6.41, -39.9, 0.04]]), A, cells)
+    device = replace(IDEAL, pulse_levels=30)
+    cells = Cells(device, 2)  # a pulse is a tenth of a level
+    counts = device.pulses_of(np.array([[1.0, -0.26, 6.41, -39.9, 0.04]]), A, cells)
     assert counts[:, 0].T.tolist() == [[2, 2, 0, 0], [-3, 0, 0, 0], [0, 0, 0, 1], [-3, -3, 0, -6], [0, 0, 0, 0]]
-    assert pulses_of(np.array([[1e9]]), A, cells)[3] == 30  # no more than there are
+    assert device.pulses_of(np.array([[1e9]]), A, cells)[3] == 30  # no more than there are
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -141,23 +142,24 @@ def test_pulses_are_asymmetric_and_scatter_as_stated(up):
     held[:, 1 if up else 0] = 0
     step = 255 / 1000
     change = np.full((256, 256), (1 if up else -1) * 16 * step)
-    moved = (pulsed(held, change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
+    moved = (device.pulsed(held, change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
     own, other = (moved[0], moved[1]) if up else (moved[1], moved[0])
     assert not other.any()
     assert abs(own.mean() / (16 * step * 1.25) - 1) < 0.01
     expected = np.hypot(16 * step * 1.25 * 0.1, np.sqrt(16) * step * 2.0)
     assert abs(own.std() / expected - 1) < 0.02
-    down = (pulsed(held, -change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
+    down = (device.pulsed(held, -change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
     lowered, other = (down[0], down[1]) if up else (down[1], down[0])
     assert not other.any()
     assert abs(lowered.mean() / (-16 * step * 0.75) - 1) < 0.01
 
 
 def test_pulses_saturate_and_pass_from_one_sign_to_the_other():
-    cells = Cells(replace(IDEAL, pulse_levels=255), 8)
+    device = replace(IDEAL, pulse_levels=255)
+    cells = Cells(device, 8)
     held = np.zeros((1, 2, 1, 3), np.int32)
     held[0, :, 0] = [[250 * ONE, 0, 7 * ONE], [0, 10 * ONE, 0]]
-    new = pulsed(held, np.array([[20.0, 30.0, 0.2]]), ANALOG, cells, stream(), stream())
+    new = device.pulsed(held, np.array([[20.0, 30.0, 0.2]]), ANALOG, cells, stream(), stream())
     assert (new[0, :, 0] / ONE).tolist() == [[255, 20, 7], [0, 0, 0]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, replace
 
-from mgc.isa.device.model import DeviceModel
+from mgc.isa.device.errors import DeviceModel
 from mgc.isa.program import Program
 
 IDEAL = DeviceModel(

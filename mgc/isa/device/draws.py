@@ -16,6 +16,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +58,15 @@ class Stream:
     def _words(self, first: int, blocks: int) -> np.ndarray:
         source = np.random.Philox(counter=first, key=self.key)
         return source.random_raw(4 * blocks).astype("<u8", copy=False)
+
+
+class CellDraws:
+    """The draws of one group's cells, and under `known` what was made of them for good."""
+
+    def __init__(self, seed: int, group: int) -> None:
+        self._seed, self._group = seed, group
+        self.known: dict[str, Any] = {}
+
+    def stream(self, purpose: str, *numbers: int) -> Stream:
+        """The stream of a purpose for the group."""
+        return Stream.of(self._seed, purpose, self._group, *numbers)

@@ -24,7 +24,8 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, adc, split_digits
 from mgc.isa.device.draws import BLOCK, Stream, normals
-from mgc.isa.device.model import GRID_BITS, ONE, DeviceModel
+from mgc.isa.device.errors import DeviceModel
+from mgc.isa.device.model import GRID_BITS, ONE
 from mgc.isa.transposed import column_runs
 
 Runs = Sequence[tuple[int, int]]
@@ -37,13 +38,6 @@ class ReadNoise:
 
     sigma: float
     stream: Stream
-
-    @staticmethod
-    def of(device: DeviceModel, seed: int, instruction: int, run: int, matrix: int) -> ReadNoise | None:
-        """None for a device without."""
-        if not device.read_noise_levels:
-            return None
-        return ReadNoise(device.read_noise_levels, Stream.of(seed, "read", instruction, run, matrix))
 
     def of_windows(self, runs: Runs, shape: tuple[int, ...]) -> np.ndarray:
         """Noise, int32 [windows, *shape] in units of the grid, of the reads of some windows."""

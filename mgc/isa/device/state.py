@@ -9,10 +9,9 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, decode_weights, encode_weights
 from mgc.isa.dataflow import changing
-from mgc.isa.device.cells import aged, effective_weights, repaired, stuck_cells, written
-from mgc.isa.device.draws import Stream
-from mgc.isa.device.model import Cells, DeviceModel
-from mgc.isa.device.pulses import pulsed
+from mgc.isa.device.draws import CellDraws, Stream
+from mgc.isa.device.errors import ERRORS, DeviceModel, effective_weights
+from mgc.isa.device.model import Cells
 from mgc.isa.device.reads import ReadNoise, Runs, sliced_read, transposed_read, undisturbed_columns, undisturbed_rows
 from mgc.isa.optimizers import in_reals, in_steps
 
@@ -36,9 +35,9 @@ class Devices:
         self.seed = seed
         self.clock = 0
         self.run = 0
-        self.ages = self.model.ages and not changing(program)
+        self.ages = self.model.is_aged and not changing(program)
         self._groups = program.groups
-        self._stuck: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._draws = [CellDraws(seed, group.id) for group in program.groups]
         self._aged: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def cells(self, group: int) -> Cells:
@@ -51,7 +50,10 @@ class Devices:
 
     def noise(self, instruction: int, matrix: int, run: int | None = None) -> ReadNoise | None:
         """The noise of an instruction's reads of a matrix, in the run at hand or another."""
-        return ReadNoise.of(self.model, self.seed, instruction, self.run if run is None else run, matrix)
+        if not self.model.noise_levels:
+            return None
+        number = self.run if run is None else run
+        return ReadNoise(self.model.noise_levels, Stream.of(self.seed, "read", instruction, number, matrix))
 
     def sums(
         self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
@@ -94,9 +96,9 @@ class Devices:
 
     def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:
         """Conductances after all cells of a group are written, verified, with integer weights."""
-        levels = self._aimed_at(group, weights)
-        stream = Stream.of(self.seed, purpose, group, self.clock, instruction)
-        return self._with_stuck(group, written(levels, self.cells(group), stream))
+        levels, cells = self._aims(group, weights), self.cells(group)
+        stream = self._draws[group].stream(purpose, self.clock, instruction)
+        return self._lasting(group, self.model.written(levels, cells, stream))
 
     def found(self, group: int, conductances: np.ndarray) -> np.ndarray:
         """The integer weights, int32 [matrices, K, N], whose levels the cells are nearest to."""
@@ -112,18 +114,18 @@ class Devices:
     def updated(self, group: int, conductances: np.ndarray, weights: np.ndarray, instruction: int) -> np.ndarray:
         """Conductances after UPDATE's new real weights were written, as the target writes."""
         entry, arithmetic, cells = self._groups[group], self.arithmetic(group), self.cells(group)
+        draws = self._draws[group]
         if self.model.update == "write-verify":
-            levels = self._aimed_at(group, in_steps(weights, entry.weight_scale, arithmetic.weight_bits))
-            fresh = written(levels, cells, Stream.of(self.seed, "write", group, self.clock, instruction))
+            levels = self._aims(group, in_steps(weights, entry.weight_scale, arithmetic.weight_bits))
+            fresh = self.model.written(levels, cells, draws.stream("write", self.clock, instruction))
             new = np.where(levels != cells.nearest(conductances), fresh, conductances)
         else:
             old = effective_weights(conductances, arithmetic)
             asked = weights.astype(np.float64) - in_reals(old, entry.weight_scale)
             change = asked / entry.weight_scale
-            spread = Stream.of(self.seed, "spread", group)
-            noise = Stream.of(self.seed, "pulse", group, self.clock, instruction)
-            new = pulsed(conductances, change, arithmetic, cells, spread, noise)
-        return self._with_stuck(group, new)
+            noise = draws.stream("pulse", self.clock, instruction)
+            new = self.model.pulsed(conductances, change, arithmetic, cells, draws.stream("spread"), noise)
+        return self._lasting(group, new)
 
     def read(self, group: int, conductances: np.ndarray) -> np.ndarray:
         """Conductances as a read meets them: drifted, in a program that never writes them again."""
@@ -131,26 +133,17 @@ class Devices:
             return conductances
         known = self._aged.get(group)
         if known is None or known[0] is not conductances:
-            drifted = aged(conductances, self.cells(group), Stream.of(self.seed, "drift", group))
-            known = self._aged[group] = conductances, self._with_stuck(group, drifted)
+            aged = self.model.aged(conductances, self.cells(group), self._draws[group])
+            known = self._aged[group] = conductances, self._lasting(group, aged)
         return known[1]
 
-    def _aimed_at(self, group: int, weights: np.ndarray) -> np.ndarray:
+    def _aims(self, group: int, weights: np.ndarray) -> np.ndarray:
         """The levels that a verified write of integer weights aims at."""
-        arithmetic = self.arithmetic(group)
-        levels = encode_weights(weights, arithmetic)
-        if self.model.stuck_repair and arithmetic.signs == 2:
-            repaired(levels, *self._stuck_cells(group, levels.shape), self.cells(group))
+        levels = encode_weights(weights, self.arithmetic(group))
+        for error in ERRORS:
+            error.aim(self.model, levels, self.cells(group), self._draws[group])
         return levels
 
-    def _stuck_cells(self, group: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        if group not in self._stuck:
-            stream = Stream.of(self.seed, "stuck", group)
-            self._stuck[group] = stuck_cells(shape, self.cells(group), stream)
-        return self._stuck[group]
-
-    def _with_stuck(self, group: int, conductances: np.ndarray) -> np.ndarray:
-        """The same array with its stuck cells as they are for ever."""
-        where, values = self._stuck_cells(group, conductances.shape)
-        conductances.reshape(-1)[where] = values
-        return conductances
+    def _lasting(self, group: int, conductances: np.ndarray) -> np.ndarray:
+        """The same array with what its cells are for ever."""
+        return self.model.with_lasting_errors(conductances, self.cells(group), self._draws[group])

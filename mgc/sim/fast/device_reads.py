@@ -169,8 +169,8 @@ class _Plane:
     conductances: np.ndarray
 
 
-def forward_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool) -> Reader:
-    """Reads along the rows of conductances [slices, signs, K, N]."""
+def forward_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int) -> Reader:
+    """Reads along the rows of conductances [slices, signs, K, N]; `noise` is the largest of a read on the grid."""
     slices, signs, depth, cols = conductances.shape
     starts = range(0, depth, arithmetic.rows)
     planes = [
@@ -181,12 +181,14 @@ def forward_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmeti
     ]
     shape = (len(starts), arithmetic.digits(signed), slices, signs, cols)
     full = arithmetic.full_scale
-    blocks, linear = _sorted(planes, (depth, cols), cells, arithmetic, full, signed)
+    blocks, linear = _sorted(planes, (depth, cols), cells, arithmetic, full, signed, noise)
     return Reader(arithmetic, full, signed, False, cols, blocks, linear, shape)
 
 
-def transposed_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool) -> Reader:
-    """Reads along the columns of conductances [slices, signs, K, N]."""
+def transposed_reader(
+    conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int
+) -> Reader:
+    """Reads along the columns of conductances [slices, signs, K, N]; `noise` is the largest of a read on the grid."""
     slices, signs, depth, cols = conductances.shape
     planes: list[_Plane] = []
     most = 0
@@ -199,16 +201,21 @@ def transposed_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithm
                 planes.append(_Plane((int(start), int(stop)), s, g, (s, g, b), lines))
     shape = (arithmetic.digits(signed), slices, signs, most, depth)
     full = arithmetic.transposed_full_scale
-    blocks, linear = _sorted(planes, (cols, depth), cells, arithmetic, full, signed)
+    blocks, linear = _sorted(planes, (cols, depth), cells, arithmetic, full, signed, noise)
     return Reader(arithmetic, full, signed, True, depth, blocks, linear, shape)
 
 
 def _sorted(
-    planes: list[_Plane], shape: tuple[int, int], cells: Cells, arithmetic: Arithmetic, full: int, signed: bool
+    planes: list[_Plane],
+    shape: tuple[int, int],
+    cells: Cells,
+    arithmetic: Arithmetic,
+    full: int,
+    signed: bool,
+    noise: int,
 ) -> tuple[tuple[Block, ...], np.ndarray | None]:
     """Planes that are read line by line, by what they are driven with, and the others as integer weights of `shape`."""
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
-    noise = cells.device.noise_bound
     kept: dict[tuple[int, int], list[_Plane]] = {}
     linear = None
     for plane in planes:

@@ -48,6 +48,7 @@ class FastDevices(Devices):
         if held is None or held[0] is not conductances:
             make = transposed_reader if transposed else forward_reader
             cells, arithmetic = self.cells(group), self.arithmetic(group)
-            readers = [make(matrix, cells, arithmetic, signed) for matrix in self.read(group, conductances)]
+            noise, held_now = self.model.noise_bound, self.read(group, conductances)
+            readers = [make(matrix, cells, arithmetic, signed, noise) for matrix in held_now]
             held = self._readers[key] = conductances, readers
         return held[1]
