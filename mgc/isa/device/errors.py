@@ -318,7 +318,7 @@ class DeviceModel(Updates, Drift, LineNoise, StuckCells, WriteVariation, Conduct
         strange = sorted(set(table) ^ {f.name for f in own})
         if strange:
             raise ProgramError(f"target: [device] has wrong keys: {', '.join(strange)}")
-        values = {f.name: tuple(table[f.name]) if isinstance(table[f.name], list) else table[f.name] for f in own}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
         model = DeviceModel(**values)
         sound = all(_is_of(str(f.type), values[f.name]) for f in own) and 0 <= model.off_us < model.on_us
         if not sound or not all(error.is_sound(model) for error in ERRORS):
