@@ -12,6 +12,7 @@ from onnx.numpy_helper import from_array
 
 from mgc.frontend.operand import onnx_type
 from mgc.ir.build import Build
+from mgc.ir.gradients import decompose
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.op import IRError, OnnxForm
 from mgc.ir.ops import Host
@@ -123,7 +124,7 @@ class _Exporter:
         """Writes an op without an ONNX form as the ops that it is made of; False if it has a form."""
         scratch = Graph(_names=set(self.graph._names))
         inputs = [Value(scratch.fresh_name(v.name), v.type) for v in node.inputs]
-        results = node.op.decompose(Build(scratch, sources=node.sources, hint=node.outputs[0].name), inputs)
+        results = decompose(Build(scratch, sources=node.sources, hint=node.outputs[0].name), node.op, inputs)
         if results is None:
             return False
         self.names.update((inner, self._name(outer)) for inner, outer in zip(inputs, node.inputs, strict=True))

@@ -93,6 +93,13 @@ class Build:
         """a / b."""
         return self.binary("div", a, b)
 
+    def log1p(self, x: Value) -> Value:
+        """ln(1 + x) to full relative accuracy for small x, where ONNX has none: Kahan's log(w) x / (w - 1)."""
+        w = self.add(x, 1.0)
+        lost = self.binary("equal", w, 1.0)
+        rest = self.where(lost, self.number(1.0, x), self.sub(w, 1.0))
+        return self.where(lost, x, self.mul(self.unary("log", w), self.div(x, rest)))
+
     def where(self, condition: Value, a: Value, b: Value | float) -> Value:
         """condition ? a : b."""
         return self.emit(Where(), condition, a, b if isinstance(b, Value) else self.number(b, a))

@@ -7,12 +7,13 @@ Lowering goes in steps, each of which leaves a graph that `evaluate` can run, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions import codes
+from mgc.functions.windows import Layout, Windows, strided_view
 from mgc.ir.op import IRError, Op, register, register_attr
 from mgc.ir.types import DType, TensorType, ValueType
 
@@ -23,59 +24,8 @@ def _tensor(op: str, k: int, t: ValueType) -> TensorType:
     return t
 
 
-@register_attr
-@dataclass(frozen=True)
-class Layout:
-    """A strided view of a dense tensor as [batch, channels, *spatial]; strides in elements.
-
-    NCHW tensors and the rows of a matrix product ([.., tokens, K]: channel stride 1) both have one.
-    """
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def view(self, array: np.ndarray) -> np.ndarray:
-        """The view of a C-contiguous array (writable if the array is)."""
-        item = array.itemsize
-        flat = array.reshape(-1)
-        return np.lib.stride_tricks.as_strided(flat, self.shape, [s * item for s in self.strides])
-
-    @staticmethod
-    def nchw(shape: Sequence[int]) -> Layout:
-        """The layout of a C-contiguous tensor [batch, channels, *spatial]."""
-        strides = [1] * len(shape)
-        for d in range(len(shape) - 2, -1, -1):
-            strides[d] = strides[d + 1] * shape[d + 1]
-        return Layout(tuple(shape), tuple(strides))
-
-
-@register_attr
-@dataclass(frozen=True)
-class Windows:
-    """The address generator of one windowed matrix product, one entry for each spatial dimension (1 to 3).
-
-    Window q, tap t of a dimension read input position `in_base + q*in_stride + t*in_dilation`; positions outside the
-    input read as zero. Window q writes output position `out_base + q*out_stride`.
-    """
-
-    count: tuple[int, ...]
-    taps: tuple[int, ...]
-    in_base: tuple[int, ...]
-    in_stride: tuple[int, ...]
-    in_dilation: tuple[int, ...]
-    out_base: tuple[int, ...]
-    out_stride: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        """Windows of one sample."""
-        return int(np.prod(self.count, dtype=np.int64))
-
-    @property
-    def tap_total(self) -> int:
-        """Taps of one window."""
-        return int(np.prod(self.taps, dtype=np.int64))
-
+register_attr(Layout)
+register_attr(Windows)
 
 CHANNEL_MAJOR = "channel-major"  # row = channel * taps + tap  (tap fastest)
 TAP_MAJOR = "tap-major"  # row = tap * channels + channel
@@ -101,47 +51,14 @@ class MvmPart:
         """Input channels that one matrix reads."""
         return self.rows // self.windows.tap_total
 
+    @property
+    def tap_fastest(self) -> bool:
+        """The order of the rows, as instructions have it."""
+        return self.row_order == CHANNEL_MAJOR
 
-def gather_windows(x: np.ndarray, part: MvmPart, outside: int = 0) -> np.ndarray:
-    """The crossbar inputs of a part: x [batch, channels, *spatial] -> [matrices, batch*windows, rows]; beyond the input
-    stands `outside`.
-    """
-    w = part.windows
-    dims = len(w.count)
-    lo = [max(0, -b) for b in w.in_base]
-    top = [
-        max(0, b + (q - 1) * s + (t - 1) * d - (n - 1))
-        for b, q, s, t, d, n in zip(w.in_base, w.count, w.in_stride, w.taps, w.in_dilation, x.shape[2:], strict=True)
-    ]
-    x = np.pad(x, [(0, 0), (0, 0), *zip(lo, top, strict=True)], constant_values=outside)
-    base = [b + p for b, p in zip(w.in_base, lo, strict=True)]
-    strides = x.strides
-    shape = (x.shape[0], part.matrices, part.channels, *w.taps, *w.count)
-    steps = (
-        strides[0],
-        strides[1] * part.channels,
-        strides[1],
-        *(strides[2 + d] * w.in_dilation[d] for d in range(dims)),
-        *(strides[2 + d] * w.in_stride[d] for d in range(dims)),
-    )
-    start = x[(slice(None), slice(None), *(slice(b, None) for b in base))]
-    v = np.lib.stride_tricks.as_strided(start, shape, steps, writeable=False)
-    # [batch, g, c, taps.., windows..] -> [g, batch, windows.., rows]
-    taps = list(range(3, 3 + dims))
-    wins = list(range(3 + dims, 3 + 2 * dims))
-    rows = [2, *taps] if part.row_order == CHANNEL_MAJOR else [*taps, 2]
-    return v.transpose([1, 0, *wins, *rows]).reshape(part.matrices, x.shape[0] * w.total, part.rows)
-
-
-def scatter_windows(y: np.ndarray, part: MvmPart, out: np.ndarray) -> None:
-    """Writes [matrices, batch*windows, cols] to the part's positions of out [batch, channels, *spatial]."""
-    w = part.windows
-    batch = out.shape[0]
-    cols = part.matrices * part.cols
-    values = y.reshape(part.matrices, batch, *w.count, part.cols)
-    values = np.moveaxis(np.moveaxis(values, -1, 1), 2, 0).reshape(batch, cols, *w.count)
-    where = tuple(slice(b, b + (q - 1) * s + 1, s) for b, q, s in zip(w.out_base, w.count, w.out_stride, strict=True))
-    out[(slice(None), slice(None), *where)] = values
+    def gather_inputs(self, x: np.ndarray, outside: int = 0) -> np.ndarray:
+        """The crossbar inputs [matrices, batch*windows, rows] of x [batch, channels, *spatial]; `outside` beyond it."""
+        return self.windows.gather_inputs(x, self.matrices, self.channels, self.tap_fastest, outside)
 
 
 @register
@@ -183,10 +100,10 @@ class Mvm(Op):
         source = self.source.view(np.ascontiguousarray(x))
         target = self.result.view(out)
         for part, w in zip(self.parts, weights, strict=False):
-            rows = gather_windows(source, part, 0 if real else self.outside)
+            rows = part.gather_inputs(source, 0 if real else self.outside)
             # float64 products of integers are exact below 2^53: far above any crossbar's sum
             dot = np.matmul(rows.astype(np.float64), w.astype(np.float64))
-            scatter_windows(dot if real else dot.astype(np.int64), part, target)
+            part.windows.scatter_outputs(dot if real else dot.astype(np.int64), target)
         return (out,)
 
 
@@ -210,8 +127,7 @@ class Quant(Op):
         return (_tensor(self.name, 0, types[0]).with_dtype(self.to),)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        code = np.rint(arrays[0].astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero)
-        return (np.clip(code, self.lo, self.hi).astype(self.to.numpy),)
+        return (codes.quant(arrays[0], self.scale, self.lo, self.hi, self.to.numpy, self.zero),)
 
 
 @register
@@ -230,7 +146,7 @@ class Dequant(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         acc, scale, bias, _ = arrays
-        return ((acc.astype(np.float64) * scale + bias).astype(np.float32),)
+        return (codes.dequant(acc, scale, bias),)
 
 
 @register
@@ -256,11 +172,7 @@ class Lookup(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, values, slopes = (a.astype(np.float32) for a in arrays)
-        lo, step = np.float32(self.lo), np.float32(self.step)
-        index = np.clip(np.floor((x - lo) * (np.float32(1) / step)), 0, len(values) - 1)
-        index = np.nan_to_num(index, nan=0.0)
-        at = index.astype(np.int64)
-        return (values[at] + slopes[at] * (x - (lo + index * step)),)
+        return (codes.lookup(x, values, slopes, self.lo, self.step),)
 
 
 @register_attr
@@ -298,10 +210,8 @@ class Copy(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         out = np.zeros(self.result.shape, self.result.dtype.numpy)
         for p in self.pieces:
-            src = np.ascontiguousarray(arrays[p.operand])
-            to = Layout(p.extents, p.dst_strides)
-            from_ = Layout(p.extents, p.src_strides)
-            to.view(out.reshape(-1)[p.dst_base :])[...] = from_.view(src.reshape(-1)[p.src_base :])
+            source = strided_view(np.ascontiguousarray(arrays[p.operand]), p.src_base, p.extents, p.src_strides)
+            strided_view(out, p.dst_base, p.extents, p.dst_strides)[...] = source
         return (out,)
 
 

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgc.ir.mapped import CHANNEL_MAJOR, Layout, MvmPart, gather_windows
+from mgc.functions import codes
+from mgc.functions.windows import Layout
+from mgc.ir.mapped import MvmPart
 from mgc.ir.op import IRError, Op, register
 from mgc.ir.ops.update import Rule
 from mgc.ir.types import DType, TensorType, ValueType
@@ -26,40 +28,6 @@ def _tensors(op: str, types: tuple[ValueType, ...], count: int) -> list[TensorTy
     return found
 
 
-def gather_errors(dy: np.ndarray, part: MvmPart) -> np.ndarray:
-    """What the windows of a part write, of dy [batch, channels, *spatial]: [matrices, batch*windows, cols]."""
-    w = part.windows
-    where = tuple(slice(b, b + (q - 1) * s + 1, s) for b, q, s in zip(w.out_base, w.count, w.out_stride, strict=True))
-    met = dy[(slice(None), slice(None), *where)].reshape(dy.shape[0], part.matrices, part.cols, w.total)
-    return met.transpose(1, 0, 3, 2).reshape(part.matrices, dy.shape[0] * w.total, part.cols)
-
-
-def add_windows(sums: np.ndarray, part: MvmPart, x: np.ndarray) -> None:
-    """Adds sums [matrices, batch*windows, rows] into x [batch, channels, *spatial] where the windows of a part read.
-
-    Tap after tap, the last axis fastest; sums for positions outside x are dropped.
-    """
-    w = part.windows
-    dims, batch, spatial = len(w.count), x.shape[0], x.shape[2:]
-    channel_major = part.row_order == CHANNEL_MAJOR
-    split = (part.channels, w.tap_total) if channel_major else (w.tap_total, part.channels)
-    values = sums.reshape(part.matrices, batch, *w.count, *split)
-    tap_axis, channel_axis = (dims + 3, dims + 2) if channel_major else (dims + 2, dims + 3)
-    values = values.transpose(tap_axis, 1, 0, channel_axis, *range(2, dims + 2))
-    channels = part.matrices * part.channels
-    values = values.reshape(w.tap_total, batch, channels, *w.count)
-    # positions outside the input go to one more position at the end of each axis, which is dropped
-    whole = np.zeros((batch, channels, *(n + 1 for n in spatial)), sums.dtype)
-    for tap, added in zip(np.ndindex(*w.taps), values, strict=True):
-        positions = []
-        for d, t in enumerate(tap):
-            at = w.in_base[d] + w.in_stride[d] * np.arange(w.count[d]) + w.in_dilation[d] * t
-            positions.append(np.where((at >= 0) & (at < spatial[d]), at, spatial[d]))
-        where = np.ix_(*positions) if dims else ()
-        whole[(slice(None), slice(None), *where)] += added
-    x[:, :channels] += whole[(slice(None), slice(None), *[slice(0, -1)] * dims)]
-
-
 def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Stacked matrix products of integers in int64, or of reals in float64."""
     if np.issubdtype(a.dtype, np.floating) or np.issubdtype(b.dtype, np.floating):
@@ -68,6 +36,11 @@ def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if largest * a.shape[-1] < 1 << 53:  # whole numbers that float64 holds
         return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
     return np.matmul(a.astype(np.int64), b.astype(np.int64))
+
+
+def _weight_gradient(part: MvmPart, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """[matrices, rows, cols]: what the windows of a part read, times the errors of what they wrote."""
+    return _exact(part.gather_inputs(x).transpose(0, 2, 1), part.windows.gather_outputs(dy, part.matrices))
 
 
 @register
@@ -105,7 +78,8 @@ class MvmT(Op):
         total = np.zeros(self.out_shape, np.float64 if real else np.int64)
         source, target = self.source.view(np.ascontiguousarray(dy)), self.result.view(total)
         for part, w in zip(self.parts, weights, strict=False):
-            add_windows(_exact(gather_errors(source, part), w.transpose(0, 2, 1)), part, target)
+            sums = _exact(part.windows.gather_outputs(source, part.matrices), w.transpose(0, 2, 1))
+            part.windows.add_inputs(sums, target, part.matrices, part.tap_fastest)
         return (total.astype(dy.dtype) if real else total,)
 
 
@@ -153,7 +127,7 @@ class Outer(Op):
             if scales:
                 results.append(self._in_runs(source, errors, part, scales))
                 continue
-            dot = _exact(gather_windows(source, part).transpose(0, 2, 1), gather_errors(errors, part))
+            dot = _weight_gradient(part, source, errors)
             results.append(dot.astype(x.dtype) if np.issubdtype(x.dtype, np.floating) else dot)
         return tuple(results)
 
@@ -164,7 +138,7 @@ class Outer(Op):
         first, second = (np.broadcast_to(s.reshape(-1).astype(np.float64), (len(x),)) for s in scales)
         for start in range(0, len(x), each):
             run = slice(start, start + each)
-            dot = _exact(gather_windows(x[run], part).transpose(0, 2, 1), gather_errors(dy[run], part))
+            dot = _weight_gradient(part, x[run], dy[run])
             total += (dot * (first[start] * second[start])).astype(np.float32)
         return total
 
@@ -205,17 +179,11 @@ class UpdateCells(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         w, g, *rest = arrays
-        count = len(self.rule.moments)
         integers = not np.issubdtype(w.dtype, np.floating)
-        old = (w.astype(np.float64) * self.weight_scale).astype(np.float32) if integers else w
-        with np.errstate(all="ignore"):
-            step, moments = self.rule.change(g, rest[:count], float(rest[count].item()) if self.rule.counts else 0.0)
-            new = old - step
-        if self.clip is not None:
-            new = np.minimum(np.maximum(new, np.float32(-self.clip)), np.float32(self.clip))
+        old = codes.in_reals(w, self.weight_scale) if integers else w
+        new, moments = self.rule.apply(old, g, rest, self.clip)
         if integers:
-            most = (1 << (self.weight_bits - 1)) - 1
-            new = np.clip(np.rint(new.astype(np.float64) / self.weight_scale), -most, most).astype(w.dtype)
+            new = codes.in_steps(new, self.weight_scale, self.weight_bits).astype(w.dtype)
         return (new, *moments)
 
 
@@ -239,8 +207,7 @@ class RunMax(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = arrays
-        most = x.reshape(self.runs, -1).max(axis=1)
-        return (np.repeat(most, len(x) // self.runs).reshape(len(x), *(1 for _ in x.shape[1:])),)
+        return (codes.run_max(x, self.runs),)
 
 
 @register
@@ -270,11 +237,8 @@ class QuantBy(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, s, *dither = arrays
         with np.errstate(all="ignore"):
-            for d in dither:
-                x = x + d * s
-            code = np.rint(x / s)
-        code = np.where(np.isnan(code), np.float32(0), code)
-        return (np.clip(code, self.lo, self.hi).astype(self.to.numpy),)
+            x = codes.dithered(x, s, *dither) if dither else x
+        return (codes.quant(x, s, self.lo, self.hi, self.to.numpy),)
 
 
 @register
@@ -301,6 +265,4 @@ class DequantBy(Op):
         return (acc.with_dtype(DType.F32),)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        acc, s1, s2 = arrays
-        scale = s1.astype(np.float64) * s2.astype(np.float64) * self.factor
-        return ((acc.astype(np.float64) * scale).astype(np.float32),)
+        return (codes.dequant_by(*arrays, self.factor),)

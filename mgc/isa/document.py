@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
-from mgc.isa import asm, codec, container, crossbar, diffblock, functions, optimizers, transposed, verify
+from mgc.functions import optimizers
+from mgc.isa import asm, codec, container, crossbar, diffblock, functions, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.device import draws, errors, model, reads
 from mgc.isa.device.errors import ERRORS
@@ -84,7 +85,7 @@ def document() -> str:
         "## Entries",
         *_classes((Entry,)),
         "### Diff-block",
-        _prose(_doc(diffblock).split("\n\n", 1)[1]),
+        _prose(diffblock.TEXT),
         "## Units and schedule",
         *_classes((Unit, Schedule)),
         "## Instructions",

@@ -1,4 +1,4 @@
-"""Element types: their names in a program and the codes that instructions use (those of ONNX's TensorProto)."""
+"""Element types by name and by the codes that instructions use."""
 
 from __future__ import annotations
 
@@ -6,27 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from mgc.functions.dtypes import CODES, DTYPES, is_float, is_integer
 from mgc.isa.error import ProgramError
-
-DTYPES: dict[int, str] = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-    16: "bfloat16",
-}
-"""Code -> name."""
-
-CODES: dict[str, int] = {name: code for code, name in DTYPES.items()}
-"""Name -> code."""
 
 
 @cache
@@ -48,11 +29,4 @@ def dtype_of_code(code: float) -> np.dtype:
     return numpy_dtype(DTYPES[int(code)])
 
 
-def is_float(dtype: np.dtype) -> bool:
-    """Whether it is a floating-point type (bfloat16 included)."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
-def is_integer(dtype: np.dtype) -> bool:
-    """Whether it is a signed or unsigned integer type (bool is not)."""
-    return dtype.kind in "iu"
+__all__ = ["CODES", "DTYPES", "dtype_of_code", "is_float", "is_integer", "numpy_dtype"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
-from mgc.isa.functions import Attributes, PoolWindows, function
+from mgc.isa.functions import Attributes, function, windows_of
 from mgc.isa.instructions import BUFFER, CONSTANT, Move, Mvm, MvmT, Ref, Vec
 from mgc.isa.program import Program
 
@@ -98,7 +98,7 @@ def _vec(program: Program, vec: Vec, codes: dict[int, Range]) -> None:
 
 def _meets_input(attributes: Attributes) -> bool:
     """Whether every pooling window reads at least one element that is not padding."""
-    w = PoolWindows.parse(attributes)
+    w = windows_of(attributes)
     reach = [d * (k - 1) + 1 for k, d in zip(w.kernel, w.dilations, strict=True)]
     return all(d == 1 for d in w.dilations) and all(p < r for p, r in zip(w.pads, reach * 2, strict=True))
 

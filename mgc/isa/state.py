@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mgc.isa.strided import strided_view
+from mgc.functions.windows import strided_view
 
 StateKind = Literal["parameter", "moment", "statistic", "counter"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mgc.ir.ops.functions import erf as erf_of
+from mgc.functions.unary import erf as erf_of
 from mgc.passes.losses.interval import Array, Interval
 from mgc.passes.losses.jet import Derivatives, Jet, chosen, greater, maximum, minimum, not_below
 

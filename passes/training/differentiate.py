@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mgc.ir.build import Build
+from mgc.ir.gradients import vjp
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import IRError, NotDifferentiable
 from mgc.ir.types import TensorType
@@ -58,7 +59,7 @@ def _backward(build: Build, node: Node, active: set[Value], terms: dict[Value, l
     cotangents = [_sum(build, terms, v) for v in node.outputs]
     build.hint = f"d.{node.outputs[0].name}"
     try:
-        found = node.op.vjp(build, node.inputs, node.outputs, cotangents)
+        found = vjp(build, node.op, node.inputs, node.outputs, cotangents)
     except NotDifferentiable as error:
         where = f"{', '.join(node.sources) or '%' + node.outputs[0].name}"
         raise NotDifferentiable(node.op, f"{error.reason} (at {where})") from error

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.functions.losses import LOSS_CODES, PAIRINGS
 from mgc.ir.graph import Node
 from mgc.ir.ops import DiffBlock
-from mgc.isa.diffblock import FUNCTION_CODES, PAIRINGS
 from mgc.isa.instructions import CONSTANT, Diff, Ref
 from mgc.isa.memory import Constant
 from mgc.targets.codegen.diff_tables import chip_table
@@ -33,7 +33,7 @@ def diff_instruction(walk: Walk, common: Mapping[str, Any], node: Node, segments
     name = op.function if op.table is not None else "logistic"
     return Diff(
         **common,
-        function=FUNCTION_CODES[op.function],
+        function=LOSS_CODES[op.function],
         pairing=PAIRINGS.index(op.pairing),
         sign=op.sign,
         target=op.target,

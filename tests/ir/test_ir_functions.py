@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from op_checks import check
 
+from mgc.functions.binary import BINARY
+from mgc.functions.unary import UNARY, erf
 from mgc.ir.ops import Binary, Unary
-from mgc.ir.ops.functions import BINARY, UNARY, erf
 
 GRID = np.linspace(-6, 6, 241, dtype=np.float32)
 # function -> (alpha, beta); those not listed have none

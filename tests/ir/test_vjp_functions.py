@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from gradient_checks import check_gradient, feeds_of, gradient_graph
 
+from mgc.functions.binary import BINARY
+from mgc.functions.unary import UNARY
 from mgc.ir.graph import evaluate
 from mgc.ir.ops import Binary, Unary
-from mgc.ir.ops.functions import BINARY, UNARY
 
 # operands inside the domain, away from kinks; alpha and beta where the function takes them
 WIDE = np.array([-4.3, -1.7, -0.6, -0.02, 0.03, 0.4, 1.9, 5.1])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows, gather_windows
+from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows
 from mgc.passes.crossbar_rows import exact_columns
 from mgc.passes.quantizing.exactness import keep_exact
 from mgc.passes.quantizing.feedback import output_error, round_with_feedback
@@ -121,7 +121,7 @@ def test_chosen_windows_are_those_of_the_product(case: tuple[MvmPart, tuple[int,
     total = part.windows.total
     every = np.arange(shape[0] * total)
     rows = window_rows(x, part, *np.divmod(every, total))
-    np.testing.assert_array_equal(rows, gather_windows(x, part))
+    np.testing.assert_array_equal(rows, part.gather_inputs(x))
     some = every[::2]
     np.testing.assert_array_equal(window_rows(x, part, *np.divmod(some, total)), rows[:, some])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mgc.functions.unary import UNARY
 from mgc.ir.mapped import Lookup
 from mgc.ir.ops import Unary
-from mgc.ir.ops.functions import UNARY
 from mgc.passes.quantizing.tables import Table, make_table, needs_table
 
 

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.binary import BINARY
+from mgc.functions.dtypes import in_domain
+from mgc.functions.unary import UNARY
 from mgc.ir.op import IRError, OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, elementwise_splits, require, same_dtype, tensors
-from mgc.ir.ops.functions import BINARY, UNARY
 from mgc.ir.types import DType, TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
-
-
-def _in_domain(dtype: DType, domain: str) -> bool:
-    return {
-        "float": dtype.is_float,
-        "number": dtype is not DType.BOOL,
-        "bool": dtype is DType.BOOL,
-        "any": True,
-    }[domain]
 
 
 @register
 @dataclass(frozen=True)
 class Unary(Op):
-    """y = fn(x), element by element; `fn` is a key of `functions.UNARY`, which says what alpha and beta mean."""
+    """y = fn(x), element by element; `fn` is a key of `mgc.functions.unary.UNARY`, which says what alpha and beta
+    mean.
+    """
 
     fn: str
     alpha: float = 0.0
@@ -52,32 +43,25 @@ class Unary(Op):
         if self.fn not in UNARY:
             raise IRError(f"{self.name}: no function {self.fn!r}; there are {', '.join(UNARY)}")
         entry = UNARY[self.fn]
-        require(self, _in_domain(x.dtype, entry.domain), f"{self.fn} of {x}: {entry.domain} elements are needed")
+        require(self, in_domain(x.dtype.numpy, entry.domain), f"{self.fn} of {x}: {entry.domain} elements are needed")
         return (x.with_dtype(DType.BOOL) if entry.to_bool else x,)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = arrays
         with np.errstate(all="ignore"):
-            y = UNARY[self.fn].meaning(x, self.alpha, self.beta)
-        return (np.asarray(y, bool if UNARY[self.fn].to_bool else x.dtype),)
+            return (UNARY[self.fn].meaning(x, self.alpha, self.beta),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
-        return UNARY[self.fn].onnx(self.alpha, self.beta)
+        return UNARY[self.fn].onnx_form(self.alpha, self.beta)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (y,), (dy,) = inputs, outputs, cotangents
-        return (None if dy is None else UNARY[self.fn].vjp(build, x, y, dy, self.alpha, self.beta),)
 
 
 @register
 @dataclass(frozen=True)
 class Binary(Op):
-    """y = fn(a, b) with NumPy broadcasting; `fn` is a key of `functions.BINARY`.
+    """y = fn(a, b) with NumPy broadcasting; `fn` is a key of `mgc.functions.binary.BINARY`.
 
     Both operands have one element type (`pow`: the exponent's is free); comparisons and logic give bool; `prelu`
     takes x and a slope that broadcasts to x's shape.
@@ -94,7 +78,8 @@ class Binary(Op):
         if self.fn != "pow":
             same_dtype(self, ("a", a), ("b", b))
         for t in (a, b):
-            require(self, _in_domain(t.dtype, entry.domain), f"{self.fn} of {t}: {entry.domain} elements are needed")
+            fits = in_domain(t.dtype.numpy, entry.domain)
+            require(self, fits, f"{self.fn} of {t}: {entry.domain} elements are needed")
         shape = broadcast(self, a.shape, b.shape)
         if self.fn == "prelu":
             require(self, shape == a.shape, f"prelu: slope {b} does not broadcast to x {a}")
@@ -115,18 +100,6 @@ class Binary(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (a, b), (y,), (dy,) = inputs, outputs, cotangents
-        if dy is None:
-            return None, None
-        if self.fn == "sub":
-            # summed before it is negated: fewer elements
-            return build.sum_to(dy, a.shape), build.neg(build.sum_to(dy, b.shape))
-        found = BINARY[self.fn].vjp(build, a, b, y, dy)
-        return tuple(None if d is None else build.sum_to(d, v.shape) for v, d in zip(inputs, found, strict=True))
 
 
 @register
@@ -150,16 +123,6 @@ class Where(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (condition, a, b), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None, None
-        zero = build.number(0.0, dy)
-        first, second = build.where(condition, dy, zero), build.where(condition, zero, dy)
-        return None, build.sum_to(first, a.shape), build.sum_to(second, b.shape)
 
 
 @register
@@ -185,10 +148,3 @@ class Cast(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (dy,) = inputs, cotangents
-        through = dy is not None and x.tensor.dtype.is_float and self.to.is_float
-        return (build.cast(dy, x.tensor.dtype) if dy is not None and through else None,)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.windows import padded, taps
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.ops.linear import Conv
-from mgc.ir.ops.windows import padded, taps
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 
 @register
@@ -38,7 +33,8 @@ class ConvWeightGrad(Op):
     name: ClassVar[str] = "conv_weight_grad"
 
     @property
-    def _conv(self) -> Conv:
+    def conv(self) -> Conv:
+        """The convolution whose weights it is about."""
         return Conv(self.strides, self.pads, self.dilations, self.groups)
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
@@ -49,7 +45,7 @@ class ConvWeightGrad(Op):
         require(self, x.shape[0] == dy.shape[0], f"x is {x} but dy is {dy}: the samples differ in number")
         require(self, self.groups >= 1 and x.shape[1] % self.groups == 0, f"x is {x} with {self.groups} groups")
         w = x.with_shape((dy.shape[1], x.shape[1] // self.groups, *self.kernel))
-        (y,) = self._conv.infer(x, w)
+        (y,) = self.conv.infer(x, w)
         assert isinstance(y, TensorType)
         fits = all(n <= most for n, most in zip(dy.shape[2:], y.shape[2:], strict=True))
         require(self, fits, f"dy is {dy} but the convolution of x {x} has {y.shape[2:]} windows")
@@ -96,16 +92,3 @@ class ConvWeightGrad(Op):
         bounds = ([0] * rank, list(self.kernel), axes)
         cut = OnnxForm("Slice", constants=tuple(np.array(b, np.int64) for b in bounds), operands=(products,))
         return moved(cut, 1, 0, *axes)
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """It is bilinear: with dw's cotangent as weights, x's is the convolution's input gradient, dy's its result."""
-        (x, dy), (ddw,) = inputs, cotangents
-        if ddw is None:
-            return None, None
-        ddy = build.emit(self._conv, x, ddw)
-        return (
-            self._conv.input_gradient(build, dy, ddw, x.shape[2:]),
-            build.slice(ddy, (0,) * dy.tensor.rank, dy.shape),
-        )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.scatter import scatter_add
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, tensors
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 
 @register
@@ -39,11 +36,7 @@ class ScatterAdd(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         dy, indices = arrays
-        lead, rest = dy.shape[: self.axis], dy.shape[self.axis + indices.ndim :]
-        result = np.zeros((self.size, *lead, *rest), dy.dtype)
-        entries = np.moveaxis(dy.reshape(*lead, indices.size, *rest), self.axis, 0)
-        np.add.at(result, indices.reshape(-1), entries)
-        return (np.ascontiguousarray(np.moveaxis(result, 0, self.axis)),)
+        return (scatter_add(dy, indices, self.axis, self.size, dy.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         dy, indices = types
@@ -63,11 +56,3 @@ class ScatterAdd(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] and self.axis != 0 else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        from mgc.ir.ops.shape import Gather
-
-        (ddata,) = cotangents
-        return (None if ddata is None else build.emit(Gather(self.axis), ddata, inputs[1])), None

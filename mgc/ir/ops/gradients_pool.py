@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.pool import pool_average_grad, pool_max_grad, pool_max_pick
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.ops.pool import Pool
-from mgc.ir.ops.windows import padded, taps
-from mgc.ir.types import TensorType, ValueType, tensor_type_of
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
+from mgc.ir.types import TensorType, ValueType
 
 
 def _ints(*numbers: int) -> np.ndarray:
@@ -46,40 +42,28 @@ class AveragePoolGrad(Op):
     name: ClassVar[str] = "average_pool_grad"
 
     @property
-    def _pool(self) -> Pool:
+    def pool(self) -> Pool:
+        """The pool whose gradient it is."""
         return Pool("average", self.kernel, self.strides, self.pads, self.dilations, self.count_include_pad)
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (dy,) = tensors(self, types, "dy")
         require(self, len(self.spatial) == len(self.kernel) == dy.rank - 2, f"dy is {dy}, x's extents {self.spatial}")
         x = dy.with_shape((*dy.shape[:2], *self.spatial))
-        require(self, self._pool.infer(x) == (dy,), f"dy is {dy} but the pool of x {x} gives another shape")
+        require(self, self.pool.infer(x) == (dy,), f"dy is {dy} but the pool of x {x} gives another shape")
         return (x,)
-
-    def _shares(self, dtype: np.dtype, out: Sequence[int]) -> np.ndarray:
-        """1 / divisor of every window, [1, 1, *windows]; 0 for a window without elements."""
-        inside = padded(np.ones((1, 1, *self.spatial), dtype), self.pads, float(self.count_include_pad))
-        count = np.zeros((1, 1, *out), dtype)
-        for _, where in taps(self.kernel, out, self.strides, self.dilations):
-            count += inside[where]
-        return np.divide(1, count, out=np.zeros_like(count), where=count != 0)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         (dy,) = arrays
-        rank, out = len(self.kernel), dy.shape[2:]
-        full = [n + self.pads[i] + self.pads[rank + i] for i, n in enumerate(self.spatial)]
-        dx = np.zeros((*dy.shape[:2], *full), dy.dtype)
-        share = dy * self._shares(dy.dtype, out)
-        for _, where in taps(self.kernel, out, self.strides, self.dilations):
-            dx[where] += share
-        crop = (slice(self.pads[i], self.pads[i] + n) for i, n in enumerate(self.spatial))
-        return (np.ascontiguousarray(dx[(slice(None), slice(None), *crop)]),)
+        return (pool_average_grad(dy, self.pool.windows, self.spatial, dy.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         """A transposed convolution of each channel by itself with a kernel of ones."""
         (dy,) = types
         rank, out = len(self.kernel), dy.shape[2:]
-        share = OnnxForm("Mul", constants=(self._shares(dy.dtype.numpy, out),), operands=(0,))
+        count = self.pool.windows.divisors(self.spatial, dy.dtype.numpy)
+        shares = np.divide(1, count, out=np.zeros_like(count), where=count != 0)
+        share = OnnxForm("Mul", constants=(shares,), operands=(0,))
         full = [n + self.pads[i] + self.pads[rank + i] for i, n in enumerate(self.spatial)]
         reach = [
             s * (o - 1) + d * (k - 1) + 1
@@ -98,16 +82,10 @@ class AveragePoolGrad(Op):
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] else None
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (ddx,) = cotangents
-        return (None if ddx is None else build.emit(self._pool, ddx),)
-
 
 @dataclass(frozen=True)
 class _MaxPoolOp(Op):
-    """What the two ops of a maximum pool's gradient share: its attributes, and which tap every window selects."""
+    """What the two ops of a maximum pool's gradient share: its attributes."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -115,17 +93,9 @@ class _MaxPoolOp(Op):
     dilations: tuple[int, ...]
 
     @property
-    def _pool(self) -> Pool:
+    def pool(self) -> Pool:
+        """The pool whose gradient it is."""
         return Pool("max", *(getattr(self, f.name) for f in fields(self)))
-
-    def _selected(self, x: np.ndarray, out: Sequence[int]) -> np.ndarray:
-        """The number of the first tap, in row-major order, that has the maximum of each window."""
-        xp = padded(x, self.pads, -np.inf)
-        best, selected = np.full((*x.shape[:2], *out), -np.inf, x.dtype), np.zeros((*x.shape[:2], *out), np.int32)
-        for number, (_, where) in enumerate(taps(self.kernel, out, self.strides, self.dilations)):
-            better = xp[where] > best
-            best, selected = np.where(better, xp[where], best), np.where(better, number, selected)
-        return selected
 
     def _room(self, x: TensorType) -> tuple[OnnxForm | int, TensorType, tuple[int, ...]]:
         """x padded where ONNX Runtime would refuse the pads, its type then, and the pads that remain."""
@@ -165,18 +135,12 @@ class MaxPoolGrad(_MaxPoolOp):
         x, dy = tensors(self, types, "x", "dy")
         same_dtype(self, ("x", x), ("dy", dy))
         require(self, x.dtype.is_float, f"x is {x}: float elements are needed")
-        require(self, self._pool.infer(x) == (dy,), f"dy is {dy} but the pool of x {x} gives another shape")
+        require(self, self.pool.infer(x) == (dy,), f"dy is {dy} but the pool of x {x} gives another shape")
         return (x,)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, dy = arrays
-        rank = len(self.kernel)
-        selected = self._selected(x, dy.shape[2:])
-        dx = padded(np.zeros_like(x), self.pads, 0)
-        for number, (_, where) in enumerate(taps(self.kernel, dy.shape[2:], self.strides, self.dilations)):
-            dx[where] += np.where(selected == number, dy, 0)
-        crop = (slice(self.pads[i], self.pads[i] + n) for i, n in enumerate(x.shape[2 : 2 + rank]))
-        return (np.ascontiguousarray(dx[(slice(None), slice(None), *crop)]),)
+        return (pool_max_grad(x, dy, self.pool.windows, x.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         x, _ = types
@@ -195,15 +159,6 @@ class MaxPoolGrad(_MaxPoolOp):
         bounds = tuple(_ints(*b) for b in (self.pads[:rank], stops, range(2, rank + 2)))
         return OnnxForm("Slice", constants=bounds, operands=(whole,))
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """Linear in dy; which elements are selected does not change with x."""
-        (ddx,) = cotangents
-        if ddx is None:
-            return None, None
-        return None, build.emit(MaxPoolPick(self.kernel, self.strides, self.pads, self.dilations), inputs[0], ddx)
-
 
 @register
 @dataclass(frozen=True)
@@ -218,22 +173,14 @@ class MaxPoolPick(_MaxPoolOp):
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         x, picked = tensors(self, types, "x", "picked")
         require(self, x.dtype.is_float and x == picked, f"x is {x} but picked is {picked}: one float type is needed")
-        return self._pool.infer(x)
+        return self.pool.infer(x)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, picked = arrays
-        (type_,) = self._pool.infer(tensor_type_of(x))
-        assert isinstance(type_, TensorType)
-        out = type_.shape[2:]
-        selected, source = self._selected(x, out), padded(picked, self.pads, 0)
-        y = np.zeros(type_.shape, x.dtype)
-        for number, (_, where) in enumerate(taps(self.kernel, out, self.strides, self.dilations)):
-            y = np.where(selected == number, source[where], y)
-        return (y,)
+        return (pool_max_pick(*arrays, self.pool.windows),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         x, _ = types
-        (y,) = self._pool.infer(x)
+        (y,) = self.pool.infer(x)
         assert isinstance(y, TensorType)
         image, room, pads = self._room(x)
         source: OnnxForm | int = 1
@@ -243,11 +190,3 @@ class MaxPoolPick(_MaxPoolOp):
             source = OnnxForm("Pad", constants=(_ints(*amounts),), operands=(1,))
         flat = OnnxForm("Gather", {"axis": 0}, operands=(_reshaped(source, -1), self._places(image, pads)))
         return _reshaped(flat, *y.shape)
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (dy,) = cotangents
-        if dy is None:
-            return None, None
-        return None, build.emit(MaxPoolGrad(self.kernel, self.strides, self.pads, self.dilations), inputs[0], dy)

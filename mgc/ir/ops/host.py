@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mgc.ir.op import IRError, NotDifferentiable, Op, register
+from mgc.ir.op import IRError, Op, register
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
-
 
 # Ops where ONNX Runtime departs from ONNX's definition (accuracy of transforms, the output_shape of MaxUnpool, the
 # random numbers that a seed gives): the reference evaluator goes first.
@@ -35,6 +29,10 @@ class Host(Op):
     out_types: tuple[ValueType, ...]
     name: ClassVar[str] = "host"
 
+    @property
+    def not_differentiable(self) -> str:
+        return f"{', '.join(self.op_types)} runs on the host ({self.reason})"
+
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         return self.out_types
 
@@ -50,11 +48,6 @@ class Host(Op):
                     f"{self.name}: result {i} has shape {list(result.shape)} at run time, {type_} was inferred"
                 )
         return results
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        raise NotDifferentiable(self, f"{', '.join(self.op_types)} runs on the host ({self.reason})")
 
 
 class _Runner:

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from string import ascii_letters
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.windows import output_extent, padded, taps
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, require, same_dtype, tensors
-from mgc.ir.ops.windows import output_extent, padded, taps
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 
 def _check_spatial(op: Conv | ConvTranspose, x: TensorType, w: TensorType) -> int:
@@ -100,29 +96,6 @@ class Conv(Op):
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] else None
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """The input's is the transposed convolution of dy, the weights' a conv_weight_grad."""
-        from mgc.ir.ops.gradients import ConvWeightGrad
-
-        (x, w), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None
-        dw = ConvWeightGrad(w.shape[2:], self.strides, self.pads, self.dilations, self.groups)
-        return self.input_gradient(build, dy, w, x.shape[2:]), build.emit(dw, x, dy)
-
-    def input_gradient(self, build: Build, dy: Value, w: Value, spatial: Sequence[int]) -> Value:
-        """The cotangent of an operand x with the given spatial extents: conv_transpose undoes the strides, and
-        output_padding restores what they left over.
-        """
-        rank = len(spatial)
-        left = tuple(
-            spatial[i] + self.pads[i] + self.pads[rank + i] - (s * (dy.shape[2 + i] - 1) + d * (w.shape[2 + i] - 1) + 1)
-            for i, (s, d) in enumerate(zip(self.strides, self.dilations, strict=True))
-        )
-        return build.emit(ConvTranspose(self.strides, self.pads, left, self.dilations, self.groups), dy, w)
-
 
 @register
 @dataclass(frozen=True)
@@ -204,21 +177,6 @@ class ConvTranspose(Op):
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] else None
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """The input's is the convolution of dy, the weights' a conv_weight_grad with the operands' roles swapped."""
-        from mgc.ir.ops.gradients import ConvWeightGrad
-
-        (x, w), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None
-        dx = build.emit(Conv(self.strides, self.pads, self.dilations, self.groups), dy, w)
-        # output_padding of a stride or more makes windows beyond the input
-        dx = build.slice(dx, (0,) * x.tensor.rank, x.shape)
-        dw = ConvWeightGrad(w.shape[2:], self.strides, self.pads, self.dilations, self.groups)
-        return dx, build.emit(dw, dy, x)
-
 
 @register
 @dataclass(frozen=True)
@@ -255,25 +213,6 @@ class MatMul(Op):
             fits = False
         return self if fits else None
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (a, b), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None
-        # vectors as matrices
-        rows = build.reshape(a, (1, *a.shape)) if a.tensor.rank == 1 else a
-        columns = build.reshape(b, (*b.shape, 1)) if b.tensor.rank == 1 else b
-        stack = dy.shape[: dy.tensor.rank - (a.tensor.rank > 1) - (b.tensor.rank > 1)]
-        dy = build.reshape(dy, (*stack, rows.shape[-2], columns.shape[-1]))
-        da = build.sum_to(build.matmul(dy, build.swap(columns)), rows.shape)
-        if columns.tensor.rank == 2:
-            # one product over all stacked rows
-            rows = build.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))
-            dy = build.reshape(dy, (rows.shape[0], dy.shape[-1]))
-        db = build.sum_to(build.matmul(build.swap(rows), dy), columns.shape)
-        return build.reshape(da, a.shape), build.reshape(db, b.shape)
-
 
 @register
 @dataclass(frozen=True)
@@ -306,18 +245,6 @@ class AxisMap(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if self.axis != 0 and list(batched) == [True, False] else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x, matrix), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None
-        others = [a for a in range(x.tensor.rank) if a != self.axis]
-        flat = [build.transpose(v, (self.axis, *others)) for v in (dy, x)]
-        left, right = (build.reshape(v, (v.shape[0], prod(v.shape[1:]))) for v in flat)
-        dx = build.emit(AxisMap(self.axis), dy, build.swap(matrix))
-        return dx, build.matmul(left, build.swap(right))
 
 
 def _type(array: np.ndarray) -> TensorType:

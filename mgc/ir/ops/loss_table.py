@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mgc.functions.losses import exact_segment
 from mgc.ir.op import register_attr
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 COLUMNS = 5
 """Numbers a segment: its left end, then value and slope there of f, then of f'."""
@@ -67,21 +63,4 @@ class LossTable:
 
     def look_up(self, u: np.ndarray, column: int) -> np.ndarray:
         """f (column 1) or f' (column 3) at float64 u."""
-        table = self.segments
-        at = np.clip(np.searchsorted(table[:, 0], u, side="right") - 1, 0, len(table) - 1)
-        return table[at, column] + table[at, column + 1] * (u - table[at, 0])
-
-    def look_up_ops(self, g: Build, u: Value, column: int) -> Value:
-        """`look_up` as level-1 ops: the number of left ends up to u is the segment's number. u of type f64."""
-        from mgc.ir.ops.shape import Gather
-        from mgc.ir.types import DType
-
-        table = self.segments
-        flat = g.reshape(u, (u.tensor.size, 1))
-        passed = g.binary("greater_or_equal", flat, g.array(table[1:, 0].copy()))
-        at = g.reduce("sum", g.cast(passed, DType.I64), (1,), keepdims=False)
-
-        def entry(k: int) -> Value:
-            return g.reshape(g.emit(Gather(0), g.array(table[:, k].copy()), at), u.shape)
-
-        return g.add(entry(column), g.mul(entry(column + 1), g.sub(u, entry(0))))
+        return exact_segment(self.segments, u)[column // 2]

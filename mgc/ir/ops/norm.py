@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from mgc.ir.op import NotDifferentiable, OnnxForm, Op, register
+from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 
 @register
@@ -58,29 +54,3 @@ class BatchNorm(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and not any(batched[1:]) and not self.training else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """Inference form only: `batch-statistics` has replaced the training form before anything is differentiated."""
-        x, scale, _, mean, var = inputs
-        (dy,) = cotangents
-        if self.training:
-            raise NotDifferentiable(self, "run batch-statistics first")
-        if dy is None:
-            return (None,) * 5
-        wide = (1, x.shape[1], *(1,) * (x.tensor.rank - 2))
-        inverse = build.unary("reciprocal", build.unary("sqrt", build.add(var, self.epsilon)))
-        centred = build.sub(x, build.reshape(mean, wide))
-        dbias = build.reshape(build.sum_to(dy, wide), mean.shape)
-        moment = build.reshape(build.sum_to(build.mul(dy, centred), wide), mean.shape)
-        factor = build.mul(scale, inverse)
-        cube = build.mul(build.mul(factor, inverse), build.mul(inverse, -0.5))
-        dmean = build.neg(build.mul(dbias, factor))
-        return (
-            build.mul(dy, build.reshape(factor, wide)),
-            build.mul(moment, inverse),
-            dbias,
-            dmean,
-            build.mul(moment, cube),
-        )

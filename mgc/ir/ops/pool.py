@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from mgc.functions.pool import PoolWindows, lowest, pool_average, pool_max
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, tensors
-from mgc.ir.ops.windows import output_extent, padded, taps
 from mgc.ir.types import DType, TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
-
-
-def _lowest(dtype: DType) -> float:
-    return -np.inf if dtype.is_float else int(np.iinfo(dtype.numpy).min)
 
 
 @register
@@ -53,36 +45,18 @@ class Pool(Op):
         ):
             require(self, len(values) == length, f"{what} {values}: {length} numbers are needed")
             require(self, all(v >= least for v in values), f"{what} {values}: each must be at least {least}")
-        out = self._windows(x.shape[2:])
+        out = self.windows.extents(x.shape[2:])
         require(self, all(e >= 1 for e in out), f"kernel {self.kernel} does not fit into x {x} with pads {self.pads}")
         return (x.with_shape((*x.shape[:2], *out)),)
 
-    def _windows(self, spatial: Sequence[int]) -> tuple[int, ...]:
-        rank = len(self.kernel)
-        return tuple(
-            output_extent(n, self.kernel[i], self.strides[i], self.pads[i], self.pads[rank + i], self.dilations[i])
-            for i, n in enumerate(spatial)
-        )
+    @property
+    def windows(self) -> PoolWindows:
+        """Its windows."""
+        return PoolWindows(self.kernel, self.strides, self.pads, self.dilations, self.count_include_pad)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = arrays
-        out = self._windows(x.shape[2:])
-        if self.kind == "max":
-            xp = padded(x, self.pads, _lowest(DType.of(x.dtype)))
-            y: np.ndarray | None = None
-            for _, where in taps(self.kernel, out, self.strides, self.dilations):
-                y = xp[where].copy() if y is None else np.maximum(y, xp[where], out=y)
-            assert y is not None
-            return (y,)
-        xp = padded(x, self.pads, 0)
-        inside = padded(np.ones((1, 1, *x.shape[2:]), x.dtype), self.pads, float(self.count_include_pad))
-        total = np.zeros((*x.shape[:2], *out), x.dtype)
-        count = np.zeros((1, 1, *out), x.dtype)
-        for _, where in taps(self.kernel, out, self.strides, self.dilations):
-            total += xp[where]
-            count += inside[where]
-        with np.errstate(all="ignore"):
-            return (total / count,)
+        return (pool_max(x, self.windows) if self.kind == "max" else pool_average(x, self.windows, x.dtype),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         rank = len(self.kernel)
@@ -99,24 +73,10 @@ class Pool(Op):
         if plain or (self.kind == "average" and not self.count_include_pad):
             return OnnxForm(op_type, attributes)
         # ONNX Runtime refuses pads as large as the kernel: pad first
-        value = _lowest(types[0].dtype) if self.kind == "max" else 0
+        value = lowest(types[0].dtype.numpy) if self.kind == "max" else 0
         amounts = np.array([0, 0, *self.pads[:rank], 0, 0, *self.pads[rank:]], np.int64)
         first = OnnxForm("Pad", constants=(amounts, np.array(value, types[0].dtype.numpy)))
         return OnnxForm(op_type, attributes | {"pads": [0] * (2 * rank)}, operands=(first,))
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        """A maximum's dy goes to the first element that has it; an average's is shared."""
-        from mgc.ir.ops.gradients_pool import AveragePoolGrad, MaxPoolGrad
-
-        (x,), (dy,) = inputs, cotangents
-        if dy is None or not x.tensor.dtype.is_float:
-            return (None,)
-        window = (self.kernel, self.strides, self.pads, self.dilations)
-        if self.kind == "max":
-            return (build.emit(MaxPoolGrad(*window), x, dy),)
-        return (build.emit(AveragePoolGrad(x.shape[2:], *window, self.count_include_pad), dy),)

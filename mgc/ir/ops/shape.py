@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
-
-if TYPE_CHECKING:
-    from mgc.ir.build import Build
-    from mgc.ir.graph import Value
 
 
 @register
@@ -47,12 +43,6 @@ class Reshape(Op):
             return None
         return Reshape((self.shape[0] // factor, *self.shape[1:]))
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (dy,) = inputs, cotangents
-        return (None if dy is None else build.reshape(dy, x.shape),)
-
 
 @register
 @dataclass(frozen=True)
@@ -75,12 +65,6 @@ class Transpose(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and self.perm and self.perm[0] == 0 else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (dy,) = cotangents
-        return (None if dy is None else build.transpose(dy, [self.perm.index(a) for a in range(len(self.perm))]),)
 
 
 @register
@@ -111,12 +95,6 @@ class Expand(Op):
         if not batched[0] or x.rank == 0 or x.rank != len(self.shape) or x.shape[0] != self.shape[0]:
             return None
         return Expand((self.shape[0] // factor, *self.shape[1:]))
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (dy,) = inputs, cotangents
-        return (None if dy is None else build.sum_to(dy, x.shape),)
 
 
 def sliced_extent(start: int, stop: int, step: int) -> int:
@@ -175,16 +153,6 @@ class Slice(Op):
             return None
         return replace(self, stops=(x.shape[0] // factor, *self.stops[1:]))
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (dy,) = inputs, cotangents
-        if dy is None or dy.tensor.size == 0:
-            return (None,)
-        for axis, (n, start, step) in enumerate(zip(x.shape, self.starts, self.steps, strict=True)):
-            dy = _unsliced(build, dy, axis, n, start, step)
-        return (dy,)
-
 
 @register
 @dataclass(frozen=True)
@@ -216,18 +184,6 @@ class Concat(Op):
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if self.axis != 0 and all(batched) else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (dy,) = cotangents
-        if dy is None:
-            return (None,) * len(inputs)
-        ends = np.cumsum([v.shape[self.axis] for v in inputs])
-        return tuple(
-            build.part(dy, self.axis, int(end) - v.shape[self.axis], int(end))
-            for v, end in zip(inputs, ends, strict=True)
-        )
 
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
@@ -274,18 +230,6 @@ class Pad(Op):
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and self.pads[0] == self.pads[types[0].rank] == 0 else None
 
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        (x,), (dy,) = inputs, cotangents
-        if dy is None:
-            return (None,)
-        for axis, n in enumerate(x.shape):
-            begin, end = self.pads[axis], self.pads[x.tensor.rank + axis]
-            if begin or end:
-                dy = _unpadded(build, dy, axis, n, begin, end, self.mode)
-        return (dy,)
-
 
 @register
 @dataclass(frozen=True)
@@ -316,53 +260,3 @@ class Gather(Op):
         if batched[0]:
             return self if self.axis != 0 and not batched[1] else None
         return self if self.axis == 0 and batched[1] else None
-
-    def vjp(
-        self, build: Build, inputs: Sequence[Value], outputs: Sequence[Value], cotangents: Sequence[Value | None]
-    ) -> Sequence[Value | None]:
-        from mgc.ir.ops.gradients_gather import ScatterAdd
-
-        (data, indices), (dy,) = inputs, cotangents
-        if dy is None:
-            return None, None
-        return build.emit(ScatterAdd(self.axis, data.shape[self.axis]), dy, indices), None
-
-
-def _unsliced(build: Build, dy: Value, axis: int, n: int, start: int, step: int) -> Value:
-    """dy put back at start, start + step, ... of an axis of size n, zeros elsewhere."""
-    count = dy.shape[axis]
-    if step < 0:
-        start, step = start + (count - 1) * step, -step
-        dy = build.part(dy, axis, count - 1, -1, -1)
-    if step > 1 and count > 1:
-        # an axis of zeros behind each element, folded in, and the last zeros cut off again
-        lead, rest = dy.shape[:axis], dy.shape[axis + 1 :]
-        dy = build.pad_axis(build.reshape(dy, (*lead, count, 1, *rest)), axis + 1, 0, step - 1)
-        dy = build.part(build.reshape(dy, (*lead, count * step, *rest)), axis, 0, (count - 1) * step + 1)
-    return build.pad_axis(dy, axis, start, n - start - dy.shape[axis])
-
-
-def _unpadded(build: Build, dy: Value, axis: int, n: int, begin: int, end: int, mode: str) -> Value:
-    """The transpose of padding one axis of size n: what was copied into the padding is added back."""
-    inner = build.part(dy, axis, begin, begin + n)
-    if mode == "constant":
-        return inner
-    if max(begin, end) > {"reflect": n - 1, "wrap": n, "edge": max(begin, end)}[mode]:
-        from mgc.ir.ops.linear import AxisMap
-
-        # the padding repeats itself: the map as a matrix
-        source = np.pad(np.arange(n), (begin, end), mode)  # type: ignore[call-overload]
-        matrix = (np.arange(n)[:, None] == source).astype(dy.tensor.dtype.numpy)
-        return build.emit(AxisMap(axis), dy, build.array(matrix))
-    for count, first, edge in ((begin, 0, 0), (end, begin + n, n - 1)):
-        if not count:
-            continue
-        side = build.part(dy, axis, first, first + count)
-        if mode == "edge":
-            side, at = build.reduce("sum", side, [axis]), edge
-        elif mode == "reflect":
-            side, at = build.part(side, axis, count - 1, -1, -1), 1 if edge == 0 else n - 1 - count
-        else:
-            at = n - count if edge == 0 else 0
-        inner = build.add(inner, build.pad_axis(side, axis, at, n - at - side.shape[axis]))
-    return inner

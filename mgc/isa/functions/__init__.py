@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mgc.functions.pool import PoolWindows
 from mgc.isa.error import ProgramError
-from mgc.isa.functions.base import Array, Attributes, CostClass, Operand, VecFunction
+from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, windows_of
 from mgc.isa.functions.binary import BINARY
 from mgc.isa.functions.gradients import GRADIENTS
 from mgc.isa.functions.quantised import QUANTISED
-from mgc.isa.functions.reduce import REDUCE, PoolWindows
+from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR, cast
 from mgc.isa.functions.unary import UNARY
 
@@ -63,7 +64,6 @@ __all__ = [
     "FUNCTIONS",
     "Array",
     "Attributes",
-    "CostClass",
     "Operand",
     "PoolWindows",
     "VecFunction",
@@ -72,4 +72,5 @@ __all__ = [
     "function",
     "function_code",
     "infer",
+    "windows_of",
 ]

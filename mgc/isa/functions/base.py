@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from mgc.isa.dtypes import is_float, is_integer
+from mgc.functions.pool import PoolWindows
 from mgc.isa.error import ProgramError
 
 Array = np.ndarray
 Attributes = tuple[float, ...]
-CostClass = Literal["simple", "multiply", "divide", "table", "reduction"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class VecFunction:
     name: str
     args: tuple[str, ...]
     attributes: tuple[str, ...]
-    cost: CostClass
+    cost: str
     doc: str
     meaning: Callable[[Sequence[Array], Attributes, bool], Array]
     infer: Callable[[Sequence[Operand], Attributes], Operand]
@@ -79,10 +77,15 @@ def same_dtype(args: Sequence[Operand]) -> np.dtype:
     return args[0].dtype
 
 
-def in_domain(dtype: np.dtype, domain: str) -> bool:
-    """Whether an element type belongs to a domain: float, number, bool, any."""
-    if domain == "float":
-        return is_float(dtype)
-    if domain == "number":
-        return is_float(dtype) or is_integer(dtype)
-    return dtype == np.bool_ if domain == "bool" else True
+def windows_of(attributes: Attributes) -> PoolWindows:
+    """The flat attributes of a pooling function: rank, kernel, strides, pads, dilations, count_include_pad. Raises
+    ProgramError.
+    """
+    require(len(attributes) > 0, "pool: attributes are missing")
+    rank = whole(attributes[0], "pool: rank", 1, 3)
+    require(len(attributes) == 5 * rank + 2, f"pool: {len(attributes)} attributes, {5 * rank + 2} are expected")
+    values = [whole(a, "pool: an attribute", 0, 1 << 20) for a in attributes[1:]]
+    kernel, strides = tuple(values[:rank]), tuple(values[rank : 2 * rank])
+    pads, dilations = tuple(values[2 * rank : 4 * rank]), tuple(values[4 * rank : 5 * rank])
+    require(min(kernel + strides + dilations) >= 1, "pool: kernel, strides and dilations are at least 1")
+    return PoolWindows(kernel, strides, pads, dilations, bool(whole(values[-1], "pool: count_include_pad", 0, 1)))

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mgc.isa.dtypes import is_float, is_integer
+from mgc.functions.dtypes import is_float, is_integer
+from mgc.functions.pool import PoolWindows, pool_average_grad, pool_max_grad, pool_max_pick
+from mgc.functions.scatter import scatter_add
 from mgc.isa.error import ExecutionError
-from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, require, same_dtype, whole
-from mgc.isa.functions.reduce import PoolWindows
+from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, require, same_dtype, whole, windows_of
+from mgc.isa.functions.reduce import POOL
 
 
 def _split(attributes: Attributes) -> tuple[PoolWindows, tuple[int, ...]]:
@@ -18,32 +20,12 @@ def _split(attributes: Attributes) -> tuple[PoolWindows, tuple[int, ...]]:
     rank = whole(attributes[0], "pool: rank", 1, 3)
     require(len(attributes) == 6 * rank + 2, f"pool: {len(attributes)} attributes, {6 * rank + 2} are expected")
     spatial = tuple(whole(a, "pool: an extent", 1) for a in attributes[5 * rank + 2 :])
-    return PoolWindows.parse(attributes[: 5 * rank + 2]), spatial
-
-
-def _inside(windows: PoolWindows, spatial: Sequence[int]) -> tuple[slice, ...]:
-    """The slices of a padded array that are not padding."""
-    begins = windows.pads[: len(spatial)]
-    return (slice(None), slice(None), *(slice(b, b + n) for b, n in zip(begins, spatial, strict=True)))
-
-
-def _padded_zeros(windows: PoolWindows, batch: Sequence[int], spatial: Sequence[int]) -> Array:
-    return windows.padded(np.zeros((*batch, *spatial)), 0)
+    return windows_of(attributes[: 5 * rank + 2]), spatial
 
 
 def _average_grad(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
-    (dy,) = args
     windows, spatial = _split(attributes)
-    extents = dy.shape[2:]
-    inside = windows.padded(np.ones((1, 1, *spatial)), float(windows.count_include_pad))
-    count = np.zeros((1, 1, *extents))
-    for where in windows.taps(extents):
-        count += inside[where]
-    share = np.divide(dy.astype(np.float64), count, out=np.zeros(dy.shape), where=count != 0)
-    dx = _padded_zeros(windows, dy.shape[:2], spatial)
-    for where in windows.taps(extents):
-        dx[where] += share
-    return np.ascontiguousarray(dx[_inside(windows, spatial)]).astype(dy.dtype)
+    return pool_average_grad(args[0], windows, spatial, np.float64)
 
 
 def _infer_average_grad(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -60,25 +42,9 @@ def _check_windows(name: str, windows: PoolWindows, spatial: Sequence[int], dy: 
     require(dy.shape[2:] == extents, f"{name} of {dy}: windows {list(extents)} are expected")
 
 
-def _selected(x: Array, windows: PoolWindows, extents: Sequence[int]) -> Array:
-    """Which tap, the last axis fastest, is the first with the maximum of each window; NaN is lower than anything."""
-    padded = windows.padded(x, -np.inf)
-    best = np.full((*x.shape[:2], *extents), -np.inf, x.dtype)
-    selected = np.zeros(best.shape, np.int32)
-    for number, where in enumerate(windows.taps(extents)):
-        better = padded[where] > best
-        best, selected = np.where(better, padded[where], best), np.where(better, np.int32(number), selected)
-    return selected
-
-
 def _max_grad(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     x, dy = args
-    windows = PoolWindows.parse(attributes)
-    selected = _selected(x, windows, dy.shape[2:])
-    dx = _padded_zeros(windows, x.shape[:2], x.shape[2:])
-    for number, where in enumerate(windows.taps(dy.shape[2:])):
-        dx[where] += np.where(selected == number, dy, 0)
-    return np.ascontiguousarray(dx[_inside(windows, x.shape[2:])]).astype(x.dtype)
+    return pool_max_grad(x, dy, windows_of(attributes), np.float64)
 
 
 def _infer_max_grad(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -90,7 +56,7 @@ def _infer_max_grad(args: Sequence[Operand], attributes: Attributes) -> Operand:
 
 
 def _max_windows(name: str, args: Sequence[Operand], attributes: Attributes) -> PoolWindows:
-    windows = PoolWindows.parse(attributes)
+    windows = windows_of(attributes)
     rank = len(windows.kernel) + 2
     require(is_float(same_dtype(args)), f"{name} of {args[0]}: float elements are expected")
     require(all(len(a.shape) == rank for a in args), f"{name}: [N,C] and {rank - 2} axes are expected, not {args[0]}")
@@ -99,13 +65,7 @@ def _max_windows(name: str, args: Sequence[Operand], attributes: Attributes) -> 
 
 def _max_pick(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     x, picked = args
-    windows = PoolWindows.parse(attributes)
-    extents = windows.extents(x.shape[2:])
-    selected, source = _selected(x, windows, extents), windows.padded(picked, 0)
-    y = np.zeros(selected.shape, x.dtype)
-    for number, where in enumerate(windows.taps(extents)):
-        y = np.where(selected == number, source[where], y)
-    return y
+    return pool_max_pick(x, picked, windows_of(attributes))
 
 
 def _infer_max_pick(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -122,11 +82,7 @@ def _scatter_add(args: Sequence[Array], attributes: Attributes, ideal: bool) -> 
     axis, size = int(attributes[0]), int(attributes[1])
     if indices.size and (indices.min() < -size or indices.max() >= size):
         raise ExecutionError(f"scatter_add: an index is outside -{size}..{size - 1}")
-    lead, rest = dy.shape[:axis], dy.shape[axis + indices.ndim :]
-    total = np.zeros((size, *lead, *rest), np.float64 if is_float(dy.dtype) else dy.dtype)
-    entries = np.moveaxis(dy.reshape(*lead, indices.size, *rest), axis, 0)
-    np.add.at(total, indices.reshape(-1).astype(np.int64), entries)
-    return np.ascontiguousarray(np.moveaxis(total, 0, axis)).astype(dy.dtype)
+    return scatter_add(dy, indices, axis, size, np.float64 if is_float(dy.dtype) else dy.dtype)
 
 
 def _infer_scatter_add(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -140,17 +96,16 @@ def _infer_scatter_add(args: Sequence[Operand], attributes: Attributes) -> Opera
     return Operand(dy.dtype, (*dy.shape[:axis], size, *dy.shape[end:]))
 
 
-_POOL = ("rank", "kernel...", "strides...", "pads...", "dilations...", "count_include_pad")
 _ADDED = "added up in float64, tap after tap, the last axis fastest, and rounded once"
 
 GRADIENTS: tuple[VecFunction, ...] = (
-    VecFunction(119, "pool_average_grad", ("dy",), (*_POOL, "spatial..."), "reduction",
+    VecFunction(119, "pool_average_grad", ("dy",), (*POOL, "spatial..."), "reduction",
                 "the transpose of pool_average of a value with extents `spatial`: dy of each window, divided in "
                 f"float64 by what its mean was, {_ADDED}", _average_grad, _infer_average_grad),
-    VecFunction(120, "pool_max_grad", ("x", "dy"), _POOL, "reduction",
+    VecFunction(120, "pool_max_grad", ("x", "dy"), POOL, "reduction",
                 "dy of each window goes to the first of its elements, the last axis fastest, that has the maximum; "
                 f"{_ADDED}", _max_grad, _infer_max_grad),
-    VecFunction(121, "pool_max_pick", ("x", "picked"), _POOL, "reduction",
+    VecFunction(121, "pool_max_pick", ("x", "picked"), POOL, "reduction",
                 "for each window the element of `picked` where x has its first maximum", _max_pick, _infer_max_pick),
     VecFunction(122, "scatter_add", ("dy", "indices"), ("axis", "size"), "reduction",
                 "the transpose of gather: entries of dy added up along an axis of extent `size` where gather took them "

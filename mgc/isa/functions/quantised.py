@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mgc.functions import codes
 from mgc.isa.dtypes import dtype_of_code, is_float, is_integer
 from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, broadcast, require, whole
 from mgc.isa.functions.unary import UNARY
@@ -19,9 +20,7 @@ def _quant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     if ideal:
         return x
     scale, lo, hi, dtype, zero = attributes
-    code = np.rint(x.astype(np.float32) / np.float32(scale))
-    code = np.where(np.isnan(code), np.float32(0), code) + np.float32(zero)
-    return np.clip(code, lo, hi).astype(dtype_of_code(dtype))
+    return codes.quant(x, scale, lo, hi, dtype_of_code(dtype), zero)
 
 
 def _infer_quant(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -42,7 +41,7 @@ def _dequant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Arra
     acc, scale, bias, bias_float = args
     if ideal:
         return (acc + bias_float).astype(np.float32)
-    return (acc.astype(np.float64) * scale + bias).astype(np.float32)
+    return codes.dequant(acc, scale, bias)
 
 
 def _infer_dequant(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -61,9 +60,7 @@ def _quant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Arr
     if ideal:
         return x
     lo, hi, dtype = attributes
-    code = np.rint(x.astype(np.float32) / scale.astype(np.float32))
-    code = np.where(np.isnan(code), np.float32(0), code)
-    return np.clip(code, lo, hi).astype(dtype_of_code(dtype))
+    return codes.quant(x, scale, lo, hi, dtype_of_code(dtype))
 
 
 def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -83,7 +80,7 @@ def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
 
 def _quant_dithered(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     x, scale, dither = args
-    return x if ideal else _quant_by([x + dither * scale, scale], attributes, ideal)
+    return x if ideal else _quant_by([codes.dithered(x, scale, dither), scale], attributes, ideal)
 
 
 def _infer_quant_dithered(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -98,9 +95,7 @@ def _dequant_by(args: Sequence[Array], attributes: Attributes, ideal: bool) -> A
     acc, first, second = args
     if ideal:
         return acc.astype(np.float32)
-    (factor,) = attributes
-    scale = first.astype(np.float64) * second.astype(np.float64) * factor
-    return (acc.astype(np.float64) * scale).astype(np.float32)
+    return codes.dequant_by(acc, first, second, *attributes)
 
 
 def _infer_dequant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -116,8 +111,7 @@ def _infer_dequant_by(args: Sequence[Operand], attributes: Attributes) -> Operan
 
 def _run_max(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
     (x,) = args
-    most = np.max(x.reshape(int(attributes[0]), -1), axis=1)
-    return np.repeat(most, len(x) // len(most)).reshape(len(x), *(1 for _ in x.shape[1:]))
+    return codes.run_max(x, int(attributes[0]))
 
 
 def _infer_run_max(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -134,11 +128,7 @@ def _lookup(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array
     x, values, slopes = args
     if ideal:
         return _UNARY[int(code)].meaning([x], (alpha, beta), True)
-    lo, step = np.float32(first), np.float32(width)
-    index = np.clip(np.floor((x - lo) * (np.float32(1) / step)), np.float32(0), np.float32(len(values) - 1))
-    index = np.where(np.isnan(index), np.float32(0), index)
-    at = index.astype(np.int64)
-    return values[at] + slopes[at] * (x - (lo + index * step))
+    return codes.lookup(x, values, slopes, first, width)
 
 
 def _infer_lookup(args: Sequence[Operand], attributes: Attributes) -> Operand:

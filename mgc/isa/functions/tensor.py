@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.dtypes import dtype_of_code, is_float, is_integer
+from mgc.functions.dtypes import in_domain, is_float, is_integer
+from mgc.isa.dtypes import dtype_of_code
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions.base import (
     Array,
@@ -15,7 +16,6 @@ from mgc.isa.functions.base import (
     Operand,
     VecFunction,
     broadcast,
-    in_domain,
     require,
     same_dtype,
     whole,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from mgc.functions.windows import strided_view
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions import cast
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.instructions.vec import BUFFER, Ref
-from mgc.isa.strided import check_box, check_distinct, strided_view
+from mgc.isa.strided import check_box, check_distinct
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from mgc.functions.losses import TABULATED
 from mgc.isa.diffblock import (
     EXACT_COLUMNS,
     FUNCTIONS,
@@ -110,7 +111,7 @@ class Diff(Instruction):
 
     def _check_tables(self, program: Program, function: str) -> None:
         counts = len(self.table), len(self.exact)
-        expected = int(function in WITH_TABLE), int(function == "tabulated")
+        expected = int(function in WITH_TABLE), int(function == TABULATED)
         if counts != expected:
             raise ProgramError(f"{function} takes {expected[0]} even and {expected[1]} exact tables, not {counts}")
         for ref in self.table:

@@ -12,8 +12,8 @@ from mgc.isa.crossbar import sliced_product
 from mgc.isa.device.reads import Runs
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
-from mgc.isa.strided import check_distinct, gather_windows, scatter_windows
-from mgc.isa.windows import View, Windowed
+from mgc.isa.strided import check_distinct
+from mgc.isa.windows import BufferLayout, Windowed, check_windows
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
@@ -88,14 +88,14 @@ class Mvm(Windowed, Instruction):
     outside: int = 0
 
     @property
-    def inner(self) -> View:
+    def inner(self) -> BufferLayout:
         """The source."""
-        return View("src", self.src_shape, self.src_strides)
+        return BufferLayout(self.src_shape, self.src_strides, "src")
 
     @property
-    def outer(self) -> View:
+    def outer(self) -> BufferLayout:
         """The destination."""
-        return View("dst", self.dst_shape, self.dst_strides)
+        return BufferLayout(self.dst_shape, self.dst_strides, "dst")
 
     def check(self, program: WholeProgram) -> None:
         if not 0 <= self.group < len(program.groups):
@@ -108,31 +108,22 @@ class Mvm(Windowed, Instruction):
         if (src.dtype.kind == "i") != self.signed:
             raise ProgramError(f"signed is {self.signed} but the source is {src}")
         sizes = (prod(src.shape), prod(dst.shape))
-        self.geometry.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
+        check_windows(self.geometry, self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
         check_distinct("dst", self.dst_shape, self.dst_strides)
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        source, target = self.inner.of(machine.buffer(self.src)), self.outer.of(machine.writable(self.dst))
-        positions = self.geometry.in_positions(self.src_shape[2:])
-        channels = group.rows // prod(self.taps)
+        source, target = self.inner.view(machine.buffer(self.src)), self.outer.view(machine.writable(self.dst))
+        windows, channels = self.geometry, group.rows // prod(self.taps)
         outside = 0 if machine.ideal else self.outside
-        if not positions:
-            rows = gather_windows(source, positions, group.matrices, channels, self.tap_fastest, outside)
-            scatter_windows(self._product(machine, rows, [(0, len(source))]), target, (), ())
-            return
         # all windows at once, or as many rows of windows as fit
-        per_row = source.shape[0] * group.matrices * group.rows * prod(self.count[1:])
-        step = max(1, _CHUNK // per_row)
-        first, *others = self.geometry.out_slices
-        for q in range(0, self.count[0], step):
-            part = [positions[0][q : q + step], *positions[1:]]
-            rows = gather_windows(source, part, group.matrices, channels, self.tap_fastest, outside)
-            count = (len(part[0]), *self.count[1:])
-            start = first.start + q * first.step
-            where = (slice(start, start + (count[0] - 1) * first.step + 1, first.step), *others)
-            runs = [(n * self.windows + q * prod(count[1:]), prod(count)) for n in range(len(source))]
-            scatter_windows(self._product(machine, rows, runs), target, where, count)
+        rows_of = self.count[0] if self.count else 1
+        step = max(1, _CHUNK // (source.shape[0] * group.matrices * group.rows * prod(self.count[1:])))
+        for q in range(0, rows_of, step):
+            part = windows.part(q, min(step, rows_of - q)) if self.count else windows
+            rows = part.gather_inputs(source, group.matrices, channels, self.tap_fastest, outside)
+            runs = [(n * self.windows + q * prod(self.count[1:]), part.total) for n in range(len(source))]
+            part.scatter_outputs(self._product(machine, rows, runs), target)
 
     def _product(self, machine: Machine, rows: np.ndarray, runs: Runs) -> np.ndarray:
         """Sums [matrices, n, cols] for inputs [matrices, n, rows] of windows with the numbers `runs`."""

@@ -12,9 +12,9 @@ from mgc.isa.device.reads import Runs
 from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.optimizers import optimize, optimizer
-from mgc.isa.strided import check_distinct, gather_windows
+from mgc.isa.strided import check_distinct
 from mgc.isa.transposed import integer_product, transposed_sums
-from mgc.isa.windows import View, Windowed
+from mgc.isa.windows import BufferLayout, Windowed, check_windows
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
@@ -72,14 +72,14 @@ class MvmT(Windowed, Instruction):
     out_stride: tuple[int, ...]
 
     @property
-    def inner(self) -> View:
+    def inner(self) -> BufferLayout:
         """The destination: what the forward windows read."""
-        return View("dst", self.dst_shape, self.dst_strides)
+        return BufferLayout(self.dst_shape, self.dst_strides, "dst")
 
     @property
-    def outer(self) -> View:
+    def outer(self) -> BufferLayout:
         """The source: what the forward windows write."""
-        return View("src", self.src_shape, self.src_strides)
+        return BufferLayout(self.src_shape, self.src_strides, "src")
 
     def check(self, program: Program) -> None:
         if not 0 <= self.group < len(program.groups):
@@ -91,7 +91,7 @@ class MvmT(Windowed, Instruction):
         if (src.dtype.kind == "i") != self.signed:
             raise ProgramError(f"signed is {self.signed} but the source is {src}")
         sizes = (prod(dst.shape), prod(src.shape))
-        self.geometry.check(self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
+        check_windows(self.geometry, self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
         check_distinct("dst", self.dst_shape, self.dst_strides)
         if any(s == 0 and q > 1 for s, q in zip(self.in_stride, self.count, strict=True)):
             raise ProgramError("in_stride is 0 where several windows add to the same positions")
@@ -109,13 +109,13 @@ class MvmT(Windowed, Instruction):
         buffer = machine.writable(self.dst)
         if not self.accumulate:
             buffer[...] = 0
-        source, target = self.outer.of(machine.buffer(self.src)), self.inner.of(buffer)
+        source, target = self.outer.view(machine.buffer(self.src)), self.inner.view(buffer)
         step = max(1, _CHUNK // (group.matrices * group.rows * windows.total))
         for n in range(0, self.src_shape[0], step):
             errors = windows.gather_outputs(source[n : n + step], group.matrices)
             wide = target[n : n + step].astype(np.float64 if machine.ideal else np.int64)
             runs = [(n * windows.total, errors.shape[1])]
-            windows.add_inputs(self._product(machine, errors, runs), wide, group.matrices)
+            windows.add_inputs(self._product(machine, errors, runs), wide, group.matrices, self.tap_fastest)
             target[n : n + step] = wide
 
     def _product(self, machine: Machine, errors: np.ndarray, runs: Runs) -> np.ndarray:
@@ -180,14 +180,14 @@ class Outer(Windowed, Instruction):
     out_stride: tuple[int, ...]
 
     @property
-    def inner(self) -> View:
+    def inner(self) -> BufferLayout:
         """What the forward windows read."""
-        return View("x", self.x_shape, self.x_strides)
+        return BufferLayout(self.x_shape, self.x_strides, "x")
 
     @property
-    def outer(self) -> View:
+    def outer(self) -> BufferLayout:
         """What the forward windows write."""
-        return View("dy", self.dy_shape, self.dy_strides)
+        return BufferLayout(self.dy_shape, self.dy_strides, "dy")
 
     def check(self, program: Program) -> None:
         _check_kind(program, self.x, "code")
@@ -201,7 +201,7 @@ class Outer(Windowed, Instruction):
         if len(shape) != 3 or min(shape) < 1:
             raise ProgramError(f"the destination has shape {list(shape)}, [matrices, rows, cols] is expected")
         sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
-        self.geometry.check(self.inner, self.outer, sizes, *shape)
+        check_windows(self.geometry, self.inner, self.outer, sizes, *shape)
 
     def _check_scales(self, program: Program) -> None:
         samples = self.x_shape[0]
@@ -220,14 +220,14 @@ class Outer(Windowed, Instruction):
         if self.runs and not machine.ideal:
             machine.write(self.dst, self._in_runs(machine, (matrices, rows, cols)))
             return
-        windows, x = self.geometry, self.inner.of(machine.buffer(self.x))
-        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
-        channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
+        windows, x = self.geometry, self.inner.view(machine.buffer(self.x))
+        errors = windows.gather_outputs(self.outer.view(machine.buffer(self.dy)), matrices)
+        channels = rows // prod(self.taps)
         total = np.zeros((matrices, rows, cols), np.float64 if machine.ideal else np.int64)
         batch, each = x.shape[0], windows.total
         step = max(1, _CHUNK // (matrices * rows * each))
         for n in range(0, batch, step):
-            met = gather_windows(x[n : n + step], positions, matrices, channels, self.tap_fastest)
+            met = windows.gather_inputs(x[n : n + step], matrices, channels, self.tap_fastest)
             across, met_errors = met.transpose(0, 2, 1), errors[:, n * each : n * each + met.shape[1]]
             if machine.ideal:
                 total += np.matmul(across.astype(np.float64), met_errors.astype(np.float64))
@@ -238,15 +238,15 @@ class Outer(Windowed, Instruction):
     def _in_runs(self, machine: Machine, shape: tuple[int, int, int]) -> np.ndarray:
         """The real sums of all runs, float32."""
         matrices, rows, _ = shape
-        windows, x = self.geometry, self.inner.of(machine.buffer(self.x))
-        errors = windows.gather_outputs(self.outer.of(machine.buffer(self.dy)), matrices)
-        channels, positions = rows // prod(self.taps), windows.in_positions(self.x_shape[2:])
+        windows, x = self.geometry, self.inner.view(machine.buffer(self.x))
+        errors = windows.gather_outputs(self.outer.view(machine.buffer(self.dy)), matrices)
+        channels = rows // prod(self.taps)
         scales = self.scales(machine.buffer(self.x_scale), machine.buffer(self.dy_scale))
         total = np.zeros(shape, np.float32)
         each, wide = x.shape[0] // self.runs, windows.total
         for run, scale in enumerate(scales):
             first = run * each
-            met = gather_windows(x[first : first + each], positions, matrices, channels, self.tap_fastest)
+            met = windows.gather_inputs(x[first : first + each], matrices, channels, self.tap_fastest)
             against = errors[:, first * wide : (first + each) * wide]
             sums = integer_product(met.transpose(0, 2, 1), against)
             total += (sums.astype(np.float64) * scale).astype(np.float32)

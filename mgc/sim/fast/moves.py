@@ -8,8 +8,8 @@ from math import gcd, prod
 
 import numpy as np
 
+from mgc.functions.windows import strided_view
 from mgc.isa.instructions import Move, Ref
-from mgc.isa.strided import strided_view
 from mgc.sim.fast import layout
 from mgc.sim.fast.builder import Placement, PlanBuilder
 from mgc.sim.fast.elementwise import Operand

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.functions import PoolWindows
+from mgc.isa.functions import PoolWindows, windows_of
 from mgc.sim.fast import layout, pairwise
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
@@ -23,7 +23,7 @@ def _source(call: Call) -> tuple[Value, PoolWindows, np.ndarray]:
     (x,) = call.args
     if not isinstance(x, Value):
         raise NotLoweredError("a pool of a constant")
-    windows = PoolWindows.parse(call.attributes)
+    windows = windows_of(call.attributes)
     spatial = x.shape[2:]
     axes = []
     for d, count in enumerate(windows.extents(spatial)):
