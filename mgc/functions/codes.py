@@ -44,10 +44,10 @@ def even_segment(x: Array, lo: float, step: float, segments: int) -> tuple[Array
     """(number, offset in it) of the segment of x in a table of equal segments, in float32, each operation rounded:
     i = clip(floor((x - lo) * (1 / step)), 0, segments - 1), NaN to 0; x - (lo + i * step).
     """
-    lo, step = _f32(lo), _f32(step)
-    index = np.clip(np.floor((x - lo) * (_f32(1) / step)), _f32(0), _f32(segments - 1))
+    start, width = _f32(lo), _f32(step)
+    index = np.clip(np.floor((x - start) * (_f32(1) / width)), _f32(0), _f32(segments - 1))
     index = np.where(np.isnan(index), _f32(0), index)
-    return index.astype(np.int64), x - (lo + index * step)
+    return index.astype(np.int64), x - (start + index * width)
 
 
 def lookup(x: Array, values: Array, slopes: Array, lo: float, step: float) -> Array:

@@ -179,7 +179,7 @@ def exact_segment(table: Array, u: Array) -> tuple[Array, Array]:
 
 def branch(
     f: Callable[[Array], tuple[Array, Array]], pairing: str, scale: float, a: Array, b: Array | None, real: np.dtype
-) -> tuple[np.float64, Array, Array | None]:
+) -> tuple[float, Array, Array | None]:
     """(loss, delta of a, delta of b if there is one) of scores in row-major order, with f giving f(u) and f'(u).
 
     Elements are computed in type `real`, sums in float64.

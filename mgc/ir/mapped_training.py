@@ -265,4 +265,5 @@ class DequantBy(Op):
         return (acc.with_dtype(DType.F32),)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (codes.dequant_by(*arrays, self.factor),)
+        acc, s1, s2 = arrays
+        return (codes.dequant_by(acc, s1, s2, self.factor),)

@@ -11,7 +11,6 @@ import numpy as np
 
 from mgc.ir import mapped_training, ops
 from mgc.ir.graph import Node
-from mgc.ir.ops.update import Adam, RmsProp, Rule, Sgd
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
@@ -312,12 +311,11 @@ class _Emitter:
     ) -> Update:
         buffer = self.walk.buffer_of
         count = len(op.rule.moments)
-        optimizer, hyper = optimizer_of(op.rule)
         limit = math.inf if op.clip is None else op.clip
         return Update(
             **common,
-            optimizer=optimizer,
-            hyper=hyper,
+            optimizer=OPTIMIZER_CODES[op.rule.optimizer],
+            hyper=op.rule.hyper,
             group=group,
             parameter=-1 if group >= 0 else buffer[node.inputs[0]],
             gradient=buffer[node.inputs[1]],
@@ -326,17 +324,3 @@ class _Emitter:
             lo=-limit,
             hi=limit,
         )
-
-
-def optimizer_of(rule: Rule) -> tuple[int, tuple[float, ...]]:
-    """UPDATE's code and hyper-parameters of an optimizer."""
-    match rule:
-        case Sgd(lr, momentum):
-            if momentum:
-                return OPTIMIZER_CODES["momentum"], (lr, momentum)
-            return OPTIMIZER_CODES["sgd"], (lr,)
-        case Adam(lr, beta1, beta2, eps):
-            return OPTIMIZER_CODES["adam"], (lr, beta1, beta2, eps)
-        case RmsProp(lr, alpha, eps, momentum, centered):
-            return OPTIMIZER_CODES["rmsprop"], (lr, alpha, eps, momentum, float(centered))
-    raise TypeError(f"{type(rule).__name__} is no optimizer of UPDATE")

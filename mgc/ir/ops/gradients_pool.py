@@ -176,7 +176,8 @@ class MaxPoolPick(_MaxPoolOp):
         return self.pool.infer(x)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (pool_max_pick(*arrays, self.pool.windows),)
+        x, picked = arrays
+        return (pool_max_pick(x, picked, self.pool.windows),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         x, _ = types
