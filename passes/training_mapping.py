@@ -13,19 +13,19 @@ from mgc.passes.chips import Net, Split, split
 from mgc.passes.durations import Durations, Place
 from mgc.passes.links import nets_of, send_between_chips
 from mgc.passes.lower_training.residents import Residents, sizes
-from mgc.passes.memory import footprint
 from mgc.passes.operations import Work, stored
 from mgc.passes.partition import CapacityError, Geometry, capacity_message
 from mgc.passes.place import Placement, Wanted, homes_of, lay_out, service
 from mgc.passes.plan import BufferPlan, GroupMap
 from mgc.passes.reads import Reads, reads_of
+from mgc.passes.scheduling.entry import EntryRun, EntrySchedule, finer, schedule_entry
+from mgc.passes.scheduling.memory import footprint
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import Streaming, best_split
 from mgc.passes.streaming.dataflow import DATAFLOWS, DEFAULT_DATAFLOW, Dataflow
 from mgc.passes.streaming.operations import StreamedBuilder
 from mgc.passes.training_operations import anchors_of
 from mgc.passes.training_plan import EntryKind, EntryPlan, PersistentPlan, TrainedGroup, TrainingPlan
-from mgc.passes.training_schedule import Iteration, SplitSchedule, finer, schedule_iteration
 from mgc.passes.versions import homes_of as versions_of
 from mgc.passes.versions import is_update
 from mgc.targets.cost import CostModel
@@ -93,7 +93,7 @@ def plan_training(
         if entry.kind == "train" and wanted.split:
             cut = best_split(entry.graph, data, homes, entry.micro_batch)
         make = _Maker(entry, homes, placement, residents, target, dram, data, results, cut)
-        found = schedule_iteration(make.iteration(own), finer(cut.split), room - used["edram"], options)
+        found = schedule_entry(make.iteration(own), finer(cut.split), room - used["edram"], options)
         plans.append(_entry_plan(entry, homes, found, frozenset(cut.axes), used, data, results))
     return TrainingPlan(residents, trained, persistent, tuple(plans), batch, split)
 
@@ -112,9 +112,9 @@ class _Maker:
     results: tuple[str, ...]
     streaming: Streaming
 
-    def iteration(self, flow: Dataflow) -> Iteration:
+    def iteration(self, flow: Dataflow) -> EntryRun:
         """What the scheduler has to know of the entry."""
-        return Iteration(self, self.streaming, stored(self.entry.graph), self.phases, flow)
+        return EntryRun(self, self.streaming, stored(self.entry.graph), self.phases, flow)
 
     def phases(self, work: Work) -> dict[int, int]:
         """The phase of each operation that updates weights, phases numbered in the order of their updates."""
@@ -148,24 +148,25 @@ class _Maker:
 def _entry_plan(
     entry: EntryGraph,
     homes: dict[Value, str],
-    found: SplitSchedule,
+    found: EntrySchedule,
     parted: frozenset[Value],
     used: Mapping[str, int],
     data: tuple[str, ...],
     results: tuple[str, ...],
 ) -> EntryPlan:
-    done = found.done
-    buffers: dict[Value, BufferPlan] = {v: replace(b, offset=b.offset + used[b.space]) for v, b in done.buffers.items()}
+    buffers: dict[Value, BufferPlan] = {
+        v: replace(b, offset=b.offset + used[b.space]) for v, b in found.buffers.items()
+    }
     return EntryPlan(
         entry.name,
         entry.kind,
         entry.repeats,
         entry.graph,
         homes,
-        done.operations,
-        done.units,
+        found.operations,
+        found.units,
         buffers,
-        done.schedule,
+        found.schedule,
         data,
         results,
         entry.micro_batch,

@@ -1,1 +1,1 @@
-"""Scheduling proper: operations repeated over micro-batches on units; knows nothing of graphs or chips."""
+"""Time and memory of an entry: what of a run may overlap, when each operation starts, in which bytes values lie."""

@@ -3,9 +3,9 @@
 import pytest
 from yardstick import BATCH, D, G, Gan
 
-from mgc.passes.streaming.dataflow import Dataflow
+from mgc.passes.streaming.dataflow import DATAFLOWS, Dataflow
 
-SEQUENTIAL, PIPELINED, PARALLEL = (Dataflow.named(n) for n in ("sequential", "pipelined", "parallel"))
+SEQUENTIAL, PIPELINED, PARALLEL = (DATAFLOWS[n] for n in ("sequential", "pipelined", "parallel"))
 REAL_BESIDE_FAKE = Dataflow(phases=False)
 
 # hardware_constants.md, section 2.4, as formulas and as the numbers that the design states

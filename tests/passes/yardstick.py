@@ -9,9 +9,9 @@ from mgc.ir.ops import Unary
 from mgc.ir.types import DType, TensorType
 from mgc.passes.operations import Work
 from mgc.passes.plan import Operation, UnitPlan
+from mgc.passes.scheduling.entry import EntryRun, finer, schedule_entry
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import Streaming
-from mgc.passes.training_schedule import Iteration, finer, schedule_iteration
 
 G, D, BATCH = 5, 5, 64  # layers of both networks, samples
 
@@ -99,6 +99,6 @@ class Gan:
         nodes = [s.node for s in self.stages if not s.whole]
         streaming = Streaming(BATCH, {n.outputs[0]: 0 for n in nodes}, frozenset(nodes))
         roots = {s.node.outputs[0]: s.node.outputs[0] for s in self.stages}
-        iteration = Iteration(self.work, streaming, roots, lambda work: self.updates, flow)
-        found = schedule_iteration(iteration, finer(BATCH), 0, SolverOptions())
-        return found.split, found.done.schedule
+        iteration = EntryRun(self.work, streaming, roots, lambda work: self.updates, flow)
+        found = schedule_entry(iteration, finer(BATCH), 0, SolverOptions())
+        return found.split, found.schedule

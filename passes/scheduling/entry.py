@@ -1,0 +1,245 @@
+"""The schedule of an entry: when every part of every operation starts, and in which bytes values lie meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mgc.ir.graph import Value
+from mgc.passes.operations import Work
+from mgc.passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
+from mgc.passes.scheduling.cyclic import Repeating, repeating
+from mgc.passes.scheduling.iterations import moves_of, waits_of
+from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, peak, slot_waits, spill, steady_slots
+from mgc.passes.scheduling.modulo import steady_state
+from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import Found, best_list, improve
+from mgc.passes.scheduling.sections import arrange, sections_of
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.scheduling.spread import spread
+from mgc.passes.streaming.analysis import Streaming
+from mgc.passes.streaming.dataflow import Dataflow
+
+MOST_TASKS = 40_000
+"""Tasks of the finest cut of a batch that is tried."""
+
+MARGIN = 32
+"""The part of the memory that is left over, at least, while cuts are compared: where buffers lie is found out later."""
+
+ENOUGH = 1.01
+"""A finer cut must shorten the schedule by more than this to be tried on: its makespan then falls ever more slowly."""
+
+
+@dataclass(frozen=True)
+class EntryRun:
+    """One run of an entry, to be scheduled.
+
+    `work` makes its operations for a cut of the batch into parts and a choice of values that are off-chip. `streaming`
+    is the finest cut, `roots` tells in which value's memory each value lies, `phases` numbers the updates among the
+    operations by phase, `flow` says what may overlap. Or a run goes through independent `micro_batches`, each through
+    all operations; then it is not cut.
+    """
+
+    work: Callable[[int, frozenset[Value]], Work]
+    streaming: Streaming
+    roots: Mapping[Value, Value]
+    phases: Callable[[Work], Mapping[int, int]] = lambda work: {}
+    flow: Dataflow = field(default_factory=Dataflow)
+    micro_batches: int = 1
+
+
+@dataclass(frozen=True)
+class EntrySchedule:
+    """Operations with all they wait for, their units, the memory map and the schedule, of a batch in `split` parts."""
+
+    split: int
+    operations: tuple[Operation, ...]
+    units: tuple[UnitPlan, ...]
+    buffers: dict[Value, BufferPlan]
+    schedule: SchedulePlan
+
+    @property
+    def done(self) -> EntrySchedule:
+        """Itself, for callers that know it as a part of something."""
+        return self
+
+
+def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options: SolverOptions) -> EntrySchedule:
+    """The shortest schedule over cuts of the batch into parts, `splits` from few to many (1, whole, is among them).
+
+    Cuts are compared by list schedules; CP-SAT works on the one chosen. `capacity` is what the tiles' memories have for
+    the entry's values, in bytes: what does not fit is spilled off-chip, where it moves at that channel's pace. The
+    lower bound knows nothing of slots, except where CP-SAT proved it for a memory that leaves no room for more.
+    """
+    best: _Cut | None = None
+    splits = splits if run.flow.split else (1,)
+    for split in splits:
+        cut = _Cut(run, split, capacity)
+        if split > 1 and len(cut.problem.tasks) > MOST_TASKS:
+            break
+        if len(splits) > 1:
+            cut.fit_roughly()
+        if best is not None and cut.makespan >= best.makespan:
+            if cut.makespan > best.makespan * ENOUGH:
+                break
+            continue
+        best = cut
+    if best is None:
+        raise ValueError("a cut into one part must be among the splits")
+    return best.finish(options)
+
+
+def finer(split: int) -> list[int]:
+    """The cuts into fewer parts that a cut goes into, from one part up to itself."""
+    return [n for n in range(1, split + 1) if split % n == 0]
+
+
+class _Cut:
+    """One cut of a run: its operations, the best list schedule, and the memory that it needs."""
+
+    def __init__(self, run: EntryRun, split: int, capacity: int) -> None:
+        self.run, self.split, self.capacity = run, split, capacity
+        self.offchip: frozenset[Value] = frozenset()
+        self.repeating: Repeating | None = None
+        self._plan()
+
+    def _plan(self) -> None:
+        """The best list schedule with the values that are spilled by now.
+
+        Micro-batches wait for slots, of which the steady state needs few; parts have as many as their schedule needs.
+        """
+        run = self.run
+        self.work = self._arranged(run.work(self.split, self.offchip))
+        axes = None if run.micro_batches > 1 else run.streaming.axes if self.split > 1 else ()
+        self.planner = MemoryPlanner(self.work, run.roots, axes, self.offchip, self.capacity)
+        problem = problem_of(self.work.operations, self.split * run.micro_batches, cut=self.split > 1)
+        self.free = spread(problem, {k: op.choices for k, op in enumerate(self.work.operations) if op.choices})
+        self.bound = lower_bound(self.free.tasks)
+        self.problem = self.free
+        if run.micro_batches > 1:
+            self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
+            self.problem = self._waiting(self.slots)
+        self.starts = best_list(self.problem, self.bound)
+
+    @property
+    def makespan(self) -> int:
+        """That of the list schedule."""
+        return self.problem.tasks.makespan(self.starts)
+
+    def _arranged(self, work: Work) -> Work:
+        run = self.run
+        sections = () if run.flow.phases else sections_of(work, run.phases(work), run.streaming, run.flow)
+        return arrange(work, run.flow, sections)
+
+    def _waiting(self, slots: Mapping[Value, int]) -> Problem:
+        """The problem with so many slots."""
+        return replace(self.free, edges=(*self.free.edges, *slot_waits(self.work, slots, self.run.micro_batches)))
+
+    # -- memory ----------------------------------------------------------------------------------------------------
+
+    def fit_roughly(self) -> None:
+        """Spills values until the others look as if they fit, which is quick to see."""
+        room = self.capacity - self.capacity // MARGIN
+        while True:
+            ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.starts))
+            if peak(ranges) <= room:
+                return
+            self.offchip |= spill(ranges, room)
+            self._plan()
+
+    def _fit(self) -> MemoryPlan:
+        """Spills values until the others fit, in the repeating schedule where iterations overlap."""
+        lost = 0  # bytes that first fit leaves between buffers
+        while True:
+            if self.run.flow.iterations:
+                self.repeating = self._repeat()
+                memory = self.planner.plan(self.problem.tasks, self.repeating.starts, self.repeating.interval)
+            else:
+                memory = self.planner.plan(self.problem.tasks, self.starts)
+            if memory.edram <= self.capacity:
+                return memory
+            most = peak(memory.ranges)
+            if most <= self.capacity:
+                lost = max(2 * lost, memory.edram - most)
+            self.offchip |= spill(memory.ranges, max(0, self.capacity - lost))
+            self._plan()
+
+    # -- the schedule ----------------------------------------------------------------------------------------------
+
+    def finish(self, options: SolverOptions) -> EntrySchedule:
+        """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
+        memory = self._fit()
+        if self.repeating is not None:
+            waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
+            return self._result(self.repeating, memory, self.makespan, waits, self.repeating.interval)
+        if self.run.micro_batches > 1:
+            memory = self._with_more_slots(memory)
+        if self.makespan > self.bound:
+            self.bound = max(self.bound, barrier_bound(self.free.tasks))
+        found = improve(self.problem, self.starts, self.bound, options)
+        if found.starts != self.starts:
+            moved = self.planner.plan(self.problem.tasks, found.starts)
+            if moved.edram <= self.capacity:
+                memory = moved
+            else:  # CP-SAT went ahead farther than memory reaches
+                found = Found(self.starts, self.makespan, found.lower_bound, self.makespan)
+        slots = {v: b.slots for v, b in memory.buffers.items()}
+        waits = slot_waits(self.work, slots, self.run.micro_batches) if self.run.micro_batches > 1 else []
+        return self._result(found, memory, found.hint, waits)
+
+    def _repeat(self) -> Repeating:
+        """The schedule of iterations that overlap."""
+        moves = moves_of(self.work, self.problem, self.run.phases(self.work), self.run.streaming)
+        return repeating(self.problem, waits_of(self.work), moves, self.starts)
+
+    def _with_more_slots(self, memory: MemoryPlan) -> MemoryPlan:
+        """Takes the shortest list schedule whose slots still fit: the freer, the better."""
+        extra = self.run.micro_batches
+        while extra and self.makespan > self.bound and self.problem.edges != self.free.edges:
+            freer = self._waiting({v: min(self.run.micro_batches, s + extra) for v, s in self.slots.items()})
+            starts = best_list(freer, self.bound)
+            wider = self.planner.plan(freer.tasks, starts)
+            if wider.edram <= self.capacity:
+                if freer.tasks.makespan(starts) <= self.makespan:
+                    self.problem, self.starts, memory = freer, starts, wider
+                break
+            extra //= 2
+        return memory
+
+    def _result(
+        self, found: Found | Repeating, memory: MemoryPlan, hint: int, waits: Iterable[Edge], interval: int = 0
+    ) -> EntrySchedule:
+        """The schedule with what operations wait for from one micro-batch, or iteration, to another."""
+        previous: dict[int, list[tuple[int, int]]] = {}
+        for edge in waits:
+            previous.setdefault(edge.after, []).append((edge.before, edge.lag))
+        operations = tuple(
+            replace(op, unit=unit, after_previous=tuple(sorted(previous.get(k, ()))))
+            for k, (op, unit) in enumerate(zip(self.work.operations, self.problem.units, strict=True))
+        )
+        tasks = self.problem.tasks
+        table, makespan = tasks.matrix(found.starts), tasks.makespan(found.starts)
+        plan = SchedulePlan(table, found.status, makespan, found.lower_bound, hint, interval)
+        return EntrySchedule(self.split, operations, self.work.units, memory.buffers, plan)
+
+
+def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool) -> Problem:
+    """The scheduling problem of some operations; of a run that is `cut` not all go part by part."""
+    edges: list[Edge] = []
+    for i, op in enumerate(operations):
+        edges += (Edge(j, i) for j in op.after)
+        edges += (Edge(j, i, whole=True) for j in op.after_all)
+    return Problem(
+        tuple(op.duration for op in operations),
+        tuple(op.unit for op in operations),
+        tuple(edges),
+        repeats,
+        tuple(_name(op, i) for i, op in enumerate(operations)),
+        tuple(op.streamed for op in operations) if cut else (),
+    )
+
+
+def _name(op: Operation, index: int) -> str:
+    what = op.node.outputs[0].name if op.node is not None and op.node.outputs else f"port{op.port}"
+    return f"{index}.{op.kind}.{what}" + (f".{op.part}" if op.part >= 0 else "")
