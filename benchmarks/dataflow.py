@@ -45,17 +45,17 @@ def rows(name: str, batch: int, target: str, flows: Sequence[str]) -> list[tuple
         )
         seconds = time.process_time() - begin
         entry = program.entries[0]
-        tasks = int((program.part(entry.name).schedule.starts >= 0).sum())
-        first = first or entry.period
+        tasks = int((entry.schedule.starts >= 0).sum())
+        first = first or entry.schedule.period
         made.append(
             (
                 flow,
-                str(entry.split),
+                str(entry.schedule.split),
                 f"{tasks:,}",
-                f"{entry.period:,}",
+                f"{entry.schedule.period:,}",
                 f"{entry.lower_bound:,}",
-                f"{100 * (entry.period / entry.lower_bound - 1):.2f} %",
-                f"{first / entry.period:.2f}",
+                f"{100 * (entry.schedule.period / entry.lower_bound - 1):.2f} %",
+                f"{first / entry.schedule.period:.2f}",
                 str(headline(program)["samples_per_s"].__round__()),
                 f"{seconds:.1f}",
             )

@@ -83,8 +83,9 @@ def compile_one(kind: str, layers: int, batch: int) -> dict[str, float]:
     program = _compiled(kind, layers, batch)
     seconds = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    tasks = int((program.schedule.starts >= 0).sum())
-    return {"seconds": seconds, "mib": (peak - empty) / 1024, "tasks": tasks, "gap": program.schedule.gap}
+    schedule = program.entries[0].schedule
+    tasks = int((schedule.starts >= 0).sum())
+    return {"seconds": seconds, "mib": (peak - empty) / 1024, "tasks": tasks, "gap": schedule.gap}
 
 
 def measured(kind: str, layers: int, batch: int) -> dict[str, float]:

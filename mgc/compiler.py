@@ -202,21 +202,20 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
         state.plan,
         chip,
         name=state.graph.name,
-        mode="inference",
         inputs=ports(imported.inputs),
         outputs=ports(imported.outputs),
         meta=meta,
     )
     cost = CostModel(chip)
     run, setup = run_energy(program, cost)
-    seconds = cost.seconds(program.schedule.makespan)
+    seconds = cost.seconds(program.entry.schedule.makespan)
     meta |= {
         "latency_s": seconds,
         "samples_per_s": samples / seconds if seconds else 0.0,
         "energy_j": run.total,
         "energy": run.to_json_dict(),
         "program_energy_j": setup.total,
-        "cost": bill(program, cost, program.schedule.makespan),
+        "cost": bill(program, cost, program.entry.schedule.makespan),
     }
     return replace(program, meta=meta)
 

@@ -250,7 +250,7 @@ def _meta(
     account = Account(program, cost)
     setup = [account.energy(i) for i in program.instructions if isinstance(i, WriteCells)]
     seconds = cost.seconds(cycles)
-    samples = program.micro_batch * iteration.batches
+    samples = program.iteration[0].micro_batch * iteration.batches
     # nobody knows which inputs of a step model are noise: those that are not given
     normal = "noise" if DISCRIMINATOR in loaded else ""
     roles = {"normal": normal, "uniform": "uniform", "given": "data"}
@@ -287,9 +287,8 @@ def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakd
     """Cycles and energy of one training iteration: its entries as often as they run."""
     account = Account(program, cost)
     total, cycles = EnergyBreakdown(), 0
-    parts = [(e.first, e.stop, e.repeats, e.period) for e in program.entries if e.kind == "train"]
-    for first, stop, repeats, period in parts or [(0, len(program.instructions), 1, program.schedule.period)]:
-        own = [i for i in program.instructions[first:stop] if not isinstance(i, WriteCells)]
-        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(period)) * repeats
-        cycles += period * repeats
+    for entry in program.iteration:
+        own, period = program.instructions[entry.first : entry.stop], entry.schedule.period
+        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(period)) * entry.repeats
+        cycles += period * entry.repeats
     return cycles, total

@@ -83,7 +83,5 @@ class Simulator(Runner):
 
 
 def _part(program: Program) -> Program:
-    """What `run` runs: the whole program; of one with entries that for testing, else the last."""
-    if not program.entries:
-        return program
+    """What `run` runs: the entry for testing, or else the last."""
     return program.part(next((e.name for e in program.entries if e.kind == "test"), program.entries[-1].name))

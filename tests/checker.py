@@ -258,5 +258,6 @@ def facts_of_program(program: Any, capacity: dict[str, int]) -> Facts:
             nbytes = 0 if b.kind == "opaque" else size * np.dtype(b.dtype).itemsize
             holey = b.id in covered and covered[b.id] < size
             buffers[b.id] = Buffer(b.space, b.offset, nbytes, b.slots, holey, b.persistent)
-    s = program.schedule
-    return Facts(instructions, buffers, s.starts, s.makespan, s.lower_bound, capacity)
+    s = program.entry.schedule
+    setup = np.full((program.entry.first, s.starts.shape[1]), -1, np.int64)
+    return Facts(instructions, buffers, np.concatenate([setup, s.starts]), s.makespan, s.lower_bound, capacity)

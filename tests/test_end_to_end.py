@@ -30,10 +30,10 @@ def feeds(path_or_bytes, samples, seed=3):
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_network_of_models(path):
     program = mgc.compile(path, batch=4, calibrate="minmax")
-    assert program.schedule.status == "OPTIMAL" or program.schedule.gap <= 0.02
+    assert program.entry.schedule.status == "OPTIMAL" or program.entry.schedule.gap <= 0.02
     edram = load_target("liu2018").edram.bytes_per_tile * load_target("liu2018").structure.tiles
     assert not check(facts_of_program(program, {"edram": edram}))
-    assert replay(program).makespan == program.schedule.makespan
+    assert replay(program).makespan == program.entry.schedule.makespan
     given, expected = feeds(str(path), 2)
     ideal = mgc.Simulator(program, numerics="float").run(given)
     for name, value in expected.items():
@@ -59,7 +59,7 @@ def test_dcgan_generator_of_published_size():
     assert program.meta["row_block_mvms"] == 30_736
     assert program.meta["macs_mapped"] == program.meta["macs_useful"]
     assert len(program.instructions) <= 1000
-    assert program.schedule.status == "OPTIMAL"
+    assert program.entry.schedule.status == "OPTIMAL"
 
 
 def test_program_without_weights_is_small(tmp_path):

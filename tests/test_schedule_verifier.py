@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from entries import with_plan
 
 import mgc
 from mgc.isa.error import ProgramError
@@ -63,17 +64,17 @@ def test_what_the_compiler_plans_is_accepted(programs):
     for name, program in programs.items():
         assert faults_of(program) == [], name
         ran = replay(program)
-        assert np.array_equal(ran.starts, program.schedule.starts), name
-        assert ran.makespan == program.schedule.makespan
-    assert programs["dcgan parallel"].schedule.split > 1
-    assert programs["dcgan cyclic"].schedule.interval > 0
-    assert any(b.slots < programs["inference"].micro_batches for b in programs["inference"].buffers)
+        assert np.array_equal(ran.starts, program.entry.schedule.starts), name
+        assert ran.makespan == program.entry.schedule.makespan
+    assert programs["dcgan parallel"].entry.schedule.split > 1
+    assert programs["dcgan cyclic"].entry.schedule.interval > 0
+    assert any(b.slots < programs["inference"].entry.micro_batches for b in programs["inference"].buffers)
 
 
 def test_the_data_flows_are_ever_better(programs):
-    cycles = [programs[f"mlp {f}"].schedule.period for f in ("sequential", "pipelined", "parallel", "cyclic")]
+    cycles = [programs[f"mlp {f}"].entry.schedule.period for f in ("sequential", "pipelined", "parallel", "cyclic")]
     assert cycles == sorted(cycles, reverse=True)
-    cycles = [programs[f"dcgan {flow}"].schedule.period for flow in ("pipelined", "parallel", "cyclic")]
+    cycles = [programs[f"dcgan {flow}"].entry.schedule.period for flow in ("pipelined", "parallel", "cyclic")]
     assert cycles == sorted(cycles, reverse=True)
     assert cycles[0] > cycles[2]
 
@@ -82,10 +83,12 @@ def tasks(program):
     return [(i, k) for i in program.instructions for k in range(count_of(program, i))]
 
 
-def moved(program, task, by):
-    starts = program.schedule.starts.copy()
-    starts[task] += by
-    return replace(program, schedule=replace(program.schedule, starts=starts))
+def moved(program, task, by, number=0):
+    """The program with a task of one entry planned `by` cycles later."""
+    entry = program.entries[number]
+    starts = entry.schedule.starts.copy()
+    starts[task[0] - entry.first, task[1]] += by
+    return with_plan(program, number, starts=starts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,7 +97,7 @@ def test_every_shifted_task_is_found(programs, kind, by):
     program = programs[kind]
     every = tasks(program)
     for i, k in every[:: max(1, len(every) // 15)]:
-        if program.schedule.starts[i.id, k] + by >= 0:
+        if program.entry.start(i.id, k) + by >= 0:
             assert faults_of(moved(program, (i.id, k), by)), f"task {k} of instruction {i.id} by {by}"
 
 
@@ -131,9 +134,9 @@ def implied(program, instruction, wait, field):
     from mgc.isa.dataflow import ancestors, ancestors_before
 
     j, lag = wait
-    if lag == 1 and program.schedule.interval:
+    if lag == 1 and program.entry.schedule.interval:
         return bool(ancestors_before(program, ancestors(program))[instruction] >> j & 1)
-    return lag > 1 or not program.schedule.interval
+    return lag > 1 or not program.entry.schedule.interval
 
 
 def test_what_waits_for_a_part_only_of_a_sum_over_the_batch_is_found(programs):
@@ -176,7 +179,7 @@ def test_a_read_during_an_update_is_found(programs, kind):
         readers = [i for i in program.instructions if update.group in i.reads_groups()]
         for reader in readers[:1] + readers[-1:]:
             careless = without(program, reader, after=tuple(j for j in reader.after if j != update.id))
-            at = int(program.schedule.starts[update.id, 0]) + 1 - int(program.schedule.starts[reader.id, 0])
+            at = program.entry.start(update.id) + 1 - program.entry.start(reader.id)
             found = faults_of(moved(careless, (reader.id, 0), at))
             assert any("version" in f or "changes group" in f for f in found), (reader.id, update.id)
             tried += 1
@@ -186,7 +189,7 @@ def test_a_read_during_an_update_is_found(programs, kind):
 def test_versions_go_from_run_to_run(programs):
     """Passes that follow one another too closely read weights that are still to be written."""
     program = programs["dcgan cyclic"]
-    closer = replace(program, schedule=replace(program.schedule, interval=program.schedule.interval * 2 // 3))
+    closer = with_plan(program, interval=program.entry.schedule.interval * 2 // 3)
     found = faults_of(closer)
     assert any("version" in f or "changes" in f for f in found)
     assert any("at once" in f for f in found)
@@ -207,7 +210,7 @@ def test_entries_are_verified_each():
     )
     check_schedule(program)
     last = program.instructions[-1]
-    assert any(f.startswith("entry testing") for f in faults_of(moved(program, (last.id, 0), -1)))
+    assert any(f.startswith("entry testing") for f in faults_of(moved(program, (last.id, 0), -1, number=1)))
 
 
 def test_needs_say_what_the_fields_mean(programs):
@@ -215,7 +218,7 @@ def test_needs_say_what_the_fields_mean(programs):
     whole = next(
         i for i in program.instructions if not i.streamed and any(program.instructions[j].streamed for j in i.after)
     )
-    split = program.schedule.split
+    split = program.entry.schedule.split
     assert any(n.task[1] == split - 1 for n in needs(program, whole, 0))
     streamed = next(i for i in program.instructions if i.streamed and i.after_all)
     assert {n.task for n in needs(program, streamed, 0)} >= {(j, split - 1) for j in streamed.after_all}
@@ -223,6 +226,6 @@ def test_needs_say_what_the_fields_mean(programs):
 
 @pytest.mark.parametrize("flow", ["pipelined", "parallel"])
 def test_an_iteration_of_a_batch_of_64_is_within_two_percent_of_the_bound(flow):
-    schedule = trained(flow, batch=64).schedule
+    schedule = trained(flow, batch=64).entry.schedule
     assert schedule.split > 1
     assert 0 <= schedule.gap <= 0.02

@@ -14,6 +14,7 @@ from mgc.compiler_training import iteration_cost
 from mgc.isa.program import Program
 from mgc.passes.partition import CapacityError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
+from mgc.report.views.summary import headline
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
@@ -139,11 +140,13 @@ def on_fewest_chips(workload: Workload, target: Target) -> Result:
 def _result(workload: Workload, mode: str, target: Target, program: Program, images: int, seconds: float) -> Result:
     meta = program.meta
     busy = dict.fromkeys((u.id for u in program.units if u.kind == "link" and u.tile >= 0), 0)
-    for instruction in program.instructions:
-        if instruction.unit in busy:
-            tasks = int((program.schedule.starts[instruction.id] >= 0).sum())
-            busy[instruction.unit] += instruction.duration * tasks
-    span = max(1, program.schedule.makespan)
+    for entry in program.iteration:
+        for instruction in program.instructions[entry.first : entry.stop]:
+            if instruction.unit in busy:
+                tasks = int((entry.schedule.starts[instruction.id - entry.first] >= 0).sum())
+                busy[instruction.unit] += instruction.duration * tasks * entry.repeats
+    plan = headline(program)["schedule"]
+    span = max(1, plan["makespan_cycles"])
     return Result(
         workload=workload.key,
         mode=mode,
@@ -153,14 +156,14 @@ def _result(workload: Workload, mode: str, target: Target, program: Program, ima
         needed=sum(g.crossbars_per_replica for g in program.groups),
         images_per_s=images / meta["latency_s"],
         joules=meta["energy_j"] / images,
-        status=program.schedule.status,
-        gap=program.schedule.gap,
+        status=plan["status"],
+        gap=plan["gap"],
         split_gap=meta["allocation"]["gap"],
         link=meta["energy"]["link"] / meta["energy_j"],
         busiest_link=max(busy.values(), default=0) / span,
         components=dict(meta["energy"]),
         seconds=seconds,
-        tasks=int((program.schedule.starts >= 0).sum()),
+        tasks=plan["tasks"],
     )
 
 

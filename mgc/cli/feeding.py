@@ -95,11 +95,11 @@ def feeds(
     from mgc.sim import SimulationError, draw_inputs
 
     given = {**(arrays or {}), **{name: load_array(path) for name, path in files.items()}}
-    batch = program.micro_batch * program.micro_batches
+    batch = program.entry.batch
     rows = _rows_of_a_sample(program)
     held = {name: len(a) // rows[name] for name, a in given.items() if name in rows and a.ndim}
     count = samples or min(held.values(), default=batch)
-    if not rows and count != program.micro_batch:
+    if not rows and count != program.entry.micro_batch:
         raise UserError(f"-n {count}: this model's inputs and outputs do not count samples: leave -n out")
     for name, found in held.items():
         if found < count or not found:
@@ -111,8 +111,8 @@ def feeds(
         drawn = _drawn(draw_inputs, program, count, seed, given)
     except SimulationError as error:
         raise UserError(f"{error} with --input NAME=FILE.npy") from error
-    checked = _checked(program, {**given, **drawn}, files, count if rows else program.micro_batch)
-    group = None if program.batched or not rows else program.micro_batch
+    checked = _checked(program, {**given, **drawn}, files, count if rows else program.entry.micro_batch)
+    group = None if program.entry.batched or not rows else program.entry.micro_batch
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
 
 
@@ -141,8 +141,8 @@ def _rows_of_a_sample(program: Program) -> dict[str, int]:
     A model that mixes samples still counts them where all its inputs and outputs have the batch on axis 0.
     """
     ports = (*program.inputs, *program.outputs)
-    size = program.micro_batch
-    if program.batched:
+    size = program.entry.micro_batch
+    if program.entry.batched:
         return {p.name: p.shape[0] // size for p in ports if p.batched}
     if size > 1 and all(p.shape and p.shape[0] == size for p in ports):
         return {p.name: 1 for p in ports}
@@ -153,11 +153,11 @@ def _drawn(
     draw: Callable[..., dict[str, np.ndarray]], program: Program, count: int, seed: int, given: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Draws for `count` samples; a program of whole batches draws batch after batch from one seed each."""
-    if program.batched or count == program.micro_batch:
+    if program.entry.batched or count == program.entry.micro_batch:
         return draw(program, count, seed, given)
     import numpy as np
 
-    runs = [draw(program, count, seed + k, given) for k in range(-(-count // program.micro_batch))]
+    runs = [draw(program, count, seed + k, given) for k in range(-(-count // program.entry.micro_batch))]
     return {name: np.concatenate([r[name] for r in runs])[:count] for name in runs[0]}
 
 
@@ -168,9 +168,9 @@ def _checked(
     from mgc.sim.inputs import check_inputs
 
     with about(" ".join(f"--input {name}={path}" for name, path in files.items()) or "the inputs"):
-        if program.batched or count == program.micro_batch:
+        if program.entry.batched or count == program.entry.micro_batch:
             checked, _ = check_inputs(program, arrays)
             return checked
         whole = Feeds(dict(arrays), (), count, None, frozenset(arrays))
-        parts = [check_inputs(program, part)[0] for part in whole.parts(program.micro_batch)]
-        return whole.joined(parts, program.micro_batch)
+        parts = [check_inputs(program, part)[0] for part in whole.parts(program.entry.micro_batch)]
+        return whole.joined(parts, program.entry.micro_batch)

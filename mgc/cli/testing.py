@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def to_test(path: Path, program: Program, checkpoint: Path | None) -> tuple[Program, Mapping[str, np.ndarray] | None]:
     """What is to be run, and the weights to run it with: None for those it was compiled with."""
-    if checkpoint is None and not program.entries:
+    if checkpoint is None and len(program.entries) == 1:
         return program, None
     from mgc.training.entries import entry_for_testing
     from mgc.training.inference import checkpoint_weights
@@ -64,7 +64,7 @@ def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpo
     picture.image.save(file, format="PNG", optimize=True)
     state = (
         ""
-        if not program.entries
+        if len(program.entries) == 1
         else ", the weights before training"
         if checkpoint is None
         else f", weights of {checkpoint.name}"

@@ -45,7 +45,7 @@ def finished(program: Program, before: list[int]) -> list[int]:
     """For each instruction a bit set of those all of whose tasks end before its own first one; `before` is
     `ancestors`. Between two streamed instructions `after` only says that of one part of the batch after the other.
     """
-    if program.schedule.split == 1:
+    if program.entry.schedule.split == 1:
         return before
     sets: list[int] = []
     for i in program.instructions:
@@ -90,7 +90,7 @@ def check_dataflow(program: Program) -> None:
                     f"for instruction {late[0]}, which writes it"
                 )
             early = [k for k in writers.get(root, []) if not done[i.id] >> k & 1]
-            if early and program.buffers[b].parts != program.schedule.split:
+            if early and program.buffers[b].parts != program.entry.schedule.split:
                 raise ProgramError(
                     f"instruction {i.id} ({i.mnemonic}) reads buffer {b} ({program.buffers[b].name}), which is not "
                     f"held part by part, before all of instruction {early[0]}, which writes it, has ended"
@@ -159,7 +159,7 @@ def _check_races(program: Program, before: list[int]) -> None:
                         f"instructions {j.id} ({j.mnemonic}) and {i.id} ({i.mnemonic}) both use {kind} {name} and at "
                         "least one changes it: one must wait for the other"
                     )
-        if program.micro_batches == 1 and not program.schedule.interval:
+        if program.entry.micro_batches == 1 and not program.entry.schedule.interval:
             continue
         for i, i_writes in users:
             for j, j_writes in users:

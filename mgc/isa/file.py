@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
 from mgc.isa.error import ProgramError
 from mgc.isa.manifest import canonical, from_manifest, to_manifest
 from mgc.isa.program import FORMAT_VERSION, Program
-from mgc.isa.schedule import Schedule
 
 PREFIX = "isa."
 """Tensors of the file itself; a program's own must have other names."""
@@ -41,7 +41,7 @@ def save(program: Program, path: Path) -> None:
         STREAMS: streams.records.view(np.uint8).reshape(-1, RECORD.itemsize),
         WORDS: streams.words,
         REALS: streams.reals,
-        STARTS: narrow(program.schedule.starts),
+        **{f"{STARTS}.{e.id}": narrow(e.schedule.starts) for e in program.entries},
     }
     container.write(path, tensors, canonical(manifest))
 
@@ -71,21 +71,24 @@ def _load(path: Path) -> Program:
             f"its format version is {manifest.get('version')}, this mgc reads {FORMAT_VERSION}: compile it again"
         )
     tables = from_manifest(manifest)
-    own = {name: _own(tensors, name) for name in (STREAMS, WORDS, REALS, STARTS)}
+    planned = [f"{STARTS}.{e.id}" for e in tables["entries"]]
+    own = {name: _own(tensors, name) for name in (STREAMS, WORDS, REALS, *planned)}
     streams = own[STREAMS]
     counts = manifest.get("streams")
     if streams.dtype != np.uint8 or streams.ndim != 2 or streams.shape[1] != RECORD.itemsize:
         raise ProgramError(f"its streams are {streams.dtype}{list(streams.shape)}, [n, {RECORD.itemsize}] is expected")
     if not isinstance(counts, list) or len(counts) != len(tables["units"]) or any(type(n) is not int for n in counts):
         raise ProgramError("its streams do not go with its units")
-    for name, kind in ((WORDS, "i"), (REALS, "f"), (STARTS, "i")):
-        if own[name].dtype.kind != kind or own[name].ndim != (2 if name == STARTS else 1):
+    for name, kind, rank in ((WORDS, "i", 1), (REALS, "f", 1), *((name, "i", 2) for name in planned)):
+        if own[name].dtype.kind != kind or own[name].ndim != rank:
             raise ProgramError(f"tensor {name} is {own[name].dtype}{list(own[name].shape)}, another is expected")
     records = np.ascontiguousarray(streams).view(RECORD).reshape(-1)
-    facts = tables.pop("schedule")
+    tables["entries"] = tuple(
+        replace(e, schedule=replace(e.schedule, starts=own[name].astype(np.int64)))
+        for e, name in zip(tables["entries"], planned, strict=True)
+    )
     program = Program(
         instructions=decode(Streams(records, tuple(counts), own[WORDS], own[REALS])),
-        schedule=Schedule(own[STARTS].astype(np.int64), *facts),
         tensors={name: array for name, array in tensors.items() if not name.startswith(PREFIX)},
         origin=str(path),
         **tables,

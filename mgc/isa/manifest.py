@@ -14,10 +14,12 @@ from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import HostSegment, Program
-from mgc.isa.schedule import Unit
+from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import State, StatePiece
 
 Json = Any
+
+NO_STARTS = np.zeros((0, 0), np.int64)
 _T = TypeVar("_T")
 
 
@@ -63,10 +65,8 @@ def unrun(pairs: Json) -> tuple[int, ...]:
 def to_manifest(program: Program) -> Json:
     """The tables of a program. Rows hold a dataclass's fields in order, without the id, which is the row's place."""
     arithmetics = list(dict.fromkeys(g.arithmetic for g in program.groups))
-    schedule = program.schedule
     return {
         "name": program.name,
-        "mode": program.mode,
         "target": program.target,
         "buffers": [astuple(b)[1:] for b in program.buffers],
         "constants": [astuple(c)[1:] for c in program.constants],
@@ -76,23 +76,17 @@ def to_manifest(program: Program) -> Json:
         "inputs": [astuple(p) for p in program.inputs],
         "outputs": [astuple(p) for p in program.outputs],
         "host_segments": [astuple(h)[1:] for h in program.host_segments],
-        "schedule": [
-            schedule.status,
-            schedule.makespan,
-            schedule.lower_bound,
-            schedule.clock_ns,
-            schedule.split,
-            schedule.interval,
-        ],
-        "micro_batch": program.micro_batch,
-        "micro_batches": program.micro_batches,
-        "batched": program.batched,
+        "clock_ns": float(program.clock_ns),
         "sources": program.sources,
         "states": [[s.name, s.kind, s.phase, s.initial, [astuple(p) for p in s.pieces]] for s in program.states],
-        "entries": [astuple(e)[1:] for e in program.entries],
+        "entries": [[*_row(e)[1:-1], _row(e.schedule)[1:]] for e in program.entries],
         "absorbed": program.absorbed,
         "meta": program.meta,
     }
+
+
+def _row(of: Any) -> list[Json]:
+    return [getattr(of, f.name) for f in fields(of)]
 
 
 def _group_row(group: CrossbarGroup, arithmetic: int) -> list[Json]:
@@ -117,9 +111,13 @@ def _state(index: int, row: Sequence[Json]) -> State:
     return typed(State, [index, name, kind, phase, initial, [typed(StatePiece, p) for p in pieces]])
 
 
+def _entry(index: int, row: Sequence[Json]) -> Entry:
+    *values, schedule = row
+    return typed(Entry, [index, *values, typed(Schedule, [NO_STARTS, *schedule])])
+
+
 def from_manifest(manifest: Json) -> dict[str, Any]:
-    """The fields of a `Program` but instructions, tensors and schedule; "schedule" is the
-    schedule's in order.
+    """The fields of a `Program` but instructions, tensors and planned starts: schedules have empty ones.
 
     Raises ProgramError for a missing table, a row that does not fit, a value of the wrong type.
     """
@@ -127,7 +125,6 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
         arithmetics = [typed(Arithmetic, row) for row in manifest["arithmetics"]]
         result = {
             "name": _is(str, manifest["name"]),
-            "mode": _is(str, manifest["mode"]),
             "target": _is(dict, manifest["target"]),
             "buffers": _numbered(Buffer, manifest["buffers"]),
             "constants": _numbered(Constant, manifest["constants"]),
@@ -136,18 +133,13 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
             "inputs": tuple(typed(Port, row) for row in manifest["inputs"]),
             "outputs": tuple(typed(Port, row) for row in manifest["outputs"]),
             "host_segments": _numbered(HostSegment, manifest["host_segments"]),
-            "micro_batch": _is(int, manifest["micro_batch"]),
-            "micro_batches": _is(int, manifest["micro_batches"]),
-            "batched": _is(bool, manifest["batched"]),
+            "clock_ns": float(_is(float, manifest["clock_ns"])),
             "sources": tuple(tuple(_is(str, s) for s in names) for names in manifest["sources"]),
             "absorbed": {k: _is(str, v) for k, v in _is(dict, manifest["absorbed"]).items()},
             "meta": _is(dict, manifest["meta"]),
             "states": tuple(_state(k, row) for k, row in enumerate(manifest["states"])),
-            "entries": _numbered(Entry, manifest["entries"]),
+            "entries": tuple(_entry(k, row) for k, row in enumerate(manifest["entries"])),
         }
-        status, makespan, bound, clock, *numbers = manifest["schedule"]
-        split, interval = (_is(int, n) for n in numbers)
-        result["schedule"] = (_is(str, status), _is(int, makespan), _is(int, bound), float(clock), split, interval)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProgramError):
             raise
@@ -182,7 +174,7 @@ def typed(cls: Callable[..., _T], values: Sequence[Json]) -> _T:
             converted.append(_is(int if annotation == "int" else bool, value))
         elif annotation == "float":
             converted.append(float(_is(float, value)))
-        elif annotation == "Arithmetic":
+        elif annotation in ("Arithmetic", "Schedule", "np.ndarray"):
             converted.append(value)
         else:  # text, or one of a few words: the verifier says which
             converted.append(_is(str, value))

@@ -8,7 +8,6 @@ from typing import Literal
 
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Diff, MvmT, Outer, Update
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 
 StageKind = Literal["setup", "forward", "loss", "backward", "update"]
@@ -16,7 +15,7 @@ StageKind = Literal["setup", "forward", "loss", "backward", "update"]
 
 @dataclass(frozen=True)
 class Stage:
-    """The phase (a trained group; outside training the entry's name or the mode) and what is done in it."""
+    """The phase (a trained group; outside training the entry's name) and what is done in it."""
 
     phase: str
     kind: StageKind
@@ -31,19 +30,16 @@ def stages(program: Program) -> tuple[Stage, ...]:
     serves that; "loss" the DIFFs and what only their loss values lead to.
     """
     result: list[Stage] = [Stage("", "setup")] * len(program.instructions)
-    ranges = [(e.first, e.stop, e.kind, e.name) for e in program.entries] or [
-        (0, len(program.instructions), "train" if program.states and _updates(program) else "test", program.mode)
-    ]
     homes = _homes(program)
-    for first, stop, kind, name in ranges:
-        own = [i for i in program.instructions[first:stop] if not isinstance(i, WriteCells)]
-        if kind == "test":
+    for entry in program.entries:
+        own = program.instructions[entry.first : entry.stop]
+        if entry.kind == "test":
             for i in own:
-                result[i.id] = Stage(name, "forward")
+                result[i.id] = Stage(entry.name, "forward")
             continue
         flow = _Flow(program, own, homes)
         for i in own:
-            result[i.id] = Stage(flow.phases[i.id] or name, flow.kinds[i.id])
+            result[i.id] = Stage(flow.phases[i.id] or entry.name, flow.kinds[i.id])
     return tuple(result)
 
 
@@ -58,10 +54,6 @@ def _homes(program: Program) -> Homes:
             root = program.root(piece.buffer) if piece.buffer >= 0 else -1
             homes.setdefault((piece.group, root), state.phase)
     return homes
-
-
-def _updates(program: Program) -> bool:
-    return any(isinstance(i, Update) for i in program.instructions)
 
 
 class _Flow:

@@ -12,15 +12,16 @@ import numpy as np
 
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.dtypes import numpy_dtype
-from mgc.isa.entry import Entry, entry_program
+from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.functions.base import Operand
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import Buffer, Constant, Port
-from mgc.isa.schedule import Schedule, Unit
+from mgc.isa.parts import part_of
+from mgc.isa.schedule import Unit
 from mgc.isa.state import State
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,17 @@ class HostSegment:
 
 @dataclass(frozen=True)
 class Program:
-    """Instructions in id order, the memory map, crossbar groups, schedule and every tensor.
+    """Instructions in id order, the memory map, crossbar groups, entries with their schedules, and every tensor.
 
-    `micro_batch` is the number of samples in one micro-batch, `micro_batches` how many one run of the schedule takes;
-    `batched` is False when the model mixes samples, so that a run takes exactly what the ports' shapes say.
-    `sources` maps an instruction's source index to ONNX node names; `absorbed` says for every other node of the model
-    why it has no instruction. `target` is the target description, `meta` what reports show (source hashes, costs,
-    pass times are NOT here: a program's bytes depend on input and options only). `origin` is the file it was loaded
-    from, if any; it is not part of the program. `states` are what a training program keeps from run to run (one run is
-    one iteration), and what of an inference program can be replaced by trained values. `entries` are the parts that
-    run on their own; without any, all of it is one. With entries the schedule shows each of them once, one after the
-    other.
+    The PROGRAMs come first, then entry after entry; there is at least one. A cycle takes `clock_ns`. `sources` maps an
+    instruction's source index to ONNX node names; `absorbed` says for every other node of the model why it has no
+    instruction. `target` is the target description, `meta` what reports show (source hashes, costs; pass times are NOT
+    here: a program's bytes depend on input and options only). `origin` is the file it was loaded from, if any; it is
+    not part of the program. `states` are what entries for training keep from run to run, and what of one for testing
+    can be replaced by trained values.
     """
 
     name: str
-    mode: str
     target: Mapping[str, Any]
     instructions: tuple[Instruction, ...]
     buffers: tuple[Buffer, ...]
@@ -59,16 +56,13 @@ class Program:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     host_segments: tuple[HostSegment, ...]
-    schedule: Schedule
-    micro_batch: int
-    micro_batches: int
-    batched: bool
+    entries: tuple[Entry, ...]
+    clock_ns: float
     sources: tuple[tuple[str, ...], ...]
     absorbed: Mapping[str, str]
     tensors: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
     states: tuple[State, ...] = ()
-    entries: tuple[Entry, ...] = ()
     origin: str = field(default="", compare=False)
 
     @staticmethod
@@ -90,14 +84,44 @@ class Program:
 
         save(self, Path(path))
 
+    @property
+    def mode(self) -> str:
+        """ "training" if it has an entry for it, else "inference"."""
+        return "training" if any(e.kind == "train" for e in self.entries) else "inference"
+
+    @property
+    def entry(self) -> Entry:
+        """The only entry. ProgramError where there are several: take the `part` of one."""
+        if len(self.entries) != 1:
+            names = ", ".join(e.name for e in self.entries)
+            raise ProgramError(
+                f"program {self.name} has entries that run on their own ({names}); take program.part(name)"
+            )
+        return self.entries[0]
+
+    @property
+    def iteration(self) -> tuple[Entry, ...]:
+        """The entries that one run of the whole takes in turn: those for training, or else the first."""
+        return tuple(e for e in self.entries if e.kind == "train") or self.entries[:1]
+
+    @property
+    def iteration_cycles(self) -> int:
+        """Cycles of an iteration in a steady state: its entries as often as they run, each in its period."""
+        return sum(e.repeats * e.schedule.period for e in self.iteration)
+
+    @property
+    def iteration_bound(self) -> int:
+        """The proven lower bound of `iteration_cycles`."""
+        return sum(e.repeats * e.schedule.lower_bound for e in self.iteration)
+
     def part(self, entry: str) -> Program:
         """One entry as a program of its own, with numbers of buffers, groups and states as here.
 
-        Raises ProgramError for an entry that there is not.
+        That of a program with one entry is the program. Raises ProgramError for an entry that there is not.
         """
         for each in self.entries:
             if each.name == entry:
-                return entry_program(self, each)
+                return self if len(self.entries) == 1 else part_of(self, each)
         raise ProgramError(f"entry {entry!r} does not exist; there are {', '.join(e.name for e in self.entries)}")
 
     def root(self, buffer: int) -> int:

@@ -24,25 +24,26 @@ class Need:
 
 
 def count_of(program: Program, instruction: Instruction) -> int:
-    """How many tasks an instruction has; a PROGRAM has none. The program is one without entries, or one entry."""
+    """How many tasks an instruction has; a PROGRAM has none. The program has one entry."""
     if isinstance(instruction, WriteCells):
         return 0
-    if program.schedule.split > 1:
-        return program.schedule.split if instruction.streamed else 1
-    return program.micro_batches
+    entry = program.entry
+    if entry.schedule.split > 1:
+        return entry.schedule.split if instruction.streamed else 1
+    return entry.micro_batches
 
 
 def needs(program: Program, instruction: Instruction, number: int) -> Iterator[Need]:
     """What a task waits for by its instruction's fields, the instruction's own task before it included."""
-    table = program.instructions
+    table, schedule = program.instructions, program.entry.schedule
     if number:
         yield Need((instruction.id, number - 1))
-    if program.schedule.split == 1:
+    if schedule.split == 1:
         for j in (*instruction.after, *instruction.after_all):
             if not isinstance(table[j], WriteCells):
                 yield Need((j, number))
         for j, lag in instruction.after_previous:
-            if program.schedule.interval:
+            if schedule.interval:
                 yield Need((j, 0), lag)
             elif number >= lag:
                 yield Need((j, number - lag))
@@ -55,10 +56,3 @@ def needs(program: Program, instruction: Instruction, number: int) -> Iterator[N
         yield Need((j, count_of(program, table[j]) - 1))
     for j, lag in instruction.after_previous:
         yield Need((j, count_of(program, table[j]) - 1), lag)
-
-
-def tasks_of(program: Program) -> Iterator[Task]:
-    """Every task, instruction by instruction."""
-    for i in program.instructions:
-        for k in range(count_of(program, i)):
-            yield i.id, k

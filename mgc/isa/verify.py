@@ -15,7 +15,7 @@ import numpy as np
 
 from mgc.isa.dataflow import check_dataflow
 from mgc.isa.dtypes import CODES, is_float, numpy_dtype
-from mgc.isa.entry import check_entries
+from mgc.isa.entry import EntryKind
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
 from mgc.isa.instructions import Host, Load, Store
@@ -33,10 +33,6 @@ MOST_ELEMENTS = 1 << 31
 
 def verify(program: Program) -> None:
     """Raises ProgramError for the first rule that is broken; see `Program.verify`."""
-    if program.micro_batch < 1 or program.micro_batches < 1:
-        raise ProgramError(
-            f"micro_batch is {program.micro_batch}, micro_batches {program.micro_batches}: 1 or more is expected"
-        )
     tables: tuple[tuple[str, Sequence[Any]], ...] = (
         ("buffer", program.buffers),
         ("constant", program.constants),
@@ -51,9 +47,8 @@ def verify(program: Program) -> None:
         for k, entry in enumerate(table):
             if entry.id != k:
                 raise ProgramError(f"{what} at place {k} has id {entry.id}: ids count from 0")
-    if program.entries:
-        _check_starts(program)
-        check_entries(program)
+    _check_entries(program)
+    if len(program.entries) > 1:
         for entry in program.entries:
             try:
                 verify(program.part(entry.name))
@@ -74,6 +69,29 @@ def verify(program: Program) -> None:
     check_dataflow(program)
     check_ranges(program)
     _check_schedule(program)
+
+
+def _check_entries(program: Program) -> None:
+    """PROGRAMs come first, then entry after entry: what each says of itself, but for its schedule."""
+    names = Counter(e.name for e in program.entries)
+    at = next((i.id for i in program.instructions if not isinstance(i, WriteCells)), len(program.instructions))
+    if any(isinstance(i, WriteCells) for i in program.instructions[at:]):
+        raise ProgramError("the PROGRAMs of a program come first")
+    for entry in program.entries:
+        where = f"entry {entry.id} ({entry.name})"
+        if names[entry.name] > 1:
+            raise ProgramError(f"{where} is there twice")
+        if entry.kind not in get_args(EntryKind):
+            raise ProgramError(f"{where} is of kind {entry.kind!r}; there are {', '.join(get_args(EntryKind))}")
+        if entry.first != at or not entry.first <= entry.stop <= len(program.instructions):
+            raise ProgramError(f"{where} has instructions {entry.first}..{entry.stop - 1}, from {at} on is expected")
+        if min(entry.repeats, entry.micro_batch, entry.micro_batches, entry.schedule.split) < 1:
+            raise ProgramError(f"{where}: repeats, micro_batch, micro_batches and split must be at least 1")
+        at = entry.stop
+    if not program.entries or at != len(program.instructions):
+        raise ProgramError(f"instructions {at}..{len(program.instructions) - 1} belong to no entry")
+    if not math.isfinite(program.clock_ns) or program.clock_ns <= 0:
+        raise ProgramError(f"a clock of {program.clock_ns} ns is not positive")
 
 
 def _check_tensors(program: Program) -> None:
@@ -184,9 +202,10 @@ def _check_port(program: Program, what: str, port: Port) -> None:
         raise ProgramError(
             f"{what} {port.name} has shape {list(port.shape)}, its buffer {list(program.buffers[port.buffer].shape)}"
         )
-    if port.batched and program.batched and (not port.shape or port.shape[0] % program.micro_batch or opaque):
+    entry = program.entry
+    if port.batched and entry.batched and (not port.shape or port.shape[0] % entry.micro_batch or opaque):
         raise ProgramError(
-            f"{what} {port.name}: shape {list(port.shape)} does not hold {program.micro_batch} samples along axis 0"
+            f"{what} {port.name}: shape {list(port.shape)} does not hold {entry.micro_batch} samples along axis 0"
         )
 
 
@@ -203,7 +222,8 @@ def _check_instruction(program: Program, index: int) -> None:
         raise ProgramError(f"{where}: source {i.source} does not exist; there are {len(program.sources)}")
     if any(not 0 <= j < i.id for j in (*i.after, *i.after_all)):
         raise ProgramError(f"{where}: it may come after instructions 0..{i.id - 1} only, not {i.after + i.after_all}")
-    if i.streamed and (program.schedule.split == 1 or isinstance(i, WriteCells)):
+    split = program.entry.schedule.split
+    if i.streamed and (split == 1 or isinstance(i, WriteCells)):
         raise ProgramError(f"{where}: it is streamed, but the schedule splits no run of it")
     if i.after_all and not (i.streamed and all(program.instructions[j].streamed for j in i.after_all)):
         raise ProgramError(f"{where}: after_all is for a streamed instruction that waits for streamed ones")
@@ -213,11 +233,8 @@ def _check_instruction(program: Program, index: int) -> None:
     for b in (*i.reads(), *i.writes()):
         if not 0 <= b < len(program.buffers):
             raise ProgramError(f"{where}: buffer {b} does not exist; there are {len(program.buffers)}")
-        if program.buffers[b].parts not in (1, program.schedule.split):
-            raise ProgramError(
-                f"{where}: buffer {b} has {program.buffers[b].parts} parts, the run is split in "
-                f"{program.schedule.split}"
-            )
+        if program.buffers[b].parts not in (1, split):
+            raise ProgramError(f"{where}: buffer {b} has {program.buffers[b].parts} parts, the run is split in {split}")
     if not isinstance(i, Host | Load | Store):
         opaque = [b for b in (*i.reads(), *i.writes()) if program.buffers[b].kind == "opaque"]
         if opaque:
@@ -233,35 +250,27 @@ def _check_instruction(program: Program, index: int) -> None:
             raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
 
 
-def _check_starts(program: Program) -> None:
-    s = program.schedule
-    shape = (len(program.instructions), program.micro_batches * max(s.split, *(e.split for e in program.entries), 1))
+def _check_schedule(program: Program) -> None:
+    entry, s = program.entry, program.entry.schedule
+    shape = (entry.stop - entry.first, entry.micro_batches * s.split)
     if s.starts.shape != shape or s.starts.dtype.kind != "i":
         raise ProgramError(
             f"schedule: starts are {s.starts.dtype}{list(s.starts.shape)}, integers {list(shape)} are expected"
         )
-
-
-def _check_schedule(program: Program) -> None:
-    _check_starts(program)
-    s = program.schedule
-    if not math.isfinite(s.clock_ns) or s.clock_ns <= 0:
-        raise ProgramError(f"schedule: a clock of {s.clock_ns} ns is not positive")
-    if s.split < 1 or (s.split > 1 and program.micro_batches > 1) or not 0 <= s.interval <= s.makespan:
+    if (s.split > 1 and entry.micro_batches > 1) or not 0 <= s.interval <= s.makespan:
         raise ProgramError(
-            f"schedule: a split of {s.split} and an interval of {s.interval} do not go with {program.micro_batches} "
+            f"schedule: a split of {s.split} and an interval of {s.interval} do not go with {entry.micro_batches} "
             f"micro-batches and a makespan of {s.makespan}"
         )
     end = 0
-    for i, starts in zip(program.instructions, s.starts, strict=True):
+    for i, starts in zip(program.instructions[entry.first :], s.starts, strict=True):
         count = count_of(program, i)
         if (starts[:count] < 0).any() or (starts[count:] != -1).any():
             raise ProgramError(
                 f"schedule: instruction {i.id} has {count} tasks, but starts at {starts.tolist()}: -1 is for what "
                 "is no task, and only for that"
             )
-        if count:
-            end = max(end, int(starts.max()) + i.duration)
+        end = max(end, int(starts.max()) + i.duration)
     if s.makespan != end:
         raise ProgramError(f"schedule: the makespan is {s.makespan}, but the last task ends at {end}")
     if not 0 <= s.lower_bound <= s.period:

@@ -33,7 +33,7 @@ def check_schedule(program: Program) -> None:
 
 
 def faults_of(program: Program) -> list[str]:
-    """Everything that is wrong with the schedule of a verified program, in words; entry by entry if it has entries.
+    """Everything that is wrong with the schedule of a verified program, in words, entry by entry.
 
     - precedence: a task starts when all that its instruction waits for has ended, in this run or one before
     - time: it starts no later than that, its unit and the run's beginning ask for (units work through their streams)
@@ -46,7 +46,7 @@ def faults_of(program: Program) -> list[str]:
 
     Where runs overlap, all of this holds for run after run.
     """
-    if program.entries:
+    if len(program.entries) > 1:
         return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(program.part(e.name))]
     facts = _Facts.of(program)
     checks = (_precedence, _time, _exclusivity, _data, _memory, _slots, _versions)
@@ -68,9 +68,9 @@ class _Facts:
         end: dict[Task, int] = {}
         for i in program.instructions:
             for k in range(count_of(program, i)):
-                start[i.id, k] = int(program.schedule.starts[i.id, k])
+                start[i.id, k] = program.entry.start(i.id, k)
                 end[i.id, k] = start[i.id, k] + i.duration
-        return _Facts(program, start, end, program.schedule.interval)
+        return _Facts(program, start, end, program.entry.schedule.interval)
 
     def tasks(self, instruction: Instruction) -> range:
         return range(count_of(self.program, instruction))
@@ -171,9 +171,9 @@ def _users(f: _Facts) -> tuple[dict[int, list[int]], dict[int, list[tuple[int, i
 def _by_parts(f: _Facts, instruction: int, buffer: int) -> bool:
     """Whether each task of an instruction takes its own part of a buffer, or its micro-batch of it."""
     program = f.program
-    if program.schedule.split == 1:
+    if program.entry.schedule.split == 1:
         return True
-    return program.instructions[instruction].streamed and program.buffers[buffer].parts == program.schedule.split
+    return program.instructions[instruction].streamed and program.buffers[buffer].parts == program.entry.schedule.split
 
 
 def _data(f: _Facts) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _memory(f: _Facts) -> Iterator[str]:
     program = f.program
     capacity = _capacity(program.target)
     writers, readers = _users(f)
-    makespan = program.schedule.makespan
+    makespan = program.entry.schedule.makespan
     holey = _holey(program)
     spans: list[Span] = []
     for b in program.buffers:
@@ -219,12 +219,12 @@ def _memory(f: _Facts) -> Iterator[str]:
 def _lives(f: _Facts, b: Buffer, writers: list[int], readers: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """From when to when each micro-batch or part of a buffer is in use."""
     program = f.program
-    whole = program.schedule.split > 1 and not (b.parts > 1 and all(_by_parts(f, w, b.id) for w in writers))
+    whole = program.entry.schedule.split > 1 and not (b.parts > 1 and all(_by_parts(f, w, b.id) for w in writers))
     if whole:
         used = (*writers, *(i for i, _ in readers))
         yield min(f.first(w) for w in writers), max(f.last(i) for i in used)
         return
-    for k in range(program.schedule.split if program.schedule.split > 1 else program.micro_batches):
+    for k in range(program.entry.schedule.split if program.entry.schedule.split > 1 else program.entry.micro_batches):
         ends = [f.end[w, k] for w in writers]
         ends += [f.end[i, k] if _by_parts(f, i, buffer) else f.last(i) for i, buffer in readers]
         yield min(f.start[w, k] for w in writers), max(ends)
@@ -261,7 +261,7 @@ def _capacity(target: Mapping[str, object]) -> dict[str, int]:
 def _slots(f: _Facts) -> Iterator[str]:
     """From run to run the waits themselves keep slots apart (between the parts of a split run the planned times do)."""
     program = f.program
-    repeats = program.micro_batches
+    repeats = program.entry.micro_batches
     writers, readers = _users(f)
     if f.interval:
         earlier = ancestors_before(program, ancestors(program))
@@ -272,7 +272,7 @@ def _slots(f: _Facts) -> Iterator[str]:
                         name = program.buffers[root].name
                         yield f"instruction {w} writes buffer {name} anew without waiting for {r} of the run before"
     tight = {root for root in writers if program.buffers[root].slots < repeats}
-    if program.schedule.split > 1 or not tight:
+    if program.entry.schedule.split > 1 or not tight:
         return
     count = len(program.instructions)
     deepest = max(program.buffers[root].slots for root in tight)

@@ -112,6 +112,6 @@ def check_changes(program: Program) -> None:
             piece.of_home(hits)[...] = 1
         _check_whole(hits, hits.size, f"group {group.name}, which UPDATE writes")
     changes = changing(program)
-    if changes and program.batched:
+    if changes and program.entry.batched:
         i = program.instructions[changes[0]]
         raise ProgramError(f"instruction {i.id} ({i.mnemonic}) changes what persists: the program cannot be batched")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 VIEWS = ("summary", "schedule", "mapping", "layers", "memory", "instructions", "cost")
 
+SCHEMA_VERSION = 1
+"""That of the JSON of all views: goes up when a key changes its meaning or goes."""
+
 # (view, format) -> module with `draw(program, title) -> str`
 _PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}
 
@@ -37,7 +40,7 @@ def formats(view: str) -> tuple[str, ...]:
 
 def facts(program: Program, view: str = "summary") -> dict[str, Any]:
     """A view's figures as plain values (what `json` prints)."""
-    return plain(_view(view).facts(program))
+    return {"schema_version": SCHEMA_VERSION, **plain(_view(view).facts(program))}
 
 
 def renderable(program: Program, view: str = "summary") -> RenderableType:

@@ -184,7 +184,7 @@ class Gantt:
 
     def _axis(self, label: int, columns: int) -> Iterator[Text]:
         """Cycles, then seconds, each starting above its column."""
-        clock = self.timeline.program.schedule.clock_ns * 1e-9
+        clock = self.timeline.program.clock_ns * 1e-9
         span = self.span
         step = _nice(span * 11 / columns)
         for name, shown in (("cycles", count), ("time", lambda cycles: si(cycles * clock, "s"))):
@@ -213,7 +213,7 @@ class Gantt:
     def _legend(self, columns: int, width: int, marked: bool) -> Iterator[str]:
         timeline = self.timeline
         cycles = self.span / columns
-        time = si(cycles * timeline.program.schedule.clock_ns * 1e-9, "s")
+        time = si(cycles * timeline.program.clock_ns * 1e-9, "s")
         units, rows = len(timeline.by_unit), len(self.rows)
         shared = f"{count(units)} units in {count(rows)} rows (units of one layer share a row)" if rows < units else ""
         if any(row.kind != "crossbar" and len(row.units) > 1 for row in self.rows):
@@ -221,8 +221,9 @@ class Gantt:
         parts = [f"A column is {count(cycles) if cycles >= 10 else f'{cycles:.2g}'} cycles ({time})"]
         tasks = sum(len(row.tasks) for row in self.rows)
         parts += [f"{count(tasks)} tasks", shared or f"{count(units)} units"]
-        if timeline.interval:
-            parts.append(f"and the next run begins {count(timeline.interval)} cycles after this one")
+        interval = timeline.entries[0].schedule.interval
+        if interval:
+            parts.append(f"and the next run begins {count(interval)} cycles after this one")
         yield from folded(", ".join(parts) + ".", width)
         yield from folded(f"Signs: {self._signs()}.", width)
         path = "The critical path names the rows it is in by their letters"

@@ -31,8 +31,8 @@ def buffer_bytes(timeline: Timeline) -> dict[str, Steps]:
     splits a run, a buffer that is written part by part is in use part by part.
     """
     program = timeline.program
-    if program.entries and not timeline.name:  # all of them, one after the other
-        every = [(e.start, buffer_bytes(Timeline.of(program, e))) for e in program.entries]
+    if len(timeline.entries) > 1:
+        every = [(timeline.origins[e.id], buffer_bytes(Timeline.of(program, e))) for e in timeline.entries]
         spaces = sorted({space for _, found in every for space in found})
         return {s: _in_turn([(at, found.get(s, [])) for at, found in every]) for s in spaces}
     used: dict[str, list[tuple[int, int, int]]] = {}
@@ -48,7 +48,7 @@ def buffer_bytes(timeline: Timeline) -> dict[str, Steps]:
 
 def _spans(timeline: Timeline) -> dict[int, dict[int, tuple[int, int]]]:
     """Root buffer -> micro-batch (or part) -> when it is in use."""
-    program = timeline.program
+    program, split = timeline.program, timeline.entries[0].schedule.split
     touched: dict[int, list[tuple[Task, bool]]] = {}
     for task in timeline.tasks:
         for root, writes in _touched(program, task):
@@ -56,14 +56,14 @@ def _spans(timeline: Timeline) -> dict[int, dict[int, tuple[int, int]]]:
     found: dict[int, dict[int, tuple[int, int]]] = {}
     for root, uses in touched.items():
         writers = [task for task, writes in uses if writes]
-        in_parts = timeline.split == 1 or program.buffers[root].parts > 1
+        in_parts = split == 1 or program.buffers[root].parts > 1
         spans: dict[int, tuple[int, int]] = {}
         for task in writers:
             k = task.micro_batch if in_parts else 0
             start, end = spans.get(k, (task.start, task.end))
             spans[k] = min(start, task.start), max(end, task.end)
         for task, _ in uses:
-            whole = not in_parts or (timeline.split > 1 and not program.instructions[task.instruction].streamed)
+            whole = not in_parts or (split > 1 and not program.instructions[task.instruction].streamed)
             for k in spans if whole else spans.keys() & {task.micro_batch}:
                 spans[k] = spans[k][0], max(spans[k][1], task.end)
         if spans:

@@ -26,8 +26,8 @@ def draw(program: Program, title: str) -> str:
     other = {
         "program": title,
         "target": str(program.target.get("name", "")),
-        "clock_ns": program.schedule.clock_ns,
-        "makespan_cycles": program.schedule.makespan,
+        "clock_ns": program.clock_ns,
+        "makespan_cycles": program.iteration_cycles,
     }
     lines = ",\n".join(json.dumps(event, allow_nan=False) for event in _events(timeline))
     return f'{{"displayTimeUnit": "ns", "otherData": {json.dumps(other)}, "traceEvents": [\n{lines}\n]}}\n'
@@ -52,7 +52,7 @@ def _pid(kind: str) -> int:
 
 def _us(timeline: Timeline, cycles: int) -> float:
     """The trace's time: microseconds."""
-    return round(cycles * timeline.program.schedule.clock_ns / 1000, 6)
+    return round(cycles * timeline.program.clock_ns / 1000, 6)
 
 
 def _names(timeline: Timeline) -> Iterator[Event]:
@@ -73,9 +73,10 @@ def _names(timeline: Timeline) -> Iterator[Event]:
 
 
 def _entries(timeline: Timeline) -> Iterator[Event]:
-    """The entries of a training program, one after the other, on a track of their own."""
-    for entry in timeline.program.entries:
-        start = _us(timeline, entry.start)
+    """The entries, one after the other, on a track of their own."""
+    for entry in timeline.entries:
+        plan, origin = entry.schedule, timeline.origins[entry.id]
+        start = _us(timeline, origin)
         yield {
             "ph": "X",
             "name": entry.name,
@@ -83,8 +84,8 @@ def _entries(timeline: Timeline) -> Iterator[Event]:
             "pid": _PLAN,
             "tid": 0,
             "ts": start,
-            "dur": round(_us(timeline, entry.start + entry.makespan) - start, 6),
-            "args": {"status": entry.status, "lower_bound_cycles": entry.lower_bound, "repeats": entry.repeats},
+            "dur": round(_us(timeline, origin + plan.makespan) - start, 6),
+            "args": {"status": plan.status, "lower_bound_cycles": plan.lower_bound, "repeats": entry.repeats},
         }
 
 

@@ -66,7 +66,7 @@ def draw(program: Program, title: str) -> str:
         for row in of_kind:
             bars.extend(_row(row, y, height, scale))
             y += height
-    parts += [*_axis(program, scale, plot), *bars, *_entries(program, scale, plot), "</svg>"]
+    parts += [*_axis(timeline, scale, plot), *bars, *_entries(timeline, scale, plot), "</svg>"]
     return "\n".join(parts) + "\n"
 
 
@@ -136,10 +136,10 @@ def _inside(timeline: Timeline, task: Task) -> str:
     return ", ".join(timeline.nodes[task.instruction])
 
 
-def _entries(program: Program, scale: float, plot: int) -> Iterator[str]:
+def _entries(timeline: Timeline, scale: float, plot: int) -> Iterator[str]:
     """Lines between the entries."""
-    for entry in program.entries[1:]:
-        x = _LEFT + entry.start * scale
+    for entry in timeline.entries[1:]:
+        x = _LEFT + timeline.origins[entry.id] * scale
         yield (
             f'<g><title>{escape(f"here begins {entry.name}")}</title><line x1="{x:.2f}" y1="{_TOP}" x2="{x:.2f}" '
             f'y2="{_TOP + plot}" stroke="#495057" stroke-dasharray="2 3"/></g>'
@@ -147,7 +147,7 @@ def _entries(program: Program, scale: float, plot: int) -> Iterator[str]:
 
 
 def _heading(program: Program, title: str) -> list[str]:
-    batch = program.micro_batch * program.micro_batches
+    batch = program.iteration[0].batch
     line = f"{title} on {program.target.get('name', 'unnamed target')}, batch {batch}"
     return [_text(16, 32, line, size=19, weight="bold"), _text(16, 56, status_line(program), size=13, fill="#495057")]
 
@@ -175,9 +175,9 @@ def _swatches(items: Sequence[tuple[str, str]], title: str) -> list[str]:
     return parts
 
 
-def _axis(program: Program, scale: float, plot: int) -> list[str]:
+def _axis(timeline: Timeline, scale: float, plot: int) -> list[str]:
     """Cycles above the rows, time below them, with lines through."""
-    span = max(program.schedule.makespan, 1)
+    program, span = timeline.program, max(timeline.makespan, 1)
     bottom = _TOP + plot
     parts = [
         _text(_LEFT - 34, _TOP - 8, "cycles", size=11, anchor="end", fill="#495057"),
@@ -194,13 +194,13 @@ def _axis(program: Program, scale: float, plot: int) -> list[str]:
     parts.append(
         f'<line x1="{end:.2f}" y1="{_TOP}" x2="{end:.2f}" y2="{bottom + 30}" stroke="#e03131" stroke-dasharray="4 3"/>'
     )
-    label = f"end: {count(program.schedule.makespan)} cycles, {_time(program.schedule.makespan, program)}"
+    label = f"end: {count(timeline.makespan)} cycles, {_time(timeline.makespan, program)}"
     parts.append(_text(end, bottom + 46, label, size=11, anchor="end", fill="#e03131"))
     return parts
 
 
 def _time(cycles: int, program: Program) -> str:
-    return si(cycles * program.schedule.clock_ns * 1e-9, "s")
+    return si(cycles * program.clock_ns * 1e-9, "s")
 
 
 def _nice(value: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from mgc.isa.entry import Entry
 from mgc.isa.phases import Stage, stages
@@ -17,9 +17,13 @@ from mgc.report import trace
 
 @dataclass(frozen=True)
 class Task:
-    """One run of an instruction: micro-batch `micro_batch`, cycles `start` to `end` on unit `unit` (its number)."""
+    """One run of an instruction: micro-batch `micro_batch`, cycles `start` to `end` on unit `unit` (its number).
+
+    `entry` is the number of its entry.
+    """
 
     id: int
+    entry: int
     instruction: int
     micro_batch: int
     unit: int
@@ -35,47 +39,41 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """All tasks, by id: micro-batch by micro-batch, in instruction order. What it says of instructions is by their id.
+    """All tasks of some entries in turn, by id: entry by entry, micro-batch by micro-batch, in instruction order.
 
-    Where the schedule splits a run, the parts of the batch count as micro-batches. That of an entry has the entry's
-    tasks alone, from cycle 0 on. `makespan`, `lower_bound`, `status`, `split` and `interval` are what the plan says of
-    itself. Dependencies are those within a run.
+    Each entry is shown once, from `origin` of it on. Where a schedule splits a run, the parts of the batch count as
+    micro-batches. Dependencies are those within a run. What it says of instructions is by their id.
     """
 
     program: Program
+    entries: tuple[Entry, ...]
     tasks: tuple[Task, ...]
-    makespan: int
-    lower_bound: int
-    status: str
-    name: str = ""
-    split: int = 1
-    interval: int = 0
 
     @staticmethod
-    def of(program: Program, entry: Entry | None = None) -> Timeline:
-        """The tasks of a program, or of one of its entries; of one with entries, those of all of them in turn."""
-        if entry is None and program.entries:
-            tasks: list[Task] = []
-            for each in program.entries:
-                tasks += _tasks(program, each, len(tasks), each.start)
-            plan = program.schedule
-            return Timeline(program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status)
-        tasks = _tasks(program, entry, 0, 0)
-        plan = entry or program.schedule
-        name = entry.name if entry else ""
-        return Timeline(
-            program, tuple(tasks), plan.makespan, plan.lower_bound, plan.status, name, plan.split, plan.interval
-        )
+    def of(program: Program, *entries: Entry) -> Timeline:
+        """The tasks of some entries; of all of them where none is named."""
+        tasks: list[Task] = []
+        origin = 0
+        for each in entries or program.entries:
+            tasks += _tasks(program, each, len(tasks), origin)
+            origin += each.schedule.makespan
+        return Timeline(program, entries or program.entries, tuple(tasks))
+
+    @cached_property
+    def origins(self) -> dict[int, int]:
+        """The cycle at which each entry begins, by its number."""
+        ends = accumulate((e.schedule.makespan for e in self.entries), initial=0)
+        return {e.id: at for e, at in zip(self.entries, ends, strict=False)}
 
     @property
-    def period(self) -> int:
-        """Cycles from one run to the next: what is bounded by `lower_bound`."""
-        return self.interval or self.makespan
+    def name(self) -> str:
+        """Names of the entries."""
+        return ", ".join(e.name for e in self.entries)
 
     @property
-    def gap(self) -> float:
-        """period / lower_bound - 1."""
-        return self.period / self.lower_bound - 1 if self.lower_bound else 0.0
+    def makespan(self) -> int:
+        """Cycles of the entries, each once."""
+        return sum(e.schedule.makespan for e in self.entries)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -145,15 +143,14 @@ class Timeline:
 
 
 def timelines(program: Program) -> tuple[Timeline, ...]:
-    """One for each entry; that of all of a program without entries."""
-    return tuple(Timeline.of(program, e) for e in program.entries) or (Timeline.of(program),)
+    """One for each entry."""
+    return tuple(Timeline.of(program, e) for e in program.entries)
 
 
-def _tasks(program: Program, entry: Entry | None, first: int, origin: int) -> list[Task]:
-    """The tasks of an entry (None: of the whole program), numbered from `first` on, `origin` cycles later."""
-    part = program if entry is None else program.part(entry.name)
-    setup = sum(not trace.is_task(part, i) for i in part.instructions)
-    shift = 0 if entry is None else entry.first - setup
+def _tasks(program: Program, entry: Entry, first: int, origin: int) -> list[Task]:
+    """The tasks of an entry, numbered from `first` on, `origin` cycles later."""
+    part = program.part(entry.name)
+    shift = entry.first - part.entry.first
     counted = sorted((k, i.id) for i in part.instructions for k in range(count_of(part, i)))
     number = {(i, k): first + place for place, (k, i) in enumerate(counted)}
     tasks = []
@@ -165,9 +162,9 @@ def _tasks(program: Program, entry: Entry | None, first: int, origin: int) -> li
             for need in needs(part, instruction, k)
             if need.lag == 0 and (need.task[0] != i or (i, k - need.task[1]) in own)
         }
-        start = origin + int(part.schedule.starts[i, k])
+        start = origin + part.entry.start(i, k)
         end = start + instruction.duration
-        tasks.append(Task(number[i, k], i + shift, k, instruction.unit, start, end, tuple(sorted(deps))))
+        tasks.append(Task(number[i, k], entry.id, i + shift, k, instruction.unit, start, end, tuple(sorted(deps))))
     return tasks
 
 

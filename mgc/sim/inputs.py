@@ -35,8 +35,8 @@ def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | 
                 f"input {describe(port)} is not floating, so no noise can be drawn for it; give its values"
             )
         shape = port.shape
-        if program.batched and port.batched:
-            shape = (n * (port.shape[0] // program.micro_batch), *port.shape[1:])
+        if program.entry.batched and port.batched:
+            shape = (n * (port.shape[0] // program.entry.micro_batch), *port.shape[1:])
         noise = generator.standard_normal(shape)
         if not known:
             drawn[port.name] = noise.astype(numpy_dtype(port.dtype))
@@ -72,7 +72,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
             checked[port.name] = value
             continue
         array = _convert(port, value)
-        if program.batched and port.batched:
+        if program.entry.batched and port.batched:
             samples[port.name] = _samples(program, port, array)
         elif array.shape != port.shape:
             raise SimulationError(
@@ -82,11 +82,11 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
     if len(set(samples.values())) > 1:
         counts = ", ".join(f"{name}: {n}" for name, n in samples.items())
         raise SimulationError(f"inputs hold different numbers of samples ({counts}); give the same number of each")
-    return checked, next(iter(samples.values()), program.micro_batch)
+    return checked, next(iter(samples.values()), program.entry.micro_batch)
 
 
 def _samples(program: Program, port: Port, array: np.ndarray) -> int:
-    rows = port.shape[0] // program.micro_batch
+    rows = port.shape[0] // program.entry.micro_batch
     if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or array.shape[0] % rows:
         first = "n" if rows == 1 else f"{rows} n"
         expected = ", ".join((first, *map(str, port.shape[1:])))

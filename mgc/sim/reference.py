@@ -49,7 +49,7 @@ class ReferenceEngine:
         outputs: dict[str, Any] = {}
         for n, port in enumerate(self._program.outputs):
             parts = [r[n] for r in results]
-            outputs[port.name] = np.concatenate(parts) if port.batched and self._program.batched else parts[0]
+            outputs[port.name] = np.concatenate(parts) if port.batched and self._program.entry.batched else parts[0]
         return outputs
 
     def conductances(self) -> dict[int, np.ndarray]:
@@ -99,7 +99,7 @@ class ReferenceEngine:
         inputs: dict[int, Any] = {}
         for n, port in enumerate(self._program.inputs):
             value = batch[port.name]
-            if port.batched and self._program.batched:
+            if port.batched and self._program.entry.batched:
                 value = value[k * port.shape[0] : (k + 1) * port.shape[0]]
             inputs[n] = value
         machine = self._machine

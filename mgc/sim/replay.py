@@ -16,8 +16,9 @@ MOST_PASSES = 64
 
 @dataclass(frozen=True)
 class Replay:
-    """When every task ran: int64 [instructions, tasks] in cycles, -1 where there is none; makespan is the last end.
+    """When every task ran: int64 [the entry's own instructions, tasks] in cycles, -1 where there is none.
 
+    `makespan` is the last end.
     Of passes that overlap it is the first that those after it repeat, in cycles from its own start.
     """
 
@@ -29,11 +30,11 @@ class Replay:
 def unit_orders(program: Program) -> list[list[Task]]:
     """For each unit its tasks in order of planned start (a task that takes no time before one that does)."""
     orders: list[list[Task]] = [[] for _ in program.units]
-    starts = program.schedule.starts
+    entry = program.entry
     for i in program.instructions:
         orders[i.unit].extend((i.id, k) for k in range(count_of(program, i)))
     for tasks in orders:
-        tasks.sort(key=lambda t: (starts[t], program.instructions[t[0]].duration > 0, t[1], t[0]))
+        tasks.sort(key=lambda t: (entry.start(*t), program.instructions[t[0]].duration > 0, t[1], t[0]))
     return orders
 
 
@@ -41,18 +42,16 @@ def replay(program: Program) -> Replay:
     """Runs the clock over one pass of all micro-batches.
 
     A task starts when its unit has ended the task before it in the unit's order, and all that it needs has ended (see
-    `mgc.isa.tasks.needs`). Entries run one after the other. Where passes overlap, pass n may start after n intervals,
+    `mgc.isa.tasks.needs`). The program has one entry. Where passes overlap, pass n may start after n intervals,
     and a unit's order is that of all of them. Raises ProgramError if the orders wait for one another in a circle, or if
     overlapping passes do not settle.
     """
-    if program.entries:
-        return _entries(program)
-    interval, starts = program.schedule.interval, program.schedule.starts
+    entry, interval = program.entry, program.entry.schedule.interval
     if not interval:
         ran = _run(program, [[(*t, 0) for t in tasks] for tasks in unit_orders(program)], 1)
         return ran[0]
     tasks = [t for unit in unit_orders(program) for t in unit]
-    deep = -(-program.schedule.makespan // interval)
+    deep = -(-entry.schedule.makespan // interval)
     passes = 4 * deep
     while passes <= MOST_PASSES * deep:
         orders: list[list[tuple[int, int, int]]] = [[] for _ in program.units]
@@ -61,7 +60,7 @@ def replay(program: Program) -> Replay:
         for order in orders:
             order.sort(
                 key=lambda t: (
-                    starts[t[:2]] + t[2] * interval,
+                    entry.start(*t[:2]) + t[2] * interval,
                     program.instructions[t[0]].duration > 0,
                     t[2],
                     t[1],
@@ -79,9 +78,10 @@ def replay(program: Program) -> Replay:
 
 def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int) -> list[Replay]:
     """Passes by the orders of their units; each in cycles from its own start."""
-    shape = (passes, *program.schedule.starts.shape)
+    entry = program.entry
+    shape = (passes, *entry.schedule.starts.shape)
     starts, ends = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
-    interval = program.schedule.interval
+    interval = entry.schedule.interval
     ended: dict[tuple[int, int, int], int] = {}
     free, place = [0] * len(orders), [0] * len(orders)
     waiting_for: dict[tuple[int, int, int], list[int]] = {}
@@ -104,7 +104,7 @@ def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int
                 waiting_for.setdefault(missing, []).append(unit)
                 break
             free[unit] = ended[i, k, n] = start + instruction.duration
-            starts[n, i, k], ends[n, i, k] = start, start + instruction.duration
+            starts[n, i - entry.first, k], ends[n, i - entry.first, k] = start, start + instruction.duration
             place[unit] += 1
             ready.extend(waiting_for.pop((i, k, n), ()))
     stuck = [u for u in range(len(orders)) if place[u] < len(orders[u])]
@@ -117,18 +117,3 @@ def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int
         begun, done = (np.where(there, t - n * interval, -1) for t in (starts[n], ends[n]))
         made.append(Replay(begun, done, max(int(done.max(initial=0)), 0)))
     return made
-
-
-def _entries(program: Program) -> Replay:
-    """Each entry from where the one before it ended."""
-    shape = program.schedule.starts.shape
-    starts, ends = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
-    at = 0
-    for entry in program.entries:
-        own = replay(program.part(entry.name))
-        count = entry.stop - entry.first
-        for table, ran in ((starts, own.starts), (ends, own.ends)):
-            mine = ran[len(ran) - count :]
-            table[entry.first : entry.stop, : entry.split] = np.where(mine >= 0, mine + at, -1)
-        at += own.makespan
-    return Replay(starts, ends, at)

@@ -45,7 +45,7 @@ class Simulator:
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
-        if program.entries:
+        if len(program.entries) > 1:
             names = ", ".join(e.name for e in program.entries)
             raise SimulationError(
                 f"program {program.name} has entries that run on their own ({names}); simulate program.part(name)"
@@ -96,14 +96,14 @@ class Simulator:
         """
         program = self.program
         checked, samples = check_inputs(program, inputs)
-        if not program.batched:
+        if not program.entry.batched:
             outputs = self._run(checked, 1)
             if progress:
                 progress(1, 1)
             return outputs
         if samples == 0:
             return {p.name: np.zeros(_whole_shape(program, p, 0), numpy_dtype(p.dtype)) for p in program.outputs}
-        micro = program.micro_batch
+        micro = program.entry.micro_batch
         needed = -(-samples // micro)
         parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
         for start in range(0, needed, self._engine.chunk):
@@ -197,7 +197,7 @@ def _engine(
 def _whole_shape(program: Program, port: Port, samples: int) -> tuple[int, ...]:
     if not port.batched:
         return port.shape
-    return (samples * (port.shape[0] // program.micro_batch), *port.shape[1:])
+    return (samples * (port.shape[0] // program.entry.micro_batch), *port.shape[1:])
 
 
 def _micro_batches(program: Program, port: Port, value: Any, start: int, count: int) -> Any:
@@ -208,6 +208,6 @@ def _micro_batches(program: Program, port: Port, value: Any, start: int, count: 
     part = value[start * rows : (start + count) * rows]
     short = count * rows - len(part)
     if short:
-        each = rows // program.micro_batch
+        each = rows // program.entry.micro_batch
         part = np.concatenate([part, *[value[-each:]] * (short // each)])
     return part

@@ -34,10 +34,7 @@ def training_meta(inputs: Mapping[str, Role]) -> dict[str, Any]:
 
 def iteration_of(program: Program) -> tuple[Segment, ...]:
     """The segments of one iteration, in order. TrainingError if the program does not train."""
-    if not program.entries:
-        segments = [Segment(program)]
-    else:
-        segments = [Segment(program.part(e.name), e.repeats) for e in program.entries if e.kind == "train"]
+    segments = [Segment(program.part(e.name), e.repeats) for e in program.entries if e.kind == "train"]
     if not any(changing(s.program) for s in segments):
         raise TrainingError(
             f"program {program.name} does not train: compile it with --discriminator and --loss, or with --phase"

@@ -19,7 +19,7 @@ def program_hash(program: Program) -> str:
         "records": streams.records.view(np.uint8),
         "words": streams.words,
         "reals": streams.reals,
-        "starts": program.schedule.starts.astype(np.int64),
+        **{f"starts/{e.id}": e.schedule.starts.astype(np.int64) for e in program.entries},
         **{f"tensor/{name}": program.tensors[name] for name in sorted(program.tensors)},
     }
     for name, array in arrays.items():

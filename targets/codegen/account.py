@@ -206,5 +206,6 @@ def run_energy(program: Program, cost: CostModel) -> tuple[EnergyBreakdown, Ener
     """(one run of the schedule with leakage over its makespan, writing the weights once), in joules."""
     account = Account(program, cost)
     setup = [account.energy(i) for i in program.instructions if isinstance(i, isa.Program)]
-    work = [account.energy(i) * program.micro_batches for i in program.instructions if not isinstance(i, isa.Program)]
-    return EnergyBreakdown.sum(work) + cost.static_energy(program.schedule.makespan), EnergyBreakdown.sum(setup)
+    entry = program.entry
+    work = [account.energy(i) * entry.micro_batches for i in program.instructions if not isinstance(i, isa.Program)]
+    return EnergyBreakdown.sum(work) + cost.static_energy(entry.schedule.makespan), EnergyBreakdown.sum(setup)

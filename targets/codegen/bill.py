@@ -34,9 +34,8 @@ class Part:
 
 
 def parts_of(program: Program) -> list[Part]:
-    """What one run does: all instructions for every micro-batch, or in training its entries as often as they run."""
-    trained = [Part(e.first, e.stop, e.repeats) for e in program.entries if e.kind == "train"]
-    return trained or [Part(0, len(program.instructions), program.micro_batches)]
+    """What one run does: its entries, as often as they run, for every micro-batch."""
+    return [Part(e.first, e.stop, e.repeats * e.micro_batches) for e in program.iteration]
 
 
 def energy_by_stage(program: Program, cost: CostModel, cycles: int) -> dict[tuple[str, str], EnergyBreakdown]:
@@ -66,8 +65,7 @@ def _stages(program: Program) -> list[tuple[str, str]]:
             if isinstance(instruction, Outer) or (roots and roots <= gradients):
                 kind = "gradient"
                 gradients |= {program.root(b) for b in instruction.writes()}
-        phase = "testing" if stage.phase == "inference" else stage.phase
-        result.append((phase, kind))
+        result.append((stage.phase, kind))
     return result
 
 
@@ -130,10 +128,10 @@ def _testing(program: Program, cost: CostModel) -> dict[str, Any] | None:
     """The testing entry of a training program: one run of it."""
     account = Account(program, cost)
     for entry in program.entries:
-        if entry.kind == "test":
+        if entry.kind == "test" and entry not in program.iteration:
             spent = EnergyBreakdown.sum(account.energy(i) for i in _tasks(program, entry.first, entry.stop))
-            energy = spent + cost.static_energy(entry.makespan)
-            seconds = cost.seconds(entry.makespan)
+            energy = spent + cost.static_energy(entry.schedule.makespan)
+            seconds = cost.seconds(entry.schedule.makespan)
             return {
                 "batch": entry.micro_batch,
                 "latency_s": seconds,

@@ -12,6 +12,7 @@ from mgc.ir import mapped, mapped_training, ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.entry import Entry
 from mgc.isa.functions import function_code
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import (
@@ -101,7 +102,6 @@ def emit(
     target: Target,
     *,
     name: str,
-    mode: str,
     inputs: tuple[PortInfo, ...],
     outputs: tuple[PortInfo, ...],
     meta: Mapping[str, Any],
@@ -116,9 +116,11 @@ def emit(
     groups = _groups(walk, plan)
     instructions = tuple(instruction_of(walk, i, op) for i, op in enumerate(plan.operations))
     graph = plan.graph
+    setup = sum(isinstance(i, WriteCells) for i in instructions)
+    planned = plan.schedule
+    schedule = Schedule(planned.starts[setup:], planned.status, planned.makespan, planned.lower_bound)
     return Program(
         name=name,
-        mode=mode,
         target=target.to_json_dict(),
         instructions=instructions,
         buffers=tuple(walk.buffers),
@@ -130,16 +132,21 @@ def emit(
             port_of(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)
         ),
         host_segments=tuple(walk.segments),
-        schedule=Schedule(
-            starts=plan.schedule.starts,
-            status=plan.schedule.status,
-            makespan=plan.schedule.makespan,
-            lower_bound=plan.schedule.lower_bound,
-            clock_ns=target.clock_ns,
+        entries=(
+            Entry(
+                id=0,
+                name="testing",
+                kind="test",
+                first=setup,
+                stop=len(instructions),
+                repeats=1,
+                micro_batch=plan.micro_batch,
+                micro_batches=plan.micro_batches,
+                batched=plan.batched,
+                schedule=schedule,
+            ),
         ),
-        micro_batch=plan.micro_batch,
-        micro_batches=plan.micro_batches,
-        batched=plan.batched,
+        clock_ns=target.clock_ns,
         sources=tuple(walk.sources),
         absorbed=absorbed_nodes(walk, [plan.graph]),
         tensors=walk.tensors,

@@ -62,17 +62,10 @@ class _Emitter:
             for unit in entry.units:
                 self._unit(unit.name, unit.kind, unit.tile)
         instructions += self._programs()
-        setup = len(instructions)
-        columns = max(entry.parts for entry in plan.entries)
-        starts = [np.full((setup, columns), -1, np.int64)]
         entries: list[Entry] = []
-        time = 0
         for entry in plan.entries:
             first, own = len(instructions), entry.schedule
             instructions += self._entry(entry, first)
-            table = np.full((len(own.starts), columns), -1, np.int64)
-            table[:, : entry.parts] = np.where(own.starts >= 0, own.starts + time, -1)
-            starts.append(table)
             entries.append(
                 Entry(
                     len(entries),
@@ -81,21 +74,14 @@ class _Emitter:
                     first,
                     len(instructions),
                     entry.repeats,
-                    time,
-                    own.makespan,
-                    own.lower_bound,
-                    own.status,
                     entry.micro_batch,
+                    1,
                     entry.batched,
-                    entry.parts,
-                    own.interval,
+                    Schedule(own.starts, own.status, own.makespan, own.lower_bound, entry.parts, own.interval),
                 )
             )
-            time += own.makespan
-        proven = all(e.status == "OPTIMAL" for e in entries)
         return Program(
             name=name,
-            mode="training",
             target=self.target.to_json_dict(),
             instructions=tuple(instructions),
             buffers=tuple(walk.buffers),
@@ -105,24 +91,13 @@ class _Emitter:
             inputs=tuple(self.inputs.values()),
             outputs=tuple(self.outputs.values()),
             host_segments=tuple(walk.segments),
-            schedule=Schedule(
-                starts=np.concatenate(starts),
-                status="OPTIMAL" if proven else "FEASIBLE",
-                makespan=time,
-                lower_bound=sum(e.lower_bound for e in entries),
-                clock_ns=self.target.clock_ns,
-                split=entries[0].split if len(entries) == 1 else 1,
-                interval=entries[0].interval if len(entries) == 1 else 0,
-            ),
-            micro_batch=plan.batch,
-            micro_batches=1,
-            batched=False,
+            entries=tuple(entries),
+            clock_ns=self.target.clock_ns,
             sources=tuple(walk.sources),
             absorbed=absorbed_nodes(walk, [e.graph for e in plan.entries]),
             tensors=walk.tensors,
             meta=meta,
             states=self._states(),
-            entries=tuple(entries) if len(entries) > 1 else (),
         )
 
     # -- tables ----------------------------------------------------------------------------------------------------

@@ -9,16 +9,18 @@ import pytest
 from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds, feeds, input_files
 from mgc.cli.loading import load_array
+from mgc.isa.entry import Entry
 from mgc.isa.memory import Buffer, Port
 
 
 def program(*inputs: Port, batched=True, micro_batch=1, micro_batches=1, output=(1, 5)) -> Any:
     """As much of a program as feeding looks at."""
     buffers = tuple(Buffer(k, p.name, "real", "float32", p.shape) for k, p in enumerate(inputs))
+    entry = Entry(0, "testing", "test", 0, 0, 1, micro_batch, micro_batches, batched, None)
     return SimpleNamespace(
         inputs=tuple(Port(p.name, k, p.dtype, p.shape, p.batched) for k, p in enumerate(inputs)),
         outputs=(Port("y", 0, "float32", output, batched),),
-        buffers=buffers, batched=batched, micro_batch=micro_batch, micro_batches=micro_batches,
+        buffers=buffers, iteration=(entry,), entry=entry,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builder import ProgramBuilder, quant_attributes
+from entries import with_entry, with_plan
 from programs import random_program
 
 from mgc.isa.crossbar import Arithmetic
@@ -73,10 +74,13 @@ def arithmetic(**fields):
     return table("groups", 0, arithmetic=replace(ARITHMETIC, **fields))
 
 
+SETUP = next(i for i in PROGRAM.instructions if isinstance(i, WriteCells))
+
+
 def starts(change):
-    array = PROGRAM.schedule.starts.copy()
+    array = PROGRAM.entry.schedule.starts.copy()
     change(array)
-    return replace(PROGRAM, schedule=replace(PROGRAM.schedule, starts=array))
+    return with_plan(PROGRAM, starts=array)
 
 
 MVM = PROGRAM.instructions[where(PROGRAM, Mvm)]
@@ -92,7 +96,7 @@ def piece(**fields):
 
 
 BROKEN = {
-    "micro_batch": (replace(PROGRAM, micro_batch=0), "1 or more is expected"),
+    "micro_batch": (with_entry(PROGRAM, micro_batch=0), "must be at least 1"),
     "ids": (replace(PROGRAM, buffers=PROGRAM.buffers[::-1]), "ids count from 0"),
     "tensor-type": (tensor("x", np.array(["a"])), "element type <U1"),
     "constant-tensor": (table("constants", 0, tensor="nowhere"), "tensor nowhere is missing"),
@@ -122,7 +126,7 @@ BROKEN = {
     "port-buffer": (table("inputs", 0, buffer=99), "buffer 99 does not exist"),
     "port-shape": (table("inputs", 0, shape=(1, 3, 6)), r"has shape \[1, 3, 6\], its buffer \[1, 2, 6\]"),
     "port-dtype": (table("outputs", 0, dtype="complex64"), "'complex64' is unknown"),
-    "port-samples": (replace(PROGRAM, micro_batch=2), "does not hold 2 samples"),
+    "port-samples": (with_entry(PROGRAM, micro_batch=2), "does not hold 2 samples"),
     "unit": (changed(PROGRAM, Vec, unit=99), "unit 99 does not exist"),
     "duration": (changed(PROGRAM, Vec, duration=-1), "duration -1"),
     "source": (changed(PROGRAM, Vec, source=999), "source 999"),
@@ -174,7 +178,7 @@ BROKEN = {
     "no-wait": (changed(PROGRAM, Mvm, after=()), "without waiting for instruction"),
     "nothing-written": (changed(PROGRAM, Mvm, src=1, after=()), "without waiting"),
     "output-twice": (
-        replace(PROGRAM, instructions=(*PROGRAM.instructions,
+        replace(with_entry(PROGRAM, stop=PROGRAM.entry.stop + 1), instructions=(*PROGRAM.instructions,
                 replace(PROGRAM.instructions[-1], id=len(PROGRAM.instructions)))),
         "stored 2 times",
     ),
@@ -186,10 +190,13 @@ BROKEN = {
         replace(table("buffers", 1, kind="real")), "copies from kind real to kind code|stores codes"),
     "starts-shape": (starts(lambda s: s.resize((1, 2), refcheck=False)), "starts are"),
     "starts-negative": (starts(lambda s: s.__setitem__((0, 0), -1)), "-1 is for what is no task"),
-    "starts-program": (starts(lambda s: s.__setitem__((where(PROGRAM, WriteCells), 0), 3)), "is for what is no task"),
-    "clock": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, clock_ns=0.0)), "clock"),
-    "makespan": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, makespan=7)), "the last task ends at"),
-    "bound": (replace(PROGRAM, schedule=replace(PROGRAM.schedule, lower_bound=10**6)), "lower bound"),
+    "program-late": (
+        replace(PROGRAM, instructions=(*PROGRAM.instructions[:-1], replace(SETUP, id=PROGRAM.instructions[-1].id))),
+        "the PROGRAMs of a program come first",
+    ),
+    "clock": (replace(PROGRAM, clock_ns=0.0), "clock"),
+    "makespan": (with_plan(PROGRAM, makespan=7), "the last task ends at"),
+    "bound": (with_plan(PROGRAM, lower_bound=10**6), "lower bound"),
 }  # fmt: skip
 
 
@@ -278,7 +285,7 @@ def test_random_damage_is_caught_or_harmless():
             caught += 1
             continue
         inputs = {
-            p.name: np.ones((2 * (p.shape[0] // program.micro_batch), *p.shape[1:]), "f4") for p in program.inputs
+            p.name: np.ones((2 * (p.shape[0] // program.entry.micro_batch), *p.shape[1:]), "f4") for p in program.inputs
         }
         Simulator(damaged, engine="reference").run(inputs)
     assert caught > 20

@@ -125,4 +125,4 @@ def program_of(plan: Plan, target: Target):
     """The compiled program of a plan."""
     inputs = tuple(PortInfo(v.name, v.tensor.dtype.numpy.name, plan.batched, ()) for v in plan.graph.inputs)
     outputs = tuple(PortInfo(n, v.tensor.dtype.numpy.name, plan.batched, ()) for n, v in plan.graph.outputs)
-    return emit(plan, target, name="test", mode="inference", inputs=inputs, outputs=outputs, meta={})
+    return emit(plan, target, name="test", inputs=inputs, outputs=outputs, meta={})

@@ -51,8 +51,8 @@ def test_programs_are_legal_replay_as_planned_and_compute_the_network(graph, mic
     verify(program)
     assert not check(facts_of_program(program, {"edram": target.edram.bytes_per_tile * target.structure.tiles}))
     timing = replay(program)
-    assert timing.makespan == program.schedule.makespan
-    assert np.array_equal(timing.starts, program.schedule.starts)
+    assert timing.makespan == program.entry.schedule.makespan
+    assert np.array_equal(timing.starts, program.entry.schedule.starts)
     rng = np.random.default_rng(0)
     feeds = {p.name: rng.normal(size=(micro_batches, *p.shape[1:])).astype(np.float32) for p in program.inputs}
     results = Simulator(program, engine="reference", numerics="float").run(feeds)

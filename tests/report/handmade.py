@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.entry import Entry
 from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Piece, Ref, Store, Vec, VecStore
 from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.memory import Buffer, Constant, Port
@@ -106,9 +107,10 @@ def chain(layers: int = 2, micro_batches: int = 3, host: bool = False) -> Progra
     add(Store, 0, 12, 0, src=Ref(BUFFER, last + 2), port=0)
 
     starts, makespan = _list_schedule(instructions, micro_batches)
+    setup = sum(isinstance(i, WriteCells) for i in instructions)
+    schedule = Schedule(starts[setup:], "OPTIMAL", makespan, makespan - 1)
     return Program(
         name="chain",
-        mode="inference",
         target={"name": "liu2018"},
         instructions=tuple(instructions),
         buffers=tuple(buffers),
@@ -118,10 +120,8 @@ def chain(layers: int = 2, micro_batches: int = 3, host: bool = False) -> Progra
         inputs=(Port("z", 0, "float32", (1, 100), True, ("N", "100")),),
         outputs=(Port("image", last + 2, "float32", (1, 100), True, ("N", "100")),),
         host_segments=segments,
-        schedule=Schedule(starts, "OPTIMAL", makespan, makespan - 1, 1.0),
-        micro_batch=1,
-        micro_batches=micro_batches,
-        batched=True,
+        entries=(Entry(0, "testing", "test", setup, len(instructions), 1, 1, micro_batches, True, schedule),),
+        clock_ns=1.0,
         sources=tuple(sources),
         absorbed={"/gen/Identity": "identity"},
         tensors=tensors,

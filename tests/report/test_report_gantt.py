@@ -56,7 +56,7 @@ def test_the_axis_names_cycles_and_time_above_their_columns():
 def test_the_critical_path_reaches_from_the_end_to_the_start():
     program = chain(layers=2, micro_batches=1)
     chained = Timeline.of(program).critical
-    assert (chained[0].start, chained[-1].end) == (0, program.schedule.makespan)
+    assert (chained[0].start, chained[-1].end) == (0, program.entry.schedule.makespan)
     assert all(a.end == b.start for a, b in pairwise(chained))
     lines = lines_of(program)
     path = row(lines, "critical path").split("path", 1)[1].strip()
@@ -90,7 +90,7 @@ def test_stages_of_training_are_told_apart(trained):
     for words in ("f discriminator forward", "b discriminator backward", "U generator update"):
         assert words in text.replace("\n", " ")
     assert "█ busy" in to_text(Gantt(last), 100)
-    assert first.makespan + last.makespan == trained.schedule.makespan
+    assert first.makespan + last.makespan == sum(e.schedule.makespan for e in trained.entries)
 
 
 def test_colours_only_on_a_terminal():
@@ -106,7 +106,8 @@ def test_colours_only_on_a_terminal():
 def test_the_text_says_how_good_each_part_is(trained):
     text = report(trained, "schedule")
     for entry in trained.entries:
-        assert f"Entry {entry.name}: {entry.status}: {entry.period:,} cycles" in " ".join(text.split())
+        plan = entry.schedule
+        assert f"Entry {entry.name}: {plan.status}: {plan.period:,} cycles" in " ".join(text.split())
     assert "Critical path" in text
     longer = replace(chain(layers=40, micro_batches=2), name="long")
     assert "the 48 busiest of 82" in report(longer, "schedule")

@@ -2,6 +2,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from entries import with_plan
 from handmade import chain
 
 from mgc.report import report
@@ -72,7 +73,7 @@ def test_size_stays_readable(layers, micro_batches):
 def test_slivers_are_joined_and_say_so():
     program = chain(layers=1, micro_batches=2)
     load = program.instructions[1]
-    stretched = replace(program, schedule=replace(program.schedule, makespan=10**7, lower_bound=10**7))
+    stretched = with_plan(program, makespan=10**7, lower_bound=10**7)
     assert load.mnemonic == "load"
     _, bars, _ = parts(stretched)
     hovers = [bar.find(f"{NS}title").text for bar in bars]

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from entries import with_entry, with_plan
 from handmade import chain
 
 from mgc.report import VIEWS, ReportError, facts, formats, report
@@ -71,10 +72,12 @@ def test_json_is_one_object_of_plain_values(view):
 
 def test_schedule_json_has_exactly_the_agreed_keys():
     shown = facts(chain(micro_batches=2), "schedule")
-    assert list(shown) == ["clock_ns", "makespan_cycles", "units", "tasks"]
+    assert list(shown) == ["schema_version", "clock_ns", "makespan_cycles", "units", "tasks", "entries"]
     assert list(shown["units"][0]) == ["name", "kind", "capacity"]
-    task_keys = ["id", "name", "op", "unit", "phase", "micro_batch", "start", "duration", "onnx_nodes", "deps"]
+    task_keys = ["id", "name", "op", "unit", "phase", "micro_batch", "start", "duration", "onnx_nodes", "deps", "entry"]
     assert all(list(task) == task_keys for task in shown["tasks"])
+    plan = {"makespan_cycles": shown["makespan_cycles"], "period_cycles": shown["makespan_cycles"]}
+    assert shown["entries"] == [{"name": "testing", "kind": "test", "repeats": 1, **plan}]
 
 
 def test_tasks_are_numbered_and_depend_on_earlier_ends():
@@ -93,7 +96,7 @@ def test_tasks_are_numbered_and_depend_on_earlier_ends():
     assert tasks[3 * per_batch - 1]["deps"] == [per_batch - 2, 2 * per_batch - 1, 3 * per_batch - 2]
     assert max(t["start"] + t["duration"] for t in tasks) == shown["makespan_cycles"]
     assert {t["unit"] for t in tasks} <= {u["name"] for u in shown["units"]}
-    assert {t["phase"] for t in tasks} == {"inference"}
+    assert {t["phase"] for t in tasks} == {"testing"}
 
 
 def test_headline_has_the_keys_of_compile():
@@ -197,7 +200,7 @@ def test_the_bill_of_a_training_program():
         "gap": 0.2,
     }
     meta = {**program.meta, "energy_j": 5e-7, "cost": BILL, "allocation": allocation}
-    trained = replace(program, mode="training", meta=meta)
+    trained = replace(with_entry(program, kind="train"), meta=meta)
     shown = facts(trained, "cost")
     assert shown["energy_by_phase_j"] == BILL["energy_by_phase"]
     assert sum(j for s in shown["energy_by_phase_j"].values() for c in s.values() for j in c.values()) == 5e-7
@@ -246,7 +249,7 @@ def test_a_program_without_work_can_be_shown():
     for view in VIEWS:
         for format in formats(view):
             assert report(program, view, format)
-    assert facts(replace(program, schedule=replace(program.schedule, lower_bound=0)))["schedule"]["gap"] == 0
+    assert facts(with_plan(program, lower_bound=0))["schedule"]["gap"] == 0
 
 
 def test_formats_that_do_not_exist_are_refused_with_those_that_do():
@@ -260,5 +263,5 @@ def test_formats_that_do_not_exist_are_refused_with_those_that_do():
 
 def test_json_numbers_are_pythons():
     program = chain()
-    starts = program.schedule.starts.astype(np.int32)
-    json.dumps(facts(replace(program, schedule=replace(program.schedule, starts=starts)), "schedule"))
+    starts = program.entry.schedule.starts.astype(np.int32)
+    json.dumps(facts(with_plan(program, starts=starts), "schedule"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import CODES
+from mgc.isa.entry import Entry
 from mgc.isa.functions import Operand, function_code, infer
 from mgc.isa.instructions import (
     BUFFER,
@@ -244,6 +245,7 @@ class ProgramBuilder:
         writers: dict[int, list[int]] = {}
         users: dict[int, list[int]] = {}
         plain = []
+        self.drafts.sort(key=lambda draft: draft[0] is not WriteCells)
         for k, (cls, unit, fields) in enumerate(self.drafts):
             duration = 0 if cls is WriteCells else 3 + (7 * k) % 11
             plain.append(cls(k, names.index(unit), duration, (), (), k, **fields))
@@ -263,13 +265,15 @@ class ProgramBuilder:
                            if not self.buffers[b].persistent for u in users[roots[b]] if u != i.id})  # fmt: skip
             instructions.append(cls(i.id, i.unit, i.duration, tuple(sorted(after)), tuple(free), i.source, **fields))
         starts, makespan, bound = self._schedule(instructions)
+        setup = sum(isinstance(i, WriteCells) for i in instructions)
+        entry = Entry(0, "training" if self.states else "testing", "train" if self.states else "test", setup,
+                      len(instructions), 1, self.micro_batch, self.micro_batches, self.batched,
+                      Schedule(starts[setup:], "FEASIBLE", makespan, bound))  # fmt: skip
         program = Program(
-            name=self.name, mode="training" if self.states else "inference",
-            target={"name": "test", "crossbar": {"rows": 4, "adc_mode": "clip"}},
+            name=self.name, target={"name": "test", "crossbar": {"rows": 4, "adc_mode": "clip"}},
             instructions=tuple(instructions), buffers=tuple(self.buffers), constants=tuple(self.constants),
             groups=tuple(self.groups), units=units, inputs=tuple(self.inputs), outputs=tuple(self.outputs),
-            host_segments=tuple(self.segments), schedule=Schedule(starts, "FEASIBLE", makespan, bound, 1.0),
-            micro_batch=self.micro_batch, micro_batches=self.micro_batches, batched=self.batched,
+            host_segments=tuple(self.segments), entries=(entry,), clock_ns=1.0,
             sources=tuple((f"node{k}",) for k in range(len(instructions))), absorbed={"Identity_0": "identity"},
             tensors=self.tensors, meta={"seed": 0, "scales": [0.5, 1e-9]}, states=tuple(self.states),
         )  # fmt: skip

@@ -329,7 +329,7 @@ def random_inputs(program: Program, rng: random.Random, samples: int) -> dict[st
     generator = np.random.Generator(np.random.PCG64(rng.getrandbits(32)))
     arrays = {}
     for port in program.inputs:
-        rows = port.shape[0] // program.micro_batch
+        rows = port.shape[0] // program.entry.micro_batch
         noise = generator.standard_normal((samples * rows, *port.shape[1:]))
         noise *= generator.choice([1, 1, 1, 4], noise.shape)
         arrays[port.name] = noise.astype(port.dtype)

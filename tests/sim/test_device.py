@@ -34,7 +34,7 @@ def assert_same(got, expected):
 def test_engines_agree_on_random_programs(seed):
     rng = random.Random(seed)
     program, device = random_program(rng), random_device(rng)
-    inputs = random_inputs(program, rng, samples=2 * program.micro_batch)
+    inputs = random_inputs(program, rng, samples=2 * program.entry.micro_batch)
     expected = on(program, device, seed=seed).run(inputs)
     assert_same(on(program, device, "fast", seed, threads=rng.randint(1, 3)).run(inputs), expected)
 
@@ -55,7 +55,7 @@ def test_engines_agree_on_random_training(seed, optimizer):
 def test_without_errors_devices_are_quantized(seed, engine):
     rng = random.Random(seed)
     program = random_program(rng)
-    inputs = random_inputs(program, rng, samples=program.micro_batch)
+    inputs = random_inputs(program, rng, samples=program.entry.micro_batch)
     assert_same(on(program, IDEAL, engine).run(inputs), Simulator(program, "reference").run(inputs))
 
 
@@ -75,7 +75,7 @@ def test_bits_depend_on_the_seed_alone():
     rng, differ = random.Random(7), 0
     for _ in range(8):
         program = random_program(rng)
-        inputs = random_inputs(program, rng, samples=6 * program.micro_batch)
+        inputs = random_inputs(program, rng, samples=6 * program.entry.micro_batch)
         simulator = on(program, POOR, "fast", seed=3, threads=1)
         first = simulator.run(inputs)
         assert_same(simulator.run(inputs), first)
@@ -91,8 +91,8 @@ def test_micro_batches_draw_noise_of_their_own():
     noisy = replace(IDEAL, read_noise_levels=3.0)
     for _ in range(20):
         program = random_program(rng)
-        inputs = random_inputs(program, rng, samples=program.micro_batch)
-        if program.batched and program.groups:
+        inputs = random_inputs(program, rng, samples=program.entry.micro_batch)
+        if program.entry.batched and program.groups:
             break
     twice = {name: np.concatenate([a, a]) for name, a in inputs.items()}
     once, both = (on(program, noisy, "fast").run(i) for i in (inputs, twice))

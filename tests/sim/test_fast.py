@@ -44,7 +44,7 @@ def assert_same_bits(got, expected):
 def test_random_programs_give_the_same_bits(seed, micro_batches):
     rng = random.Random(seed)
     program = random_program(rng)
-    inputs = random_inputs(program, rng, samples=micro_batches * program.micro_batch)
+    inputs = random_inputs(program, rng, samples=micro_batches * program.entry.micro_batch)
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, micro_batches)
     assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, micro_batches), expected)
 
@@ -56,7 +56,7 @@ def test_random_programs_give_the_same_bits(seed, micro_batches):
 def test_float_numerics_are_close(seed):
     rng = random.Random(seed)
     program = random_program(rng)
-    inputs = random_inputs(program, rng, samples=2 * program.micro_batch)
+    inputs = random_inputs(program, rng, samples=2 * program.entry.micro_batch)
     expected = run(ReferenceEngine(program, "float"), program, inputs, 2)
     got = run(FastEngine(program, "float", 1), program, inputs, 2)
     draw = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def test_float_numerics_are_close(seed):
 def test_threads_and_batching_do_not_change_results(seed):
     rng = random.Random(seed)
     program = random_program(rng)
-    samples = 5 * program.micro_batch
+    samples = 5 * program.entry.micro_batch
     inputs = random_inputs(program, rng, samples)
     whole = run(FastEngine(program, "quantized", 1), program, inputs, 5)
     threaded = FastEngine(program, "quantized", 2)
@@ -106,12 +106,12 @@ def test_threads_and_batching_do_not_change_results(seed):
 def test_inputs_are_not_changed_and_results_are_the_callers():
     rng = random.Random(5)
     program = random_program(rng)
-    inputs = random_inputs(program, rng, samples=2 * program.micro_batch)
+    inputs = random_inputs(program, rng, samples=2 * program.entry.micro_batch)
     before = {n: a.copy() for n, a in inputs.items()}
     engine = FastEngine(program, "quantized", 1)
     first = run(engine, program, inputs, 2)
     kept = {n: a.copy() for n, a in first.items()}
-    other = random_inputs(program, rng, samples=2 * program.micro_batch)
+    other = random_inputs(program, rng, samples=2 * program.entry.micro_batch)
     run(engine, program, other, 2)
     for name, array in first.items():
         np.testing.assert_array_equal(array, kept[name])

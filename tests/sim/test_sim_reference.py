@@ -192,7 +192,7 @@ def test_random_programs_agree_with_themselves(rng):
     for _ in range(2):
         alone = simulator.run({k: v[-(len(v) // 3) :] for k, v in inputs.items()})
         assert all(np.array_equal(alone[k], v[-len(alone[k]) :], equal_nan=True) for k, v in whole.items())
-    assert replay(program).makespan == program.schedule.makespan
+    assert replay(program).makespan == program.entry.schedule.makespan
 
 
 def test_quantised_results_approach_the_real_ones():

@@ -1,13 +1,13 @@
 """Self-timed replay on streams whose clock can be followed by hand."""
 
-from dataclasses import replace
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from entries import with_plan
 from hypothesis import given, settings
 from programs import random_program
 
+from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.instructions import BUFFER, Load, Ref, Store
 from mgc.isa.memory import Buffer, Port
@@ -22,12 +22,13 @@ def pipeline(durations, starts, units=(0, 1), after_previous=((), ()), micro_bat
     load = Load(0, units[0], durations[0], (), after_previous[0], 0, port=0, dst=0)
     store = Store(1, units[1], durations[1], (0,), after_previous[1], 0, src=Ref(BUFFER, 0), port=0)
     end = int(max(starts[0].max() + durations[0], starts[1].max() + durations[1]))
+    schedule = Schedule(starts, "OPTIMAL", end, end)
     return Program(
-        name="p", mode="inference", target={}, instructions=(load, store),
+        name="p", target={}, instructions=(load, store),
         buffers=(Buffer(0, "b", "real", "float32", (1,)),), constants=(), groups=(),
         units=(Unit(0, "in", "link"), Unit(1, "out", "link")), inputs=(Port("x", 0, "float32", (1,), True),),
         outputs=(Port("y", 0, "float32", (1,), True),), host_segments=(),
-        schedule=Schedule(starts, "OPTIMAL", end, end, 1.0), micro_batch=1, micro_batches=micro_batches, batched=True,
+        entries=(Entry(0, "testing", "test", 0, 2, 1, 1, micro_batches, True, schedule),), clock_ns=1.0,
         sources=((),), absorbed={}, tensors={},
     )  # fmt: skip
 
@@ -78,6 +79,6 @@ def test_circles_are_found():
 @given(st.randoms(use_true_random=False))
 def test_a_left_justified_plan_is_met_to_the_cycle(rng):
     program = random_program(rng)
-    assert np.array_equal(replay(program).starts, program.schedule.starts)
-    later = replace(program.schedule, starts=np.where(program.schedule.starts < 0, -1, program.schedule.starts * 3 + 5))
-    assert np.array_equal(replay(replace(program, schedule=later)).starts, program.schedule.starts)
+    assert np.array_equal(replay(program).starts, program.entry.schedule.starts)
+    starts = program.entry.schedule.starts
+    assert np.array_equal(replay(with_plan(program, starts=starts * 3 + 5)).starts, starts)

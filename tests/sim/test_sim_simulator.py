@@ -1,6 +1,5 @@
 """The simulator's front: samples, types, missing inputs, unsupported requests."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builder import ProgramBuilder
+from entries import with_plan
 
 from mgc.isa.error import ProgramError
 from mgc.sim import SimulationError, Simulator, draw_inputs
@@ -122,9 +122,7 @@ def test_unsupported_requests():
 def test_programs_are_verified_first():
     program = doubling()
     with pytest.raises(ProgramError, match="makespan"):
-        Simulator(
-            dataclasses.replace(program, schedule=dataclasses.replace(program.schedule, makespan=1)), engine="reference"
-        )
+        Simulator(with_plan(program, makespan=1), engine="reference")
 
 
 def test_data_dependent_failures_name_the_node():

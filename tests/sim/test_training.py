@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from training_programs import DENSE, EXACT, RandomConvolution, TinyGan, coded, real_of
 
 from mgc.isa.crossbar import Arithmetic, encode_weights
-from mgc.isa.entry import Entry
 from mgc.isa.instructions import Update
 from mgc.isa.optimizers import in_steps
 from mgc.isa.program import Program
+from mgc.isa.schedule import Schedule
 from mgc.isa.transposed import transposed_product
 from mgc.sim import SimulationError, Simulator
 
@@ -408,10 +408,11 @@ def test_entries_are_simulated_one_by_one():
     b.mvm(group, codes[0], acc, True, **DENSE)
     b.output(real_of(b, acc, codes[1], None, 1.0), batched=False, name="y")
     program = b.build()
-    count, end = len(program.instructions), program.schedule.makespan
-    entry = Entry(0, "only", "test", 1, count, 1, 0, end, 0, "FEASIBLE", 1, False)
-    whole = replace(program, entries=(entry,))
-    with pytest.raises(SimulationError, match=r"has entries that run on their own \(only\); simulate program\.part"):
+    only = program.entry
+    empty = Schedule(np.zeros((0, 1), np.int64), "OPTIMAL", 0, 0)
+    nothing = replace(only, id=1, name="nothing", first=only.stop, schedule=empty)
+    whole = replace(program, entries=(only, nothing))
+    with pytest.raises(SimulationError, match=r"on their own \(testing, nothing\); simulate program\.part"):
         reference(whole)
     feeds = {"x": np.array([[1, 2]], np.float32)}
-    assert np.array_equal(reference(whole.part("only")).run(feeds)["y"], reference(program).run(feeds)["y"])
+    assert np.array_equal(reference(whole.part("testing")).run(feeds)["y"], reference(program).run(feeds)["y"])

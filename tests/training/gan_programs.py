@@ -54,25 +54,21 @@ class _Entries(ProgramBuilder):
             begin = end
         self.drafts = setup + [d for part in parts for d in part]
         drawn = self._unchecked()
-        instructions, table, starts, first, time = [], [], [-1] * len(setup), len(setup), 0
+        instructions, table, first = [], [], len(setup)
         instructions += drawn.instructions[:first]
         for k, ((name, kind, repeats), part) in enumerate(zip(entries, parts, strict=True)):
             own = range(first, first + len(part))
-            begin = time
+            starts, time = [], 0
             for i in drawn.instructions[first : own.stop]:
                 near = {j for j in i.after if j in own or j < len(setup)}
                 lagging = tuple((j, lag) for j, lag in i.after_previous if j in own)
                 instructions.append(replace(i, after=tuple(sorted(near)), after_previous=lagging))
                 starts.append(time)
                 time += i.duration
-            table.append(
-                Entry(
-                    k, name, kind, first, own.stop, repeats, begin, time - begin, 0, "FEASIBLE", self.micro_batch, False
-                )
-            )
+            schedule = Schedule(np.array(starts, np.int64)[:, None], "FEASIBLE", time, 0)
+            table.append(Entry(k, name, kind, first, own.stop, repeats, self.micro_batch, 1, False, schedule))
             first = own.stop
-        schedule = Schedule(np.array(starts, np.int64)[:, None], "FEASIBLE", time, 0, 1.0)
-        program = replace(drawn, instructions=tuple(instructions), entries=tuple(table), schedule=schedule)
+        program = replace(drawn, instructions=tuple(instructions), entries=tuple(table))
         program.verify()
         return program
 

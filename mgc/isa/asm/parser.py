@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 
 from mgc.isa import container
 from mgc.isa.asm.lexer import Lexer
-from mgc.isa.asm.printer import ENTRY_NUMBERS, SPACES, fingerprint
+from mgc.isa.asm.printer import ENTRY_NUMBERS, SCHEDULE_NUMBERS, SPACES, fingerprint
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import BY_NAME
 from mgc.isa.instruction import OPCODES, Instruction
 from mgc.isa.instructions import Ref, Step
-from mgc.isa.manifest import unrun
+from mgc.isa.manifest import NO_STARTS, unrun
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import FORMAT_VERSION, HostSegment, Program
 from mgc.isa.schedule import Schedule, Unit
@@ -86,23 +87,16 @@ class _Parser:
             if lexer.token.kind != "word" or not lexer.token.text.startswith("."):
                 lexer.expected("a directive like .buffer")
             self._directive(lexer.next().text)
-        missing = [d for d in (".mgc", ".name", ".mode", ".target", ".meta", ".batch", ".schedule")
-                   if d not in self.facts]  # fmt: skip
+        missing = [d for d in (".mgc", ".name", ".target", ".meta", ".clock_ns") if d not in self.facts]
         if missing:
             lexer.fail(f"directive {missing[0]} is missing")
         count = len(self.instructions)
         if sorted(self.instructions) != list(range(count)):
             lexer.fail("the instructions' numbers do not count from 0")
-        micro_batches = self.facts[".batch"]["micro_batches"]
-        tasks = micro_batches * max(self.facts[".schedule"]["split"], *(e.split for e in self.tables["entry"]), 1)
-        wrong = [k for k, s in self.starts.items() if len(s) != tasks]
-        if wrong:
-            lexer.fail(f"instruction {wrong[0]} has {len(self.starts[wrong[0]])} starts, {tasks} are expected")
-        starts = np.array([self.starts[k] for k in range(count)], np.int64).reshape(count, tasks)
+        self.tables["entry"] = [self._planned(e) for e in self.tables["entry"]]
         tables = {name: tuple(rows) for name, rows in self.tables.items()}
         program = Program(
             name=self.facts[".name"],
-            mode=self.facts[".mode"],
             target=self.facts[".target"],
             instructions=tuple(self.instructions[k] for k in range(count)),
             buffers=tables["buffer"],
@@ -112,12 +106,11 @@ class _Parser:
             inputs=tables["input"],
             outputs=tables["output"],
             host_segments=tables["host"],
-            schedule=Schedule(starts=starts, **self.facts[".schedule"]),
-            **self.facts[".batch"],
+            entries=tables["entry"],
+            clock_ns=self.facts[".clock_ns"],
             sources=tables["source"],
             absorbed=self.absorbed,
             states=tables["state"],
-            entries=tables["entry"],
             tensors=self.tensors,
             meta=self.facts[".meta"],
         )
@@ -135,8 +128,10 @@ class _Parser:
                 if version != FORMAT_VERSION:
                     lexer.fail(f"format version {version} is not known; this mgc reads {FORMAT_VERSION}", at)
                 self.facts[name] = version
-            case ".name" | ".mode":
+            case ".name":
                 self.facts[name] = lexer.text("a name")
+            case ".clock_ns":
+                self.facts[name] = lexer.real("the length of a cycle")
             case ".tensors":
                 self.facts[name] = self._located(at, lambda: self.resolve(lexer.text("a file")))
             case ".target" | ".meta":
@@ -144,18 +139,6 @@ class _Parser:
                 if not isinstance(value, dict):
                     lexer.fail("a JSON object is expected", at)
                 self.facts[name] = value
-            case ".batch":
-                values = {k: self._named(k, lexer.integer) for k in ("micro_batch", "micro_batches")}
-                self.facts[name] = {**values, "batched": self._named("batched", self._bool)}
-            case ".schedule":
-                self.facts[name] = {
-                    "status": self._named("status", lexer.text),
-                    "makespan": self._named("makespan", lexer.integer),
-                    "lower_bound": self._named("lower_bound", lexer.integer),
-                    "clock_ns": self._named("clock_ns", lexer.real),
-                    "split": self._named("split", lexer.integer),
-                    "interval": self._named("interval", lexer.integer),
-                }
             case ".tensor":
                 self._tensor(at)
             case ".absorbed":
@@ -237,8 +220,19 @@ class _Parser:
         lexer = self.lexer
         name, kind = lexer.text("a name"), lexer.word("a kind")
         numbers = {n: self._named(n, lexer.integer) for n in ENTRY_NUMBERS}
-        status, batched = self._named("status", lexer.text), self._named("batched", self._bool)
-        return Entry(number, name, kind, **numbers, status=status, batched=batched)  # type: ignore[arg-type]
+        batched, status = self._named("batched", self._bool), self._named("status", lexer.text)
+        planned = {n: self._named(n, lexer.integer) for n in SCHEDULE_NUMBERS}
+        schedule = Schedule(NO_STARTS, status, **planned)
+        return Entry(number, name, kind, **numbers, batched=batched, schedule=schedule)  # type: ignore[arg-type]
+
+    def _planned(self, entry: Entry) -> Entry:
+        """The entry with the planned starts that its instructions state."""
+        own = [self.starts.get(k, []) for k in range(entry.first, entry.stop)]
+        tasks = entry.micro_batches * entry.schedule.split
+        for k, starts in enumerate(own, entry.first):
+            if len(starts) != tasks:
+                self.lexer.fail(f"instruction {k} has {len(starts)} starts, {tasks} are expected")
+        return replace(entry, schedule=replace(entry.schedule, starts=np.array(own, np.int64).reshape(len(own), tasks)))
 
     def _source(self, number: int) -> tuple[str, ...]:
         return self._texts("nodes")

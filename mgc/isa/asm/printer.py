@@ -17,8 +17,9 @@ from mgc.isa.program import FORMAT_VERSION, Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
 from mgc.isa.state import StatePiece
 
-ENTRY_NUMBERS = ("first", "stop", "repeats", "start", "makespan", "lower_bound", "micro_batch", "split", "interval")
-"""Fields of an entry that are whole numbers."""
+ENTRY_NUMBERS = ("first", "stop", "repeats", "micro_batch", "micro_batches")
+SCHEDULE_NUMBERS = ("makespan", "lower_bound", "split", "interval")
+"""Fields of an entry, and of its schedule, that are whole numbers."""
 
 SPACES = "bcr"
 """Letters of the operand spaces: buffer, constant, register."""
@@ -35,15 +36,10 @@ def disassemble(program: Program, tensors: str | None = None) -> str:
         f"; {_summary(program)}",
         f".mgc {FORMAT_VERSION}",
         f".name {_text(program.name)}",
-        f".mode {_text(program.mode)}",
         f".tensors {_text(file)}",
         f".target {canonical(program.target)}",
         f".meta {canonical(program.meta)}",
-        f".batch micro_batch={program.micro_batch} micro_batches={program.micro_batches} "
-        f"batched={_bool(program.batched)}",
-        f".schedule status={_text(program.schedule.status)} makespan={program.schedule.makespan} "
-        f"lower_bound={program.schedule.lower_bound} clock_ns={real(program.schedule.clock_ns)} "
-        f"split={program.schedule.split} interval={program.schedule.interval}",
+        f".clock_ns {real(program.clock_ns)}",
         "",
         "; tensors: name, element type, shape, hash of the bytes",
         *(_tensor(name, program.tensors[name]) for name in sorted(program.tensors)),
@@ -61,7 +57,7 @@ def _summary(program: Program) -> str:
     target = program.target.get("name", "a chip")
     return (
         f"{program.name}: {len(program.instructions)} instructions on {len(program.units)} units of {target}, "
-        f"{len(program.groups)} crossbar groups, {program.micro_batches} micro-batches of {program.micro_batch}"
+        f"{len(program.groups)} crossbar groups, entries {', '.join(e.name for e in program.entries)}"
     ).replace("\n", " ")
 
 
@@ -104,12 +100,12 @@ def _tables(program: Program) -> list[str]:
         lines.append(
             f".state {s.id} {_text(s.name)} {s.kind} phase={_text(s.phase)} initial={_text(s.initial)} pieces={pieces}"
         )
-    if program.entries:
-        lines += ["", "; entries: name, kind, instructions, how often in an iteration, planned time"]
+    lines += ["", "; entries: name, kind, instructions, how often in an iteration, batch, schedule"]
     for e in program.entries:
         numbers = " ".join(f"{n}={getattr(e, n)}" for n in ENTRY_NUMBERS)
-        batched = f"batched={_bool(e.batched)}"
-        lines.append(f".entry {e.id} {_text(e.name)} {e.kind} {numbers} status={_text(e.status)} {batched}")
+        planned = " ".join(f"{n}={getattr(e.schedule, n)}" for n in SCHEDULE_NUMBERS)
+        rest = f"batched={_bool(e.batched)} status={_text(e.schedule.status)} {planned}"
+        lines.append(f".entry {e.id} {_text(e.name)} {e.kind} {numbers} {rest}")
     lines += ["", "; sources of instructions: nodes of the model"]
     lines += [f".source {k} {_texts(names)}" for k, names in enumerate(program.sources)]
     lines += ["", "; nodes without an instruction, and why"]
@@ -126,8 +122,15 @@ def fingerprint(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
+def _starts(program: Program, i: Instruction) -> list[int]:
+    for e in program.entries:
+        if e.first <= i.id < e.stop:
+            return e.schedule.starts[i.id - e.first].tolist()
+    return []
+
+
 def _instruction(program: Program, i: Instruction) -> list[str]:
-    starts = program.schedule.starts[i.id].tolist()
+    starts = _starts(program, i)
     nodes = program.sources[i.source] if i.source >= 0 else ()
     comment = f" ; {', '.join(nodes)}".replace("\n", " ") if nodes else ""
     previous = "[" + ", ".join(f"({j}, {lag})" for j, lag in i.after_previous) + "]"

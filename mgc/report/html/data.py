@@ -30,7 +30,7 @@ def page_data(program: Program, entries: tuple[Timeline, ...]) -> dict[str, Any]
             }
         )
     return {
-        "clock_ns": program.schedule.clock_ns,
+        "clock_ns": program.clock_ns,
         "instructions": instructions,
         "nodes": list(nodes),
         "units": [{"name": u.name, "kind": u.kind} for u in program.units],

@@ -32,14 +32,13 @@ def draw(program: Program, title: str, *, view: str = "summary", samples: Sequen
     sections = all_sections(program, entries)
     if samples:
         sections.insert(1, _samples(samples))
-    mode = "training" if program.mode == "training" else "inference"
-    batch = program.micro_batch * program.micro_batches
+    batch = program.iteration[0].batch
     links = "".join(f'<a href="#{s.id}">{escape(s.title)}</a>' for s in sections)
     body = "\n".join(f'<section id="{s.id}">\n<h2>{escape(s.title)}</h2>\n{s.body}\n</section>' for s in sections)
     scripts = "\n".join(f"<script>\n{_asset(name)}</script>" for name in _SCRIPTS)
     data = json.dumps(page_data(program, entries), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     opened = {"mapping": "chip", "memory": "memory", "instructions": "nodes"}.get(view, view)
-    described = f"{program.target.get('name', 'unnamed target')}, batch {batch}, {mode}"
+    described = f"{program.target.get('name', 'unnamed target')}, batch {batch}, {program.mode}"
     return f"""<!DOCTYPE html>
 <html lang="en" data-theme="light">
 <head>

@@ -48,7 +48,7 @@ def _summary(program: Program) -> str:
     facts = summary.headline(program)
     plan, crossbars = facts["schedule"], facts["crossbars"]
     batch = count(facts["batch"])
-    seconds = plan["makespan_cycles"] * program.schedule.clock_ns * 1e-9
+    seconds = plan["makespan_cycles"] * program.clock_ns * 1e-9
     share = percent(crossbars["used"] / crossbars["available"]) if crossbars["available"] else ""
     shown = figures(
         [
@@ -95,7 +95,7 @@ def _schedule(entries: Sequence[Timeline]) -> str:
 
 
 def _panel(timeline: Timeline, index: int) -> str:
-    name = f" of {timeline.name}" if timeline.name else ""
+    name = f" of {timeline.name}"
     colours = "".join(
         f'<option value="{value}">{text}</option>'
         for value, text in (
@@ -105,7 +105,7 @@ def _panel(timeline: Timeline, index: int) -> str:
         )
     )
     return f"""<div data-schedule="{index}"{" hidden" if index else ""}>
-{note(plan_line(timeline))}
+{note(plan_line(timeline.program, timeline.entries[0]))}
 <div class="tools">
 <button type="button" data-do="in" aria-label="Zoom in">+</button>
 <button type="button" data-do="out" aria-label="Zoom out">−</button>
@@ -207,7 +207,7 @@ def _utilisation(entries: Sequence[Timeline]) -> str:
             most = max(shares, key=lambda u: shares[u])
             mean = sum(shares.values()) / len(shares)
             where = f"{t.program.units[most].name}: {percent(shares[most])}"
-            name = KIND_NAMES.get(kind, kind) + (f" ({t.name})" if t.name else "")
+            name = KIND_NAMES.get(kind, kind) + f" ({t.name})"
             rows.append((name, count(len(units)), percent(mean), where, bar(mean)))
     return table(["kind", ">units", ">mean", "~busiest", "|"], rows)
 

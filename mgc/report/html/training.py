@@ -23,23 +23,21 @@ def body(program: Program, entries: Sequence[Timeline]) -> str:
 
 
 def _entries(program: Program, entries: Sequence[Timeline]) -> str:
-    kinds = {e.name: e for e in program.entries}
     rows = []
     for t in entries:
-        entry = kinds.get(t.name)
-        repeats = f"{count(entry.repeats)}×" if entry and entry.kind == "train" else "on request"
-        micro = f"{count(entry.micro_batch)}" if entry else count(program.micro_batch)
-        seconds = si(t.makespan * program.schedule.clock_ns * 1e-9, "s")
+        entry, plan = t.entries[0], t.entries[0].schedule
+        repeats = f"{count(entry.repeats)}×" if entry.kind == "train" else "on request"
+        seconds = si(t.makespan * program.clock_ns * 1e-9, "s")
         rows.append(
             (
-                t.name or program.mode,
+                entry.name,
                 repeats,
-                micro,
+                count(entry.micro_batch),
                 count(len(t.tasks)),
                 count(t.makespan),
                 seconds,
-                t.status,
-                percent(t.gap),
+                plan.status,
+                percent(plan.gap),
             )
         )
     columns = ["entry", "an iteration", ">samples at once", ">tasks", ">cycles", ">time", "schedule", ">gap"]

@@ -22,7 +22,7 @@ def facts(program: Program) -> dict[str, Any]:
     crossbars are shared out, with what is proven of the best possible.
     """
     meta = program.meta
-    samples = _samples(meta) or program.micro_batch * program.micro_batches
+    samples = _samples(meta) or program.iteration[0].batch
     energy = meta.get("energy_j")
     bill = _mapping(meta, "cost")
     return {

@@ -71,7 +71,10 @@ def render(program: Program) -> RenderableType:
     head = pairs(
         [
             ("instructions", f"{count(len(program.instructions))}: {by_opcode}"),
-            ("loop", f"{count(program.micro_batches)} micro-batches of {count(program.micro_batch)}"),
+            *(
+                (f"entry {e.name}", f"{count(e.micro_batches)} micro-batches of {count(e.micro_batch)}")
+                for e in program.entries
+            ),
         ]
     )
     return stack(head, section("Instructions by ONNX node (all fields: mgc disasm)", table(columns, rows)))

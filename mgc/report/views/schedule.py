@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from mgc.isa.entry import Entry
 from mgc.isa.program import Program
 from mgc.report.gantt import Gantt
 from mgc.report.text import Column, pairs, section, stack, table
@@ -21,13 +22,15 @@ _MOST_UNITS = 48
 def facts(program: Program) -> dict[str, Any]:
     """The JSON of design section 10. Task ids count micro-batch by micro-batch, in instruction order.
 
-    `phase` is the trained group whose step a task is part of; outside training the mode, or the entry's name.
+    A task's `start` counts from its entry's; `phase` is the trained group whose step it is part of, outside training
+    the entry's name. `makespan_cycles` is that of an iteration: of the entries for training as often as they run, in a
+    program without them that of its entry; those of each entry are of one run, `period_cycles` from one to the next.
     """
     timeline = Timeline.of(program)
-    schedule = program.schedule
+    names = {e.id: e.name for e in program.entries}
     return {
-        "clock_ns": schedule.clock_ns,
-        "makespan_cycles": schedule.makespan,
+        "clock_ns": program.clock_ns,
+        "makespan_cycles": program.iteration_cycles,
         "units": [{"name": u.name, "kind": u.kind, "capacity": 1} for u in program.units],
         "tasks": [
             {
@@ -37,32 +40,48 @@ def facts(program: Program) -> dict[str, Any]:
                 "unit": program.units[task.unit].name,
                 "phase": timeline.stages[task.instruction].phase,
                 "micro_batch": task.micro_batch,
-                "start": task.start,
+                "start": task.start - timeline.origins[task.entry],
                 "duration": task.duration,
                 "onnx_nodes": list(timeline.nodes[task.instruction]),
                 "deps": list(task.deps),
+                "entry": names[task.entry],
             }
             for task in timeline.tasks
         ],
+        "entries": [
+            {
+                "name": e.name,
+                "kind": e.kind,
+                "repeats": e.repeats,
+                "makespan_cycles": e.schedule.makespan,
+                "period_cycles": e.schedule.period,
+            }
+            for e in program.entries
+        ],
     }
+
+
+def status_of(program: Program) -> str:
+    """CP-SAT's word for the schedules of an iteration: that of the first that is not proven best."""
+    found = [e.schedule.status for e in program.iteration]
+    return next((s for s in found if s != "OPTIMAL"), "OPTIMAL")
 
 
 def status_line(program: Program) -> str:
     """How good the schedule is: "OPTIMAL: 12,000 cycles (12.0 µs), proven bound 12,000, gap 0.0 %".
 
-    Of a program with entries, of one run of each; where runs overlap, the distance from one to the next counts.
+    Of an iteration; where runs overlap, the distance from one to the next counts.
     """
-    plans = program.entries or (program.schedule,)
-    each = " from one run to the next" if len(plans) == 1 and plans[0].interval else ""
-    cycles, bound = sum(p.period for p in plans), sum(p.lower_bound for p in plans)
-    return _line(program.schedule.status, cycles, bound, program.schedule.clock_ns, each)
+    first, *others = program.iteration
+    each = " from one run to the next" if not others and first.schedule.interval else ""
+    return _line(status_of(program), program.iteration_cycles, program.iteration_bound, program.clock_ns, each)
 
 
-def plan_line(timeline: Timeline) -> str:
-    """The same of one entry."""
-    each = " from one run to the next" if timeline.interval else ""
-    clock_ns = timeline.program.schedule.clock_ns
-    return _line(timeline.status, timeline.period, timeline.lower_bound, clock_ns, each)
+def plan_line(program: Program, entry: Entry) -> str:
+    """The same of one run of an entry."""
+    plan = entry.schedule
+    each = " from one run to the next" if plan.interval else ""
+    return _line(plan.status, plan.period, plan.lower_bound, program.clock_ns, each)
 
 
 def _line(status: str, cycles: int, bound: int, clock_ns: float, each: str) -> str:
@@ -72,17 +91,16 @@ def _line(status: str, cycles: int, bound: int, clock_ns: float, each: str) -> s
 
 def render(program: Program) -> RenderableType:
     """For each entry a chart, the critical path, units with their load, and the first micro-batch in order of start."""
-    schedule = program.schedule
     whole = Timeline.of(program)
     micro = f"{count(whole.micro_batches)} micro-batch{'es' * (whole.micro_batches != 1)}"
     head = [
-        *([] if program.entries else [("schedule", status_line(program))]),
-        ("clock", f"{schedule.clock_ns:g} ns"),
+        ("schedule", status_line(program)),
+        ("clock", f"{program.clock_ns:g} ns"),
         ("tasks", f"{count(len(whole.tasks))} in {micro}"),
     ]
     parts = [pairs(head)]
     for timeline in timelines(program):
-        title = f"Entry {timeline.name}: {plan_line(timeline)}" if timeline.name else "Gantt chart"
+        title = f"Entry {timeline.name}: {plan_line(program, timeline.entries[0])}"
         parts.append(section(title, Gantt(timeline), indent=0))
         beginning = Gantt.of_beginning(timeline)
         if beginning is not None:

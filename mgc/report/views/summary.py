@@ -14,20 +14,19 @@ from mgc.report.text import Column, pairs, section, stack, table
 from mgc.report.units import count, ranges, shape, si, size
 from mgc.report.views.instructions import counts
 from mgc.report.views.mapping import used_and_available
-from mgc.report.views.schedule import status_line
+from mgc.report.views.schedule import status_line, status_of
 
 
 def headline(program: Program) -> dict[str, Any]:
     """What `mgc compile --json` says of a program (design section 10), without what only the compiler knows."""
-    meta, schedule = program.meta, program.schedule
+    meta = program.meta
     on_host = host_nodes(program)
     # of runs that overlap the distance counts, not how long one takes
-    plans = program.entries or (schedule,)
-    cycles, bound = sum(p.period for p in plans), sum(p.lower_bound for p in plans)
+    cycles, bound = program.iteration_cycles, program.iteration_bound
     return {
         "mode": program.mode,
         "target": program.target.get("name"),
-        "batch": program.micro_batch * program.micro_batches,
+        "batch": program.iteration[0].batch,
         "crossbars": used_and_available(program),
         "instructions": len(program.instructions),
         "macs_useful": meta.get("macs_useful"),
@@ -36,11 +35,11 @@ def headline(program: Program) -> dict[str, Any]:
         "host_op_types": sorted({op for h in on_host for op in h["op_types"]}),
         "losses": list(meta.get("losses", [])),
         "schedule": {
-            "status": schedule.status,
+            "status": status_of(program),
             "makespan_cycles": cycles,
             "lower_bound_cycles": bound,
             "gap": cycles / bound - 1 if bound else 0.0,
-            "tasks": int((schedule.starts >= 0).sum()),
+            "tasks": sum(int((e.schedule.starts >= 0).sum()) for e in program.entries),
         },
         "latency_s": meta.get("latency_s"),
         "energy_j": meta.get("energy_j"),

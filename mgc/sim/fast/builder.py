@@ -158,7 +158,7 @@ class PlanBuilder:
 
     def slot(self, shape: tuple[int, ...], dtype: np.dtype, batched: bool, opaque: bool = False) -> Slot:
         """A new slot."""
-        slot = Slot(len(self.slots), shape, dtype, batched and self.program.batched, opaque)
+        slot = Slot(len(self.slots), shape, dtype, batched and self.program.entry.batched, opaque)
         self.slots.append(slot)
         return slot
 

@@ -82,7 +82,7 @@ class FastEngine:
     @property
     def chunk(self) -> int:
         """See `mgc.sim.engine.Engine.chunk`."""
-        if self._changes or not self._program.batched:
+        if self._changes or not self._program.entry.batched:
             return 1
         return self._executable().slice * self._threads * _ROUNDS
 
@@ -179,7 +179,7 @@ class FastEngine:
             program = self._program if self._changes else self._with_weights()
             plan = build(program, self._ideal, self._state.buffers, self._lossy)
             fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
-            slice_ = max(1, min(_MOST, fit)) if program.batched else 1
+            slice_ = max(1, min(_MOST, fit)) if program.entry.batched else 1
             context = Context(program, self._ideal, self._host_threads)
             self._made = _Executable(plan, context, slice_, plan.last_uses())
             if self._changes:

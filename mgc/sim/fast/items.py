@@ -249,7 +249,7 @@ class StoreItem:
     def store(self, program: Program, arrays: Mapping[int, Any], k: int) -> Any:
         """The port's array for k micro-batches."""
         port = program.outputs[self.port]
-        repeated = program.batched and port.batched
+        repeated = program.entry.batched and port.batched
         if isinstance(self.value, Slot):
             value, batched = arrays[self.value.id], self.value.batched
             if self.value.opaque:

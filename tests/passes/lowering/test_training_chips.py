@@ -40,7 +40,7 @@ def test_training_on_several_chips_follows_pytorch(case, count):
     follow(program, data, expected, names)
     for entry in program.entries:
         part = program.part(entry.name)
-        assert replay(part).makespan == part.schedule.makespan
+        assert replay(part).makespan == part.entry.schedule.makespan
         assert not faults_of(part)
         assert version_faults(part) == []
 

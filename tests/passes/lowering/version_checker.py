@@ -12,7 +12,7 @@ def version_faults(program):
     for i in program.instructions:
         if i.mnemonic == "program":
             continue
-        start = int(program.schedule.starts[i.id, 0])
+        start = program.entry.start(i.id)
         span = (start, start + i.duration)
         for what in {("group", g) for g in i.reads_groups()} | _persistent(program, i.reads()):
             touched.setdefault(what, []).append((i.id, "read", span))
