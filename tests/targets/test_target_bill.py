@@ -60,8 +60,7 @@ def test_stages_hold_what_their_instructions_cost():
     cost = CostModel(load_target("liu2018"))
     account = Account(program, cost)
     spent = energy_by_stage(program, cost, 1000)
-    entries = [e for e in program.entries if e.kind == "train"] or [None]
-    own = [i for e in entries for i in program.instructions[e.first if e else 0 : e.stop if e else None]]
+    own = [i for e in program.iteration for i in program.instructions[e.first : e.stop]]
     for kind, stage in ((Update, "update"), (Outer, "gradient")):
         least = EnergyBreakdown.sum(account.energy(i) for i in own if isinstance(i, kind)).total
         booked = sum(e.total for (_, s), e in spent.items() if s == stage)
@@ -116,7 +115,7 @@ def test_area_power_and_testing_are_those_of_the_target_and_the_entry():
     account = Account(program, cost)
     tasks = [i for i in program.instructions[entry.first : entry.stop] if not isinstance(i, WriteCells)]
     assert found["testing"]["energy_j"] == pytest.approx(sum(account.energy(i).total for i in tasks))
-    assert found["testing"]["latency_s"] == cost.seconds(entry.makespan)
+    assert found["testing"]["latency_s"] == cost.seconds(entry.schedule.makespan)
 
 
 def test_several_chips_cost_their_links_and_all_their_leakage():
