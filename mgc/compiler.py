@@ -18,7 +18,6 @@ from mgc.options import CompileOptions, takes_options
 from mgc.passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
 from mgc.passes.pipeline import inference_passes
 from mgc.passes.work import totals
-from mgc.targets.codegen.account import run_energy
 from mgc.targets.codegen.bill import bill
 from mgc.targets.codegen.emit import PortInfo, emit
 from mgc.targets.cost import CostModel
@@ -184,7 +183,6 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
         )
 
     useful, mapped, row_block_mvms = totals(state.plan.graph, chip.crossbar.rows)
-    samples = state.micro_batch * state.micro_batches
     meta: dict[str, Any] = {
         "compiler": {"version": mgc.__version__, "seed": seed},
         "model_sha256": imported.model_sha256,
@@ -206,18 +204,7 @@ def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int)
         outputs=ports(imported.outputs),
         meta=meta,
     )
-    cost = CostModel(chip)
-    run, setup = run_energy(program, cost)
-    seconds = cost.seconds(program.entry.schedule.makespan)
-    meta |= {
-        "latency_s": seconds,
-        "samples_per_s": samples / seconds if seconds else 0.0,
-        "energy_j": run.total,
-        "energy": run.to_json_dict(),
-        "program_energy_j": setup.total,
-        "cost": bill(program, cost, program.entry.schedule.makespan),
-    }
-    return replace(program, meta=meta)
+    return replace(program, meta=meta | bill(program, CostModel(chip)))
 
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}

@@ -12,7 +12,6 @@ import mgc
 from mgc.compiler import CompileStats, Progress
 from mgc.ir.graph import Graph
 from mgc.ir.training import Iteration, State, TrainingModel
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.isa.verify_schedule import check_schedule
 from mgc.options import CompileOptions
@@ -27,12 +26,10 @@ from mgc.passes.training.step import training_iteration
 from mgc.passes.training_pipeline import TrainingEntry, TrainingPasses
 from mgc.passes.training_plan import TrainingPlan
 from mgc.passes.work import training_totals
-from mgc.targets.codegen.account import Account
 from mgc.targets.codegen.bill import bill
 from mgc.targets.codegen.emit_training import emit_training
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
-from mgc.targets.energy import EnergyBreakdown
 from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
@@ -245,12 +242,6 @@ def _meta(
     seed: int,
     dataflow: str,
 ) -> dict[str, Any]:
-    cost = CostModel(chip)
-    cycles, energy = iteration_cost(program, cost)
-    account = Account(program, cost)
-    setup = [account.energy(i) for i in program.instructions if isinstance(i, WriteCells)]
-    seconds = cost.seconds(cycles)
-    samples = program.iteration[0].micro_batch * iteration.batches
     # nobody knows which inputs of a step model are noise: those that are not given
     normal = "noise" if DISCRIMINATOR in loaded else ""
     roles = {"normal": normal, "uniform": "uniform", "given": "data"}
@@ -262,13 +253,7 @@ def _meta(
         "training": {"inputs": {d.name: roles[d.draw] for d in forward.data}, "dataflow": dataflow},
         "export": skeletons.meta(),
         "crossbars": {"used": sum(len(g.crossbars) for g in program.groups), "available": chip.crossbars},
-        "iteration_cycles": cycles,
-        "latency_s": seconds,
-        "samples_per_s": samples / seconds if seconds else 0.0,
-        "energy_j": energy.total,
-        "energy": energy.to_json_dict(),
-        "program_energy_j": EnergyBreakdown.sum(setup).total,
-        "cost": bill(program, cost, cycles),
+        **bill(program, CostModel(chip)),
     }
 
 
@@ -281,14 +266,3 @@ def _work(plan: TrainingPlan) -> dict[str, Any]:
             useful, mapped = useful + own[0] * entry.repeats, mapped + own[1] * entry.repeats
     split = None if plan.split is None else plan.split.to_json_dict()
     return {"macs_useful": useful, "macs_mapped": mapped, "allocation": split}
-
-
-def iteration_cost(program: Program, cost: CostModel) -> tuple[int, EnergyBreakdown]:
-    """Cycles and energy of one training iteration: its entries as often as they run."""
-    account = Account(program, cost)
-    total, cycles = EnergyBreakdown(), 0
-    for entry in program.iteration:
-        own, period = program.instructions[entry.first : entry.stop], entry.schedule.period
-        total += (EnergyBreakdown.sum([account.energy(i) for i in own]) + cost.static_energy(period)) * entry.repeats
-        cycles += period * entry.repeats
-    return cycles, total

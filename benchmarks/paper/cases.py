@@ -10,11 +10,11 @@ from typing import Any
 import mgc
 from benchmarks import networks
 from mgc.compiler import compile_training
-from mgc.compiler_training import iteration_cost
 from mgc.isa.program import Program
 from mgc.passes.partition import CapacityError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.report.views.summary import headline
+from mgc.targets.codegen.bill import bill
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
@@ -115,8 +115,7 @@ def of_program(workload: Workload, target: Target, program: Program, seconds: fl
 
 def billed(workload: Workload, target: Target, program: Program) -> Result:
     """The same of a program that was compiled for a target that differs in energies alone."""
-    _, energy = iteration_cost(program, CostModel(target))
-    meta = {**program.meta, "energy_j": energy.total, "energy": energy.to_json_dict()}
+    meta = {**program.meta, **bill(program, CostModel(target))}
     return of_program(workload, target, replace(program, meta=meta), 0.0)
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, prod
 
 from mgc.isa import functions
 from mgc.isa import instructions as isa
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.diffblock import PAIRINGS
+from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import element_bytes, nbytes
 from mgc.isa.optimizers import OPTIMIZERS
@@ -58,6 +60,22 @@ class Account:
             if here >= 0:
                 parts.append(self._way(access.buffer, access.moved * item, here))
         return EnergyBreakdown.sum(parts)
+
+    @cached_property
+    def energies(self) -> tuple[EnergyBreakdown, ...]:
+        """`energy` of every instruction, by id."""
+        return tuple(map(self.energy, self.program.instructions))
+
+    def entry(self, entry: Entry) -> EnergyBreakdown:
+        """Joules of one run of an entry, with leakage over its period."""
+        spent = EnergyBreakdown.sum(self.energies[entry.first : entry.stop])
+        return spent * entry.micro_batches + self.cost.static_energy(entry.schedule.period)
+
+    def run(self) -> tuple[int, EnergyBreakdown, EnergyBreakdown]:
+        """(cycles, joules) of one run, in training of an iteration, and the joules of writing the weights before it."""
+        entries, first = self.program.iteration, self.program.entries[0].first
+        spent = EnergyBreakdown.sum(self.entry(e) * e.repeats for e in entries)
+        return self.program.iteration_cycles, spent, EnergyBreakdown.sum(self.energies[:first])
 
     # -- what is moved ---------------------------------------------------------------------------------------------
 
@@ -200,12 +218,3 @@ def _windows(instruction: isa.Mvm | isa.MvmT | isa.Outer) -> int:
     """Windows of one micro-batch."""
     batch = instruction.x_shape[0] if isinstance(instruction, isa.Outer) else instruction.src_shape[0]
     return batch * prod(instruction.count)
-
-
-def run_energy(program: Program, cost: CostModel) -> tuple[EnergyBreakdown, EnergyBreakdown]:
-    """(one run of the schedule with leakage over its makespan, writing the weights once), in joules."""
-    account = Account(program, cost)
-    setup = [account.energy(i) for i in program.instructions if isinstance(i, isa.Program)]
-    entry = program.entry
-    work = [account.energy(i) * entry.micro_batches for i in program.instructions if not isinstance(i, isa.Program)]
-    return EnergyBreakdown.sum(work) + cost.static_energy(entry.schedule.makespan), EnergyBreakdown.sum(setup)

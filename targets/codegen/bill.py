@@ -1,14 +1,11 @@
-"""The bill of a program: energy by phase and stage, area, power, how long its cells last. What `inspect cost` shows."""
+"""The bill of a program: what a run takes, energy by phase and stage, area, power, how long its cells last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Outer, Update
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Outer
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
 from mgc.targets.codegen.account import Account
@@ -20,34 +17,72 @@ STAGES = ("forward", "loss", "backward", "gradient", "update", "leakage")
 """Stages of a phase, in order. gradient: what the gradient units make of errors and inputs; leakage: static power,
 which belongs to no work."""
 
-ByStage = Mapping[tuple[str, str], EnergyBreakdown]
-"""(phase, stage) -> energy."""
 
+def bill(program: Program, cost: CostModel) -> dict[str, Any]:
+    """Time and energy of a run (in training, of an iteration) for a program's `meta`, all under "cost" in detail.
 
-@dataclass(frozen=True)
-class Part:
-    """Instructions `first` .. `stop` - 1, done `times` times in one run of the program (an iteration of training)."""
-
-    first: int
-    stop: int
-    times: int
-
-
-def parts_of(program: Program) -> list[Part]:
-    """What one run does: its entries, as often as they run, for every micro-batch."""
-    return [Part(e.first, e.stop, e.repeats * e.micro_batches) for e in program.iteration]
-
-
-def energy_by_stage(program: Program, cost: CostModel, cycles: int) -> dict[tuple[str, str], EnergyBreakdown]:
-    """Energy of one run that takes `cycles` cycles, by phase and stage; it adds up to the energy of the run."""
+    Runs follow each other in a steady state. Energies are in J, of the weights' first writing apart.
+    """
     account = Account(program, cost)
-    stage_of = _stages(program)
+    cycles, energy, setup = account.run()
+    samples = sum(e.batch * e.repeats for e in program.iteration)
+    return {
+        "iteration_cycles": cycles,
+        **_run(samples, cost.seconds(cycles), energy),
+        "program_energy_j": setup.total,
+        "cost": _detail(account, cost.seconds(cycles), energy),
+    }
+
+
+def _run(samples: int, seconds: float, energy: EnergyBreakdown) -> dict[str, Any]:
+    return {
+        "latency_s": seconds,
+        "samples_per_s": samples / seconds if seconds else 0.0,
+        "energy_j": energy.total,
+        "energy": energy.to_json_dict(),
+    }
+
+
+def _detail(account: Account, seconds: float, energy: EnergyBreakdown) -> dict[str, Any]:
+    """Shares of the energy, and figures of the chip and its cells, if a run takes so many seconds."""
+    program, cost, target = account.program, account.cost, account.cost.target
+    phases: dict[str, dict[str, dict[str, float]]] = {}
+    for (phase, stage), spent in energy_by_stage(account).items():
+        phases.setdefault(phase, {})[stage] = spent.to_json_dict()
+    aside = [e for e in program.entries if e not in program.iteration]
+    writes = endurance_of(program)
+    runs = target.cell.endurance_writes / writes.most if writes.most else None
+    return {
+        "energy_by_phase": phases,
+        "testing": {
+            "batch": aside[0].batch,
+            **_run(aside[0].batch, cost.seconds(aside[0].schedule.period), account.entry(aside[0])),
+        }
+        if aside
+        else None,
+        "chips": target.structure.chips,
+        "area_mm2": chip_area_mm2(target),
+        "average_power_w": energy.total / seconds if seconds else 0.0,
+        "peak_power_w": peak_power_w(target),
+        "endurance": {
+            "endurance_writes": target.cell.endurance_writes,
+            "writes_per_cell": writes.mean,
+            "most_writes_per_cell": writes.most,
+            "runs": runs,
+            "seconds": None if runs is None else runs * seconds,
+        },
+    }
+
+
+def energy_by_stage(account: Account) -> dict[tuple[str, str], EnergyBreakdown]:
+    """Energy of one run by phase and stage, in order; it adds up to the energy of the run."""
+    program, stage_of = account.program, _stages(account.program)
     total: dict[tuple[str, str], EnergyBreakdown] = {}
-    for part in parts_of(program):
-        for i in _tasks(program, part.first, part.stop):
-            spent = account.energy(i) * part.times
-            total[stage_of[i.id]] = total.get(stage_of[i.id], EnergyBreakdown()) + spent
-    leakage = cost.static_energy(cycles)
+    for entry in program.iteration:
+        for i in range(entry.first, entry.stop):
+            spent = account.energies[i] * (entry.repeats * entry.micro_batches)
+            total[stage_of[i]] = total.get(stage_of[i], EnergyBreakdown()) + spent
+    leakage = account.cost.static_energy(program.iteration_cycles)
     if leakage.total:
         total["chip", "leakage"] = leakage
     order = {phase: k for k, phase in enumerate(dict.fromkeys(phase for phase, _ in total))}
@@ -69,10 +104,6 @@ def _stages(program: Program) -> list[tuple[str, str]]:
     return result
 
 
-def _tasks(program: Program, first: int, stop: int) -> Iterable[Instruction]:
-    return (i for i in program.instructions[first:stop] if not isinstance(i, WriteCells))
-
-
 @dataclass(frozen=True)
 class Endurance:
     """How often one run writes cells: the most that any cell is written, and the mean over all cells with weights."""
@@ -85,58 +116,11 @@ def endurance_of(program: Program) -> Endurance:
     """Writes of a cell in one run. An update writes every cell of its group once, in every replica (assumed: also those
     whose level stays the same).
     """
-    writes = dict.fromkeys(range(len(program.groups)), 0)
-    for part in parts_of(program):
-        for i in _tasks(program, part.first, part.stop):
-            if isinstance(i, Update) and i.group >= 0:
-                writes[i.group] += part.times
-    cells = {k: g.replicas * g.cells for k, g in enumerate(program.groups)}
-    held = sum(cells.values())
-    mean = sum(writes[k] * cells[k] for k in cells) / held if held else 0.0
-    return Endurance(max(writes.values(), default=0), mean)
-
-
-def bill(program: Program, cost: CostModel, cycles: int) -> dict[str, Any]:
-    """All figures as JSON values; `cycles` is what one run takes when runs follow each other (energies in J)."""
-    target = cost.target
-    spent = energy_by_stage(program, cost, cycles)
-    phases: dict[str, dict[str, dict[str, float]]] = {}
-    for (phase, stage), energy in spent.items():
-        phases.setdefault(phase, {})[stage] = energy.to_json_dict()
-    seconds = cost.seconds(cycles)
-    writes = endurance_of(program)
-    runs = target.cell.endurance_writes / writes.most if writes.most else None
-    total = EnergyBreakdown.sum(spent.values())
-    return {
-        "energy_by_phase": phases,
-        "testing": _testing(program, cost),
-        "chips": target.structure.chips,
-        "area_mm2": chip_area_mm2(target),
-        "average_power_w": total.total / seconds if seconds else 0.0,
-        "peak_power_w": peak_power_w(target),
-        "endurance": {
-            "endurance_writes": target.cell.endurance_writes,
-            "writes_per_cell": writes.mean,
-            "most_writes_per_cell": writes.most,
-            "runs": runs,
-            "seconds": None if runs is None else runs * seconds,
-        },
-    }
-
-
-def _testing(program: Program, cost: CostModel) -> dict[str, Any] | None:
-    """The testing entry of a training program: one run of it."""
-    account = Account(program, cost)
-    for entry in program.entries:
-        if entry.kind == "test" and entry not in program.iteration:
-            spent = EnergyBreakdown.sum(account.energy(i) for i in _tasks(program, entry.first, entry.stop))
-            energy = spent + cost.static_energy(entry.schedule.makespan)
-            seconds = cost.seconds(entry.schedule.makespan)
-            return {
-                "batch": entry.micro_batch,
-                "latency_s": seconds,
-                "samples_per_s": entry.micro_batch / seconds if seconds else 0.0,
-                "energy_j": energy.total,
-                "energy": energy.to_json_dict(),
-            }
-    return None
+    writes = [0] * len(program.groups)
+    for entry in program.iteration:
+        for i in program.instructions[entry.first : entry.stop]:
+            for group in i.writes_groups():
+                writes[group] += entry.repeats * entry.micro_batches
+    cells = [g.replicas * g.cells for g in program.groups]
+    mean = sum(n * held for n, held in zip(writes, cells, strict=True)) / max(1, sum(cells))
+    return Endurance(max(writes, default=0), mean)

@@ -20,7 +20,7 @@ from mgc.passes.chips import Net, partition, split, traffic_of
 from mgc.passes.mapping import MappingOptions, plan
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.sim.simulator import Simulator
-from mgc.targets.codegen.account import run_energy
+from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel, Route
 
 QUICK = MappingOptions(SolverOptions(effort=0.1))
@@ -126,13 +126,13 @@ def test_the_energy_of_links_is_that_of_the_bytes_sent():
     target, _, mapped = two_chips()
     program = program_of(mapped, target)
     verify(program)
-    energy, _ = run_energy(program, CostModel(target))
+    _, energy, _ = Account(program, CostModel(target)).run()
     assert mapped.split is not None
     sent = mapped.split.traffic * mapped.micro_batches
     assert energy.link == pytest.approx(sent * target.link.energy_pj_per_byte * 1e-12)
     assert energy.noc > 0
     one = small_target(tiles_per_chip=40)
-    alone, _ = run_energy(program_of(plan(level2(chain(4, 16), one), one), one), CostModel(one))
+    _, alone, _ = Account(program_of(plan(level2(chain(4, 16), one), one), one), CostModel(one)).run()
     assert alone.link == 0 < alone.noc
 
 

@@ -7,7 +7,6 @@ import pytest
 import mgc
 from mgc.compiler import compile_training
 from mgc.isa.instructions import Outer, Update
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.program import Program
 from mgc.targets import CostModel, chip_area_mm2, load_target, peak_power_w, target_names
 from mgc.targets.codegen.account import Account
@@ -59,8 +58,8 @@ def test_stages_hold_what_their_instructions_cost():
     program = trained()
     cost = CostModel(load_target("liu2018"))
     account = Account(program, cost)
-    spent = energy_by_stage(program, cost, 1000)
-    own = [i for e in program.iteration for i in program.instructions[e.first : e.stop]]
+    spent = energy_by_stage(account)
+    own = [i for e in program.entries if e.kind == "train" for i in program.instructions[e.first : e.stop]]
     for kind, stage in ((Update, "update"), (Outer, "gradient")):
         least = EnergyBreakdown.sum(account.energy(i) for i in own if isinstance(i, kind)).total
         booked = sum(e.total for (_, s), e in spent.items() if s == stage)
@@ -70,8 +69,9 @@ def test_stages_hold_what_their_instructions_cost():
                 for i in own if isinstance(i, Update) and i.group >= 0)  # fmt: skip
     assert writes == pytest.approx(cells * cost.target.cell.write_energy_pj * 1e-12)
     leaky = cost.target.model_copy(update={"power": cost.target.power.model_copy(update={"static_mw_per_tile": 2.0})})
-    with_leak = energy_by_stage(program, CostModel(leaky), 1000)
-    assert with_leak["chip", "leakage"].static == pytest.approx(168 * 2e-3 * 1e-6)
+    with_leak = energy_by_stage(Account(program, CostModel(leaky)))
+    seconds = program.iteration_cycles * 1e-9
+    assert with_leak["chip", "leakage"].static == pytest.approx(168 * 2e-3 * seconds)
 
 
 def test_cells_wear_by_updates_alone():
@@ -113,7 +113,7 @@ def test_area_power_and_testing_are_those_of_the_target_and_the_entry():
     assert found["average_power_w"] == pytest.approx(program.meta["energy_j"] / program.meta["latency_s"])
     (entry,) = [e for e in program.entries if e.kind == "test"]
     account = Account(program, cost)
-    tasks = [i for i in program.instructions[entry.first : entry.stop] if not isinstance(i, WriteCells)]
+    tasks = program.instructions[entry.first : entry.stop]
     assert found["testing"]["energy_j"] == pytest.approx(sum(account.energy(i).total for i in tasks))
     assert found["testing"]["latency_s"] == cost.seconds(entry.schedule.makespan)
 
@@ -128,6 +128,6 @@ def test_several_chips_cost_their_links_and_all_their_leakage():
     assert split["chips"] > 1
     assert split["traffic_bytes"] > 0 <= split["least_traffic_bytes"] <= split["traffic_bytes"]
     assert program.meta["energy"]["link"] > 0
-    again = bill(program, CostModel(small), program.meta["iteration_cycles"])
-    assert again == program.meta["cost"]
-    assert again["chips"] == 3
+    again = bill(program, CostModel(small))
+    assert again.items() <= program.meta.items()
+    assert again["cost"]["chips"] == 3
