@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from mgc.passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
@@ -95,7 +97,6 @@ def split(
     budget = target.structure.crossbars if crossbars is None else min(crossbars, target.structure.crossbars)
     least = least_run_cycles(demands, budget, micro_batches=micro_batches, floor=floor)
     found = partitions(demands, nets, target) if target.structure.chips > 1 and demands else []
-    links = _Links(nets, target)
     best: Split | None = None
     for each in found:
         on = [each.chip_of[d.layer] for d in demands]
@@ -103,7 +104,7 @@ def split(
         if room is None:
             continue
         held = allocate(demands, room, micro_batches=micro_batches, floor=floor, chips=on)
-        latency, busiest = links.cycles(each.chip_of)
+        latency, busiest = _link_cycles(nets, target, each.chip_of)
         cycles = run_cycles(held.latency + latency, max(held.bottleneck, busiest), micro_batches, floor)
         if best is None or (cycles, each.traffic) < (best.cycles, best.traffic):
             proven = "OPTIMAL" if each.traffic == found[0].least_traffic else "FEASIBLE"
@@ -213,35 +214,22 @@ def _in_order(limits: _Limits, nets: Sequence[Net], chips: int) -> tuple[int, ..
     A border before layer k is crossed by the nets with layers on both sides of it, whatever the other borders are.
     """
     n = len(limits[0][0])
-    crossing = [sum(net.size for net in nets if min(net.layers) < k <= max(net.layers)) for k in range(n + 1)]
-    best: list[list[tuple[int, int] | None]] = [[None] * (n + 1) for _ in range(chips + 1)]
-    best[0][0] = 0, 0
-    for used in range(1, chips + 1):
-        for stop in range(1, n + 1):
-            held = [0] * len(limits)
+    crossing = [sum(net.size for net in nets if min(net.layers) < k <= max(net.layers)) for k in range(n)]
+    best: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {(0, 0): (0, ())}  # chips, layers: traffic, first layers
+    for used in range(1, min(chips, n) + 1):
+        for stop in range(used, n + 1):
             for start in range(stop - 1, -1, -1):
-                held = [h + sizes[start] for h, (sizes, _) in zip(held, limits, strict=True)]
-                if any(h > most for h, (_, most) in zip(held, limits, strict=True)):
+                if any(sum(sizes[start:stop]) > most for sizes, most in limits):
                     break
-                before = best[used - 1][start]
-                if before is not None:
-                    cost = before[0] + (crossing[start] if start else 0)
-                    current = best[used][stop]
-                    if current is None or cost < current[0]:
-                        best[used][stop] = cost, start
-    ends = [(entry[0], used) for used in range(1, chips + 1) if (entry := best[used][n]) is not None]
+                if (used - 1, start) in best:
+                    traffic, starts = best[used - 1, start]
+                    found = traffic + crossing[start], (*starts, start)
+                    best[used, stop] = min(best.get((used, stop), found), found, key=itemgetter(0))
+    ends = [best[used, n] for used in range(1, n + 1) if (used, n) in best]
     if not ends:
         return None
-    _, used = min(ends)
-    borders = [n]
-    for left in range(used, 0, -1):
-        entry = best[left][borders[-1]]
-        assert entry is not None
-        borders.append(entry[1])
-    chip_of: list[int] = []
-    for chip, (start, stop) in enumerate(pairwise(reversed(borders))):
-        chip_of += [chip] * (stop - start)
-    return tuple(chip_of)
+    _, starts = min(ends, key=itemgetter(0))
+    return tuple(bisect_right(starts, layer) - 1 for layer in range(n))
 
 
 def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int] | None) -> Partition | None:
@@ -289,22 +277,15 @@ def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int]
     )
 
 
-@dataclass(frozen=True)
-class _Links:
-    """The time that links take."""
+def _link_cycles(nets: Sequence[Net], target: Target, chip_of: Sequence[int]) -> tuple[int, int]:
+    """(cycles of all that crosses, one after the other; cycles of the busiest link) in one micro-batch.
 
-    nets: Sequence[Net]
-    target: Target
-
-    def cycles(self, chip_of: Sequence[int]) -> tuple[int, int]:
-        """(cycles of all that crosses, one after the other; cycles of the busiest link) in one micro-batch.
-
-        Both directions of a border count as one, so it is a little more than what the schedule will see.
-        """
-        cost = CostModel(self.target)
-        load: dict[int, int] = {}
-        for net in self.nets:
-            on = [chip_of[layer] for layer in net.layers]
-            for border in range(min(on, default=0), max(on, default=0)):
-                load[border] = load.get(border, 0) + cost.move_cycles(net.size, Route(hops=1, links=1))
-        return sum(load.values()), max(load.values(), default=0)
+    Both directions of a border count as one, so it is a little more than what the schedule will see.
+    """
+    cost = CostModel(target)
+    load: dict[int, int] = {}
+    for net in nets:
+        on = [chip_of[layer] for layer in net.layers]
+        for border in range(min(on, default=0), max(on, default=0)):
+            load[border] = load.get(border, 0) + cost.move_cycles(net.size, Route(hops=1, links=1))
+    return sum(load.values()), max(load.values(), default=0)
