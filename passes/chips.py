@@ -178,7 +178,7 @@ def partition(
     if max(sizes) > capacity or sum(sizes) > chips * capacity:
         return None
     limits = [(tuple(sizes), capacity), *([(tuple(shares), room)] if shares is not None else [])]
-    nets = _merged(nets)
+    nets = _merge(nets)
     hint = _in_order(limits, nets, chips)
     if hint is not None and traffic_of(nets, hint) == 0:
         return Partition(hint, 0, 0, "OPTIMAL")
@@ -195,7 +195,7 @@ def _layers(demands: Sequence[Demand]) -> int:
     return 1 + max((d.layer for d in demands), default=-1)
 
 
-def _merged(nets: Sequence[Net]) -> list[Net]:
+def _merge(nets: Sequence[Net]) -> list[Net]:
     """Nets of the same layers as one, those of a single layer left out."""
     sizes: dict[frozenset[int], int] = {}
     for net in nets:

@@ -152,7 +152,7 @@ class Account:
     def _work(self, instruction: Instruction) -> EnergyBreakdown:
         match instruction:
             case isa.Program(group=group):
-                return self._written(group)
+                return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], _windows(instruction)
                 read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
@@ -185,7 +185,7 @@ class Account:
             group.rows, group.cols, matrices=group.matrices, weight_bits=bits, transposed=transposed
         )
 
-    def _written(self, group: int) -> EnergyBreakdown:
+    def _cell_writes(self, group: int) -> EnergyBreakdown:
         """Every cell of a group written once, in all replicas."""
         held = self.program.groups[group]
         return self.cost.write_energy(held.replicas * held.cells)
@@ -195,7 +195,7 @@ class Account:
         clips = isfinite(instruction.lo) or isfinite(instruction.hi)
         work = update_work(OPTIMIZERS[instruction.optimizer].name, clips=clips)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
-        return arithmetic + self._written(instruction.group) if instruction.group >= 0 else arithmetic
+        return arithmetic + self._cell_writes(instruction.group) if instruction.group >= 0 else arithmetic
 
     def _vec(self, instruction: isa.Vec) -> EnergyBreakdown:
         total = EnergyBreakdown()
