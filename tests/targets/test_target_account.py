@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mgc
-from mgc.compiler_training import compile_training
+from mgc.compiler import compile_training
 from mgc.isa.instructions import Mvm, MvmT, Outer, Update
 from mgc.isa.memory import element_bytes, nbytes
 from mgc.targets import CostModel, load_target
