@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from mgc.passes.folding.affine import expand_batch_norms, fold_affine
-from mgc.passes.folding.rewrite import drop_stale_reasons
-from mgc.passes.folding.simplify import SIMPLIFICATIONS
+from mgc.ir.rewriter import apply_patterns
+from mgc.passes.folding.affine import expand_batch_norm, fold_affine
+from mgc.passes.folding.simplify import simplify
 from mgc.passes.manager import CompileState, Pass
-
-# Each round folds whole chains, so two or three suffice; the bound keeps a faulty pair of rewrites from looping.
-_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,9 @@ class Fold(Pass):
     def run(self, state: CompileState) -> CompileState:
         graph = state.graph.copy()
         graph.prune()
-        for _ in range(_ROUNDS):
-            changed = [rewrite(graph) for rewrite in SIMPLIFICATIONS]
-            changed.append(fold_affine(graph))
-            graph.prune()
-            if not any(changed) and not expand_batch_norms(graph):
-                break
+        simplify(graph)
+        while apply_patterns(graph, (fold_affine,)) or apply_patterns(graph, (expand_batch_norm,)):
+            simplify(graph)
         graph.sort()
-        drop_stale_reasons(graph)
+        graph.drop_stale_reasons()
         return replace(state, graph=graph)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Lookup, Quant
-from mgc.ir.op import Op
+from mgc.ir.rewriter import Pattern, apply_patterns, share_nodes
 
 
 def hoist_quant(graph: Graph) -> None:
@@ -19,30 +19,15 @@ def hoist_quant(graph: Graph) -> None:
     users are all such work. f is applied element by element, so results are equal bit for bit (zero padding: where
     f(0) is 0).
     """
-    hoisting = _Hoisting(graph, graph.producers(), graph.users(), graph.output_values())
+    work: set[Node] = set()
     for node in reversed(graph.nodes):
-        if _is_pointwise(graph, node) and (isinstance(node.op, Quant) or hoisting.feeds_only_work(node.outputs[0])):
-            hoisting.work.add(node)
-    for node in [n for n in graph.nodes if n in hoisting.work]:
-        hoisting.hoist(node)
+        if _is_pointwise(graph, node) and (isinstance(node.op, Quant) or _feeds_only(graph, node.outputs[0], work)):
+            work.add(node)
+    apply_patterns(graph, [Pattern((Quant, ops.Unary, Lookup), partial(_hoist, work))])
     graph.sort()
-    _share(graph)
+    # work that two consumers moved to the same value is done once
+    share_nodes(graph, lambda node: _is_pointwise(graph, node))
     graph.prune()
-
-
-def _share(graph: Graph) -> None:
-    """Does work that two consumers moved to the same value only once."""
-    first: dict[tuple[Op, tuple[Value, ...]], Node] = {}
-    same: dict[Value, Value] = {}
-    for node in graph.nodes:
-        if _is_pointwise(graph, node):
-            inputs = tuple(same.get(v, v) for v in node.inputs)
-            kept = first.setdefault((node.op, inputs), node)
-            if kept is not node:
-                same[node.outputs[0]] = kept.outputs[0]
-                kept.sources = tuple(dict.fromkeys(kept.sources + node.sources))
-    graph.nodes = [n for n in graph.nodes if not (n.outputs and n.outputs[0] in same)]
-    graph.replace(same)
 
 
 def _is_pointwise(graph: Graph, node: Node) -> bool:
@@ -55,53 +40,29 @@ def _is_pointwise(graph: Graph, node: Node) -> bool:
     return False
 
 
-@dataclass
-class _Hoisting:
-    """The graph's relations, kept up to date; `work` holds the nodes that may move."""
+def _feeds_only(graph: Graph, value: Value, work: set[Node]) -> bool:
+    """Whether nothing but work that may move reads a value."""
+    readers = graph.uses(value)
+    return bool(readers) and value not in graph.output_values() and all(n in work for n in readers)
 
-    graph: Graph
-    producers: dict[Value, Node]
-    users: dict[Value, list[Node]]
-    outputs: set[Value]
-    work: set[Node] = field(default_factory=set)
 
-    def feeds_only_work(self, value: Value) -> bool:
-        """Whether nothing but work that may move reads a value."""
-        users = self.users.get(value, [])
-        return bool(users) and value not in self.outputs and all(n in self.work for n in users)
-
-    def hoist(self, node: Node) -> None:
-        """Moves one node of the work above the moves before it, as far as that goes."""
-        x, *rest = node.inputs
-        move = self.producers.get(x)
-        if move is None or not self.feeds_only_work(x) or not _passes(self.graph, node, move):
-            return
-        above: list[Node] = []
-        for value in dict.fromkeys(move.inputs):
-            (type_,) = node.op.infer(value.type, *(v.type for v in rest))
-            image = Value(self.graph.fresh_name(node.outputs[0].name), type_)
-            above.append(Node(node.op, (value, *rest), (image,), node.sources))
-        image_of = {n.inputs[0]: n.outputs[0] for n in above}
-        images = tuple(image_of[v] for v in move.inputs)
-        moved = Node(move.op, images, node.outputs, tuple(dict.fromkeys(move.sources + node.sources)))
-        self._put(node, [*above, moved])
-        if not self.users[x]:  # its result was for this work only: it no longer reads its operands
-            for value in move.inputs:
-                self.users[value] = [n for n in self.users[value] if n is not move]
-        for new in above:
-            self.hoist(new)
-
-    def _put(self, old: Node, new: list[Node]) -> None:
-        """Puts nodes in the place of another one."""
-        at = self.graph.nodes.index(old)
-        self.graph.nodes[at : at + 1] = new
-        for value in old.inputs:
-            self.users[value] = [n for n in self.users[value] if n is not old]
-        for node in new:
-            self.producers.update(dict.fromkeys(node.outputs, node))
-            for value in node.inputs:
-                self.users.setdefault(value, []).append(node)
-        self.work.update(new[:-1])
+def _hoist(work: set[Node], graph: Graph, node: Node) -> bool:
+    """Lets a node of the work change places with the move before it."""
+    x, *rest = node.inputs
+    move = graph.producer(x)
+    if node not in work or move is None or not _feeds_only(graph, x, work) or not _passes(graph, node, move):
+        return False
+    images: dict[Value, Value] = {}
+    for value in dict.fromkeys(move.inputs):
+        hint = node.outputs[0].name
+        images[value] = graph.add(node.op, value, *rest, name=hint, sources=node.sources, at=node)
+        work.add(graph.nodes[graph.nodes.index(node) - 1])
+    work.remove(node)
+    node.op, node.inputs = move.op, tuple(images[v] for v in move.inputs)
+    node.sources = tuple(dict.fromkeys(move.sources + node.sources))
+    if not graph.uses(x):
+        graph.remove(move)
+    return True
 
 
 def _passes(graph: Graph, node: Node, move: Node) -> bool:

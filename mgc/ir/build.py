@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mgc.ir.graph import Graph, Value
+from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import Op
 from mgc.ir.ops.elementwise import Binary, Cast, Unary, Where
 from mgc.ir.ops.linear import MatMul
@@ -21,12 +21,13 @@ _SMALL = 16
 class Build:
     """A graph with one method for each op that is often needed.
 
-    Ops are appended at the end, stamped with `sources` and named after `hint` (their op's name if empty). Methods
-    that would change nothing (a reshape to the same shape, a product with 1) give the operand itself.
+    Ops are put before the node `at` (None: at the end), stamped with `sources` and named after `hint` (their op's name
+    if empty). Methods that would change nothing (a reshape to the same shape, a product with 1) give the operand.
     """
 
-    def __init__(self, graph: Graph, *, sources: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(self, graph: Graph, *, sources: Sequence[str] = (), hint: str = "", at: Node | None = None) -> None:
         self.graph = graph
+        self.at = at
         self.sources: tuple[str, ...] = tuple(sources)
         self.hint = hint
         self._numbers: dict[tuple[float, DType], Value] = {}
@@ -39,7 +40,7 @@ class Build:
         if isinstance(type_, TensorType) and len(known) == len(values) and max((type_.size, *sizes)) <= _SMALL:
             (data,) = op.evaluate(*known)
             return self.number(data.item(), type_.dtype) if data.ndim == 0 else self.array(data)
-        return self.graph.add(op, *values, name=self.hint, sources=self.sources)
+        return self.graph.add(op, *values, name=self.hint, sources=self.sources, at=self.at)
 
     def data(self, value: Value) -> np.ndarray | None:
         """The data of a constant; None for any other value."""

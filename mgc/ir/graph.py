@@ -7,9 +7,11 @@ A `Graph` is mutable through a handful of methods; passes build a new graph or e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import networkx as nx
 import numpy as np
 
 from mgc.ir.op import IRError, Op
@@ -51,6 +53,20 @@ class Node:
     outputs: tuple[Value, ...]
     sources: tuple[str, ...] = ()
     location: str = ""
+    _index: _Uses | None = field(default=None, init=False, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        index = self._index
+        if index is None or name not in ("op", "inputs", "outputs"):
+            object.__setattr__(self, name, value)
+            return
+        index.remove(self)
+        object.__setattr__(self, name, value)
+        index.add(self)
+
+    def take_sources(self, *others: Node) -> None:
+        """Lets this node stand for the ONNX nodes of others too."""
+        self.sources = tuple(dict.fromkeys([*self.sources, *(s for n in others for s in n.sources)]))
 
     def error(self, message: str) -> IRError:
         """An IRError about this node, with all that helps to find it.
@@ -61,6 +77,40 @@ class Node:
         origin = f", from {', '.join(map(json.dumps, self.sources))}" if self.sources else ""
         name = "" if message.startswith(f"{self.op.name}:") else f"{self.op.name}: "
         return IRError(f"{self.location}{': ' if self.location else ''}{name}{message} ({results}{origin})")
+
+
+class _Uses:
+    """Who makes and who reads each value of a graph, as long as the graph has just these nodes.
+
+    Nodes tell it when their op, operands or results are changed. `edited` are the nodes for which something changed.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes: list[Node] = []
+        self.producer: dict[Value, Node] = {}
+        self.readers: dict[Value, list[Node]] = {}
+        self.edited: dict[Node, None] = {}
+        for node in nodes:
+            self.nodes.append(node)
+            self.add(node)
+        self.edited.clear()
+
+    def add(self, node: Node) -> None:
+        node._index = self
+        self.producer.update(dict.fromkeys(node.outputs, node))
+        for value in node.inputs:
+            self.readers.setdefault(value, []).append(node)
+        self.edited[node] = None
+
+    def remove(self, node: Node) -> None:
+        node._index = None
+        for value in node.outputs:
+            if self.producer.get(value) is node:
+                del self.producer[value]
+        for value in node.inputs:
+            self.readers[value].remove(node)
+            if value in self.producer:
+                self.edited[self.producer[value]] = None
 
 
 @dataclass(eq=False)
@@ -89,6 +139,7 @@ class Graph:
     # together with the `sources` of the nodes they account for every node of the input model.
     absorbed: dict[str, str] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set, repr=False)
+    _uses: _Uses = field(default_factory=lambda: _Uses(()), repr=False)
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -121,21 +172,43 @@ class Graph:
         self.constants[value] = Constant(value, data, group, onnx_name)
         return value
 
-    def add(self, op: Op, *inputs: Value, name: str = "", sources: Sequence[str] = (), at: int | None = None) -> Value:
+    def add(
+        self, op: Op, *inputs: Value, name: str = "", sources: Sequence[str] = (), at: int | Node | None = None
+    ) -> Value:
         """Adds an op with one result (type-checked by its rule) and returns it."""
         (value,) = self.add_multi(op, *inputs, names=(name,), sources=sources, at=at)
         return value
 
     def add_multi(
-        self, op: Op, *inputs: Value, names: Sequence[str] = (), sources: Sequence[str] = (), at: int | None = None
+        self,
+        op: Op,
+        *inputs: Value,
+        names: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        at: int | Node | None = None,
     ) -> tuple[Value, ...]:
-        """Adds an op with any number of results. `at` is the index among the nodes (default: the end)."""
+        """Adds an op with any number of results. `at`: see `insert`."""
         types = op.infer(*(v.type for v in inputs))
         hints = [*names, *[""] * (len(types) - len(names))]
         outputs = tuple(Value(self.fresh_name(h or op.name), t) for h, t in zip(hints, types, strict=True))
-        node = Node(op, tuple(inputs), outputs, tuple(dict.fromkeys(sources)))
-        self.nodes.insert(len(self.nodes) if at is None else at, node)
+        self.insert(Node(op, tuple(inputs), outputs, tuple(dict.fromkeys(sources))), at)
         return outputs
+
+    def insert(self, node: Node, at: int | Node | None = None) -> None:
+        """Puts a node before the one at an index, before another node, or at the end."""
+        place = len(self.nodes) if at is None else at if isinstance(at, int) else self.nodes.index(at)
+        if self._uses.nodes == self.nodes:
+            self._uses.nodes.insert(place, node)
+            self._uses.add(node)
+        self.nodes.insert(place, node)
+
+    def remove(self, *nodes: Node) -> None:
+        """Takes nodes out. Their results must be read no more when the pass ends."""
+        uses = self._index()
+        for node in nodes:
+            uses.remove(node)
+            uses.nodes.remove(node)
+            self.nodes.remove(node)
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -147,6 +220,32 @@ class Graph:
     def values(self) -> list[Value]:
         """Every value: inputs, constants, then results in the nodes' order."""
         return [*self.inputs, *self.constants, *(v for n in self.nodes for v in n.outputs)]
+
+    def _index(self) -> _Uses:
+        """Who makes and reads what; made anew if nodes came or went by other ways than this class's methods."""
+        if self._uses.nodes != self.nodes:
+            self._uses = _Uses(self.nodes)
+        return self._uses
+
+    def producer(self, value: Value) -> Node | None:
+        """The node that makes a value; None for an input or constant."""
+        return self._index().producer.get(value)
+
+    def uses(self, value: Value) -> list[Node]:
+        """The nodes that read a value, once per operand position: in order, those edited of late at the end."""
+        return list(self._index().readers.get(value, ()))
+
+    def holds(self, node: Node) -> bool:
+        """Whether a node is in the graph."""
+        return node._index is self._index()
+
+    def edited(self) -> list[Node]:
+        """The nodes that changed since this was asked last, and those that read their results or whose results they
+        read no more.
+        """
+        index = self._index()
+        edited, index.edited = index.edited, {}
+        return [n for e in edited for n in (e, *(r for v in e.outputs for r in index.readers.get(v, ())))]
 
     def producers(self) -> dict[Value, Node]:
         """Which node makes each value (inputs and constants are absent)."""
@@ -166,16 +265,28 @@ class Graph:
 
     # -- editing -------------------------------------------------------------------------------------------------
 
-    def replace(self, mapping: dict[Value, Value]) -> None:
-        """Redirects every use of each key (operands and graph outputs) to its image; chains are followed."""
+    def bypass(self, node: Node, images: Sequence[Value], why: str) -> None:
+        """Takes a node out and lets its readers read `images`; `why` accounts for its ONNX sources."""
+        self.remove(node)
+        self.replace(dict(zip(node.outputs, images, strict=True)))
+        for source in node.sources:
+            self.absorbed.setdefault(source, why)
+
+    def replace(self, mapping: Mapping[Value, Value], *, keep: Collection[Node] = ()) -> None:
+        """Redirects every use of each key (operands and graph outputs) to its image; chains are followed.
+
+        The operands of the nodes in `keep` stay.
+        """
 
         def image(v: Value) -> Value:
             while v in mapping:
                 v = mapping[v]
             return v
 
-        for node in self.nodes:
-            node.inputs = tuple(image(v) for v in node.inputs)
+        readers = self._index().readers
+        for node in dict.fromkeys(n for v in mapping for n in readers.get(v, ())):
+            if node not in keep:
+                node.inputs = tuple(image(v) for v in node.inputs)
         self.outputs = [(name, image(v)) for name, v in self.outputs]
 
     def prune(self) -> None:
@@ -197,31 +308,24 @@ class Graph:
                 if source not in held:
                     self.absorbed.setdefault(source, "its result is not used")
 
+    def drop_stale_reasons(self) -> None:
+        """Forgets why a source was absorbed where some node still stands for it."""
+        held = {s for n in self.nodes for s in n.sources}
+        self.absorbed = {s: why for s, why in self.absorbed.items() if s not in held}
+
     def sort(self) -> None:
         """Puts the nodes in topological order, stable with respect to the present one. IRError on a cycle."""
-        producer = self.producers()
-        state: dict[Node, int] = {}
-        order: list[Node] = []
-        for root in self.nodes:
-            stack: list[tuple[Node, Iterable[Value]]] = [(root, iter(root.inputs))]
-            if root in state:
-                continue
-            state[root] = 1
-            while stack:
-                node, rest = stack[-1]
-                for value in rest:
-                    before = producer.get(value)
-                    if before is None or state.get(before) == 2:
-                        continue
-                    if state.get(before) == 1:
-                        raise IRError(f"cycle through %{value.name}")
-                    state[before] = 1
-                    stack.append((before, iter(before.inputs)))
-                    break
-                else:
-                    state[node] = 2
-                    order.append(node)
-                    stack.pop()
+        producer = self._index().producer
+        needs = nx.DiGraph()
+        needs.add_nodes_from(self.nodes)
+        needs.add_edges_from((n, producer[v]) for n in self.nodes for v in n.inputs if v in producer)
+        order: list[Node] = list(nx.dfs_postorder_nodes(needs))
+        made: set[Value] = set()
+        for node in order:
+            for value in node.inputs:
+                if value in producer and value not in made:
+                    raise node.error(f"cycle through %{value.name}")
+            made.update(node.outputs)
         self.nodes = order
 
     def copy(self) -> Graph:

@@ -150,7 +150,6 @@ class TrainingStep:
         """
         graph = graph or self.graph
         outputs = dict(graph.outputs)
-        producers = graph.producers()
         found: dict[Value, str] = {}
         for phase in self.phases:
             names = [n for n, p in self.losses.items() if p == phase.name]
@@ -158,10 +157,10 @@ class TrainingStep:
             stack = [outputs[n] for n in names if n in outputs]
             while stack:
                 value = stack.pop()
-                if value in found or value not in producers:
-                    continue
-                found[value] = phase.name
-                stack.extend(producers[value].inputs)
+                node = graph.producer(value)
+                if node is not None and value not in found:
+                    found[value] = phase.name
+                    stack.extend(node.inputs)
         last = self.phases[-1].name
         for node in graph.nodes:
             for value in node.outputs:

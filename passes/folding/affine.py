@@ -7,11 +7,11 @@ from math import prod
 
 import numpy as np
 
+from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.op import Op
 from mgc.ir.ops import BatchNorm, Binary, Conv, ConvTranspose, MatMul, Reshape, Transpose, Unary
+from mgc.ir.rewriter import pattern
 from mgc.ir.types import TensorType
-from mgc.passes.folding.rewrite import merge_sources
 
 # Above this many elements of one sample a reshape is not looked through: the column of each would have to be listed.
 _LARGE = 1 << 22
@@ -156,20 +156,19 @@ class _Chain:
 
 
 def _follow(graph: Graph, node: Node, columns: Columns) -> _Chain:
-    users, leaving = graph.users(), graph.output_values()
-    rank = len(node.outputs[0].shape)
-    shape = [1] * rank
+    leaving = graph.output_values()
+    shape = [1] * len(node.outputs[0].shape)
     shape[columns.axis] = columns.count
     col = np.arange(columns.count).reshape(shape)
     chain = _Chain(np.ones(columns.count), np.zeros(columns.count), col, node.outputs[0])
     while chain.value not in leaving:
-        readers = users.get(chain.value, [])
+        readers = graph.uses(chain.value)
         if len(readers) != 1 or not chain.step(graph, readers[0]):
             break
     return chain
 
 
-def _is_settled(chain: _Chain, node: Node) -> bool:
+def _is_done(chain: _Chain, node: Node) -> bool:
     """Whether nothing is left to do: no affine op follows, or just one add right after the weighted op."""
     if not chain.absorbed:
         return True
@@ -177,21 +176,13 @@ def _is_settled(chain: _Chain, node: Node) -> bool:
     return not more and first.inputs[0] is node.outputs[0] and isinstance(first.op, Binary) and first.op.fn == "add"
 
 
-def fold_affine(graph: Graph) -> bool:
-    """Folds scales and shifts that follow weighted ops; leaves at most one `add` of [.., columns, ..] after each."""
-    changed = False
-    for node in list(graph.nodes):
-        columns = columns_of(graph, node)
-        if columns is None:
-            continue
-        chain = _follow(graph, node, columns)
-        if not _is_settled(chain, node):
-            _commit(graph, node, columns, chain)
-            changed = True
-    return changed
-
-
-def _commit(graph: Graph, node: Node, columns: Columns, chain: _Chain) -> None:
+@pattern(Conv, ConvTranspose, MatMul)
+def fold_affine(graph: Graph, node: Node) -> bool:
+    """Scales and shifts that follow a weighted op go into it; at most one `add` of [.., columns, ..] stays after it."""
+    columns = columns_of(graph, node)
+    chain = None if columns is None else _follow(graph, node, columns)
+    if columns is None or chain is None or _is_done(chain, node):
+        return False
     old = node.inputs[columns.weights]
     if np.any(chain.scale != 1):
         data = scaled_weights(node, columns, graph.constants[old].data, chain.scale)
@@ -200,7 +191,7 @@ def _commit(graph: Graph, node: Node, columns: Columns, chain: _Chain) -> None:
     # the affine ops vanish; the shape ops between them stay
     for gone in chain.absorbed:
         operand = next(v for v in gone.inputs if v not in graph.constants)
-        graph.nodes.remove(gone)
+        graph.remove(gone)
         graph.replace({gone.outputs[0]: operand})
     y = node.outputs[0]
     if np.any(chain.shift != 0):
@@ -208,48 +199,30 @@ def _commit(graph: Graph, node: Node, columns: Columns, chain: _Chain) -> None:
         shape[columns.axis] = columns.count
         bias = graph.add_constant(chain.shift.reshape(shape).astype(y.tensor.dtype.numpy), f"{node.op.name}.bias")
         sources = [s for n in chain.absorbed for s in n.sources]
-        total = graph.add(Binary("add"), y, bias, name=f"{y.name}.sum", sources=sources, at=graph.nodes.index(node) + 1)
-        for reader in graph.nodes:
-            if reader.outputs[0] is not total:
-                reader.inputs = tuple(total if v is y else v for v in reader.inputs)
-        graph.outputs = [(name, total if v is y else v) for name, v in graph.outputs]
-    merge_sources(node, *chain.absorbed)
+        at = graph.nodes.index(node) + 1
+        total = graph.add(Binary("add"), y, bias, name=f"{y.name}.sum", sources=sources, at=at)
+        graph.replace({y: total}, keep=[graph.nodes[at]])
+    node.take_sources(*chain.absorbed)
+    return True
 
 
-def expand_batch_norms(graph: Graph) -> bool:
-    """Batch norms that no weighted op takes in become element-wise ops.
+@pattern(BatchNorm)
+def expand_batch_norm(graph: Graph, node: Node) -> bool:
+    """A batch norm that no weighted op takes in becomes element-wise ops.
 
     Constant statistics give one `mul` and one `add`; computed or singular ones (x - mean) * factor + bias as written.
     """
-    changed = False
-    for node in list(graph.nodes):
-        if isinstance(node.op, BatchNorm):
-            at = graph.nodes.index(node)
-            graph.nodes.remove(node)
-            add = _Inserter(graph, at, node.sources)
-            result = _scale_and_shift(add, node, node.op) or _written_out(add, node, node.op)
-            graph.replace({node.outputs[0]: result})
-            changed = True
-    return changed
+    assert isinstance(node.op, BatchNorm)
+    build = Build(graph, sources=node.sources, at=node)
+    result = _scale_and_shift(build, node, node.op) or _written_out(build, node, node.op)
+    graph.remove(node)
+    graph.replace({node.outputs[0]: result})
+    return True
 
 
-@dataclass
-class _Inserter:
-    """Adds nodes one after the other at a place in the graph."""
-
-    graph: Graph
-    at: int
-    sources: tuple[str, ...]
-
-    def __call__(self, op: Op, *inputs: Value) -> Value:
-        value = self.graph.add(op, *inputs, sources=self.sources, at=self.at)
-        self.at += 1
-        return value
-
-
-def _scale_and_shift(add: _Inserter, node: Node, op: BatchNorm) -> Value | None:
+def _scale_and_shift(build: Build, node: Node, op: BatchNorm) -> Value | None:
     x, *statistics = node.inputs
-    data = [add.graph.data(v) for v in statistics]
+    data = [build.data(v) for v in statistics]
     if any(d is None for d in data):
         return None
     scale, bias, mean, var = (d.astype(np.float64) for d in data if d is not None)
@@ -260,17 +233,14 @@ def _scale_and_shift(add: _Inserter, node: Node, op: BatchNorm) -> Value | None:
         return None
     shape = (1, -1, *[1] * (len(x.shape) - 2))
     dtype = x.tensor.dtype.numpy
-    factors = add.graph.add_constant(factor.reshape(shape).astype(dtype), "batch_norm.scale")
-    offsets = add.graph.add_constant(offset.reshape(shape).astype(dtype), "batch_norm.bias")
-    return add(Binary("add"), add(Binary("mul"), x, factors), offsets)
+    factors = build.graph.add_constant(factor.reshape(shape).astype(dtype), "batch_norm.scale")
+    offsets = build.graph.add_constant(offset.reshape(shape).astype(dtype), "batch_norm.bias")
+    return build.add(build.mul(x, factors), offsets)
 
 
-def _written_out(add: _Inserter, node: Node, op: BatchNorm) -> Value:
+def _written_out(build: Build, node: Node, op: BatchNorm) -> Value:
     x = node.inputs[0]
     shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
-    scale, bias, mean, var = (add(Reshape(shape), v) for v in node.inputs[1:])
-    epsilon = add.graph.add_constant(np.array(op.epsilon, x.tensor.dtype.numpy), "epsilon")
-    root = add(Unary("sqrt"), add(Binary("add"), var, epsilon))
-    factor = add(Binary("div"), scale, root)
-    product = add(Binary("mul"), add(Binary("sub"), x, mean), factor)
-    return add(Binary("add"), product, bias)
+    scale, bias, mean, var = (build.reshape(v, shape) for v in node.inputs[1:])
+    factor = build.div(scale, build.unary("sqrt", build.add(var, op.epsilon)))
+    return build.add(build.mul(build.sub(x, mean), factor), bias)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
@@ -24,36 +21,50 @@ from mgc.ir.ops import (
     Transpose,
     Unary,
 )
+from mgc.ir.rewriter import Pattern, apply_patterns, pattern, share_nodes
 from mgc.ir.types import TensorType
-from mgc.passes.folding.rewrite import bypass, merge_sources
 
 # A constant result above this many elements is kept as an op unless it is no larger than what it is made of:
 # expanding a scalar to an image would only make the program bigger.
 _LARGE = 1 << 16
 
+# Rounds of patterns and shared work: the bound keeps a faulty rewrite from looping.
+_ROUNDS = 20
 
-def fold_constants(graph: Graph) -> bool:
-    """Replaces nodes whose operands are all constants by constants."""
+
+def simplify(graph: Graph, *more: Pattern) -> bool:
+    """Applies the simplifications, and more patterns, until nothing changes; whether anything did. Prunes."""
     changed = False
-    for node in list(graph.nodes):
-        if isinstance(node.op, Host) or not all(v in graph.constants for v in node.inputs):
-            continue
-        if any(not isinstance(v.type, TensorType) for v in node.outputs):
-            continue
-        size = sum(v.tensor.nbytes for v in node.outputs)
-        if size > _LARGE and size > sum(v.tensor.nbytes for v in node.inputs):
-            continue
-        results = node.op.evaluate(*(graph.constants[v].data for v in node.inputs))
-        base = graph.constants[node.inputs[0]] if node.inputs else None
-        for value, data in zip(node.outputs, results, strict=True):
-            # a transposed or reshaped parameter keeps its name: diagnostics and crossbar groups are called after it
-            hint = base.value.name if base is not None and base.data.size > 1 else value.name
-            graph.replace({value: graph.add_constant(np.ascontiguousarray(data).reshape(value.shape), hint)})
-        graph.nodes.remove(node)
-        for source in node.sources:
-            graph.absorbed.setdefault(source, "folded into a constant")
+    for _ in range(_ROUNDS):
+        now = apply_patterns(graph, (*SIMPLIFICATIONS, *more))
+        now |= share(graph)
+        graph.prune()
+        if not now:
+            break
         changed = True
     return changed
+
+
+@pattern(Op)
+def fold_constants(graph: Graph, node: Node) -> bool:
+    """A node whose operands are all constants becomes constants."""
+    if isinstance(node.op, Host) or not all(v in graph.constants for v in node.inputs):
+        return False
+    if any(not isinstance(v.type, TensorType) for v in node.outputs):
+        return False
+    size = sum(v.tensor.nbytes for v in node.outputs)
+    if size > _LARGE and size > sum(v.tensor.nbytes for v in node.inputs):
+        return False
+    results = node.op.evaluate(*(graph.constants[v].data for v in node.inputs))
+    # a transposed or reshaped parameter keeps its name: diagnostics and crossbar groups are called after it
+    base = graph.constants[node.inputs[0]] if node.inputs else None
+    hints = [base.value.name if base is not None and base.data.size > 1 else v.name for v in node.outputs]
+    images = [
+        graph.add_constant(np.asarray(data).reshape(v.shape), hint)
+        for v, data, hint in zip(node.outputs, results, hints, strict=True)
+    ]
+    graph.bypass(node, images, "folded into a constant")
+    return True
 
 
 def _is(graph: Graph, value: Value, number: float) -> bool:
@@ -96,15 +107,13 @@ def _same_as(graph: Graph, node: Node) -> Value | None:
     return x if idle else None
 
 
-def drop_identities(graph: Graph) -> bool:
-    """Removes nodes whose result is one of their operands."""
-    changed = False
-    for node in list(graph.nodes):
-        value = _same_as(graph, node)
-        if value is not None:
-            bypass(graph, node, value, f"identity ({node.op.name})")
-            changed = True
-    return changed
+@pattern(Op)
+def drop_identities(graph: Graph, node: Node) -> bool:
+    """A node whose result is one of its operands goes."""
+    value = _same_as(graph, node)
+    if value is not None:
+        graph.bypass(node, [value], f"identity ({node.op.name})")
+    return value is not None
 
 
 def _joined(outer: Op, inner: Op) -> Op | None:
@@ -118,24 +127,20 @@ def _joined(outer: Op, inner: Op) -> Op | None:
     return None
 
 
-def join_chains(graph: Graph) -> bool:
-    """Makes one op of two in a row: reshapes, transposes, a repeated relu."""
-    changed = False
-    producers = graph.producers()
-    for node in graph.nodes:
-        inner = producers.get(node.inputs[0]) if node.inputs else None
-        op = None if inner is None else _joined(node.op, inner.op)
-        if inner is None or op is None:
-            continue
-        node.op, node.inputs = op, inner.inputs
-        merge_sources(node, inner)
-        changed = True
-    return changed
+@pattern(Reshape, Transpose, Unary)
+def join_chains(graph: Graph, node: Node) -> bool:
+    """Two in a row become one op: reshapes, transposes, a repeated relu."""
+    inner = graph.producer(node.inputs[0])
+    op = None if inner is None else _joined(node.op, inner.op)
+    if inner is None or op is None:
+        return False
+    node.op, node.inputs = op, inner.inputs
+    node.take_sources(inner)
+    return True
 
 
 def share(graph: Graph) -> bool:
     """Common subexpressions: equal ops on the same operands are computed once, equal small constants are one."""
-    first: dict[tuple[Op, tuple[Value, ...]], Node] = {}
     known: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
     alias: dict[Value, Value] = {}
     for value, constant in graph.constants.items():
@@ -146,49 +151,23 @@ def share(graph: Graph) -> bool:
             alias[value] = known[key]
         known.setdefault(key, value)
     graph.replace(alias)
-    changed = bool(alias)
-    for node in list(graph.nodes):
-        twin = first.setdefault((node.op, node.inputs), node)
-        if twin is node:
-            continue
-        graph.nodes.remove(node)
-        graph.replace(dict(zip(node.outputs, twin.outputs, strict=True)))
-        merge_sources(twin, node)
-        changed = True
-    return changed
+    return share_nodes(graph) or bool(alias)
 
 
-def _gather_is_slice(graph: Graph, node: Node) -> Op | None:
-    """A gather at consecutive constant indices is a slice (rank kept), which needs no index memory."""
-    if not isinstance(node.op, Gather):
-        return None
-    data, axis = graph.data(node.inputs[1]), node.op.axis
-    shape = node.inputs[0].shape
-    if data is None or data.ndim != 1 or data.size == 0:
-        return None
+@pattern(Gather)
+def slice_gathers(graph: Graph, node: Node) -> bool:
+    """A gather at consecutive constant indices becomes a slice (rank kept), which needs no index memory."""
+    data, shape = graph.data(node.inputs[1]), node.inputs[0].shape
+    if not isinstance(node.op, Gather) or data is None or data.ndim != 1 or data.size == 0:
+        return False
+    axis = node.op.axis
     index = np.where(data < 0, data + shape[axis], data)
     if not np.array_equal(index, np.arange(index[0], index[0] + index.size)):
-        return None
-    whole = Slice((0,) * len(shape), shape, (1,) * len(shape))
-    starts, stops = list(whole.starts), list(whole.stops)
+        return False
+    starts, stops = [0] * len(shape), list(shape)
     starts[axis], stops[axis] = int(index[0]), int(index[-1]) + 1
-    return replace(whole, starts=tuple(starts), stops=tuple(stops))
+    node.op, node.inputs = Slice(tuple(starts), tuple(stops), (1,) * len(shape)), node.inputs[:1]
+    return True
 
 
-def slice_gathers(graph: Graph) -> bool:
-    """Turns gathers of a constant range into slices."""
-    changed = False
-    for node in graph.nodes:
-        op = _gather_is_slice(graph, node)
-        if op is not None:
-            node.op, node.inputs, changed = op, node.inputs[:1], True
-    return changed
-
-
-SIMPLIFICATIONS: tuple[Callable[[Graph], bool], ...] = (
-    fold_constants,
-    slice_gathers,
-    join_chains,
-    drop_identities,
-    share,
-)
+SIMPLIFICATIONS = (fold_constants, slice_gathers, join_chains, drop_identities)

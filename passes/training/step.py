@@ -12,13 +12,11 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
 from mgc.ir.types import tensor_type_of
-from mgc.passes.folding.simplify import SIMPLIFICATIONS
+from mgc.passes.folding.simplify import simplify
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.optimizers import clipped, updated, with_rate
 from mgc.passes.training.tidy import TIDYING
-
-_ROUNDS = 10
 
 
 def training_iteration(
@@ -186,14 +184,9 @@ class _Unroller:
             if self.versions[name] is not inputs[name]:
                 self.graph.outputs.append((name + ".next", self.versions[name]))
         self.graph.prune()
-        for _ in range(_ROUNDS):
-            changed = [rewrite(self.graph) for rewrite in (*SIMPLIFICATIONS, *TIDYING)]
-            self.graph.prune()
-            if not any(changed):
-                break
+        simplify(self.graph, *TIDYING)
         self.graph.sort()
-        held = {s for n in self.graph.nodes for s in n.sources}
-        self.graph.absorbed = {s: why for s, why in self.graph.absorbed.items() if s not in held}
+        self.graph.drop_stale_reasons()
         self._drop_unused_states()
         states = tuple(self.states.values())
         step = TrainingStep(self.graph, self.model.data, states, self.losses, tuple(run))

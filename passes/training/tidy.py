@@ -6,19 +6,16 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import IRError
 from mgc.ir.ops import Binary, Expand, Where
 from mgc.ir.ops.check import broadcast
+from mgc.ir.rewriter import pattern
 
 
-def drop_expands(graph: Graph) -> bool:
+@pattern(Binary, Where)
+def drop_expands(graph: Graph, node: Node) -> bool:
     """Element-wise ops broadcast by themselves: they read what an expand spreads out, where that gives their shape."""
-    producers = graph.producers()
     changed = False
-    for node in graph.nodes:
-        if not isinstance(node.op, Binary | Where):
-            continue
-        for i, value in enumerate(node.inputs):
-            source = producers.get(value)
-            if source is None or not isinstance(source.op, Expand):
-                continue
+    for i, value in enumerate(node.inputs):
+        source = graph.producer(value)
+        if source is not None and isinstance(source.op, Expand):
             inputs = (*node.inputs[:i], source.inputs[0], *node.inputs[i + 1 :])
             if _fits(node, inputs):
                 node.inputs, changed = inputs, True
@@ -34,32 +31,26 @@ def _fits(node: Node, inputs: tuple[Value, ...]) -> bool:
         return False
 
 
-def multiply_early(graph: Graph) -> bool:
+@pattern(Binary)
+def multiply_early(graph: Graph, node: Node) -> bool:
     """(a b) k with a number k and a smaller than the product becomes (a k) b: one large product less."""
-    producers, users = graph.producers(), graph.users()
-    leaving = graph.output_values()
-    changed = False
-    for node in list(graph.nodes):
-        number = _number(graph, node)
-        inner = None if number is None else producers.get(node.inputs[1 - number])
-        if number is None or inner is None or not _is_product(inner):
-            continue
-        product = inner.outputs[0]
-        if product in leaving or len(users.get(product, [])) != 1:
-            continue
-        small = min(inner.inputs, key=lambda v: v.tensor.size)
-        other = inner.inputs[1] if small is inner.inputs[0] else inner.inputs[0]
-        if small.tensor.size >= product.tensor.size or small in graph.constants:
-            continue
-        k = node.inputs[number]
-        if k.tensor.rank > small.tensor.rank:
-            continue
-        at = graph.nodes.index(inner)
-        scaled = graph.add(Binary("mul"), small, k, name=f"{product.name}.scaled", sources=node.sources, at=at)
-        node.inputs, changed = (scaled, other), True
-        producers[scaled] = graph.nodes[at]
-        users[small] = [*users.get(small, []), graph.nodes[at]]
-    return changed
+    number = _number(graph, node)
+    inner = None if number is None else graph.producer(node.inputs[1 - number])
+    if number is None or inner is None or not _is_product(inner):
+        return False
+    (product,) = inner.outputs
+    if product in graph.output_values() or len(graph.uses(product)) != 1:
+        return False
+    small = min(inner.inputs, key=lambda v: v.tensor.size)
+    other = inner.inputs[1] if small is inner.inputs[0] else inner.inputs[0]
+    if small.tensor.size >= product.tensor.size or small in graph.constants:
+        return False
+    k = node.inputs[number]
+    if k.tensor.rank > small.tensor.rank:
+        return False
+    scaled = graph.add(Binary("mul"), small, k, name=f"{product.name}.scaled", sources=node.sources, at=inner)
+    node.inputs = (scaled, other)
+    return True
 
 
 def _is_product(node: Node) -> bool:

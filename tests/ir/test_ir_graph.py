@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mgc.ir.graph import Graph, Value, evaluate
+from mgc.ir.graph import Graph, Node, Value, evaluate
 from mgc.ir.op import IRError
 from mgc.ir.ops import Binary, Unary
 from mgc.ir.types import DType, TensorType
@@ -94,3 +96,55 @@ def test_input_declared_twice():
     g.add_input("x", F2)
     with pytest.raises(IRError, match="declared twice"):
         g.add_input("x", F2)
+
+
+def indexed_anew(g):
+    """Producers and readers, found by a walk over the nodes."""
+    makes = {v: n for n in g.nodes for v in n.outputs}
+    reads = {v: sorted(id(n) for n in g.nodes for i in n.inputs if i is v) for v in g.values()}
+    return makes, reads
+
+
+def as_kept(g):
+    makes = {v: n for v in g.values() if (n := g.producer(v)) is not None}
+    return makes, {v: sorted(map(id, g.uses(v))) for v in g.values()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1 << 20), st.integers(0, 1 << 20)), max_size=25))
+def test_uses_are_kept_whatever_way_a_graph_is_edited(steps):
+    g = Graph()
+    x = g.add_input("x", F2)
+    g.add(Binary("add"), x, x)
+    for kind, first, second in steps:
+        values, nodes = g.values(), g.nodes
+        a = values[first % len(values)]
+        node = nodes[second % len(nodes)] if nodes else None
+        if kind < 3 or node is None:
+            g.add(Binary("add"), a, values[second % len(values)], at=first % (len(nodes) + 1))
+        elif kind == 3:
+            g.add(Unary("relu"), a, at=node)
+        elif kind == 4:
+            node.inputs = (a, *node.inputs[1:])
+        elif kind == 5:
+            g.remove(node)
+        elif kind == 6:
+            nodes.remove(node)
+        elif kind == 7:
+            nodes[second % len(nodes)] = Node(node.op, (a,), node.outputs)
+        elif kind == 8:
+            g.replace({node.outputs[0]: x}, keep=[node])
+        else:
+            g.nodes = nodes[1:]
+        assert as_kept(g) == indexed_anew(g)
+        assert all(g.holds(n) for n in g.nodes)
+
+
+def test_bypass_accounts_for_sources():
+    g, x, a, _, _ = chain()
+    (relu, exp, _) = g.nodes
+    g.bypass(relu, [x], "no need")
+    assert exp.inputs == (x,)
+    assert g.absorbed == {"A": "no need"}
+    assert not g.holds(relu)
+    assert g.producer(a) is None

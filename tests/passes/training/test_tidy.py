@@ -5,6 +5,7 @@ import numpy as np
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Expand
+from mgc.ir.rewriter import apply_patterns
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
 from mgc.passes.training.tidy import drop_expands, multiply_early
@@ -21,7 +22,7 @@ def graph_of(make):
 def check(graph, *rewrites):
     feeds = {"a": np.arange(3.0).reshape(1, 3, 1), "b": np.arange(24.0).reshape(2, 3, 4)}
     before = evaluate(graph, feeds)["y"]
-    changed = [rewrite(graph) for rewrite in rewrites]
+    changed = [apply_patterns(graph, [rewrite]) for rewrite in rewrites]
     graph.prune()
     verify(graph)
     np.testing.assert_allclose(evaluate(graph, feeds)["y"], before)
