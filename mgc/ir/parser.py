@@ -16,11 +16,19 @@ import mgc.ir.mapped
 import mgc.ir.mapped_training
 import mgc.ir.ops  # noqa: F401
 from mgc.ir.graph import Constant, Graph, Node, Value
-from mgc.ir.lexer import Lexer, Token
 from mgc.ir.module import Entry, Module
-from mgc.ir.op import ATTRIBUTES, REGISTRY, Op
+from mgc.ir.op import ATTRIBUTES, REGISTRY, IRError, Op
 from mgc.ir.training import State
 from mgc.ir.types import DType, OpaqueType, TensorType, ValueType
+from mgc.lexer import STRING, Lexer, Token, grammar
+
+_GRAMMAR = grammar(
+    "//",
+    value=rf"%(?:[\w./-]+|{STRING})",
+    node=rf"\^(?:[\w./-]+|{STRING})",
+    blob=r"\#\d+",
+    punctuation=r"->|[(){}\[\],:=+]",
+)
 
 _DTYPES = {d.value: d for d in DType}
 _NAMED = {"true": True, "false": False, "none": None, "inf": float("inf"), "nan": float("nan")}
@@ -45,7 +53,7 @@ def parse_module(text: str, blobs: Mapping[str, np.ndarray] | None = None, *, fi
 
 class _Parser:
     def __init__(self, text: str, file: str, blobs: Mapping[str, np.ndarray]) -> None:
-        self.lex = Lexer(text, file)
+        self.lex = Lexer(text, _GRAMMAR, IRError, file)
         self.blobs = {**blobs, **self._read_blobs()}
         self._start(Graph())
 

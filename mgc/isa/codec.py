@@ -16,8 +16,8 @@ import numpy as np
 
 from mgc.isa import instructions as _families  # noqa: F401  (registers the opcodes)
 from mgc.isa.error import ProgramError
-from mgc.isa.instruction import OPCODES, Instruction
-from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of
+from mgc.isa.instruction import OPCODES, Instruction, operands_of
+from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar
 
 RECORD = np.dtype(
     [
@@ -72,8 +72,9 @@ class _Encoder:
                 return self.list([self.word(item, v) for v in value])
             case Pair(items):
                 return self.list([self.word(i, v) for i, v in zip(items, value, strict=True)])
-            case Record(_, fields):
-                return self.list([self.word(k, getattr(value, name)) for name, k in fields])
+            case Record():
+                return self.list([self.word(k, getattr(value, name)) for name, k in kind.fields])
+        raise TypeError(f"an instruction cannot have a field of kind {kind}")
 
     def list(self, items: Sequence[int]) -> int:
         """The place of a list."""
@@ -141,8 +142,9 @@ class _Decoder:
                 return tuple([self.value(item, w) for w in self._list(word)])
             case Pair(items):
                 return tuple(self._fields(items, word))
-            case Record(cls, fields):
-                return cls(*self._fields([k for _, k in fields], word))
+            case Record():
+                return kind.make(self.operands(kind, word))
+        raise TypeError(f"an instruction cannot have a field of kind {kind}")
 
     def operands(self, record: Record, word: int) -> dict[str, Any]:
         """An instruction's own fields by name."""

@@ -29,6 +29,7 @@ from typing import Literal
 import numpy as np
 
 from mgc.isa.error import ExecutionError, ProgramError
+from mgc.isa.schema import RunsOf
 
 
 @dataclass(frozen=True)
@@ -315,8 +316,8 @@ class CrossbarGroup:
     weights: str
     real_weights: str
     replicas: int
-    tiles: tuple[int, ...]
-    crossbars: tuple[int, ...]
+    tiles: RunsOf
+    crossbars: RunsOf
     sources: tuple[str, ...] = ()
     weight_scale: float = 0.0
 

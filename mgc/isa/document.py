@@ -20,12 +20,12 @@ from mgc.isa.functions.quantised import QUANTISED
 from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR
 from mgc.isa.functions.unary import UNARY
-from mgc.isa.instruction import OPCODES, Instruction
+from mgc.isa.instruction import OPCODES, Instruction, operands_of
 from mgc.isa.instructions import Piece, Ref, Step, VecStore
 from mgc.isa.memory import Buffer, Constant, Port
 from mgc.isa.program import FORMAT_VERSION, Program
 from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.schema import operands_of, record_of
+from mgc.isa.schema import record_of
 from mgc.isa.state import State, StatePiece
 
 _INTRODUCTION = f"""\

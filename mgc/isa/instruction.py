@@ -8,7 +8,10 @@ Each class says everything about its instruction: fields, rules (`check`), meani
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from mgc.isa.schema import Record, record_of
 
 if TYPE_CHECKING:
     from mgc.isa.machine import Machine
@@ -68,6 +71,16 @@ class Instruction:
     def writes_groups(self) -> tuple[int, ...]:
         """Ids of the crossbar groups whose cells it writes."""
         return ()
+
+
+HEADER = record_of(Instruction).without("id", "unit")
+"""The fields of every instruction but its number and unit, which its place in a stream says."""
+
+
+@cache
+def operands_of(cls: type[Instruction]) -> Record:
+    """The fields of an instruction beyond those of every instruction."""
+    return record_of(cls).without("id", "unit", *(name for name, _ in HEADER.fields))
 
 
 OPCODES: dict[int, type[Instruction]] = {}

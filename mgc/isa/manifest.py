@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, CrossbarGroup
-from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
-from mgc.isa.memory import Buffer, Constant, Port
-from mgc.isa.program import HostSegment, Program
-from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.state import State, StatePiece
+from mgc.isa.program import Program
+from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
+from mgc.isa.tables import TABLES, numbered, row_of
 
 Json = Any
-
-NO_STARTS = np.zeros((0, 0), np.int64)
 _T = TypeVar("_T")
 
 
@@ -55,8 +49,9 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
     return result
 
 
-def unrun(pairs: Json) -> tuple[int, ...]:
+def unrun(pairs: Iterable[Sequence[int]]) -> tuple[int, ...]:
     """The inverse of `runs`."""
+    pairs = list(pairs)
     if sum(count for _, count in pairs) > 1 << 24:
         raise ProgramError("a list of more than 2^24 numbers")
     return tuple(n for first, count in pairs for n in range(first, first + count))
@@ -64,118 +59,86 @@ def unrun(pairs: Json) -> tuple[int, ...]:
 
 def to_manifest(program: Program) -> Json:
     """The tables of a program. Rows hold a dataclass's fields in order, without the id, which is the row's place."""
-    arithmetics = list(dict.fromkeys(g.arithmetic for g in program.groups))
+    tables = {name: [_json(row_of(cls), row) for row in getattr(program, name)] for name, cls in TABLES.values()}
     return {
         "name": program.name,
-        "target": program.target,
-        "buffers": [astuple(b)[1:] for b in program.buffers],
-        "constants": [astuple(c)[1:] for c in program.constants],
-        "arithmetics": [astuple(a) for a in arithmetics],
-        "groups": [_group_row(g, arithmetics.index(g.arithmetic)) for g in program.groups],
-        "units": [astuple(u)[1:] for u in program.units],
-        "inputs": [astuple(p) for p in program.inputs],
-        "outputs": [astuple(p) for p in program.outputs],
-        "host_segments": [astuple(h)[1:] for h in program.host_segments],
         "clock_ns": float(program.clock_ns),
+        "target": program.target,
         "sources": program.sources,
-        "states": [[s.name, s.kind, s.phase, s.initial, [astuple(p) for p in s.pieces]] for s in program.states],
-        "entries": [[*_row(e)[1:-1], _row(e.schedule)[1:]] for e in program.entries],
         "absorbed": program.absorbed,
         "meta": program.meta,
+        **tables,
     }
 
 
-def _row(of: Any) -> list[Json]:
-    return [getattr(of, f.name) for f in fields(of)]
-
-
-def _group_row(group: CrossbarGroup, arithmetic: int) -> list[Json]:
-    row = [getattr(group, f.name) for f in fields(group)][1:]
-    row[4] = arithmetic
-    row[8], row[9] = runs(group.tiles), runs(group.crossbars)
-    row[11] = float(group.weight_scale)
-    return row
-
-
-def _group(index: int, row: Sequence[Json], arithmetics: Sequence[Arithmetic]) -> CrossbarGroup:
-    values = list(row)
-    if not isinstance(values[4], int) or not 0 <= values[4] < len(arithmetics):
-        raise ProgramError(f"group {index}: arithmetic {values[4]} does not exist")
-    values[4] = arithmetics[values[4]]
-    values[8], values[9] = unrun(values[8]), unrun(values[9])
-    return typed(CrossbarGroup, [index, *values])
-
-
-def _state(index: int, row: Sequence[Json]) -> State:
-    name, kind, phase, initial, pieces = row
-    return typed(State, [index, name, kind, phase, initial, [typed(StatePiece, p) for p in pieces]])
-
-
-def _entry(index: int, row: Sequence[Json]) -> Entry:
-    *values, schedule = row
-    return typed(Entry, [index, *values, typed(Schedule, [NO_STARTS, *schedule])])
-
-
 def from_manifest(manifest: Json) -> dict[str, Any]:
-    """The fields of a `Program` but instructions, tensors and planned starts: schedules have empty ones.
+    """The fields of a `Program` but instructions, tensors and planned starts: schedules have none.
 
     Raises ProgramError for a missing table, a row that does not fit, a value of the wrong type.
     """
     try:
-        arithmetics = [typed(Arithmetic, row) for row in manifest["arithmetics"]]
-        result = {
+        tables = {name: _table(row_of(cls), manifest[name]) for name, cls in TABLES.values()}
+        return {
             "name": _is(str, manifest["name"]),
+            "clock_ns": _is(float, manifest["clock_ns"]),
             "target": _is(dict, manifest["target"]),
-            "buffers": _numbered(Buffer, manifest["buffers"]),
-            "constants": _numbered(Constant, manifest["constants"]),
-            "groups": tuple(_group(k, row, arithmetics) for k, row in enumerate(manifest["groups"])),
-            "units": _numbered(Unit, manifest["units"]),
-            "inputs": tuple(typed(Port, row) for row in manifest["inputs"]),
-            "outputs": tuple(typed(Port, row) for row in manifest["outputs"]),
-            "host_segments": _numbered(HostSegment, manifest["host_segments"]),
-            "clock_ns": float(_is(float, manifest["clock_ns"])),
-            "sources": tuple(tuple(_is(str, s) for s in names) for names in manifest["sources"]),
+            "sources": _value(ListOf(ListOf(Scalar(str))), manifest["sources"]),
             "absorbed": {k: _is(str, v) for k, v in _is(dict, manifest["absorbed"]).items()},
             "meta": _is(dict, manifest["meta"]),
-            "states": tuple(_state(k, row) for k, row in enumerate(manifest["states"])),
-            "entries": tuple(_entry(k, row) for k, row in enumerate(manifest["entries"])),
+            **tables,
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProgramError):
             raise
         raise ProgramError(f"a table of the program does not fit: {type(error).__name__}: {error}") from error
-    return result
+
+
+def _table(record: Record, rows: Sequence[Json]) -> tuple[Any, ...]:
+    return tuple(record.make(_fields(record, row) | numbered(record, k)) for k, row in enumerate(rows))
+
+
+def _json(kind: Kind, value: Any) -> Json:
+    match kind:
+        case Scalar(type_):
+            return type_(value)
+        case Word():
+            return value
+        case Runs():
+            return runs(value)
+        case ListOf(item):
+            return [_json(item, v) for v in value]
+        case Pair(items):
+            return [_json(k, v) for k, v in zip(items, value, strict=True)]
+        case Record():
+            return [_json(k, getattr(value, name)) for name, k in kind.fields]
+
+
+def _value(kind: Kind, value: Json) -> Any:
+    match kind:
+        case Scalar(type_):
+            return _is(type_, value)
+        case Word():  # the verifier says which there are
+            return _is(str, value)
+        case Runs():
+            return unrun([_value(_RUN, pair) for pair in value])
+        case ListOf(item):
+            return tuple([_value(item, v) for v in value])
+        case Pair(items):
+            return tuple([_value(k, v) for k, v in zip(items, value, strict=True)])
+        case Record():
+            return kind.make(_fields(kind, value))
+
+
+_RUN = Pair((Scalar(int), Scalar(int)))
+
+
+def _fields(record: Record, values: Sequence[Json]) -> dict[str, Any]:
+    if len(record.fields) != len(values):
+        raise ProgramError(f"{record} has {len(record.fields)} fields, not {len(values)}")
+    return {name: _value(kind, value) for (name, kind), value in zip(record.fields, values, strict=True)}
 
 
 def _is(type_: type[_T], value: Json) -> _T:
     if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
         raise ProgramError(f"{value!r} stands where a value of type {type_.__name__} is expected")
     return value
-
-
-def _numbered(cls: Callable[..., _T], rows: Sequence[Sequence[Json]]) -> tuple[_T, ...]:
-    return tuple(typed(cls, [k, *row]) for k, row in enumerate(rows))
-
-
-def typed(cls: Callable[..., _T], values: Sequence[Json]) -> _T:
-    """A dataclass from its fields in order, lists as tuples. Raises ProgramError for a wrong number or type."""
-    names = fields(cls)  # type: ignore[arg-type]
-    if len(names) != len(values):
-        raise ProgramError(f"{cls.__name__} has {len(names)} fields, not {len(values)}")
-    converted = []
-    for f, value in zip(names, values, strict=True):
-        annotation = str(f.type)
-        if annotation == "tuple[StatePiece, ...]":
-            converted.append(tuple(value))
-        elif annotation.startswith("tuple"):
-            item: type = int if "int" in annotation else str
-            converted.append(tuple(_is(item, v) for v in value))
-        elif annotation in ("int", "bool"):
-            converted.append(_is(int if annotation == "int" else bool, value))
-        elif annotation == "float":
-            converted.append(float(_is(float, value)))
-        elif annotation in ("Arithmetic", "Schedule", "np.ndarray"):
-            converted.append(value)
-        else:  # text, or one of a few words: the verifier says which
-            converted.append(_is(str, value))
-    return cls(*converted)

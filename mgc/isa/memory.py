@@ -75,3 +75,13 @@ class Port:
     shape: tuple[int, ...]
     batched: bool
     dims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostSegment:
+    """An ONNX model run off-chip: `tensor` names the program tensor (uint8) with its bytes."""
+
+    id: int
+    tensor: str
+    reason: str
+    op_types: tuple[str, ...]

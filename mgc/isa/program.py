@@ -16,22 +16,12 @@ from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.functions.base import Operand
 from mgc.isa.instruction import Instruction
-from mgc.isa.memory import Buffer, Constant, Port
+from mgc.isa.memory import Buffer, Constant, HostSegment, Port
 from mgc.isa.parts import part_of
 from mgc.isa.schedule import Unit
 from mgc.isa.state import State
 
 FORMAT_VERSION = 2
-
-
-@dataclass(frozen=True)
-class HostSegment:
-    """An ONNX model run off-chip: `tensor` names the program tensor (uint8) with its bytes."""
-
-    id: int
-    tensor: str
-    reason: str
-    op_types: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+
+from mgc.isa.schema import APART
 
 UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
 
@@ -36,7 +38,7 @@ class Schedule:
     n * interval cycles after the first, and status and bound are those of the interval. With 0 they follow one another.
     """
 
-    starts: np.ndarray
+    starts: np.ndarray = field(metadata={APART: np.zeros((0, 0), np.int64)})
     status: str
     makespan: int
     lower_bound: int

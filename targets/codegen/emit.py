@@ -33,8 +33,8 @@ from mgc.isa.instructions import (
 from mgc.isa.instructions import (
     Program as WriteCells,
 )
-from mgc.isa.memory import Buffer, BufferKind, Constant, Port
-from mgc.isa.program import HostSegment, Program
+from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
+from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.passes.plan import BufferPlan, Operation, Plan
 from mgc.targets.codegen.kernels import function_of

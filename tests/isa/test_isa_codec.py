@@ -11,9 +11,9 @@ from programs import random_program
 from mgc.isa import codec
 from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
 from mgc.isa.error import ProgramError
-from mgc.isa.instruction import OPCODES, Instruction
+from mgc.isa.instruction import HEADER, OPCODES, Instruction, operands_of
 from mgc.isa.instructions import CONSTANT, Host, Move, Mvm, Piece, Ref, Step, Store, Vec, VecStore
-from mgc.isa.schema import HEADER, ListOf, Pair, Record, Scalar, operands_of
+from mgc.isa.schema import ListOf, Pair, Record, Scalar
 
 words = st.integers(-(2**63), 2**63 - 1)
 
@@ -143,7 +143,7 @@ def test_the_schema_covers_every_class():
     assert RECORD.itemsize == 40
     for cls in OPCODES.values():
         assert issubclass(cls, Instruction)
-        assert not set(HEADER) & {name for name, _ in operands_of(cls).fields}
+        assert not {name for name, _ in HEADER.fields} & {name for name, _ in operands_of(cls).fields}
     known = {"program", "mvm", "vec", "move", "load", "store", "host", "mvm_t", "outer", "update"}
     assert known <= {c.mnemonic for c in OPCODES.values()}
     assert str(dict(operands_of(Mvm).fields)["count"]) == "int[]"

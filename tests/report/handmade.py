@@ -8,8 +8,8 @@ from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Piece, Ref, Store, Vec, VecStore
 from mgc.isa.instructions import Program as WriteCells
-from mgc.isa.memory import Buffer, Constant, Port
-from mgc.isa.program import HostSegment, Program
+from mgc.isa.memory import Buffer, Constant, HostSegment, Port
+from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 
 ARITHMETIC = Arithmetic(

@@ -29,9 +29,9 @@ from mgc.isa.instructions import (
     VecStore,
 )
 from mgc.isa.instructions import Program as WriteCells
-from mgc.isa.memory import Buffer, Constant, Port
+from mgc.isa.memory import Buffer, Constant, HostSegment, Port
 from mgc.isa.optimizers import OPTIMIZER_CODES
-from mgc.isa.program import HostSegment, Program
+from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import State, StatePiece
 

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from mgc.isa import container
-from mgc.isa.asm.lexer import Lexer
-from mgc.isa.asm.printer import ENTRY_NUMBERS, SCHEDULE_NUMBERS, SPACES, fingerprint
-from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.asm.printer import SPACES, fingerprint
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import BY_NAME
-from mgc.isa.instruction import OPCODES, Instruction
+from mgc.isa.instruction import HEADER, OPCODES, Instruction, operands_of
 from mgc.isa.instructions import Ref, Step
-from mgc.isa.manifest import NO_STARTS, unrun
-from mgc.isa.memory import Buffer, Constant, Port
-from mgc.isa.program import FORMAT_VERSION, HostSegment, Program
-from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.schema import HEADER, Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
-from mgc.isa.state import State, StatePiece
+from mgc.isa.manifest import unrun
+from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
+from mgc.isa.tables import TABLES, numbered, row_of
+from mgc.lexer import Lexer, Token, grammar
+
+_GRAMMAR = grammar(";", directive=r"\.[A-Za-z_]\w*", punctuation=r"[\[\](){},=:]")
+_INTEGERS, _TEXTS = ListOf(Scalar(int)), ListOf(Scalar(str))
 
 Resolver = Callable[[str], Mapping[str, np.ndarray]]
 """The tensors of the `.mgc` file of a name."""
@@ -33,7 +33,7 @@ def assemble(text: str, directory: Path | None = None, resolve: Resolver | None 
     """The program of a text that `disassemble` made, or someone after its example; verified.
 
     The file that `.tensors` names is looked for as it is named, then in `directory` (say, where the text is). `resolve`
-    replaces that search. Raises ProgramError with line and column, and what is expected there.
+    replaces that search. Raises ProgramError with line:column and what is expected there.
     """
     return _Parser(text, resolve or _search(directory)).program()
 
@@ -59,341 +59,229 @@ class _Parser:
     """Recursive descent over directives, then streams."""
 
     def __init__(self, text: str, resolve: Resolver) -> None:
-        self.lexer = Lexer(text)
+        self.lexer = Lexer(text, _GRAMMAR, ProgramError)
         self.resolve = resolve
         self.facts: dict[str, Any] = {}
-        names = (
-            "buffer",
-            "constant",
-            "arithmetic",
-            "group",
-            "unit",
-            "input",
-            "output",
-            "host",
-            "state",
-            "entry",
-            "source",
-        )
-        self.tables: dict[str, list[Any]] = {name: [] for name in names}
+        self.tables: dict[str, list[Any]] = {name: [] for name in (*TABLES, "source")}
         self.tensors: dict[str, np.ndarray] = {}
         self.absorbed: dict[str, str] = {}
         self.instructions: dict[int, Instruction] = {}
-        self.starts: dict[int, list[int]] = {}
+        self.starts: dict[int, tuple[int, ...]] = {}
 
     def program(self) -> Program:
         lexer = self.lexer
         while lexer.token.kind != "end":
-            if lexer.token.kind != "word" or not lexer.token.text.startswith("."):
-                lexer.expected("a directive like .buffer")
-            self._directive(lexer.next().text)
-        missing = [d for d in (".mgc", ".name", ".target", ".meta", ".clock_ns") if d not in self.facts]
+            where = lexer.take("directive", "a directive like .buffer")
+            self._directive(where.text[1:], where)
+        missing = [d for d in ("mgc", "name", "target", "meta", "clock_ns") if d not in self.facts]
         if missing:
-            lexer.fail(f"directive {missing[0]} is missing")
+            raise lexer.error(f"directive .{missing[0]} is missing")
         count = len(self.instructions)
         if sorted(self.instructions) != list(range(count)):
-            lexer.fail("the instructions' numbers do not count from 0")
+            raise lexer.error("the instructions' numbers do not count from 0")
         self.tables["entry"] = [self._planned(e) for e in self.tables["entry"]]
-        tables = {name: tuple(rows) for name, rows in self.tables.items()}
+        tables: dict[str, Any] = {name: tuple(self.tables[row]) for row, (name, _) in TABLES.items()}
         program = Program(
-            name=self.facts[".name"],
-            target=self.facts[".target"],
             instructions=tuple(self.instructions[k] for k in range(count)),
-            buffers=tables["buffer"],
-            constants=tables["constant"],
-            groups=tables["group"],
-            units=tables["unit"],
-            inputs=tables["input"],
-            outputs=tables["output"],
-            host_segments=tables["host"],
-            entries=tables["entry"],
-            clock_ns=self.facts[".clock_ns"],
-            sources=tables["source"],
+            sources=tuple(self.tables["source"]),
             absorbed=self.absorbed,
-            states=tables["state"],
             tensors=self.tensors,
-            meta=self.facts[".meta"],
+            **{name: self.facts[name] for name in ("name", "target", "meta", "clock_ns")},
+            **tables,
         )
         program.verify()
         return program
 
-    def _directive(self, name: str) -> None:
-        lexer = self.lexer
-        at = lexer.token.at
-        if name in self.facts:
-            lexer.fail(f"{name} is there twice", at)
-        match name:
-            case ".mgc":
-                version = lexer.integer("the format version")
-                if version != FORMAT_VERSION:
-                    lexer.fail(f"format version {version} is not known; this mgc reads {FORMAT_VERSION}", at)
-                self.facts[name] = version
-            case ".name":
-                self.facts[name] = lexer.text("a name")
-            case ".clock_ns":
-                self.facts[name] = lexer.real("the length of a cycle")
-            case ".tensors":
-                self.facts[name] = self._located(at, lambda: self.resolve(lexer.text("a file")))
-            case ".target" | ".meta":
-                value = lexer.json()
-                if not isinstance(value, dict):
-                    lexer.fail("a JSON object is expected", at)
-                self.facts[name] = value
-            case ".tensor":
-                self._tensor(at)
-            case ".absorbed":
-                node = lexer.text("a node")
-                self.absorbed[node] = lexer.text("a reason")
-            case ".stream":
-                self._stream()
-            case _ if name[1:] in self.tables:
-                self._row(name[1:])
-            case _:
-                lexer.fail(f"directive {name} is unknown", at)
-
-    def _row(self, table: str) -> None:
-        rows = self.tables[table]
-        if table not in ("input", "output"):
-            at = self.lexer.token.at
-            number = self.lexer.integer(f"the number of the {table}")
-            if number != len(rows):
-                self.lexer.fail(f"{table} {len(rows)} is expected here, not {number}", at)
-        rows.append(getattr(self, f"_{table}")(len(rows)))
-
-    def _buffer(self, number: int) -> Buffer:
-        lexer = self.lexer
-        name, kind, dtype = lexer.text("a name"), lexer.word("a kind"), lexer.word("an element type")
-        shape, space = self._integers("a dimension"), lexer.word("a space")
-        fields = [self._named(n, lexer.integer) for n in ("offset", "slots", "alias_of")]
-        persistent, parts = self._named("persistent", self._bool), self._named("parts", lexer.integer)
-        return Buffer(number, name, kind, dtype, shape, space, *fields, persistent, parts)  # type: ignore[arg-type]
-
-    def _constant(self, number: int) -> Constant:
-        return Constant(number, self.lexer.text("a name"), self.lexer.text("a tensor"))
-
-    def _arithmetic(self, number: int) -> Arithmetic:
-        fields = Arithmetic.__dataclass_fields__
-        words = ("adc_mode", "encoding")
-        return Arithmetic(*(self._named(n, self.lexer.text if n in words else self.lexer.integer) for n in fields))
-
-    def _group(self, number: int) -> CrossbarGroup:
-        lexer = self.lexer
-        name = lexer.text("a name")
-        matrices, rows, cols = (self._named(n, lexer.integer) for n in ("matrices", "rows", "cols"))
-        at = lexer.token.at
-        arithmetic = self._named("arithmetic", lexer.integer)
-        if not 0 <= arithmetic < len(self.tables["arithmetic"]):
-            lexer.fail(f"arithmetic {arithmetic} is not there yet", at)
-        weights, real = (self._named(n, lexer.text) for n in ("weights", "real_weights"))
-        replicas = self._named("replicas", lexer.integer)
-        tiles, crossbars = self._named("tiles", self._runs), self._named("crossbars", self._runs)
-        chosen = self.tables["arithmetic"][arithmetic]
-        sources, scale = self._named("sources", self._texts), self._named("weight_scale", lexer.real)
-        return CrossbarGroup(
-            number, name, matrices, rows, cols, chosen, weights, real, replicas, tiles, crossbars, sources, scale
-        )
-
-    def _unit(self, number: int) -> Unit:
-        lexer = self.lexer
-        name, kind = lexer.text("a name"), lexer.word("a kind")
-        return Unit(number, name, kind, self._named("tile", lexer.integer))  # type: ignore[arg-type]
-
-    def _input(self, number: int) -> Port:
-        lexer = self.lexer
-        name, buffer = lexer.text("a name"), self._named("buffer", lexer.integer)
-        dtype, shape = lexer.text("an element type"), self._integers("a dimension")
-        return Port(name, buffer, dtype, shape, self._named("batched", self._bool), self._named("dims", self._texts))
-
-    _output = _input
-
-    def _host(self, number: int) -> HostSegment:
-        return HostSegment(number, self.lexer.text("a tensor"), self.lexer.text("a reason"), self._texts("operators"))
-
-    def _state(self, number: int) -> State:
-        lexer = self.lexer
-        name, kind = lexer.text("a name"), lexer.word("a kind")
-        phase, initial = self._named("phase", lexer.text), self._named("initial", lexer.text)
-        pieces = self._named("pieces", self._reader(ListOf(record_of(StatePiece))))
-        return State(number, name, kind, phase, initial, pieces)  # type: ignore[arg-type]
-
-    def _entry(self, number: int) -> Entry:
-        lexer = self.lexer
-        name, kind = lexer.text("a name"), lexer.word("a kind")
-        numbers = {n: self._named(n, lexer.integer) for n in ENTRY_NUMBERS}
-        batched, status = self._named("batched", self._bool), self._named("status", lexer.text)
-        planned = {n: self._named(n, lexer.integer) for n in SCHEDULE_NUMBERS}
-        schedule = Schedule(NO_STARTS, status, **planned)
-        return Entry(number, name, kind, **numbers, batched=batched, schedule=schedule)  # type: ignore[arg-type]
-
     def _planned(self, entry: Entry) -> Entry:
         """The entry with the planned starts that its instructions state."""
-        own = [self.starts.get(k, []) for k in range(entry.first, entry.stop)]
+        own = [self.starts.get(k, ()) for k in range(entry.first, entry.stop)]
         tasks = entry.micro_batches * entry.schedule.split
         for k, starts in enumerate(own, entry.first):
             if len(starts) != tasks:
-                self.lexer.fail(f"instruction {k} has {len(starts)} starts, {tasks} are expected")
+                raise self.lexer.error(f"instruction {k} has {len(starts)} starts, {tasks} are expected")
         return replace(entry, schedule=replace(entry.schedule, starts=np.array(own, np.int64).reshape(len(own), tasks)))
 
-    def _source(self, number: int) -> tuple[str, ...]:
-        return self._texts("nodes")
-
-    def _tensor(self, at: int) -> None:
+    def _directive(self, name: str, where: Token) -> None:
         lexer = self.lexer
-        name, dtype, shape = lexer.text("a name"), lexer.word("an element type"), self._integers("a dimension")
-        expected = self._named("sha256", self._hash)
-        held = self.facts.get(".tensors", {})
+        if name in self.facts:
+            raise lexer.error(f".{name} is there twice", where)
+        match name:
+            case "mgc":
+                self.facts[name] = version = lexer.integer("the format version")
+                if version != FORMAT_VERSION:
+                    raise lexer.error(f"format version {version} is not known; this mgc reads {FORMAT_VERSION}", where)
+            case "name":
+                self.facts[name] = lexer.string("a name in quotes")
+            case "clock_ns":
+                self.facts[name] = lexer.real("the length of a cycle")
+            case "tensors":
+                place = lexer.token
+                self.facts[name] = self._located(place, lambda: self.resolve(lexer.string("a file in quotes")))
+            case "target" | "meta":
+                self.facts[name] = value = lexer.json()
+                if not isinstance(value, dict):
+                    raise lexer.error("a JSON object is expected", where)
+            case "tensor":
+                self._tensor()
+            case "absorbed":
+                node = lexer.string("a node in quotes")
+                self.absorbed[node] = lexer.string("a reason in quotes")
+            case "stream":
+                self._stream()
+            case _ if name in self.tables:
+                self._row(name)
+            case _:
+                raise lexer.error(f"directive .{name} is unknown", where)
+
+    def _row(self, name: str) -> None:
+        rows, where = self.tables[name], self.lexer.token
+        number = self.lexer.integer(f"the number of the {name}")
+        if number != len(rows):
+            raise self.lexer.error(f"{name} {len(rows)} is expected here, not {number}", where)
+        if name == "source":
+            rows.append(self._value(_TEXTS, "nodes"))
+            return
+        record = row_of(TABLES[name][1])
+        rows.append(record.make(self._fields(record) | numbered(record, number)))
+
+    def _tensor(self) -> None:
+        lexer, where = self.lexer, self.lexer.token
+        name, dtype = lexer.string("a name in quotes"), lexer.take("word", "an element type").text
+        shape, expected = self._value(_INTEGERS, "a dimension"), self._named("sha256", Scalar(str))
+        held = self.facts.get("tensors", {})
         if name not in held:
-            lexer.fail(f"the file that .tensors names has no tensor {name}", at)
+            raise lexer.error(f"the file that .tensors names has no tensor {name}", where)
         array = held[name]
         if (array.dtype.name, array.shape) != (dtype, shape):
-            lexer.fail(f"tensor {name} is {array.dtype.name}{list(array.shape)} in the file that .tensors names", at)
+            found = f"{array.dtype.name}{list(array.shape)}"
+            raise lexer.error(f"tensor {name} is {found} in the file that .tensors names", where)
         if fingerprint(array) != expected:
-            lexer.fail(f"tensor {name} has other data in the file that .tensors names", at)
+            raise lexer.error(f"tensor {name} has other data in the file that .tensors names", where)
         self.tensors[name] = array
 
-    def _hash(self, what: str) -> str:
-        # a hash may look like a word, or begin like a number
-        return self.lexer.next().text
-
     def _stream(self) -> None:
-        lexer = self.lexer
-        at = lexer.token.at
+        lexer, where = self.lexer, self.lexer.token
         unit = lexer.integer("a unit")
         if not 0 <= unit < len(self.tables["unit"]):
-            lexer.fail(f"unit {unit} is not there; there are {len(self.tables['unit'])}", at)
+            raise lexer.error(f"unit {unit} is not there; there are {len(self.tables['unit'])}", where)
         while lexer.token.kind == "number":
             self._instruction(unit)
 
     def _instruction(self, unit: int) -> None:
-        lexer = self.lexer
-        at = lexer.token.at
+        lexer, where = self.lexer, self.lexer.token
         number = lexer.integer("an instruction's number")
         if number in self.instructions:
-            lexer.fail(f"instruction {number} is there twice", at)
-        at = lexer.token.at
-        mnemonic = lexer.word("a mnemonic")
-        cls = next((c for c in OPCODES.values() if c.mnemonic == mnemonic), None)
+            raise lexer.error(f"instruction {number} is there twice", where)
+        where = lexer.take("word", "a mnemonic")
+        cls = next((c for c in OPCODES.values() if c.mnemonic == where.text), None)
         if cls is None:
             known = ", ".join(OPCODES[code].mnemonic for code in sorted(OPCODES))
-            lexer.fail(f"instruction {mnemonic!r} is unknown; there are {known}", at)
-        fields = {name: self._named(name, self._reader(kind)) for name, kind in operands_of(cls).fields}
-        header: dict[str, Any] = {"id": number, "unit": unit}
-        for name in ("duration", "source"):
-            header[name] = self._named(name, lexer.integer)
-        header["after"] = self._named("after", self._integers)
-        header["after_all"] = self._named("after_all", self._integers)
-        header["after_previous"] = self._named("after_previous", self._reader(ListOf(Pair((Scalar(int),) * 2))))
-        header["streamed"] = self._named("streamed", self._bool)
-        self.starts[number] = list(self._named("starts", self._integers))
-        self.instructions[number] = cls(**{name: header[name] for name in HEADER}, **fields)
+            raise lexer.error(f"instruction {where.text!r} is unknown; there are {known}", where)
+        fields = self._fields(operands_of(cls)) | self._fields(HEADER)
+        self.starts[number] = self._named("starts", _INTEGERS)
+        self.instructions[number] = cls(id=number, unit=unit, **fields)
 
-    def _reader(self, kind: Kind) -> Callable[[str], Any]:
-        return lambda what: self._value(kind, what)
+    def _fields(self, record: Record) -> dict[str, Any]:
+        return {name: self._named(name, kind) for name, kind in record.fields}
+
+    def _named(self, name: str, kind: Kind) -> Any:
+        """Reads `name=value`."""
+        if self.lexer.token.text != name:
+            raise self.lexer.expected(f"{name}=")
+        self.lexer.word(name)
+        self.lexer.punctuation("=")
+        return self._value(kind, name)
 
     def _value(self, kind: Kind, what: str) -> Any:
         lexer = self.lexer
         match kind:
             case Scalar(type_):
-                read = {int: lexer.integer, float: lexer.real, bool: self._bool}[type_]
+                read = {int: lexer.integer, float: lexer.real, bool: self._bool, str: self._text}[type_]
                 return read(what)
+            case Word():
+                return (
+                    lexer.string(what) if lexer.token.kind == "string" else lexer.take("word", f"{what}, {kind}").text
+                )
+            case Runs():
+                where = lexer.token
+                pairs = self._value(ListOf(Pair((Scalar(int),) * 2)), what)
+                return self._located(where, lambda: unrun(pairs))
             case ListOf(item):
                 return self._items("[", "]", lambda: self._value(item, what))
             case Pair(items):
-                lexer.mark("(")
-                values = []
-                for k, item in enumerate(items):
-                    if k:
-                        lexer.mark(",")
-                    values.append(self._value(item, what))
-                lexer.mark(")")
-                return tuple(values)
-            case Record(cls, fields):
+                kinds = iter(items)
+                values = self._items("(", ")", lambda: self._value(next(kinds, items[-1]), what))
+                if len(values) != len(items):
+                    raise lexer.error(f"{what}: {len(items)} values are expected in (), not {len(values)}")
+                return values
+            case Record(cls=cls):
                 if cls is Ref:
                     return self._ref()
                 if cls is Step:
                     return self._step()
-                lexer.mark("{")
-                values = []
-                for k, (name, field) in enumerate(fields):
-                    if k:
-                        lexer.mark(",")
-                    values.append(self._named(name, self._reader(field)))
-                lexer.mark("}")
-                return cls(*values)
+                lexer.punctuation("{")
+                values = {}
+                for name, field in kind.fields:
+                    values[name] = self._named(name, field)
+                    lexer.skip(",")
+                lexer.punctuation("}")
+                return kind.make(values)
 
     def _ref(self) -> Ref:
         token = self.lexer.token
         if token.kind != "word" or token.text[0] not in SPACES or not token.text[1:].isdecimal():
-            self.lexer.expected("an operand like b0 (buffer), c0 (constant) or r0 (register)")
+            raise self.lexer.expected("an operand like b0 (buffer), c0 (constant) or r0 (register)")
         if len(token.text) > 10:
-            self.lexer.fail(f"operand {token.text} is out of range")
-        self.lexer.next()
+            raise self.lexer.error(f"operand {token.text} is out of range")
+        self.lexer.word(token.text)
         return Ref(SPACES.index(token.text[0]), int(token.text[1:]))
 
     def _step(self) -> Step:
         lexer = self.lexer
-        at = lexer.token.at
-        name = lexer.word("a function")
-        if name not in BY_NAME:
-            lexer.fail(f"function {name!r} is unknown", at)
-        function = BY_NAME[name]
+        where = lexer.take("word", "a function")
+        if where.text not in BY_NAME:
+            raise lexer.error(f"function {where.text!r} is unknown", where)
+        function = BY_NAME[where.text]
         args = self._items("(", ")", self._ref)
-        values: list[float] = []
-        if lexer.accept("{"):
-            while not lexer.accept("}"):
-                if values:
-                    lexer.mark(",")
-                if lexer.token.kind == "word":
-                    k = len(values)
-                    wanted = function.attributes[k] if k < len(function.attributes) else "'}'"
-                    if lexer.token.text != wanted:
-                        lexer.expected(f"attribute {wanted} of {name}")
-                    lexer.next()
-                    lexer.mark("=")
-                values.append(lexer.real("an attribute"))
-        return Step(function.code, args, tuple(values))
+        attributes: list[float] = []
 
-    def _named(self, name: str, read: Callable[[str], Any]) -> Any:
-        """Reads `name = value`."""
-        token = self.lexer.token
-        if token.kind != "word" or token.text != name:
-            self.lexer.expected(f"{name}=")
-        self.lexer.next()
-        self.lexer.mark("=")
-        return read(name)
+        def read() -> None:
+            if lexer.token.kind == "word":
+                k = len(attributes)
+                wanted = function.attributes[k] if k < len(function.attributes) else "}"
+                if lexer.token.text != wanted:
+                    raise lexer.expected(f"attribute {wanted} of {function.name}")
+                lexer.word(wanted)
+                lexer.punctuation("=")
+            attributes.append(lexer.real("an attribute"))
+
+        if lexer.token.text == "{":
+            self._items("{", "}", read)
+        return Step(function.code, args, tuple(attributes))
 
     def _items(self, start: str, end: str, read: Callable[[], Any]) -> tuple[Any, ...]:
         """Reads a list; the comma between items may be left out at a line's end."""
-        lexer = self.lexer
-        lexer.mark(start)
+        self.lexer.punctuation(start)
         values: list[Any] = []
-        while not lexer.accept(end):
+        while not self.lexer.skip(end):
             values.append(read())
-            lexer.accept(",")
+            self.lexer.skip(",")
         return tuple(values)
+
+    def _text(self, what: str) -> str:
+        return self.lexer.string(f"{what} in quotes")
 
     def _bool(self, what: str) -> bool:
         word = self.lexer.token.text
         if word not in ("true", "false"):
-            self.lexer.expected(f"{what}, true or false,")
-        self.lexer.next()
+            raise self.lexer.expected(f"{what}, true or false")
+        self.lexer.word(word)
         return word == "true"
 
-    def _integers(self, what: str) -> tuple[int, ...]:
-        return self._items("[", "]", lambda: self.lexer.integer(what))
-
-    def _texts(self, what: str) -> tuple[str, ...]:
-        return self._items("[", "]", lambda: self.lexer.text(what))
-
-    def _runs(self, what: str) -> tuple[int, ...]:
-        pairs = self._value(ListOf(Pair((Scalar(int),) * 2)), what)
-        at = self.lexer.token.at
-        return self._located(at, lambda: unrun(pairs))
-
-    def _located(self, at: int, make: Callable[[], Any]) -> Any:
+    def _located(self, where: Token, make: Callable[[], Any]) -> Any:
         try:
             return make()
         except ProgramError as error:
-            if str(error).startswith("line "):
+            if self.lexer.token is where:  # the lexer's own
                 raise
-            self.lexer.fail(str(error), at)
+            raise self.lexer.error(str(error), where) from error

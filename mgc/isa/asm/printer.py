@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.functions import FUNCTIONS
-from mgc.isa.instruction import Instruction
+from mgc.isa.instruction import HEADER, Instruction, operands_of
 from mgc.isa.instructions import Ref, Step
 from mgc.isa.manifest import canonical, runs
 from mgc.isa.program import FORMAT_VERSION, Program
-from mgc.isa.schema import Kind, ListOf, Pair, Record, Scalar, operands_of, record_of
-from mgc.isa.state import StatePiece
-
-ENTRY_NUMBERS = ("first", "stop", "repeats", "micro_batch", "micro_batches")
-SCHEDULE_NUMBERS = ("makespan", "lower_bound", "split", "interval")
-"""Fields of an entry, and of its schedule, that are whole numbers."""
+from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
+from mgc.isa.tables import TABLES, row_of
 
 SPACES = "bcr"
 """Letters of the operand spaces: buffer, constant, register."""
@@ -43,13 +39,21 @@ def disassemble(program: Program, tensors: str | None = None) -> str:
         "",
         "; tensors: name, element type, shape, hash of the bytes",
         *(_tensor(name, program.tensors[name]) for name in sorted(program.tensors)),
-        *_tables(program),
     ]
+    for row, (table, cls) in TABLES.items():
+        lines += ["", f"; {table.replace('_', ' ')}"]
+        for k, value in enumerate(getattr(program, table)):
+            lines.append(f".{row} {k} {' '.join(_named(row_of(cls), value))}")
+    lines += ["", "; sources of instructions: nodes of the model"]
+    lines += [f".source {k} {_texts(names)}" for k, names in enumerate(program.sources)]
+    lines += ["", "; nodes without an instruction, and why"]
+    lines += [f".absorbed {_text(n)} {_text(program.absorbed[n])}" for n in sorted(program.absorbed)]
+    starts = {e.first + k: row for e in program.entries for k, row in enumerate(e.schedule.starts.tolist())}
     for unit in program.units:
         stream = [i for i in program.instructions if i.unit == unit.id]
         lines += ["", f".stream {unit.id} ; {unit.name}: {len(stream)} instructions"]
         for i in stream:
-            lines += _instruction(program, i)
+            lines += _instruction(program, i, starts.get(i.id, []))
     return "\n".join(lines) + "\n"
 
 
@@ -61,60 +65,9 @@ def _summary(program: Program) -> str:
     ).replace("\n", " ")
 
 
-def _tables(program: Program) -> list[str]:
-    arithmetics = list(dict.fromkeys(g.arithmetic for g in program.groups))
-    lines = ["", "; buffers: kind, element type, shape of one micro-batch"]
-    for b in program.buffers:
-        place = f"{b.space} offset={b.offset} slots={b.slots} alias_of={b.alias_of} persistent={_bool(b.persistent)} "
-        place += f"parts={b.parts}"
-        lines.append(f".buffer {b.id} {_text(b.name)} {b.kind} {b.dtype} {_list(b.shape)} {place}")
-    lines += ["", "; constants: name, tensor"]
-    lines += [f".constant {c.id} {_text(c.name)} {_text(c.tensor)}" for c in program.constants]
-    lines += ["", "; crossbars"]
-    for k, a in enumerate(arithmetics):
-        fields = (f"{n}={v if isinstance(v, int) else _text(v)}" for n, v in a.__dict__.items())
-        lines.append(f".arithmetic {k} {' '.join(fields)}")
-    for g in program.groups:
-        lines.append(
-            f".group {g.id} {_text(g.name)} matrices={g.matrices} rows={g.rows} cols={g.cols} "
-            f"arithmetic={arithmetics.index(g.arithmetic)} weights={_text(g.weights)} "
-            f"real_weights={_text(g.real_weights)} replicas={g.replicas} tiles={_runs(g.tiles)} "
-            f"crossbars={_runs(g.crossbars)} sources={_texts(g.sources)} "
-            f"weight_scale={real(g.weight_scale)}"
-        )
-    lines += ["", "; units"]
-    lines += [f".unit {u.id} {_text(u.name)} {u.kind} tile={u.tile}" for u in program.units]
-    for what, ports in (("input", program.inputs), ("output", program.outputs)):
-        lines += ["", f"; {what}s"]
-        for p in ports:
-            lines.append(
-                f".{what} {_text(p.name)} buffer={p.buffer} {_text(p.dtype)} {_list(p.shape)} "
-                f"batched={_bool(p.batched)} dims={_texts(p.dims)}"
-            )
-    lines += ["", "; host segments: tensor with the model, reason, operators"]
-    lines += [f".host {h.id} {_text(h.tensor)} {_text(h.reason)} {_texts(h.op_types)}" for h in program.host_segments]
-    if program.states:
-        lines += ["", "; states: name, kind, phase, tensor with the first value, where its entries live"]
-    for s in program.states:
-        pieces = _value(ListOf(record_of(StatePiece)), s.pieces)
-        lines.append(
-            f".state {s.id} {_text(s.name)} {s.kind} phase={_text(s.phase)} initial={_text(s.initial)} pieces={pieces}"
-        )
-    lines += ["", "; entries: name, kind, instructions, how often in an iteration, batch, schedule"]
-    for e in program.entries:
-        numbers = " ".join(f"{n}={getattr(e, n)}" for n in ENTRY_NUMBERS)
-        planned = " ".join(f"{n}={getattr(e.schedule, n)}" for n in SCHEDULE_NUMBERS)
-        rest = f"batched={_bool(e.batched)} status={_text(e.schedule.status)} {planned}"
-        lines.append(f".entry {e.id} {_text(e.name)} {e.kind} {numbers} {rest}")
-    lines += ["", "; sources of instructions: nodes of the model"]
-    lines += [f".source {k} {_texts(names)}" for k, names in enumerate(program.sources)]
-    lines += ["", "; nodes without an instruction, and why"]
-    lines += [f".absorbed {_text(n)} {_text(program.absorbed[n])}" for n in sorted(program.absorbed)]
-    return lines
-
-
 def _tensor(name: str, array: np.ndarray) -> str:
-    return f".tensor {_text(name)} {array.dtype.name} {_list(array.shape)} sha256={fingerprint(array)}"
+    shape = ", ".join(map(str, array.shape))
+    return f".tensor {_text(name)} {array.dtype.name} [{shape}] sha256={_text(fingerprint(array))}"
 
 
 def fingerprint(array: np.ndarray) -> str:
@@ -122,22 +75,10 @@ def fingerprint(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _starts(program: Program, i: Instruction) -> list[int]:
-    for e in program.entries:
-        if e.first <= i.id < e.stop:
-            return e.schedule.starts[i.id - e.first].tolist()
-    return []
-
-
-def _instruction(program: Program, i: Instruction) -> list[str]:
-    starts = _starts(program, i)
+def _instruction(program: Program, i: Instruction, starts: list[int]) -> list[str]:
     nodes = program.sources[i.source] if i.source >= 0 else ()
     comment = f" ; {', '.join(nodes)}".replace("\n", " ") if nodes else ""
-    previous = "[" + ", ".join(f"({j}, {lag})" for j, lag in i.after_previous) + "]"
-    fields = [f"{name}={_value(kind, getattr(i, name))}" for name, kind in operands_of(type(i)).fields]
-    fields += [f"duration={i.duration}", f"source={i.source}", f"after={_list(i.after)}"]
-    fields += [f"after_all={_list(i.after_all)}", f"after_previous={previous}", f"streamed={_bool(i.streamed)}"]
-    fields += [f"starts={_list(starts)}"]
+    fields = [*_named(operands_of(type(i)), i), *_named(HEADER, i), f"starts={starts}"]
     return [f"{i.id} {i.mnemonic}{comment}", *_filled(fields)]
 
 
@@ -155,33 +96,29 @@ def _filled(fields: Iterable[str]) -> list[str]:
     return lines
 
 
+def _named(record: Record, value: Any) -> list[str]:
+    return [f"{name}={_value(kind, getattr(value, name))}" for name, kind in record.fields]
+
+
 def _value(kind: Kind, value: Any) -> str:
     match kind:
-        case Scalar(type_) if type_ is float:
-            return real(value)
         case Scalar(type_):
-            return _bool(value) if type_ is bool else str(int(value))
-        case ListOf(Scalar() as item):
-            return "[" + ", ".join(_value(item, v) for v in value) + "]"
-        case ListOf(Record(cls) as item) if cls is not Ref:
-            if not value:
-                return "[]"
-            rows = (f"{_value(item, v)}{_register(cls, k)}" for k, v in enumerate(value))
+            return {float: real, bool: _bool, str: _text, int: lambda v: str(int(v))}[type_](value)
+        case Word():
+            return value if value.isidentifier() else _text(value)
+        case Runs():
+            return "[" + ", ".join(f"({first}, {count})" for first, count in runs(value)) + "]"
+        case ListOf(Record(cls=cls) as item) if cls is not Ref and value:
+            rows = (f"{_value(item, v)}{f' ; r{k}' if cls is Step else ''}" for k, v in enumerate(value))
             return "[\n" + "".join(f"        {row}\n" for row in rows) + "    ]"
         case ListOf(item):
             return "[" + ", ".join(_value(item, v) for v in value) + "]"
         case Pair(items):
             return "(" + ", ".join(_value(k, v) for k, v in zip(items, value, strict=True)) + ")"
-        case Record(cls, fields):
+        case Record(cls=cls):
             if cls is Ref:
                 return _ref(value)
-            if cls is Step:
-                return _step(value)
-            return "{" + ", ".join(f"{n}={_value(k, getattr(value, n))}" for n, k in fields) + "}"
-
-
-def _register(cls: type, k: int) -> str:
-    return f" ; r{k}" if cls is Step else ""
+            return _step(value) if cls is Step else "{" + ", ".join(_named(kind, value)) + "}"
 
 
 def _ref(ref: Ref) -> str:
@@ -215,12 +152,3 @@ def _text(value: str) -> str:
 
 def _texts(values: Iterable[str]) -> str:
     return "[" + ", ".join(map(_text, values)) + "]"
-
-
-def _list(values: Iterable[int]) -> str:
-    return "[" + ", ".join(str(int(v)) for v in values) + "]"
-
-
-def _runs(values: Iterable[int]) -> str:
-    """Numbers as (first, count) runs."""
-    return "[" + ", ".join(f"({first}, {count})" for first, count in runs(values)) + "]"

@@ -1,31 +1,35 @@
-"""Tokens of the text form, each with the line and column where it stands."""
+"""Tokens of our texts (the graph IR, assembler), each with the line and column where it stands."""
 
 from __future__ import annotations
 
 import json
 import re
 from bisect import bisect_right
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mgc.ir.op import IRError
 
-_TOKEN = re.compile(
-    r"""
-    (?P<space>[ \t\r\n]+|//[^\n]*)
-  | (?P<value>%(?:[\w./-]+|"[^"\\\n]*(?:\\.[^"\\\n]*)*"))
-  | (?P<node>\^(?:[\w./-]+|"[^"\\\n]*(?:\\.[^"\\\n]*)*"))
-  | (?P<blob>\#\d+)
-  | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")
-  | (?P<number>[-+]?(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.]))
-  | (?P<word>[A-Za-z_]\w*)
-  | (?P<punctuation>->|[(){}\[\],:=+])
-    """,
-    re.VERBOSE | re.ASCII,
-)
+def grammar(comment: str, **kinds: str) -> re.Pattern[str]:
+    """What the tokens of a text look like: strings, numbers and words, and beside them `kinds` (name -> pattern).
+
+    `comment` begins a comment, which goes to the end of its line. Words may not begin like one of `kinds`.
+    """
+    common = {
+        "space": rf"(?:[ \t\r\n]+|{comment}[^\n]*)+",
+        **kinds,
+        "string": STRING,
+        "number": r"[-+]?(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])",
+        "word": r"[A-Za-z_]\w*",
+    }
+    punctuation = common.pop("punctuation")
+    return re.compile("|".join(f"(?P<{k}>{p})" for k, p in {**common, "punctuation": punctuation}.items()), re.ASCII)
+
+
+STRING = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+"""A string as JSON has it."""
 
 
 class Token(NamedTuple):
-    """A token: `kind` is value, node, blob, string, number, word, punctuation or end; `text` as written."""
+    """A token: `kind` is string, number, word, end or one of the grammar's own; `text` as written."""
 
     kind: str
     text: str
@@ -33,16 +37,17 @@ class Token(NamedTuple):
 
 
 class Lexer:
-    """Walks over the tokens of a text; every error says [file:]line:column and what was expected."""
+    """Walks over the tokens of a text; every error is an `error_class` that says [file:]line:column."""
 
-    def __init__(self, text: str, file: str = "") -> None:
+    def __init__(self, text: str, pattern: re.Pattern[str], error_class: type[Exception], file: str = "") -> None:
+        self.text, self._error_class = text, error_class
         self.prefix = f"{file}:" if file else ""
         self._lines = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens: list[Token] = []
         self.index = 0
         position = 0
         while position < len(text):
-            match = _TOKEN.match(text, position)
+            match = pattern.match(text, position)
             if match is None:
                 raise self.error(f"unexpected character {text[position]!r}", Token("", "", position))
             if match.lastgroup != "space":
@@ -55,17 +60,17 @@ class Lexer:
         """The next token."""
         return self.tokens[self.index]
 
-    def error(self, message: str, at: Token | None = None) -> IRError:
-        """An IRError with line:column of a token (the next one by default)."""
+    def error(self, message: str, at: Token | None = None) -> Exception:
+        """The error with line:column of a token (the next one by default)."""
         at = at or self.token
         line = bisect_right(self._lines, at.offset)
-        return IRError(f"{self.prefix}{line}:{at.offset - self._lines[line - 1] + 1}: {message}")
+        return self._error_class(f"{self.prefix}{line}:{at.offset - self._lines[line - 1] + 1}: {message}")
 
     def location(self, at: Token) -> str:
         """The line of a token: "file.ir:12", or "12" without a file."""
         return f"{self.prefix}{bisect_right(self._lines, at.offset)}"
 
-    def expected(self, what: str) -> IRError:
+    def expected(self, what: str) -> Exception:
         """The error that `what` was expected where the next token stands."""
         text = self.token.text
         return self.error(f"expected {what}, found {text if len(text) <= 40 else text[:37] + '...'}")
@@ -111,3 +116,27 @@ class Lexer:
             return str(json.loads(token.text[1:]))
         except ValueError as error:
             raise self.error(f"bad name: {error}", token) from error
+
+    def integer(self, what: str) -> int:
+        """The next token, which must be a whole number of 64 bits."""
+        token = self.take("number", f"{what}, a whole number")
+        if not re.fullmatch(r"[-+]?[0-9]+", token.text):
+            self.index -= 1
+            raise self.expected(f"{what}, a whole number")
+        if len(token.text) > 20 or not -(1 << 63) <= int(token.text) < 1 << 63:
+            raise self.error(f"{token.text} does not fit into 64 bits", token)
+        return int(token.text)
+
+    def real(self, what: str) -> float:
+        """The next token, which must be a number."""
+        return float(self.take("number", f"{what}, a number").text)
+
+    def json(self) -> Any:
+        """The JSON value that begins at the next token."""
+        try:
+            value, end = json.JSONDecoder().raw_decode(self.text, self.token.offset)
+        except (ValueError, RecursionError) as error:
+            raise self.error(f"this is no JSON: {error}") from error
+        while self.token.offset < end:
+            self.index += 1
+        return value
