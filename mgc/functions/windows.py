@@ -127,12 +127,34 @@ class Windows:
         reads, `outside` beyond the input.
         """
         dims, batch = len(self.count), x.shape[0]
-        boxes = np.pad(x[:, : matrices * channels], [(0, 0), (0, 0), *[(0, 1)] * dims], constant_values=outside)
-        for axis, positions in enumerate(self.in_positions(x.shape[2:]), 2):
-            boxes = np.take(boxes, positions.reshape(-1), axis)
-        pairs = (n for pair in zip(self.count, self.taps, strict=True) for n in pair)
-        boxes = boxes.reshape(batch, matrices, channels, *pairs)
-        window_axes, tap_axes = range(3, 3 + 2 * dims, 2), range(4, 4 + 2 * dims, 2)
+        x = x[:, : matrices * channels]
+        starts, tap_steps, window_steps = [], [], []
+        for d, positions in enumerate(self.in_positions(x.shape[2:])):
+            base, tap, window = self.in_base[d], self.in_dilation[d], self.in_stride[d]
+            ends = [base + a + b for a in (0, (self.count[d] - 1) * window) for b in (0, (self.taps[d] - 1) * tap)]
+            extent = x.shape[2 + d]
+            before, after = max(0, -min(ends)), max(0, max(ends) - extent + 1)
+            far = before + after > extent + positions.size
+            widths = [(0, 0)] * x.ndim
+            widths[2 + d] = (0, 1) if far else (before, after)
+            if far or before or after:
+                x = np.pad(x, widths, constant_values=outside)
+            if far:  # picked one by one instead of padding all the way there
+                x, before, base, tap, window = np.take(x, positions.reshape(-1), 2 + d), 0, 0, 1, self.taps[d]
+            starts.append(base + before)
+            tap_steps.append(tap)
+            window_steps.append(window)
+        sample, channel, *spatial = x.strides
+        start = x[(slice(None), slice(None), *(slice(s, None) for s in starts))]
+        steps = [s * n for s, n in zip(spatial, tap_steps, strict=True)]
+        steps += [s * n for s, n in zip(spatial, window_steps, strict=True)]
+        boxes = np.lib.stride_tricks.as_strided(
+            start,
+            (batch, matrices, channels, *self.taps, *self.count),
+            (sample, channels * channel, channel, *steps),
+            writeable=False,
+        )
+        tap_axes, window_axes = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
         row_axes = [2, *tap_axes] if tap_fastest else [*tap_axes, 2]
         rows = boxes.transpose([1, 0, *window_axes, *row_axes])
         return rows.reshape(matrices, batch * self.total, channels * self.tap_total)
