@@ -9,7 +9,7 @@ from mgc.ir.ops import Binary, Cast, Expand, Reshape, Unary
 from mgc.ir.ops import Where as Choice
 from mgc.passes.losses import smooth
 from mgc.passes.losses.interval import Array
-from mgc.passes.losses.jet import Jet, Truth, chosen, equal, greater, greater_or_equal, maximum, minimum
+from mgc.passes.losses.jet import Jet, Truth, chosen
 from mgc.passes.losses.region import Region
 
 
@@ -17,25 +17,10 @@ class NotEnclosedError(Exception):
     """The region has an op without an enclosure; the message names it."""
 
 
-_COMPARE: dict[str, Callable[[Jet, Jet], Truth]] = {
-    "equal": equal,
-    "greater": greater,
-    "greater_or_equal": greater_or_equal,
-    "less": lambda a, b: greater(b, a),
-    "less_or_equal": lambda a, b: greater_or_equal(b, a),
-}
 _LOGIC: dict[str, Callable[[Truth, Truth], Truth]] = {
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
     "xor": lambda a, b: (a & ~b) | (b & ~a),
-}
-_ARITHMETIC: dict[str, Callable[[Jet, Jet], Jet]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a * smooth.reciprocal(b),
-    "max": maximum,
-    "min": minimum,
 }
 
 
@@ -83,12 +68,12 @@ def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) ->
         a, b = node.inputs
         if op.fn in _LOGIC:
             return _LOGIC[op.fn](_truth(operand(0), node), _truth(operand(1), node))
-        if op.fn in _COMPARE:
-            return _COMPARE[op.fn](jet(0), jet(1))
+        if op.fn in smooth.COMPARE:
+            return smooth.COMPARE[op.fn](jet(0), jet(1))
         if op.fn == "mul" and a is b:
             return smooth.power(jet(0), 2.0)
-        if op.fn in _ARITHMETIC:
-            return _ARITHMETIC[op.fn](jet(0), jet(1))
+        if op.fn in smooth.ARITHMETIC:
+            return smooth.ARITHMETIC[op.fn](jet(0), jet(1))
         exponent = region.view.number(b)
         if op.fn == "pow" and exponent is not None:
             return smooth.power(jet(0), exponent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mgc.functions.unary import UNARY
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Binary, Expand, Reshape, Unary
 from mgc.passes.losses.region import Region
@@ -9,7 +10,6 @@ from mgc.passes.losses.view import View
 
 LAST_LAYERS = ("sigmoid", "tanh", "hard_sigmoid")
 """Activations that a discriminator may end in on purpose."""
-_ACTIVATIONS = (*LAST_LAYERS, "relu", "leaky_relu", "elu", "selu", "celu", "softsign", "gelu", "silu", "mish")
 
 
 class DeclinedError(Exception):
@@ -62,7 +62,7 @@ def is_pooled_layer(view: View, value: Value) -> bool:
     if is_leaf(view, value):
         return True
     node = view.producers[value]
-    activation = isinstance(node.op, Unary) and node.op.fn in _ACTIVATIONS
+    activation = isinstance(node.op, Unary) and UNARY[node.op.fn].activation
     product = isinstance(node.op, Binary) and node.op.fn == "mul" and node.inputs[0] is not node.inputs[1]
     return (activation or product) and all(is_leaf(view, v) for v in node.inputs)
 
@@ -74,7 +74,7 @@ def ends_network(view: View, value: Value) -> bool:
         return False
     if isinstance(node.op, Binary) and node.op.fn == "add":
         return all(is_leaf(view, v) and can_be_scores(view, v) for v in node.inputs)
-    if isinstance(node.op, Unary) and node.op.fn in _ACTIVATIONS and is_leaf(view, node.inputs[0]):
+    if isinstance(node.op, Unary) and UNARY[node.op.fn].activation and is_leaf(view, node.inputs[0]):
         return _leaves_module(view, node)
     return False
 

@@ -7,9 +7,24 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mgc.functions.algebra import Formula
+from mgc.functions.unary import UNARY as FUNCTIONS
 from mgc.functions.unary import erf as erf_of
+from mgc.functions.unary import sigmoid as sigmoid_of
+from mgc.functions.unary import softplus as softplus_of
 from mgc.passes.losses.interval import Array, Interval
-from mgc.passes.losses.jet import Derivatives, Jet, chosen, greater, maximum, minimum, not_below
+from mgc.passes.losses.jet import (
+    Derivatives,
+    Jet,
+    Truth,
+    chosen,
+    equal,
+    greater,
+    greater_or_equal,
+    maximum,
+    minimum,
+    not_below,
+)
 
 
 def _exp(x: Interval) -> Derivatives:
@@ -36,24 +51,19 @@ def _reciprocal(x: Interval) -> Derivatives:
     return r, -(r * r), (r * r * r).times(2), (r * r * r * r).times(-6)
 
 
-def _sigmoid_value(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
 def _bell(size: Array) -> Array:
     e = np.exp(-size)
     return e / ((1 + e) * (1 + e))
 
 
 def _sigmoid(x: Interval) -> Derivatives:
-    s = x.increasing(_sigmoid_value).limited(0.0, 1.0)
+    s = x.increasing(sigmoid_of).limited(0.0, 1.0)
     first = x.decreasing_in_size(_bell).limited(0.0, 0.25)
     return s, first, first * s.times(-2).plus(1), first * first.times(-6).plus(1)
 
 
 def _softplus(x: Interval) -> Derivatives:
-    value = x.increasing(lambda v: np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))).limited(0.0, np.inf)
+    value = x.increasing(softplus_of).limited(0.0, np.inf)
     return value, *_sigmoid(x)[:3]
 
 
@@ -109,21 +119,6 @@ def exp(x: Jet) -> Jet:
 def log(x: Jet) -> Jet:
     """ln x."""
     return x.through(_log)
-
-
-def sigmoid(x: Jet) -> Jet:
-    """1 / (1 + e^-x)."""
-    return x.through(_sigmoid)
-
-
-def tanh(x: Jet) -> Jet:
-    """Hyperbolic tangent."""
-    return x.through(_tanh)
-
-
-def erf(x: Jet) -> Jet:
-    """The error function."""
-    return x.through(_erf)
 
 
 def reciprocal(x: Jet) -> Jet:
@@ -184,13 +179,63 @@ def _step(x: Jet, at_least: Callable[[Array], Array]) -> Jet:
     return Jet((value, slope, slope, slope))
 
 
-def _sigmoid_like(x: Jet, alpha: float, beta: float) -> Jet:
-    return minimum(relu(x.times(alpha).plus(beta)), number(1.0, x))
+COMPARE: dict[str, Callable[[Jet, Jet], Truth]] = {
+    "equal": equal,
+    "greater": greater,
+    "greater_or_equal": greater_or_equal,
+    "less": lambda a, b: greater(b, a),
+    "less_or_equal": lambda a, b: greater_or_equal(b, a),
+}
+ARITHMETIC: dict[str, Callable[[Jet, Jet], Jet]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: power(a, 2.0) if a is b else a * b,
+    "div": lambda a, b: a * reciprocal(b),
+    "max": maximum,
+    "min": minimum,
+}
 
 
-def _gelu_tanh(x: Jet) -> Jet:
-    inner = (x + power(x, 3).times(0.044715)).times(math.sqrt(2 / math.pi))
-    return (x * tanh(inner).plus(1)).times(0.5)
+class _Jets:
+    """The algebra of jets, for formulas of `mgc.functions`."""
+
+    def unary(self, fn: str, x: Jet, alpha: float = 0.0, beta: float = 0.0) -> Jet:
+        return UNARY[fn](x, alpha, beta)
+
+    def binary(self, fn: str, a: Jet, b: Jet | float) -> Jet | Truth:
+        other = b if isinstance(b, Jet) else number(b, a)
+        return COMPARE[fn](a, other) if fn in COMPARE else ARITHMETIC[fn](a, other)
+
+    def where(self, condition: Truth, a: Jet, b: Jet | float) -> Jet:
+        return chosen(condition, a, b if isinstance(b, Jet) else number(b, a), continuous=False)
+
+    def number(self, value: float, like: Jet) -> Jet:
+        return number(value, like)
+
+    full = number
+
+    def log1p(self, x: Jet) -> Jet:
+        return log(x.plus(1.0))
+
+    def neg(self, x: Jet) -> Jet:
+        return -x
+
+    def add(self, a: Jet, b: Jet | float) -> Jet:
+        return a + b if isinstance(b, Jet) else a.plus(b)
+
+    def sub(self, a: Jet, b: Jet | float) -> Jet:
+        return a - b if isinstance(b, Jet) else a.plus(-b)
+
+    def mul(self, a: Jet, b: Jet | float) -> Jet:
+        return ARITHMETIC["mul"](a, b) if isinstance(b, Jet) else a.times(b)
+
+    def div(self, a: Jet, b: Jet | float) -> Jet:
+        return ARITHMETIC["div"](a, b) if isinstance(b, Jet) else a.times(1 / b)
+
+
+def _composed(formula: Formula) -> Callable[[Jet, float, float], Jet]:
+    jets = _Jets()
+    return lambda x, a, b: formula(jets, x, a, b)
 
 
 UNARY: dict[str, Callable[[Jet, float, float], Jet]] = {
@@ -207,24 +252,16 @@ UNARY: dict[str, Callable[[Jet, float, float], Jet]] = {
     "relu": lambda x, a, b: relu(x),
     "leaky_relu": lambda x, a, b: relu(x) + _negative_part(x).times(a),
     "elu": lambda x, a, b: elu(x, a),
-    "selu": lambda x, a, b: elu(x, a).times(b),
     "celu": lambda x, a, b: elu(x, a, a),
-    "sigmoid": lambda x, a, b: sigmoid(x),
-    "tanh": lambda x, a, b: tanh(x),
+    "sigmoid": lambda x, a, b: x.through(_sigmoid),
+    "tanh": lambda x, a, b: x.through(_tanh),
     "softplus": lambda x, a, b: x.through(_softplus),
-    "softsign": lambda x, a, b: x * reciprocal(absolute(x).plus(1)),
-    "erf": lambda x, a, b: erf(x),
-    "gelu": lambda x, a, b: (x * erf(x.times(math.sqrt(0.5))).plus(1)).times(0.5),
-    "gelu_tanh": lambda x, a, b: _gelu_tanh(x),
-    "hard_sigmoid": _sigmoid_like,
-    "hard_swish": lambda x, a, b: x * _sigmoid_like(x, 1 / 6, 0.5),
-    "silu": lambda x, a, b: x * sigmoid(x.times(a)),
-    "mish": lambda x, a, b: x * tanh(x.through(_softplus)),
-    "thresholded_relu": lambda x, a, b: chosen(greater(x, number(a, x)), x, number(0.0, x), continuous=False),
+    "erf": lambda x, a, b: x.through(_erf),
     "sin": lambda x, a, b: x.through(_sin),
     "cos": lambda x, a, b: x.through(_cos),
     "sinh": lambda x, a, b: (exp(x) - exp(-x)).times(0.5),
     "cosh": lambda x, a, b: (exp(x) + exp(-x)).times(0.5),
     "atan": lambda x, a, b: x.through(_atan),
+    **{name: _composed(f.formula) for name, f in FUNCTIONS.items() if f.formula is not None},
 }
-"""Functions of one operand, by the names of `mgc.ir.ops.functions`; the others have no enclosure."""
+"""Functions of one operand, by the names of `mgc.functions.unary`; the others have no enclosure."""

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.functions.unary import UNARY
 from mgc.ir.ops import Unary
 
 # Beyond the point where a function is this close to its asymptote, the table is the asymptote.
 _CLOSE = 2.0**-14
 # A range seen in calibration is widened by this share at each open end.
 _MARGIN = 0.25
-
-# (slope, intercept) of the asymptotes, as functions of alpha and beta; None: the function has none on that side.
-_Line = Callable[[float, float], tuple[float, float]]
-_FLAT: _Line = lambda a, b: (0.0, 0.0)  # noqa: E731
-_SAME: _Line = lambda a, b: (1.0, 0.0)  # noqa: E731
-_ASYMPTOTES: dict[str, tuple[_Line | None, _Line | None]] = {
-    "exp": (_FLAT, None),
-    "sigmoid": (_FLAT, lambda a, b: (0.0, 1.0)),
-    "tanh": (lambda a, b: (0.0, -1.0), lambda a, b: (0.0, 1.0)),
-    "erf": (lambda a, b: (0.0, -1.0), lambda a, b: (0.0, 1.0)),
-    "softplus": (_FLAT, _SAME),
-    "gelu": (_FLAT, _SAME),
-    "gelu_tanh": (_FLAT, _SAME),
-    "mish": (_FLAT, _SAME),
-    "hard_swish": (_FLAT, _SAME),
-    "elu": (lambda a, b: (0.0, -a), _SAME),
-    "celu": (lambda a, b: (0.0, -a), _SAME),
-    "selu": (lambda a, b: (0.0, -a * b), lambda a, b: (b, 0.0)),
-}
-_DOMAIN = {"log": (0.0, np.inf), "acosh": (1.0, np.inf), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0), "atanh": (-1.0, 1.0)}
-# What a vector unit computes exactly: these stay as they are. The jumps of rounding have no table either.
-_EXACT = frozenset(
-    ("sqrt", "reciprocal", "sign", "floor", "ceil", "round", "thresholded_relu", "not", "isnan", "isinf")
-)
 
 
 @dataclass(frozen=True)
@@ -55,16 +31,7 @@ class Table:
 
 def needs_table(op: Unary) -> bool:
     """Whether a function is computed by a table: it is neither piecewise linear nor exact in the vector unit."""
-    return not op.is_piecewise_linear and op.fn not in _EXACT
-
-
-def _asymptotes(op: Unary) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    if op.fn == "silu":
-        ends: tuple[_Line | None, _Line | None] = (_FLAT, _SAME) if op.alpha > 0 else (_SAME, _FLAT)
-    else:
-        ends = _ASYMPTOTES.get(op.fn, (None, None))
-    left, right = ends
-    return (left(op.alpha, op.beta) if left else None, right(op.alpha, op.beta) if right else None)
+    return UNARY[op.fn].tabulated
 
 
 def _evaluate(op: Unary, x: np.ndarray) -> np.ndarray:
@@ -80,11 +47,11 @@ def _reach(op: Unary, line: tuple[float, float], sign: float) -> float:
 
 def _range(op: Unary, seen: tuple[float, float]) -> tuple[float, float, bool, bool]:
     """(from, to, whether it reaches the left asymptote, the right one)."""
-    left, right = _asymptotes(op)
+    left, right = UNARY[op.fn].asymptotes(op.alpha, op.beta)
     low, high = seen
     widen = _MARGIN * max(high - low, 1e-3)
     low, high = low - widen, high + widen
-    bottom, top = _DOMAIN.get(op.fn, (-np.inf, np.inf))
+    bottom, top = UNARY[op.fn].defined
     if low <= bottom:
         # half way to the edge of the domain, where such functions have no value or no slope
         low = (bottom + seen[0]) / 2 if seen[0] > bottom else bottom
@@ -111,7 +78,7 @@ def make_table(op: Unary, seen: tuple[float, float], segments: int) -> Table:
     middle = _finite(_evaluate(op, (knots[:-1] + knots[1:]) / 2))
     slopes = np.diff(y) / float(step)
     values = y[:-1] + (middle - (y[:-1] + y[1:]) / 2) / 2
-    left, right = _asymptotes(op)
+    left, right = UNARY[op.fn].asymptotes(op.alpha, op.beta)
     if left is not None:
         slopes[0], values[0] = left[0], left[0] * knots[0] + left[1]
     if right is not None and segments > 1:

@@ -1,4 +1,4 @@
-"""Activation functions."""
+"""Activation functions that are not one function with the attributes that its table states."""
 
 from __future__ import annotations
 
@@ -6,49 +6,12 @@ from mgc.frontend.context import Context, NodeView, Result
 from mgc.frontend.handlers.registry import handles
 from mgc.ir.ops import Where
 
-_PLAIN = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "HardSwish": "hard_swish",
-    "Mish": "mish",
-}
-# op type -> function and the default of alpha
-_ALPHA = {
-    "LeakyRelu": ("leaky_relu", 0.01),
-    "Elu": ("elu", 1.0),
-    "Celu": ("celu", 1.0),
-    "ThresholdedRelu": ("thresholded_relu", 1.0),
-    "Swish": ("silu", 1.0),
-}
-
-
-@handles(*_PLAIN)
-def plain(ctx: Context, n: NodeView) -> Result:
-    """Activations without attributes."""
-    return ctx.unary(_PLAIN[n.op_type], ctx.value(n.operand(0)))
-
-
-@handles(*_ALPHA)
-def with_alpha(ctx: Context, n: NodeView) -> Result:
-    """Activations with one attribute."""
-    fn, default = _ALPHA[n.op_type]
-    return ctx.unary(fn, ctx.value(n.operand(0)), n.attr("alpha", default))
-
 
 @handles("Selu")
 def selu(ctx: Context, n: NodeView) -> Result:
     """Scaled exponential unit; opset 1 had rounded defaults."""
     alpha, gamma = (1.6732, 1.0507) if n.opset < 6 else (1.67326319217681884765625, 1.05070102214813232421875)
     return ctx.unary("selu", ctx.value(n.operand(0)), n.attr("alpha", alpha), n.attr("gamma", gamma))
-
-
-@handles("HardSigmoid")
-def hard_sigmoid(ctx: Context, n: NodeView) -> Result:
-    """max(0, min(1, alpha x + beta))."""
-    return ctx.unary("hard_sigmoid", ctx.value(n.operand(0)), n.attr("alpha", 0.2), n.attr("beta", 0.5))
 
 
 @handles("Gelu")

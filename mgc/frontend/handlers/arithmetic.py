@@ -6,51 +6,15 @@ from mgc.frontend.context import Context, NodeView, Operand, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.operand import Known, elem_type_name, ir_dtype
+from mgc.functions.binary import BINARY
+from mgc.functions.unary import UNARY
 from mgc.ir.graph import Value
 from mgc.ir.ops import Cast, Where
 from mgc.ir.types import DType
 
-_BINARY = {
-    "Add": "add",
-    "Sub": "sub",
-    "Mul": "mul",
-    "Div": "div",
-    "Pow": "pow",
-    "Equal": "equal",
-    "Less": "less",
-    "LessOrEqual": "less_or_equal",
-    "Greater": "greater",
-    "GreaterOrEqual": "greater_or_equal",
-    "And": "and",
-    "Or": "or",
-    "Xor": "xor",
-}
-_UNARY = {
-    "Neg": "neg",
-    "Abs": "abs",
-    "Exp": "exp",
-    "Log": "log",
-    "Sqrt": "sqrt",
-    "Reciprocal": "reciprocal",
-    "Sign": "sign",
-    "Floor": "floor",
-    "Ceil": "ceil",
-    "Round": "round",
-    "Erf": "erf",
-    "Sin": "sin",
-    "Cos": "cos",
-    "Tan": "tan",
-    "Asin": "asin",
-    "Acos": "acos",
-    "Atan": "atan",
-    "Sinh": "sinh",
-    "Cosh": "cosh",
-    "Asinh": "asinh",
-    "Acosh": "acosh",
-    "Atanh": "atanh",
-    "Not": "not",
-    "IsNaN": "isnan",
-}
+_BINARY = {f.onnx.op_type: f.name for f in BINARY.values() if f.onnx.op_type not in ("Mod", "Max", "Min", "PRelu")}
+# IsInf has attributes of its own, Selu had other defaults, Gelu is two functions
+_UNARY = {f.onnx: f for f in UNARY.values() if f.onnx not in ("", "IsInf", "Selu", "Gelu")}
 
 
 def _aligned(ctx: Context, n: NodeView, a: Operand, b: Operand) -> Value:
@@ -74,8 +38,9 @@ def binary(ctx: Context, n: NodeView) -> Result:
 
 @handles(*_UNARY)
 def unary(ctx: Context, n: NodeView) -> Result:
-    """One-operand functions."""
-    return ctx.unary(_UNARY[n.op_type], ctx.value(n.operand(0)))
+    """One-operand functions, those with attributes included."""
+    f = _UNARY[n.op_type]
+    return ctx.unary(f.name, ctx.value(n.operand(0)), *(n.attr(name, default) for name, default in f.attributes))
 
 
 @handles("Mod")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from mgc.functions.onnx_form import OnnxForm
+from mgc.functions.unary import UNARY, UnaryFunction
 from mgc.isa.functions import FUNCTIONS
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.layout import dense, in_order, leading, unfolded
@@ -17,28 +19,24 @@ from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, limit, logical, pointwise
 from mgc.sim.fast.values import Element, Frame, Value
 
-Formula = Callable[[GraphBuilder, str, float, float], str]
 
-
-def _smooth(formula: Formula) -> Lowering:
-    """A function of one float32 operand with the attributes alpha and beta."""
+def _smooth(f: UnaryFunction) -> Lowering:
+    """A function of one float32 operand with the attributes alpha and beta, as its ONNX form."""
 
     def lower(g: GraphBuilder, call: Call) -> Value:
         if logical(call.args[0]) != FLOAT:
             raise NotLoweredError(f"{call.name} of {logical(call.args[0])}")
         alpha, beta = call.attributes
-        return pointwise(g, call, lambda t, _: formula(g, t[0], alpha, beta))
+        return pointwise(g, call, lambda t, _: _nodes(g, f.onnx_form(alpha, beta), t[0]))
 
     return lower
 
 
-def _plain(op: str) -> Lowering:
-    return _smooth(lambda g, x, a, b: g.node(op, x))
-
-
-def _silu(g: GraphBuilder, x: str, alpha: float, beta: float) -> str:
-    scaled = x if alpha == 1 else g.node("Mul", x, g.constant(np.float32(alpha)))
-    return g.node("Mul", x, g.node("Sigmoid", scaled))
+def _nodes(g: GraphBuilder, form: OnnxForm, x: str) -> str:
+    """A form of one operand as nodes."""
+    parts = [x] if form.operands is None else [x if p == 0 else _nodes(g, p, x) for p in form.operands]  # type: ignore[arg-type]
+    constants = (g.constant(c) for c in form.constants if c is not None)
+    return g.node(form.op_type, *parts, *constants, **form.attributes)
 
 
 def _lookup(g: GraphBuilder, call: Call) -> Value:
@@ -118,22 +116,7 @@ def _reduce(op: str) -> Lowering:
 
 
 IDEAL: Mapping[str, Lowering] = {
-    "exp": _plain("Exp"),
-    "log": _plain("Log"),
-    "elu": _smooth(lambda g, x, a, b: g.node("Elu", x, alpha=a)),
-    "selu": _smooth(lambda g, x, a, b: g.node("Selu", x, alpha=a, gamma=b)),
-    "celu": _smooth(lambda g, x, a, b: g.node("Celu", x, alpha=a)),
-    "sigmoid": _plain("Sigmoid"),
-    "tanh": _plain("Tanh"),
-    "softplus": _plain("Softplus"),
-    "softsign": _plain("Softsign"),
-    "erf": _plain("Erf"),
-    "gelu": _plain("Gelu"),
-    "gelu_tanh": _smooth(lambda g, x, a, b: g.node("Gelu", x, approximate="tanh")),
-    "silu": _smooth(_silu),
-    "mish": _plain("Mish"),
-    "sin": _plain("Sin"),
-    "cos": _plain("Cos"),
+    **{f.name: _smooth(f) for f in UNARY.values() if f.smooth},
     "pow": _pow,
     "quant": _quant,
     "dequant": ideal_dequant,
