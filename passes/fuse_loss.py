@@ -39,7 +39,7 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
 
     A loss is opened as a sum of terms; each term whose elements are f(score) becomes a branch:
 
-    - f is recognised by its values against the forms of `mgc.ir.ops.losses`, with fitted target and weight, whatever
+    - f is recognised by its values against the forms of `mgc.functions.losses`, with fitted target and weight, whatever
       the ops that compute it. Limits and offsets of a probability that only keep a logarithm finite (PyTorch's
       BCELoss, log(p + 1e-8)) are left out, with a warning: the stable form wins.
     - scores are the values nearest to the network that f can be written in: before a final sigmoid for cross-entropy,

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mgc.functions.losses import LOSSES
 from mgc.ir.graph import Value
 from mgc.ir.ops import LossTable
 from mgc.passes.losses.forms import Form, snapped
 
 _LOGISTIC = ("cross-entropy", "minimax", "wasserstein")
+_SPANNED = (*_LOGISTIC, "least-squares")
+"""Functions whose sums with other weights and targets are such functions."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,8 @@ def _family(branch: Branch) -> object:
         return None
     if branch.table is not None or branch.target is not None:
         return branch.a, branch.b, branch.pairing, form, branch.target, branch.table
-    if form.function == "hinge":
-        return branch.a, branch.b, branch.pairing, form
-    return branch.a, branch.b, branch.pairing, "logistic" if form.function in _LOGISTIC else form.function
+    kind = "logistic" if form.function in _LOGISTIC else form.function if form.function == "least-squares" else form
+    return branch.a, branch.b, branch.pairing, kind
 
 
 def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
@@ -85,7 +87,7 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
     def of(form: Form, scale: float) -> list[Branch]:
         return [replace(first, form=form, scale=scale, mean=mean, guarded=guarded)] if scale else []
 
-    if first.form.function == "hinge" or first.table is not None or first.target is not None:
+    if first.form.function not in _SPANNED or first.table is not None or first.target is not None:
         return of(first.form, scale), 0.0
     if first.form.function == "least-squares":
         if scale == 0:
@@ -96,7 +98,7 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
         return of(replace(first.form, target=snapped(target)), scale), constant * first.a.tensor.size
     soft = linear = 0.0
     for branch in group:
-        sign = {"cross-entropy": 1.0, "minimax": -1.0, "wasserstein": 0.0}[branch.form.function]
+        sign = LOSSES[branch.form.function].logistic
         soft += sign * branch.scale
         linear += branch.scale if sign == 0 else -sign * _number(branch) * branch.scale
     if abs(soft) <= 1e-12 * max(abs(b.scale) for b in group):

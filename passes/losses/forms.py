@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mgc.functions.losses import LOSSES, Fit
+
 Array = np.ndarray
 Function = Callable[[Array], Array]
 """Values [points, K] of K functions (one for each kind of element) on points [points, 1]; NaN and inf are allowed."""
@@ -26,7 +28,7 @@ _FAR_FIT = 0.05
 
 @dataclass(frozen=True)
 class Form:
-    """weight * function(u, target): a name and the parameters of `mgc.ir.ops.losses`.
+    """weight * function(u, target): a name and the parameters of `mgc.functions.losses`.
 
     `target` is an array [K] where it differs between the elements.
     """
@@ -50,7 +52,7 @@ def recognise(f: Function) -> Match | None:
     near = f(NEAR[:, None])
     if not np.isfinite(near).all():
         return None
-    return _spanned(f, near) or _hinge(f, near)
+    return _spanned(f, near) or _fitted(f, near)
 
 
 def snapped(x: float) -> float:
@@ -137,51 +139,39 @@ def _rounded(constant: Array, spread: Array) -> Array:
     return np.where(np.abs(constant) <= 1e-9 * np.maximum(1, spread), 0.0, constant)
 
 
-# -- hinges ----------------------------------------------------------------------------------------------------------
+# -- functions with a fit of their own -------------------------------------------------------------------------------
 
 
-def _hinge(f: Function, near: Array) -> Match | None:
-    """Two straight pieces, one of them level."""
+def _fitted(f: Function, near: Array) -> Match | None:
     u = np.concatenate([FAR_POINTS[FAR_POINTS < 0], NEAR, FAR_POINTS[FAR_POINTS > 0]])
-    values = f(u[:, None])
-    values = np.broadcast_to(values, (len(u), near.shape[1]))
+    values = np.broadcast_to(f(u[:, None]), (len(u), near.shape[1]))
     if not np.isfinite(values).all():
         return None
-    found: dict[bytes, tuple[Form, float] | None] = {}
-    columns: list[tuple[Form, float]] = []
+    for loss in LOSSES.values():
+        if loss.fit is not None and (match := _alike(loss.name, loss.fit, u, values)) is not None:
+            return match
+    return None
+
+
+def _alike(name: str, fit: Callable[[Array, Array, float], Fit | None], u: Array, values: Array) -> Match | None:
+    """One form for all columns, which may differ in target and constant."""
+    found: dict[bytes, Fit | None] = {}
+    columns: list[Fit] = []
     for column in values.T:
         key = column.tobytes()
         if key not in found:
-            found[key] = _one_hinge(u, column)
+            found[key] = fit(u, column, _FIT)
         one = found[key]
         if one is None:
             return None
         columns.append(one)
-    first = columns[0][0]
-    if any((form.weight, form.sign) != (first.weight, first.sign) for form, _ in columns):
+    weights, signs = {snapped(weight) for weight, *_ in columns}, {sign for _, _, sign, _ in columns}
+    if len(weights) > 1 or len(signs) > 1:
         return None
-    target = _target(np.array([form.target for form, _ in columns]))
-    return Match((replace(first, target=target),), np.array([c for _, c in columns]))
-
-
-def _one_hinge(u: Array, v: Array) -> tuple[Form, float] | None:
-    slopes = np.diff(v) / np.diff(u)
-    left, right = slopes[0], slopes[-1]
-    tolerance = _FIT * max(abs(left), abs(right))
-    if abs(left - right) <= tolerance or min(abs(left), abs(right)) > tolerance:
-        return None
-    turn = int(np.argmax(np.abs(slopes - left) > tolerance))  # the first piece that is not the left one
-    if (np.abs(slopes[turn + 1 :] - right) > tolerance).any():
-        return None
-    # both lines start from values near the corner, which keeps the digits of where they meet
-    corner = (v[turn + 1] - v[turn] + left * u[turn] - right * u[turn + 1]) / (left - right)
-    if not u[turn] - 1e-9 <= corner <= u[turn + 1] + 1e-9:
-        return None
-    sign, weight = (1, right) if abs(left) <= tolerance else (-1, -left)
-    level = float(v[turn] if sign > 0 else v[turn + 1])
-    corner = snapped(float(corner)) if abs(corner) > 1e-9 else 0.0
-    scale = max(abs(weight), 1.0)
-    return Form("hinge", snapped(float(weight)), corner, sign), level if abs(level) > 1e-9 * scale else 0.0
+    weight = weights.pop()
+    target = _target(np.array([corner for _, corner, _, _ in columns]))
+    constant = np.array([c if abs(c) > 1e-9 * max(abs(weight), 1.0) else 0.0 for *_, c in columns])
+    return Match((Form(name, weight, target, signs.pop()),), constant)
 
 
 def with_targets(f: Callable[[Array, float], Array]) -> tuple[Form, float, float] | None:
@@ -194,7 +184,7 @@ def with_targets(f: Callable[[Array, float], Array]) -> tuple[Form, float, float
             return None
         forms.append(match.forms[0])
     first = forms[0]
-    if first.function == "wasserstein" or any(not isinstance(form.target, float) for form in forms):
+    if LOSSES[first.function].by_target is None or any(not isinstance(form.target, float) for form in forms):
         return None
     if any((form.function, form.weight, form.sign) != (first.function, first.weight, first.sign) for form in forms):
         return None

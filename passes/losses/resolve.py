@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mgc.functions.losses import LOSSES, TABULATED
 from mgc.ir.graph import Value
 from mgc.ir.ops import Reduce
 from mgc.passes.losses.arguments import Argument, arguments
@@ -17,8 +18,6 @@ from mgc.passes.losses.tabulate import UntabulatedError, tabulate
 from mgc.passes.losses.terms import Term, opened, peeled
 from mgc.passes.losses.view import View
 
-_OPPOSITE = {"cross-entropy": "minimax", "minimax": "cross-entropy"}
-_OF_PROBABILITIES = ("least-squares", "hinge")
 _MOST_COLUMNS = 4096
 
 
@@ -133,7 +132,7 @@ class _Resolver:
         match = recognise(f)
         if match is None:
             raise DeclinedError("")
-        if argument.last_layer and any(form.function not in _OF_PROBABILITIES for form in match.forms):
+        if argument.last_layer and not all(LOSSES[form.function].of_probabilities for form in match.forms):
             raise DeclinedError("")
         repeats = term.value.tensor.size / argument.at.tensor.size
         branches: list[Branch] = []
@@ -200,8 +199,8 @@ class _Resolver:
     ) -> Branch:
         scale = term.scale * repeats * form.weight
         function = form.function
-        if scale < 0 and function in _OPPOSITE:
-            function, scale = _OPPOSITE[function], -scale
+        if scale < 0 and function != TABULATED and LOSSES[function].opposite:
+            function, scale = LOSSES[function].opposite, -scale
         form = replace(form, function=function, weight=1.0)
         return Branch(form, scale, term.mean, argument.a, argument.b, argument.pairing, target=target, guarded=guarded)
 
@@ -221,7 +220,7 @@ class _Resolver:
                 raise DeclinedError(self._why_not(whole, str(error))) from error
             repeats = term.value.tensor.size / argument.at.tensor.size
             guarded = bool(region.guards)
-            branch = self._branch(term, argument, Form("tabulated", 1.0), repeats, guarded=guarded)
+            branch = self._branch(term, argument, Form(TABULATED, 1.0), repeats, guarded=guarded)
             return Outcome([replace(branch, table=table)])
         raise DeclinedError("")
 
