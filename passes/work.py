@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from mgc.ir.graph import Graph, Node
 from mgc.ir.mapped import Mvm
 from mgc.ir.mapped_training import MvmT, Outer
-from mgc.ir.ops import Conv, ConvTranspose, MatMul
+from mgc.ir.types import TensorType
 
 
 def useful_macs(node: Node) -> int:
-    """Multiply-accumulates by definition of a level-1 op, for its whole operand; 0 for an op without weights.
-
-    Windows of the input (ConvTranspose) or of the output (Conv), times kernel taps, times input channels of a group,
-    times output channels; for a matrix product its result's elements times the inner dimension.
-    """
-    if isinstance(node.op, MatMul):
-        return node.outputs[0].tensor.size * node.inputs[0].shape[-1]
-    if not isinstance(node.op, Conv | ConvTranspose):
-        return 0
-    x, w, y = node.inputs[0].shape, node.inputs[1].shape, node.outputs[0].shape
-    positions = prod(y[2:]) if isinstance(node.op, Conv) else prod(x[2:])
-    return x[0] * positions * prod(w[2:]) * (x[1] // node.op.groups) * y[1]
+    """Multiply-accumulates by definition of a level-1 op, for its whole operand; 0 for an op without weights."""
+    types = [v.type for v in (*node.inputs, *node.outputs)]
+    tensors = [t for t in types if isinstance(t, TensorType)]
+    return node.op.useful_macs(tensors[:-1], tensors[-1]) if len(tensors) == len(types) else 0
 
 
 def macs_mapped(op: Mvm | MvmT | Outer) -> int:

@@ -31,6 +31,12 @@ class PoolWindows:
     dilations: tuple[int, ...]
     count_include_pad: bool = False
 
+    @property
+    def attributes(self) -> tuple[float, ...]:
+        """The attributes of a vector unit's function."""
+        window = (*self.kernel, *self.strides, *self.pads, *self.dilations, int(self.count_include_pad))
+        return (float(len(self.kernel)), *map(float, window))
+
     def extents(self, spatial: Sequence[int]) -> tuple[int, ...]:
         """Number of windows along each axis."""
         rank = len(self.kernel)

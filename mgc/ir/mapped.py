@@ -7,13 +7,19 @@ Lowering goes in steps, each of which leaves a graph that `evaluate` can run, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from mgc.functions import codes
+from mgc.functions.dtypes import CODES
+from mgc.functions.unary import UNARY
 from mgc.functions.windows import Layout, Windows, strided_view
+from mgc.ir.flow import Axis, Flow, by_samples, leading, part_size, reshaped
 from mgc.ir.op import IRError, Op, register, register_attr
 from mgc.ir.types import DType, TensorType, ValueType
 
@@ -26,6 +32,9 @@ def _tensor(op: str, k: int, t: ValueType) -> TensorType:
 
 register_attr(Layout)
 register_attr(Windows)
+
+MOST_BOXES = 4096
+"""Steps of a copy's address generator that are looked at one by one."""
 
 CHANNEL_MAJOR = "channel-major"  # row = channel * taps + tap  (tap fastest)
 TAP_MAJOR = "tap-major"  # row = tap * channels + channel
@@ -59,6 +68,18 @@ class MvmPart:
     def gather_inputs(self, x: np.ndarray, outside: int = 0) -> np.ndarray:
         """The crossbar inputs [matrices, batch*windows, rows] of x [batch, channels, *spatial]; `outside` beyond it."""
         return self.windows.gather_inputs(x, self.matrices, self.channels, self.tap_fastest, outside)
+
+
+def product_axes(
+    source: Layout, result: Layout, shapes: tuple[tuple[int, ...], tuple[int, ...]], axes: Sequence[Axis], split: int
+) -> Sequence[Axis] | None:
+    """The axes of a windowed product, from the shapes of its operand and result: a sample's windows are its own."""
+    axis = leading(shapes[1], split)
+    if axis is None or any(a is not None for a in axes[1:]):
+        return None
+    taken = by_samples(source, part_size(axes[0], shapes[0], split), split)
+    given = by_samples(result, part_size(axis, shapes[1], split), split)
+    return (axis,) if taken and given else None
 
 
 @register
@@ -106,6 +127,11 @@ class Mvm(Op):
             part.windows.scatter_outputs(dot if real else dot.astype(np.int64), target)
         return (out,)
 
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
+
 
 @register
 @dataclass(frozen=True)
@@ -117,6 +143,7 @@ class Quant(Op):
 
     name: ClassVar[str] = "quant"
     level: ClassVar[int] = 2
+    elementwise = "first"
     scale: float
     lo: int
     hi: int
@@ -129,6 +156,10 @@ class Quant(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         return (codes.quant(arrays[0], self.scale, self.lo, self.hi, self.to.numpy, self.zero),)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        numbers = (self.scale, self.lo, self.hi, CODES[self.to.numpy.name], self.zero)
+        return self.name, tuple(map(float, numbers))
+
 
 @register
 @dataclass(frozen=True)
@@ -140,6 +171,7 @@ class Dequant(Op):
 
     name: ClassVar[str] = "dequant"
     level: ClassVar[int] = 2
+    elementwise = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         return (_tensor(self.name, 0, types[0]).with_dtype(DType.F32),)
@@ -147,6 +179,9 @@ class Dequant(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         acc, scale, bias, _ = arrays
         return (codes.dequant(acc, scale, bias),)
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, ()
 
 
 @register
@@ -161,6 +196,7 @@ class Lookup(Op):
 
     name: ClassVar[str] = "lookup"
     level: ClassVar[int] = 2
+    elementwise = "first"
     fn: str
     alpha: float
     beta: float
@@ -174,6 +210,9 @@ class Lookup(Op):
         x, values, slopes = (a.astype(np.float32) for a in arrays)
         return (codes.lookup(x, values, slopes, self.lo, self.step),)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(UNARY[self.fn].code), self.alpha, self.beta, self.lo, self.step)
+
 
 @register_attr
 @dataclass(frozen=True)
@@ -186,6 +225,31 @@ class Piece:
     src_strides: tuple[int, ...]
     dst_base: int
     dst_strides: tuple[int, ...]
+
+    def keeps_parts(self, part: int, result: int) -> bool:
+        """Whether it takes each part of the result from the same part of its operand; sizes of a part are given, 0 for
+        what is whole.
+        """
+        carries = [
+            j
+            for j, n in enumerate(self.extents)
+            if n > 1 and (abs(self.src_strides[j]) * n > part > 0 or abs(self.dst_strides[j]) * n > result)
+        ]
+        if prod(self.extents[j] for j in carries) > MOST_BOXES:
+            return False
+        rest = [j for j in range(len(self.extents)) if j not in carries]
+        sides = ((part, self.src_base, self.src_strides), (result, self.dst_base, self.dst_strides))
+        for index in product(*(range(self.extents[j]) for j in carries)):
+            places: set[int] = set()
+            for size, base, strides in sides:
+                if size:
+                    low = base + sum(i * strides[j] for i, j in zip(index, carries, strict=True))
+                    steps = [(self.extents[j] - 1) * strides[j] for j in rest]
+                    places.add((low + sum(s for s in steps if s < 0)) // size)
+                    places.add((low + sum(s for s in steps if s > 0)) // size)
+            if len(places) > 1:
+                return False
+        return True
 
 
 @register
@@ -213,6 +277,16 @@ class Copy(Op):
             source = strided_view(np.ascontiguousarray(arrays[p.operand]), p.src_base, p.extents, p.src_strides)
             strided_view(out, p.dst_base, p.extents, p.dst_strides)[...] = source
         return (out,)
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        axis = leading(self.result.shape, split)
+        parts = [part_size(a, t.shape, split) for t, a in zip(types, axes, strict=True)]
+        if axis is None or any(a is not None and not p for a, p in zip(axes, parts, strict=True)):
+            return None
+        result = part_size(axis, self.result.shape, split)
+        return (axis,) if all(p.keeps_parts(parts[p.operand], result) for p in self.pieces) else None
 
 
 @register
@@ -243,6 +317,11 @@ class View(Op):
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         return (arrays[0].reshape(self.shape),)
+
+    def flow(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Flow:
+        return Flow(True, (reshaped(axes[0], types[0].shape, self.shape, split),))
 
 
 @register_attr
@@ -278,3 +357,27 @@ class Vec(Op):
         for step in self.steps:
             values.extend(step.op.evaluate(*(values[a] for a in step.args)))
         return tuple(values[r] for r in self.results)
+
+    def flow(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Flow:
+        """A kernel goes by parts if all its steps do, and none needs what another one adds up over the batch."""
+        whole = Flow(False, (None,) * len(results))
+        if all(a is None for a in axes):
+            return whole
+        known, flows = list(types), list(axes)
+        summed: set[int] = set()
+        for step in self.steps:
+            if not summed.isdisjoint(step.args):
+                return whole
+            own = [known[a] for a in step.args]
+            made = [t for t in step.op.infer(*own) if isinstance(t, TensorType)]
+            operands = [flows[a] for a in step.args]
+            flow = step.op.flow(own, operands, made, split)
+            if not flow.streamed and any(a is not None for a in operands):
+                return whole
+            if flow.streamed:
+                summed.update(len(known) + k for k, a in enumerate(flow.axes) if a is None)
+            known += made
+            flows += flow.axes
+        return Flow(True, tuple(flows[r] for r in self.results))

@@ -6,14 +6,17 @@ same order of operations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from mgc.functions import codes
+from mgc.functions.dtypes import CODES
 from mgc.functions.windows import Layout
-from mgc.ir.mapped import MvmPart
+from mgc.ir.flow import Axis, by_samples, part_size
+from mgc.ir.mapped import MvmPart, product_axes
 from mgc.ir.op import IRError, Op, register
 from mgc.ir.ops.update import Rule
 from mgc.ir.types import DType, TensorType, ValueType
@@ -82,6 +85,11 @@ class MvmT(Op):
             part.windows.add_inputs(sums, target, part.matrices, part.tap_fastest)
         return (total.astype(dy.dtype) if real else total,)
 
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
+
 
 @register
 @dataclass(frozen=True)
@@ -130,6 +138,15 @@ class Outer(Op):
             dot = _weight_gradient(part, source, errors)
             results.append(dot.astype(x.dtype) if np.issubdtype(x.dtype, np.floating) else dot)
         return tuple(results)
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        layouts = zip((self.source, self.errors), types, axes, strict=False)
+        whole_runs = not self.runs or self.runs % split == 0
+        if whole_runs and all(a is None or by_samples(g, part_size(a, t.shape, split), split) for g, t, a in layouts):
+            return (None,) * len(results)
+        return None
 
     def _in_runs(self, x: np.ndarray, dy: np.ndarray, part: MvmPart, scales: list[np.ndarray]) -> np.ndarray:
         """The weight gradient of a part, run after run."""
@@ -209,6 +226,14 @@ class RunMax(Op):
         (x,) = arrays
         return (codes.run_max(x, self.runs),)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(self.runs),)
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        return (0,) if axes[0] == 0 and self.runs % split == 0 else None
+
 
 @register
 @dataclass(frozen=True)
@@ -220,6 +245,7 @@ class QuantBy(Op):
 
     name: ClassVar[str] = "quant_by"
     level: ClassVar[int] = 2
+    elementwise = "all"
     lo: int
     hi: int
     to: DType
@@ -240,6 +266,10 @@ class QuantBy(Op):
             x = codes.dithered(x, s, *dither) if dither else x
         return (codes.quant(x, s, self.lo, self.hi, self.to.numpy),)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        numbers = (float(self.lo), float(self.hi), float(CODES[self.to.numpy.name]))
+        return "quant_dithered" if self.dithered else "quant_by", numbers
+
 
 @register
 @dataclass(frozen=True)
@@ -253,6 +283,7 @@ class DequantBy(Op):
 
     name: ClassVar[str] = "dequant_by"
     level: ClassVar[int] = 2
+    elementwise = "all"
     factor: float
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
@@ -267,3 +298,6 @@ class DequantBy(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         acc, s1, s2 = arrays
         return (codes.dequant_by(acc, s1, s2, self.factor),)
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (self.factor,)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from mgc.functions.onnx_form import OnnxForm
+from mgc.ir.flow import Axis, Flow, broadcast
 from mgc.ir.types import TensorType, ValueType
 
 
@@ -35,6 +36,10 @@ class Op:
 
     name: ClassVar[str] = ""
     level: ClassVar[int] = 1
+    elementwise: ClassVar[Literal["", "all", "first"]] = ""
+    """Whether each element of the result depends on one of each operand (broadcast), or of the first one alone."""
+    nonnegative_if: ClassVar[Literal["", "first", "every"]] = ""
+    """Which operands, if none is below 0, make every result >= 0."""
 
     @property
     def not_differentiable(self) -> str:
@@ -52,6 +57,40 @@ class Op:
     def onnx(self, *types: TensorType) -> OnnxForm:
         """The op as one ONNX node (opset `mgc.frontend.exporter.OPSET`)."""
         raise TypeError(f"{type(self).__name__} has no ONNX form")
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        """The function of a vector unit that it is, and the function's attributes."""
+        raise TypeError(f"{self.name} is no work for a vector unit: the plan has to lower it first")
+
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        """Whether its results are >= 0 (or NaN), given whether each operand is known to be."""
+        return {"": False, "first": any(operands[:1]), "every": all(operands)}[self.nonnegative_if]
+
+    def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
+        """Multiply-accumulates by definition, for its whole operand; 0 for an op without weights."""
+        return 0
+
+    def flow(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Flow:
+        """How a batch in `split` parts flows through it; `axes` are those of its operands. Sound: what is not known to
+        go by parts is whole.
+        """
+        found = None if all(a is None for a in axes) else self.batch_axes(types, axes, results, split)
+        return Flow(False, (None,) * len(results)) if found is None else Flow(True, tuple(found))
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        """The results' axes if it takes the parts one by one, as `Flow` has them; None if it does not."""
+        if self.elementwise == "all" or (self.elementwise == "first" and not any(axes[1:])):
+            axis = broadcast([t.shape for t in types], axes, results[0].shape, split)
+            if axis is not None:
+                return (axis,)
+        if any(a not in (0, None) for a in axes) or any(r.shape[0] % split for r in results if r.shape):
+            return None
+        flags = [a is not None for a in axes]
+        return None if self.split_batch(types, flags, split) is None else (0,) * len(results)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         """The op for one micro-batch, when axis 0 of the operands flagged in `batched` shrinks by `factor`.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mgc.ir.flow import by_samples, part_size
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
@@ -16,7 +17,6 @@ from mgc.passes.lower_training.residents import Residents
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.streaming.analysis import Streaming, data_of, streaming_of
-from mgc.passes.streaming.axes import by_samples, part_size
 from mgc.passes.versions import homes_of
 from mgc.targets.description import Target
 

@@ -5,33 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.ops import (
-    AxisMap,
-    Binary,
-    Cast,
-    Concat,
-    Expand,
-    Gather,
-    MatMul,
-    Pad,
-    Pool,
-    Reduce,
-    Reshape,
-    Slice,
-    Transpose,
-    Unary,
-    Where,
-)
+from mgc.ir.ops import Binary
 from mgc.ir.types import DType, TensorType
 
-# f(x) >= 0 for x >= 0
-_KEEPS_SIGN = frozenset(
-    (
-        *("leaky_relu", "elu", "selu", "celu", "thresholded_relu", "hard_swish", "silu", "mish", "gelu", "gelu_tanh"),
-        *("sqrt", "reciprocal", "sign", "floor", "ceil", "round", "tanh", "softsign", "erf"),
-        *("asin", "atan", "sinh", "asinh", "acosh", "atanh"),
-    )
-)
 _UNSIGNED = (DType.BOOL, DType.U8, DType.U16, DType.U32, DType.U64)
 
 
@@ -52,32 +28,9 @@ class NonNegative:
         return self._known[value]
 
     def _rule(self, node: Node) -> bool:
-        op = node.op
-        first = self._known[node.inputs[0]] if node.inputs else False
-        every = all(self._known[v] for v in node.inputs)
-        match op:
-            case Unary(fn):
-                return op.is_nonnegative or (first and fn in _KEEPS_SIGN and op.alpha >= 0 and op.beta >= 0)
-            case Binary("mul") if node.inputs[0] is node.inputs[1]:
-                return True
-            case Binary("max"):
-                return any(self._known[v] for v in node.inputs)
-            case Binary("prelu" | "pow" | "fmod"):
-                return first
-            case Binary("add" | "mul" | "div" | "min" | "mod"):
-                return every
-            case Reshape() | Transpose() | Expand() | Slice() | Gather() | Pool() | Reduce():
-                return first
-            case Cast(to):
-                # a cast to a narrower integer may wrap
-                return first and (to.is_float or to is DType.BOOL)
-            case Pad(_, mode, value):
-                return first and (mode != "constant" or value >= 0)
-            case Concat() | AxisMap() | MatMul():
-                return every
-            case Where():
-                return all(self._known[v] for v in node.inputs[1:])
-        return False
+        if node.op == Binary("mul") and node.inputs[0] is node.inputs[1]:
+            return True
+        return node.op.is_nonnegative([self._known[v] for v in node.inputs])
 
 
 def _is_unsigned(value: Value) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from mgc.ir.flow import Axis
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import View
 from mgc.ir.ops import Host
 from mgc.ir.types import TensorType
-from mgc.passes.streaming.axes import Axis
-from mgc.passes.streaming.rules import flow_of
 
 MOST_PARTS = 64
 
@@ -52,7 +51,7 @@ def streaming_of(graph: Graph, data: Collection[str], kept: Collection[Value], s
         given: list[Axis] = [axes.get(v) for v in node.inputs]
         if isinstance(node.op, Host) or all(a is None for a in given) or any(v in kept for v in node.outputs):
             continue
-        flow = flow_of(node.op, [v.tensor for v in node.inputs], given, [v.tensor for v in node.outputs], split)
+        flow = node.op.flow([v.tensor for v in node.inputs], given, [v.tensor for v in node.outputs], split)
         if flow.streamed and not isinstance(node.op, View):
             nodes.append(node)
         axes.update({v: a for v, a in zip(node.outputs, flow.axes, strict=True) if a is not None})

@@ -37,7 +37,6 @@ from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.passes.plan import BufferPlan, Operation, Plan
-from mgc.targets.codegen.kernels import function_of
 from mgc.targets.description import Target
 
 
@@ -356,7 +355,7 @@ def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
 
     steps: list[Step] = []
     for step in op.steps:
-        function, attributes = function_of(step.op)
+        function, attributes = step.op.vec()
         dequant = isinstance(step.op, mapped.Dequant)
         if isinstance(step.op, mapped_training.DequantBy) and step.args[0] < operands:
             attributes = (attributes[0] * walk.factors.get(node.inputs[step.args[0]], 1.0),)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mgc.ir.flow import reshaped
 from mgc.ir.graph import Graph
 from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece, View, Windows
 from mgc.ir.mapped_training import Outer, QuantBy
@@ -12,8 +13,6 @@ from mgc.ir.ops import Binary, DiffBlock, Reduce, Reshape, Sgd, Unary, Update
 from mgc.ir.types import DType, TensorType
 from mgc.passes.lower_vec import lower_vec
 from mgc.passes.streaming.analysis import best_split, streaming_of
-from mgc.passes.streaming.axes import reshaped
-from mgc.passes.streaming.rules import flow_of
 
 BATCH, GROUPS = 8, 4
 
@@ -24,7 +23,7 @@ def tensor(*shape, dtype=DType.F32):
 
 def one(op, types, axes, split=4):
     results = op.infer(*types)
-    return flow_of(op, types, axes, results, split)
+    return op.flow(types, axes, results, split)
 
 
 X = tensor(BATCH, 3, 2)

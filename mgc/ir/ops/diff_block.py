@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from mgc.functions.losses import LOSSES, PAIRINGS, TABULATED, branch, exact_segment
+from mgc.ir.flow import Axis, broadcast
 from mgc.ir.op import Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.ops.loss_table import LossTable
-from mgc.ir.types import ValueType
+from mgc.ir.types import TensorType, ValueType
 
 
 @register
@@ -84,6 +86,13 @@ class DiffBlock(Op):
             require(self, not problem, f"the table is unfit: {problem}")
         no_target = table or LOSSES[self.function].mixed is None
         require(self, not (self.targets and no_target), f"function {self.function!r} has no target")
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        """The loss is a sum over the scores; deltas go score by score, unless they are of a mean of the batch."""
+        axis = broadcast([t.shape for t in types], axes, types[0].shape, split)
+        return None if self.pairing == "average" or axis is None else (None, *(axis,) * self.scores)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """In float64 whatever the operands, rounded once to their type."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.functions.binary import BINARY
-from mgc.functions.dtypes import in_domain
+from mgc.functions.dtypes import CODES, in_domain
 from mgc.functions.unary import UNARY
 from mgc.ir.op import IRError, OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, elementwise_splits, require, same_dtype, tensors
@@ -27,11 +27,12 @@ class Unary(Op):
     alpha: float = 0.0
     beta: float = 0.0
     name: ClassVar[str] = "unary"
+    elementwise = "all"
 
-    @property
-    def is_nonnegative(self) -> bool:
-        """Whether the result is >= 0 whatever the operand."""
-        return UNARY[self.fn].nonnegative(self.alpha, self.beta)
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        f = UNARY[self.fn]
+        kept = f.keeps_sign and operands[0] and self.alpha >= 0 and self.beta >= 0
+        return f.nonnegative(self.alpha, self.beta) or kept
 
     @property
     def is_piecewise_linear(self) -> bool:
@@ -54,6 +55,9 @@ class Unary(Op):
     def onnx(self, *types: TensorType) -> OnnxForm:
         return UNARY[self.fn].onnx_form(self.alpha, self.beta)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.fn, (self.alpha, self.beta)
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
 
@@ -69,6 +73,7 @@ class Binary(Op):
 
     fn: str
     name: ClassVar[str] = "binary"
+    elementwise = "all"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         a, b = tensors(self, types, "a", "b")
@@ -98,6 +103,12 @@ class Binary(Op):
             return OnnxForm("Sub", operands=(0, OnnxForm("Mul", operands=(whole, 1))))
         return BINARY[self.fn].onnx
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.fn, ()
+
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        return BINARY[self.fn].nonnegative(operands[0], operands[1])
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
 
@@ -108,6 +119,7 @@ class Where(Op):
     """y = condition ? a : b with NumPy broadcasting; condition is bool, a and b of one element type."""
 
     name: ClassVar[str] = "where"
+    elementwise = "all"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         condition, a, b = tensors(self, types, "condition", "a", "b")
@@ -121,6 +133,12 @@ class Where(Op):
     def onnx(self, *types: TensorType) -> OnnxForm:
         return OnnxForm("Where")
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, ()
+
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        return all(operands[1:])
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None
 
@@ -132,6 +150,7 @@ class Cast(Op):
 
     to: DType
     name: ClassVar[str] = "cast"
+    elementwise = "all"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -145,6 +164,13 @@ class Cast(Op):
         from onnx.helper import np_dtype_to_tensor_dtype
 
         return OnnxForm("Cast", {"to": int(np_dtype_to_tensor_dtype(self.to.numpy))})
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(CODES[self.to.numpy.name]),)
+
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        # a cast to a narrower integer may wrap
+        return operands[0] and (self.to.is_float or self.to is DType.BOOL)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if elementwise_splits(types, batched) else None

@@ -54,5 +54,8 @@ class ScatterAdd(Op):
         )
         return OnnxForm("ScatterElements", {"axis": self.axis, "reduction": "add"}, operands=(zero, at, entries))
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(self.axis), float(self.size))
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] and self.axis != 0 else None

@@ -79,6 +79,9 @@ class AveragePoolGrad(Op):
         bounds = tuple(_ints(*b) for b in (self.pads[:rank], stops, range(2, rank + 2)))
         return _reshaped(OnnxForm("Slice", constants=bounds, operands=(whole,)), *dy.shape[:2], *self.spatial)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return "pool_average_grad", (*self.pool.windows.attributes, *map(float, self.spatial))
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] else None
 
@@ -142,6 +145,9 @@ class MaxPoolGrad(_MaxPoolOp):
         x, dy = arrays
         return (pool_max_grad(x, dy, self.pool.windows, x.dtype),)
 
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return "pool_max_grad", self.pool.windows.attributes
+
     def onnx(self, *types: TensorType) -> OnnxForm:
         x, _ = types
         rank = len(self.kernel)
@@ -178,6 +184,9 @@ class MaxPoolPick(_MaxPoolOp):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, picked = arrays
         return (pool_max_pick(x, picked, self.pool.windows),)
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return "pool_max_pick", self.pool.windows.attributes
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         x, _ = types

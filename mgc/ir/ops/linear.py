@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.functions.windows import output_extent, padded, taps
+from mgc.ir.flow import Axis
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import broadcast, require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
@@ -93,6 +94,11 @@ class Conv(Op):
             },
         )
 
+    def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
+        """Windows of the output, times kernel taps, times input channels of a group, times output channels."""
+        x, w = types
+        return x.shape[0] * prod(result.shape[2:]) * prod(w.shape[2:]) * (x.shape[1] // self.groups) * result.shape[1]
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] else None
 
@@ -174,6 +180,11 @@ class ConvTranspose(Op):
         bounds = (self.pads[:rank], stops, range(2, rank + 2))
         return OnnxForm("Slice", constants=tuple(np.array(b, np.int64) for b in bounds), operands=(grown,))
 
+    def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
+        """Windows of the input, times kernel taps, times input channels of a group, times output channels."""
+        x, w = types
+        return x.shape[0] * prod(x.shape[2:]) * prod(w.shape[2:]) * (x.shape[1] // self.groups) * result.shape[1]
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if list(batched) == [True, False] else None
 
@@ -184,6 +195,7 @@ class MatMul(Op):
     """Matrix product with numpy.matmul's rules (stacks of matrices broadcast, vectors allowed)."""
 
     name: ClassVar[str] = "matmul"
+    nonnegative_if = "every"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         a, b = tensors(self, types, "a", "b")
@@ -200,6 +212,27 @@ class MatMul(Op):
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         return OnnxForm("MatMul")
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, ()
+
+    def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
+        """Its result's elements times the inner dimension."""
+        return result.size * types[0].shape[-1]
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        """Rows or stacks go by parts; a product over the batch is a sum."""
+        (a, b), (x, y), result = (t.shape for t in types), axes, results[0].shape
+        if len(a) >= 2 and len(b) >= 2:
+            if x == len(a) - 2 and y is None:
+                return (len(result) - 2,)
+            if x == len(a) - 1 and y == len(b) - 2:
+                return (None,)
+            if y == len(b) - 1 and x is None:
+                return (len(result) - 1,)
+        return super().batch_axes(types, axes, results, split)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         a, b = types
@@ -221,6 +254,7 @@ class AxisMap(Op):
 
     axis: int
     name: ClassVar[str] = "axis_map"
+    nonnegative_if = "every"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         x, matrix = tensors(self, types, "x", "matrix")
@@ -242,6 +276,9 @@ class AxisMap(Op):
         letters = ascii_letters[:rank]
         result = letters.replace(letters[self.axis], ascii_letters[rank])
         return OnnxForm("Einsum", {"equation": f"{letters},{ascii_letters[rank]}{letters[self.axis]}->{result}"})
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(self.axis),)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if self.axis != 0 and list(batched) == [True, False] else None

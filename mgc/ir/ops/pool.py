@@ -29,6 +29,7 @@ class Pool(Op):
     dilations: tuple[int, ...]
     count_include_pad: bool = False
     name: ClassVar[str] = "pool"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -77,6 +78,9 @@ class Pool(Op):
         amounts = np.array([0, 0, *self.pads[:rank], 0, 0, *self.pads[rank:]], np.int64)
         first = OnnxForm("Pad", constants=(amounts, np.array(value, types[0].dtype.numpy)))
         return OnnxForm(op_type, attributes | {"pads": [0] * (2 * rank)}, operands=(first,))
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return f"pool_{self.kind}", self.windows.attributes
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] else None

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.functions.reduce import REDUCTIONS
+from mgc.ir.flow import Axis
 from mgc.ir.op import OnnxForm, Op, register
 from mgc.ir.ops.check import require, tensors
 from mgc.ir.types import DType, TensorType, ValueType
@@ -23,6 +24,7 @@ class Reduce(Op):
     axes: tuple[int, ...]
     keepdims: bool = True
     name: ClassVar[str] = "reduce"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -46,6 +48,19 @@ class Reduce(Op):
     def onnx(self, *types: TensorType) -> OnnxForm:
         attributes = {"keepdims": int(self.keepdims), "noop_with_empty_axes": 1}
         return OnnxForm(REDUCTIONS[self.fn].onnx, attributes, (np.array(self.axes, np.int64),))
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return f"reduce_{self.fn}", (float(self.keepdims), *map(float, self.axes))
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        (axis,) = axes
+        if axis in self.axes:  # what is added up over the batch is there after its last part
+            return (None,) if self.fn != "mean" or types[0].dtype.is_float else None
+        if axis is None or self.keepdims:
+            return (axis,)
+        return (axis - sum(r < axis for r in self.axes),)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and 0 not in self.axes else None

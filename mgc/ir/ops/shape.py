@@ -21,6 +21,7 @@ class Reshape(Op):
 
     shape: tuple[int, ...]
     name: ClassVar[str] = "reshape"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -51,6 +52,7 @@ class Transpose(Op):
 
     perm: tuple[int, ...]
     name: ClassVar[str] = "transpose"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -74,6 +76,7 @@ class Expand(Op):
 
     shape: tuple[int, ...]
     name: ClassVar[str] = "expand"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -115,6 +118,7 @@ class Slice(Op):
     stops: tuple[int, ...]
     steps: tuple[int, ...]
     name: ClassVar[str] = "slice"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
@@ -161,6 +165,7 @@ class Concat(Op):
 
     axis: int
     name: ClassVar[str] = "concat"
+    nonnegative_if = "every"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         require(self, bool(types), "at least one operand is needed")
@@ -227,6 +232,9 @@ class Pad(Op):
         value = (np.array(self.value).astype(dtype),) if self.mode == "constant" else ()
         return OnnxForm("Pad", {"mode": self.mode}, (np.array(self.pads, np.int64), *value))
 
+    def is_nonnegative(self, operands: Sequence[bool]) -> bool:
+        return operands[0] and (self.mode != "constant" or self.value >= 0)
+
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         return self if batched[0] and self.pads[0] == self.pads[types[0].rank] == 0 else None
 
@@ -241,6 +249,7 @@ class Gather(Op):
 
     axis: int
     name: ClassVar[str] = "gather"
+    nonnegative_if = "first"
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         data, indices = tensors(self, types, "data", "indices")
@@ -255,6 +264,9 @@ class Gather(Op):
 
     def onnx(self, *types: TensorType) -> OnnxForm:
         return OnnxForm("Gather", {"axis": self.axis})
+
+    def vec(self) -> tuple[str, tuple[float, ...]]:
+        return self.name, (float(self.axis),)
 
     def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
         if batched[0]:

@@ -1,20 +1,26 @@
-"""Where the samples of a batch stand in a value, as it is reshaped, broadcast and moved."""
+"""How a batch flows through ops: where its samples stand in a value, as it is reshaped, broadcast and moved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from math import prod
+from typing import NamedTuple
 
-from mgc.ir.mapped import Copy, Layout
+from mgc.functions.windows import Layout
 
 Axis = int | None
 """The axis along which a value is cut into equal parts of the batch, part after part; None: it is whole, as a weight
 is, or a mean over the batch.
 """
 
-MOST_BOXES = 4096
-"""Steps of a copy's address generator that are looked at one by one."""
+
+class Flow(NamedTuple):
+    """What becomes of the parts. `streamed`: the op takes them one by one. Then a result with an axis is there part by
+    part, one without is complete after the last part (a sum over the batch). Else all happens at once.
+    """
+
+    streamed: bool
+    axes: tuple[Axis, ...]
 
 
 def reshaped(axis: Axis, old: Sequence[int], new: Sequence[int], split: int) -> Axis:
@@ -60,36 +66,3 @@ def by_samples(layout: Layout, part: int, split: int) -> bool:
         return False
     reach = sum((n - 1) * s for n, s in zip(layout.shape[1:], layout.strides[1:], strict=True))
     return reach < layout.strides[0]
-
-
-def copied(op: Copy, operands: Sequence[int], result: int, split: int) -> bool:
-    """Whether a copy takes each part of its result from the same part of its operands.
-
-    `operands` and `result` are the sizes of a part, 0 for an operand that is whole.
-    """
-    for piece in op.pieces:
-        part = operands[piece.operand]
-        carries = [
-            j
-            for j, n in enumerate(piece.extents)
-            if n > 1 and (abs(piece.src_strides[j]) * n > part > 0 or abs(piece.dst_strides[j]) * n > result)
-        ]
-        if prod(piece.extents[j] for j in carries) > MOST_BOXES:
-            return False
-        rest = [j for j in range(len(piece.extents)) if j not in carries]
-        for index in product(*(range(piece.extents[j]) for j in carries)):
-            spans = []
-            for size, base, strides in (
-                (part, piece.src_base, piece.src_strides),
-                (result, piece.dst_base, piece.dst_strides),
-            ):
-                if not size:
-                    continue
-                low = base + sum(i * strides[j] for i, j in zip(index, carries, strict=True))
-                steps = [(piece.extents[j] - 1) * strides[j] for j in rest]
-                spans.append(
-                    ((low + sum(s for s in steps if s < 0)) // size, (low + sum(s for s in steps if s > 0)) // size)
-                )
-            if len({place for span in spans for place in span}) > 1:
-                return False
-    return True
