@@ -5,29 +5,34 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import mgc
+from mgc.dump import dump_to
+from mgc.ir.graph import Graph
+from mgc.ir.module import Entry, Module
 from mgc.isa.program import Program
-from mgc.isa.verify_schedule import check_schedule
 from mgc.options import CompileOptions, takes_options
-from mgc.passes.manager import CompileState, PassManager, PassRecord, Tools, UnsupportedError
-from mgc.passes.pipeline import inference_passes
-from mgc.passes.work import totals
-from mgc.targets.codegen.bill import bill
-from mgc.targets.codegen.emit import PortInfo, emit
-from mgc.targets.cost import CostModel
+from mgc.passes.manager import PassManager, PassRecord
+from mgc.passes.pipeline import passes
+from mgc.passes.split_batch import Batching
+from mgc.passes.state import CompileState, Tools, UnsupportedError
+from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
+from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
+from mgc.passes.training.lift import lift
+from mgc.passes.training.passes import TrainingSetup, Weights
+from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
 
 if TYPE_CHECKING:
-    from mgc.frontend.dims import IODescription
     from mgc.frontend.importer import ImportedModel
     from mgc.frontend.load import Source
+    from mgc.frontend.training_model import TrainableModel
 
 Progress = Callable[[str, float], None]
 
@@ -60,46 +65,25 @@ def compile_with_stats(
     model: Source, options: CompileOptions, progress: Progress | None = None
 ) -> tuple[Program, CompileStats]:
     """`compile`, with what it took. `progress` is called with the step's name and the fraction done, 0 to 1."""
-    from mgc.frontend.exporter import export_graph
-    from mgc.frontend.importer import import_model
-
-    if options.trains:
-        from mgc.compiler_training import compile_training_with_stats
-
-        return compile_training_with_stats(model, options, progress)
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
-    target, batch, dims, seed = options.target, options.batch, options.dims or {}, options.seed
-    chip = target if isinstance(target, Target) else load_target(target)
-    data = load_calibration(options.calibration)
+    chip = options.target if isinstance(options.target, Target) else load_target(options.target)
     report("import", 0.0)
-    imported, graph_batch = _import_for_analysis(model, batch, dims)
-    records = [PassRecord("import", time.perf_counter() - begin)]
-    state = CompileState(
-        graph=imported.graph,
-        target=chip,
-        tools=Tools(export=lambda graph: export_graph(graph).SerializeToString(), run=_run_onnx),
-        batch=batch,
-        graph_batch=graph_batch,
-        batched_inputs=_batched_inputs(imported),
-        reimport=lambda size: import_model(model, batch=size, dims=dims).graph,
-        seed=seed,
-        calibration_data=data,
-    )
-    passes = inference_passes(options.calibrate)
-    dump_dir = None if options.dump_dir is None else Path(options.dump_dir)
-    manager = PassManager(passes, dump_dir=dump_dir, before=("import",))
-    state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(passes) + 2)))
-    report("emit", (1 + len(passes)) / (len(passes) + 2))
-    emitting = time.perf_counter()
-    program = _emit(state, imported, chip, seed)
-    records += [*manager.records, PassRecord("emit", time.perf_counter() - emitting)]
-    checking = time.perf_counter()
-    check_schedule(program)
-    records.append(PassRecord("verify-schedule", time.perf_counter() - checking))
+    warnings: list[str] = []
+    module = (_training_module if options.trains else _inference_module)(model, options, warnings)
+    module.attributes["compiler"] = {"version": mgc.__version__, "seed": options.seed}
+    state = CompileState(module, chip, compile_tools(), options.seed, warnings)
+    imported = PassRecord("import", time.perf_counter() - begin)
+    steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
+    dump = None if options.dump_dir is None else dump_to(Path(options.dump_dir))
+    if dump is not None:
+        dump(state, 1, "import", str(steps[0]))
+    manager = PassManager(steps, dump, before=("import",))
+    state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(steps) + 1)))
     report("done", 1.0)
-    warnings = tuple(dict.fromkeys((*imported.warnings, *state.warnings)))
-    return program, CompileStats(tuple(records), warnings, time.perf_counter() - begin)
+    program: Program = state.module.attributes["program"]
+    records = (imported, *manager.records)
+    return program, CompileStats(records, tuple(dict.fromkeys(warnings)), time.perf_counter() - begin)
 
 
 def load_calibration(calibration: str | Path | Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray] | None:
@@ -114,6 +98,34 @@ def load_calibration(calibration: str | Path | Mapping[str, np.ndarray] | None) 
             f"calibration file {str(calibration)!r} cannot be read ({error}): "
             "give an .npz of arrays under the input names"
         ) from error
+
+
+# -- import -----------------------------------------------------------------------------------------------------------
+
+
+def _inference_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:
+    """A network as a module with the entry "testing"."""
+    from mgc.frontend.load import self_contained
+
+    batch, dims, data = options.batch, dict(options.dims or {}), load_calibration(options.calibration)
+    imported, graph_batch = _import_for_analysis(model, batch, dims)
+    warnings.extend(imported.warnings)
+    name = imported.batch_dim
+    batched = () if name is None else tuple(i.name for i in imported.inputs if i.shape and i.shape[0] == name)
+    again = b"" if graph_batch == batch else self_contained(model)
+    attributes: dict[str, Any] = {
+        "ports": {d.name: PortInfo(_numpy_name(d.dtype), tuple(map(str, d.shape or ()))) for d in _described(imported)},
+        "batching": Batching(batch, graph_batch, batched, again, dims),
+    }
+    entry = Entry("testing", "test", imported.graph, attributes=attributes)
+    module = Module(imported.graph.name, (entry,), (), {"hashes": {"": imported.model_sha256}})
+    if data is not None:
+        module.attributes["calibration_data"] = dict(data)
+    return module
+
+
+def _described(imported: ImportedModel) -> Sequence[Any]:
+    return (*imported.inputs, *imported.outputs)
 
 
 def _import_for_analysis(model: Source, batch: int, dims: Mapping[str, int]) -> tuple[ImportedModel, int]:
@@ -131,10 +143,91 @@ def _import_for_analysis(model: Source, batch: int, dims: Mapping[str, int]) -> 
     return import_model(model, batch=batch, dims=dims), batch
 
 
-def _batched_inputs(imported: ImportedModel) -> tuple[str, ...]:
-    """Inputs whose axis 0 is the dimension that `batch` bound."""
-    name = imported.batch_dim
-    return () if name is None else tuple(i.name for i in imported.inputs if i.shape and i.shape[0] == name)
+def _training_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:
+    """Networks to be trained as a module with an entry each, in which initializers are constants."""
+    sources = {"step": model}
+    if options.discriminator is not None:
+        sources = {GENERATOR: model, DISCRIMINATOR: options.discriminator}
+    dims = dict(options.dims or {})
+    loaded = {
+        name: _loaded(name, source, options.batch, dims, alone=len(sources) == 1) for name, source in sources.items()
+    }
+    names = [{s for node in m.imported.graph.nodes for s in node.sources} for m in loaded.values()]
+    common = frozenset(s for k, own in enumerate(names) for other in names[:k] for s in own & other)
+    entries: list[Entry] = []
+    for name, network in loaded.items():
+        _prefix_common(network.imported.graph, name, common)
+        warnings.extend(w if len(sources) == 1 else f"{name}: {w}" for w in network.warnings)
+        weights = Weights(dict(network.weights), dict(network.parameters))
+        entries.append(Entry(name, "train", network.imported.graph, attributes={"weights": weights}))
+    attributes: dict[str, Any] = {
+        "training": TrainingSetup(
+            options.parsed_phases,
+            options.rule,
+            {name: tuple(globs) for name, globs in (options.groups or {}).items()},
+            options.loss or "",
+            DEFAULT_GP_WEIGHT if options.gp_weight is None else options.gp_weight,
+            options.redraw_noise,
+            options.dataflow or DEFAULT_DATAFLOW,
+        ),
+        "batch": options.batch,
+        "hashes": {name: m.imported.model_sha256 for name, m in loaded.items()},
+        "models": {name: m.model.SerializeToString(deterministic=True) for name, m in loaded.items()},
+        "parameters": {name: dict(m.parameters) for name, m in loaded.items()},
+        "common": common,
+        "dims": dims,
+    }
+    name = " and ".join(m.imported.graph.name for m in loaded.values())
+    return Module(name, tuple(entries), (), attributes)
+
+
+def _loaded(name: str, source: Source, batch: int, dims: Mapping[str, int], *, alone: bool) -> TrainableModel:
+    """A network to be trained; where there are two, an error says which of them it is about."""
+    from mgc.frontend.errors import ModelError
+    from mgc.frontend.training_model import load_trainable
+
+    try:
+        return load_trainable(source, batch=batch, dims=dims)
+    except ModelError as error:
+        file = str(source) if isinstance(source, str | Path) else ""
+        if alone or (file and file in str(error)):
+            raise
+        raise ModelError(str(error), where=f"{name} {file}".strip()) from error
+
+
+def _prefix_common(graph: Graph, name: str, common: frozenset[str]) -> None:
+    """Puts the network's name before those of ONNX nodes that another one has too, in place, as states have it."""
+    for node in graph.nodes:
+        node.sources = tuple(f"{name}.{s}" if s in common else s for s in node.sources)
+
+
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+def _numpy_name(onnx_name: str) -> str:
+    """ONNX's name of an element type as NumPy's."""
+    return _NUMPY_NAMES.get(onnx_name, onnx_name)
+
+
+# -- tools for passes -------------------------------------------------------------------------------------------------
+
+
+def compile_tools() -> Tools:
+    """The frontend and ONNX Runtime, as passes use them."""
+    from mgc.frontend.exporter import export_graph
+
+    return Tools(
+        export=lambda graph: export_graph(graph).SerializeToString(),
+        run=_run_onnx,
+        reimport=_reimport,
+        templates=_with_templates,
+    )
+
+
+def _reimport(model: bytes, batch: int, dims: Mapping[str, int]) -> Graph:
+    from mgc.frontend.importer import import_model
+
+    return import_model(model, batch=batch, dims=dims).graph
 
 
 def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
@@ -167,49 +260,48 @@ def _run_in_onnxruntime(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]])
     return [dict(zip(names, map(np.asarray, results), strict=True)) for results in runs]
 
 
-def _emit(state: CompileState, imported: ImportedModel, chip: Target, seed: int) -> Program:
-    if state.plan is None:
-        raise ValueError("no pass made a plan")
+def _with_templates(state: CompileState) -> CompileState:
+    """A training module with the models that trained weights go back into, and its testing entry; see `Testing`."""
+    import onnx
 
-    def ports(described: Sequence[IODescription]) -> tuple[PortInfo, ...]:
-        return tuple(
-            PortInfo(
-                d.name,
-                _numpy_name(d.dtype),
-                state.batched and d.name not in state.whole_ports,
-                tuple(map(str, d.shape or ())),
-            )
-            for d in described
-        )
+    from mgc.frontend.skeleton import composed_skeletons, step_skeletons
 
-    useful, mapped, row_block_mvms = totals(state.plan.graph, chip.crossbar.rows)
-    meta: dict[str, Any] = {
-        "compiler": {"version": mgc.__version__, "seed": seed},
-        "model_sha256": imported.model_sha256,
-        "crossbars": {
-            "used": sum(len(group.crossbars) for group in state.plan.groups),
-            "available": chip.crossbars,
-        },
-        "allocation": None if state.plan.split is None else state.plan.split.to_json_dict(),
-        "macs_useful": useful * state.micro_batches,
-        "macs_mapped": mapped * state.micro_batches,
-        "row_block_mvms": row_block_mvms * state.micro_batches,
-        "layers": [asdict(layer) for layer in state.quality],
-    }
-    program = emit(
-        state.plan,
-        chip,
-        name=state.graph.name,
-        inputs=ports(imported.inputs),
-        outputs=ports(imported.outputs),
-        meta=meta,
-    )
-    return replace(program, meta=meta | bill(program, CostModel(chip)))
+    attributes, states = state.module.attributes, state.module.states
+    models = {name: onnx.load_model_from_string(data) for name, data in attributes["models"].items()}
+    if DISCRIMINATOR in models:
+        templates = composed_skeletons(models, states)
+    else:
+        ((name, model),) = models.items()
+        templates = step_skeletons(model, states, attributes["parameters"][name])
+    state.warnings.extend(templates.warnings)
+    entries = [*state.module.entries, *_testing(templates.testing, state)]
+    done = state.with_entries(entries, export=templates.meta(), templates=templates.tensors())
+    return done.without("models", "parameters", "common", "dims")
 
 
-_NUMPY_NAMES = {"float": "float32", "double": "float64"}
+def _testing(template: Any, state: CompileState) -> list[Entry]:
+    """The generator in inference form, one sample at a time, reading the states that training leaves."""
+    from mgc.frontend.errors import ModelError
+    from mgc.frontend.training_model import load_trainable
 
-
-def _numpy_name(onnx_name: str) -> str:
-    """ONNX's name of an element type as NumPy's."""
-    return _NUMPY_NAMES.get(onnx_name, onnx_name)
+    attributes = state.module.attributes
+    if template is None:
+        state.warnings.append("no network of the model could be told to make samples: the program has no testing entry")
+        return []
+    by_name = {s.name: s for s in state.module.states}
+    try:
+        loaded = load_trainable(template.model, batch=1, dims=attributes["dims"])
+        _prefix_common(loaded.imported.graph, template.name, attributes["common"])
+        used = {c.onnx_name for c in loaded.imported.graph.constants.values()}
+        own = [replace(by_name[s], onnx_name=name) for name, s in template.states.items() if name in used]
+        clash = [v.name for v in loaded.imported.graph.inputs if v.name in by_name]
+        if clash:
+            raise UnsupportedError(f"input {clash[0]} has the name of a weight")
+        graph = lift(loaded.imported.graph, own)
+    except (ModelError, UnsupportedError) as error:
+        where = f"network {template.name} cannot be imported alone: {error}"
+        state.warnings.append(f"the program has no testing entry: {where}")
+        return []
+    batched = loaded.imported.batch_dim is not None
+    rows = [v.shape[0] for v in graph.inputs if v.name not in by_name and v.shape]
+    return [Entry("testing", "test", graph, micro_batch=1 if batched or not rows else rows[0], batched=batched)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, isqrt
 
+from mgc.ir.op import register_attr
+
 Level = tuple[int, int, tuple[int, ...]]
 """A choice for one layer: its latency in cycles, the crossbars it takes, the replicas of each of its groups."""
 
@@ -36,6 +38,7 @@ class Demand:
         return None if share < 1 else max(1, -(-self.windows // share))
 
 
+@register_attr
 @dataclass(frozen=True)
 class Allocation:
     """Replicas of every group, with what they achieve and what no choice could better.

@@ -1,69 +1,90 @@
-"""The calibrate pass: what the values that will be coded look like on sample data, and how far their codes reach."""
+"""The scales pass: what the values that will be coded look like on sample data, and how far their codes reach."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from mgc.ir.graph import Graph
+from mgc.ir.module import Entry
+from mgc.ir.op import register_attr
 from mgc.ir.ops import Reduce
-from mgc.passes.manager import CompileState, Pass, Tools
+from mgc.passes.manager import Pass
 from mgc.passes.quantizing.clipping import choose_reaches
 from mgc.passes.quantizing.codes import Reach
 from mgc.passes.quantizing.network import Feeds, mirrored, run
 from mgc.passes.quantizing.observed import graph_macs, observed_values
 from mgc.passes.quantizing.samples import take_samples
+from mgc.passes.state import CompileState, Tools, with_graph
 
-__all__ = ["Calibrate", "Calibration", "observe", "observed_values"]
+CalibrationMethod = Literal["error", "minmax", "none"]
+"""How scales are chosen: by least output error, by the range seen, or not at all (for `float` numerics only)."""
 
 # Multiply-accumulates that looking at ranges may cost, and the samples that it takes at most and at least.
 _OBSERVE_MACS = 3e10
 _SAMPLES = {"error": 64, "minmax": 16}
 _LEAST = 2
+# What values are taken to hold where nothing is run.
+_ASSUMED = 8.0
 
 
-@dataclass(frozen=True)
+@register_attr
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Sample data and what was seen with it.
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
     name that they have in the level-1 graph and keep in later ones. reaches: (least, greatest) number that the codes of
-    a value hold, where that is not its range. graph: the level-1 graph that was run, None: nothing ran.
+    a value hold, where that is not its range.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
     reaches: Mapping[str, Reach] = field(default_factory=dict)
-    graph: Graph | None = None
 
 
 @dataclass(frozen=True)
-class Calibrate(Pass):
-    """Takes samples from the user's arrays, or noise N(0,1) from the seed where there are none, runs the network on
-    them in ONNX Runtime, and records the range of every value that will be coded or looked up. With method "error" it
-    also chooses how far codes reach, by the least error of the network's outputs. How many samples are run, and how
-    much is tried, depends on the network's multiply-accumulates, never on the clock. The graph stays as it is.
+class Scales(Pass):
+    """Where weights are trained, nothing: scales are then computed on the chip, see `quantize`. Else takes samples from
+    the user's arrays, or noise N(0,1) from the seed where there are none, runs the network on them in ONNX Runtime, and
+    records the range of every value that will be coded or looked up. With method "error" it also chooses how far codes
+    reach, by the least error of the network's outputs. How many samples are run, and how much is tried, depends on the
+    network's multiply-accumulates, never on the clock. With method "none" every value is taken to lie in -8 .. 8, no
+    data is drawn and nothing runs: such a program is exact in `float` numerics, which uses no scale; in `quantized` its
+    scales are only a guess. The graph stays as it is; an entry gets its `calibration`, and the graph
+    that was `calibrated` where one was run.
     """
 
-    name: ClassVar[str] = "calibrate"
-    method: Literal["error", "minmax"] = "error"
+    name: ClassVar[str] = "scales"
+    method: CalibrationMethod = "error"
 
     def run(self, state: CompileState) -> CompileState:
-        graph = state.graph
-        if not observed_values(graph) and not state.calibration_data:
-            return replace(state, calibration=Calibration((), {}))
+        return super().run(state).without("calibration_data")
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        if state.trains:
+            return entry
+        found = self._seen(entry.graph, state)
+        return with_graph(entry, entry.graph, calibration=found, calibrated=entry.graph if found.feeds else None)
+
+    def _seen(self, graph: Graph, state: CompileState) -> Calibration:
+        if self.method == "none":
+            return Calibration((), {v.name: (-_ASSUMED, _ASSUMED) for v in observed_values(graph)})
+        data = state.module.attributes.get("calibration_data", {})
+        if not observed_values(graph) and not data:
+            return Calibration((), {})
         affordable = int(_OBSERVE_MACS / max(graph_macs(graph), 1))
-        samples = take_samples(state, max(_LEAST, min(_SAMPLES[self.method], affordable)))
+        samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         seen = observe(graph, samples.feeds, state.tools)
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
         reaches: dict[str, Reach] = {}
         if self.method == "error":
             reaches = choose_reaches(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
-        found = Calibration(samples.feeds, ranges, reaches, graph)
-        return replace(state, calibration=found, warnings=(*state.warnings, *samples.warnings))
+        state.warnings.extend(samples.warnings)
+        return Calibration(samples.feeds, ranges, reaches)
 
 
 def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
+from mgc.ir.op import register_attr
 from mgc.passes.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
 from mgc.targets.cost import CostModel, Route
 from mgc.targets.description import Target
@@ -42,6 +43,7 @@ class Partition:
     status: str
 
 
+@register_attr
 @dataclass(frozen=True)
 class Split:
     """How the crossbars of all chips are shared out, and what of the best possible is proven.

@@ -1,25 +1,22 @@
-"""The fuse-loss pass: loss subgraphs become diff-blocks, which give the loss and its error delta at once."""
+"""Loss subgraphs become diff-blocks, which give the loss and its error delta at once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import Binary, DiffBlock, Reshape
-from mgc.ir.training import TrainingModel
 from mgc.passes.folding.simplify import share
 from mgc.passes.losses.branch import Branch, RuntimeTarget, merged
 from mgc.passes.losses.forms import snapped
 from mgc.passes.losses.report import NONE, LossReport
 from mgc.passes.losses.resolve import Outcome, Rest, resolve
 from mgc.passes.losses.view import View
-from mgc.passes.manager import CompileState, Pass
 
 
 @dataclass(frozen=True)
@@ -66,32 +63,6 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     graph.prune()
     reports = tuple(_report(name, outcome) for name, outcome in outcomes.items())
     return FusedLosses(graph, reports, tuple(w for name, o in outcomes.items() for w in _warnings(name, o)))
-
-
-def fuse_training_model(model: TrainingModel) -> tuple[TrainingModel, tuple[LossReport, ...]]:
-    """A training model with its losses fused; its warnings are added to."""
-    fused = fuse_losses(model.graph, model.losses, [s.name for s in model.states])
-    return replace(model, graph=fused.graph, warnings=(*model.warnings, *fused.warnings)), fused.reports
-
-
-@dataclass(frozen=True)
-class FuseLoss(Pass):
-    """Each loss becomes a sum of diff-blocks, recognised by meaning, and of terms that are no function of single
-    scores; see `fuse_losses`. `losses` names the outputs, none given: all float scalars. `parameters` names the inputs
-    that training changes. The value of every loss is what it was, where that was finite: to the rounding of float32 for
-    known forms, within the table's proven error for tabulated ones.
-    """
-
-    name: ClassVar[str] = "fuse-loss"
-    losses: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-
-    def run(self, state: CompileState) -> CompileState:
-        losses = self.losses or tuple(
-            name for name, v in state.graph.outputs if v.tensor.size == 1 and v.tensor.dtype.is_float
-        )
-        fused = fuse_losses(state.graph, losses, self.parameters)
-        return replace(state, graph=fused.graph, losses=fused.reports, warnings=(*state.warnings, *fused.warnings))
 
 
 def _simplest(outcome: Outcome) -> Outcome:

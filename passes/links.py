@@ -18,9 +18,9 @@ from mgc.targets.description import Target
 
 
 def nets_of(
-    graph: Graph, homes: Mapping[Node, Node | None], layer_of: Mapping[Node, int], cells: Iterable[Value] = ()
+    graph: Graph, near: Mapping[Node, str | None], number: Mapping[str, int], cells: Iterable[Value] = ()
 ) -> list[Net]:
-    """The values that nodes of several layers make or read, with the layers: `layer_of` each node's home.
+    """The values that nodes of several layers make or read, with the `number` of each layer; `near` as in `Placement`.
 
     `cells` are weights, which stand in crossbars and go nowhere. A graph input comes to where it is read first.
     """
@@ -28,12 +28,12 @@ def nets_of(
     layers: dict[Value, set[int]] = {}
     root = stored(graph)
     for node in graph.nodes:
-        home = homes.get(node)
-        if home is None or isinstance(node.op, View | ops.Host):
+        layer = near.get(node)
+        if layer is None or isinstance(node.op, View | ops.Host):
             continue
         for value in (*_carried(node), *node.outputs):
             if root[value] not in skipped:
-                layers.setdefault(root[value], set()).add(layer_of[home])
+                layers.setdefault(root[value], set()).add(number[layer])
     return [Net(nbytes(v), frozenset(on)) for v, on in layers.items() if len(on) > 1]
 
 

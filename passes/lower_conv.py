@@ -1,49 +1,68 @@
-"""The lower-conv pass: convolutions and matrix products with constant weights become `mvm`s."""
+"""The lower-linear pass: convolutions and matrix products become reads of crossbars."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.module import Entry
 from mgc.ir.op import Op
 from mgc.ir.ops import Cast, Conv, ConvTranspose, Expand, Host, MatMul, Reshape, Transpose
 from mgc.ir.types import DType
 from mgc.passes.lower.conv import lower_conv
 from mgc.passes.lower.matmul import lower_matmul
-from mgc.passes.manager import CompileState, Exporter, Pass
+from mgc.passes.lower_training.copies import lower_with_copies
+from mgc.passes.manager import Pass
+from mgc.passes.state import CompileState, Exporter, with_graph
 from mgc.passes.work import useful_macs
 
 _MAX_SPATIAL = 3
 
 
 @dataclass(frozen=True)
-class LowerConv(Pass):
-    """Every conv, conv_transpose and matmul with one constant operand becomes an `mvm` on real values, zero-free: no
-    stuffed zero is stored or streamed, a residue class that no tap reaches has no part, taps that meet only padding
-    are dropped. Rows are channel-major. A matmul of two computed operands stays, for the vector unit; a convolution
-    with computed weights, or over more than three axes, becomes a `host` op that says so.
+class LowerLinear(Pass):
+    """Where nothing is trained, every conv, conv_transpose and matmul with one constant operand becomes an `mvm` on
+    real values, zero-free: no stuffed zero is stored or streamed, a residue class that no tap reaches has no part, taps
+    that meet only padding are dropped. Rows are channel-major. A matmul of two computed operands stays, for the vector
+    unit; a convolution with computed weights, or over more than three axes, becomes a `host` op that says so.
+
+    Where weights are trained, all entries share the groups that their weights lie in: see `lower_training`. The module
+    then has `residents`, and every entry has all of them among its inputs.
     """
 
-    name: ClassVar[str] = "lower-conv"
+    name: ClassVar[str] = "lower-linear"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
 
     def run(self, state: CompileState) -> CompileState:
-        graph = state.graph.copy()
-        for node in list(graph.nodes):
-            if isinstance(node.op, Conv | ConvTranspose):
-                reason = _reason_against(graph, node, node.op)
-                if reason:
-                    _to_host(node, reason, state.tools.export)
-                else:
-                    _lower_conv_node(graph, node, node.op)
-            elif isinstance(node.op, MatMul) and node.inputs[0].tensor.dtype.is_float:
-                _lower_matmul_node(graph, node)
-        graph.prune()
-        return replace(state, graph=graph)
+        if not state.trains:
+            return super().run(state)
+        entries = state.module.entries
+        times = [e.repeats if e.kind == "train" else 0 for e in entries]
+        found = lower_with_copies([e.graph for e in entries], times, state.module.states, state.target)
+        lowered = [with_graph(e, g) for e, g in zip(entries, found.graphs, strict=True)]
+        return state.with_entries(lowered, residents=found.residents)
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        return with_graph(entry, lower_frozen(entry.graph.copy(), state.tools.export))
+
+
+def lower_frozen(graph: Graph, export: Exporter) -> Graph:
+    """Lowers the products by constants of `graph` in place and returns it; see `LowerLinear`."""
+    for node in list(graph.nodes):
+        if isinstance(node.op, Conv | ConvTranspose):
+            reason = _reason_against(graph, node, node.op)
+            if reason:
+                _to_host(node, reason, export)
+            else:
+                _lower_conv_node(graph, node, node.op)
+        elif isinstance(node.op, MatMul) and node.inputs[0].tensor.dtype.is_float:
+            _lower_matmul_node(graph, node)
+    graph.prune()
+    return graph
 
 
 def group_name(node: Node, weights: Value) -> str:

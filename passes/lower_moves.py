@@ -11,11 +11,13 @@ import numpy as np
 from mgc.ir import ops
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Piece, View
+from mgc.ir.module import Entry
 from mgc.ir.types import TensorType
 from mgc.passes.hoist_quant import hoist_quant
-from mgc.passes.manager import CompileState, Pass
+from mgc.passes.manager import Pass
 from mgc.passes.moves.pieces import indexed_pieces, piece, runs
 from mgc.passes.moves.strided import Strided, dense_strides
+from mgc.passes.state import CompileState, with_graph
 
 MAX_PIECES = 32
 """Pieces a copy may have to stand in for a gather: past that, one gather step an axis is the smaller program."""
@@ -33,8 +35,8 @@ class LowerMoves(Pass):
     name: ClassVar[str] = "lower-moves"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
 
-    def run(self, state: CompileState) -> CompileState:
-        return replace(state, graph=lower_moves(state.graph.copy()))
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        return with_graph(entry, lower_moves(entry.graph.copy()))
 
 
 def lower_moves(graph: Graph) -> Graph:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
-from mgc.passes.manager import CompileState, Pass, UnsupportedError
-from mgc.passes.streaming.analysis import Streaming
-from mgc.passes.versions import Homes
+from mgc.ir.module import Entry
+from mgc.passes.lower_training.residents import residents_in
+from mgc.passes.manager import Pass
+from mgc.passes.state import CompileState, UnsupportedError, with_graph
+from mgc.passes.streaming.analysis import Streaming, best_split, data_of
+from mgc.passes.streaming.dataflow import DATAFLOWS
+from mgc.passes.versions import Homes, homes_of, order
 
 KERNEL_OPS = (
     ops.Unary,
@@ -47,14 +51,20 @@ class LowerVec(Pass):
     Each op gets a stage: how many crossbar products, moves, views and host segments lie on its longest way from the
     inputs. Ops of one stage that feed one another form one kernel. What others or the graph's outputs read leaves the
     kernel, stored once. Every way out of a kernel passes a boundary to a later stage and never comes back, so the
-    dataflow stays acyclic. Results are equal bit for bit.
+    dataflow stays acyclic. Where a batch will be cut into parts, no kernel holds up what goes part by part. Results are
+    equal bit for bit.
     """
 
     name: ClassVar[str] = "lower-vec"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
 
-    def run(self, state: CompileState) -> CompileState:
-        return replace(state, graph=lower_vec(state.graph.copy()))
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        graph, names = entry.graph.copy(), residents_in(state.module).names
+        homes = homes_of(graph, names)
+        parts = entry.micro_batch if entry.kind == "train" and DATAFLOWS[state.dataflow].split else 1
+        lower_vec(graph, homes, best_split(graph, data_of(graph, names), homes, parts))
+        order(graph, homes_of(graph, names))
+        return with_graph(entry, graph)
 
 
 def lower_vec(graph: Graph, homes: Homes | None = None, streaming: Streaming | None = None) -> Graph:

@@ -1,95 +1,57 @@
-"""What a pass is, the state that goes from pass to pass, and the manager that verifies, times and dumps."""
+"""What a pass is, and the manager that runs passes in order, verifies, times and dumps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
-import numpy as np
-
-from mgc.ir.graph import Graph
+from mgc.ir.module import Entry
 from mgc.ir.op import IRError
 from mgc.ir.verifier import verify
-from mgc.passes.plan import Plan
-from mgc.targets.description import Target
+from mgc.passes.state import CompileState, Exporter, Runner, Tools, UnsupportedError
 
-if TYPE_CHECKING:
-    from mgc.passes.calibrate import Calibration
-    from mgc.passes.losses.report import LossReport
-    from mgc.passes.quantizing.quality import LayerQuality
-
-Exporter = Callable[[Graph], bytes]
-"""A level-1 graph as a serialised ONNX model; inputs and outputs keep their names."""
-
-Runner = Callable[[bytes, Sequence[Mapping[str, np.ndarray]]], Sequence[Mapping[str, np.ndarray]]]
-"""Runs a serialised ONNX model once for each set of feeds, deterministically; results under the output names."""
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What passes need from outside of `mgc.ir` and `targets`, handed in by the compiler."""
-
-    export: Exporter
-    run: Runner
+__all__ = [
+    "CompileState",
+    "Exporter",
+    "Pass",
+    "PassError",
+    "PassManager",
+    "PassRecord",
+    "Runner",
+    "Tools",
+    "UnsupportedError",
+]
 
 
 class PassError(IRError):
     """A pass left a graph that the verifier refuses: a defect of the pass, named in the message."""
 
 
-class UnsupportedError(ValueError):
-    """What was asked cannot be done; the message says what, where, and what to do."""
-
-
-@dataclass(frozen=True)
-class CompileState:
-    """All that passes read and hand on; a pass returns a changed copy (`dataclasses.replace`).
-
-    batch: samples asked for. graph_batch: the size of the batch dimension in `graph` as imported; `batched_inputs`
-    names the inputs whose axis 0 it is (none: the model has no dynamic batch). For a batch of 1 the graph is imported
-    at 2, so that the batch can be told from other ones of size 1; `reimport` gives the graph at another batch size.
-    micro_batch, micro_batches, batched: set by `split-batch`; batched says that axis 0 of every input and output is
-    the samples', but of those in `whole_ports`, which all samples share, and that micro-batches are independent.
-    calibration_data: arrays under the input names, samples along axis 0; None: noise drawn with `seed`.
-    calibration: set by `calibrate`. plan: set by the mapping passes. warnings: shown to the user at the end.
-    losses: set by `fuse-loss`. quality: of each layer, set by `quantize`.
-    """
-
-    graph: Graph
-    target: Target
-    tools: Tools
-    batch: int = 1
-    graph_batch: int = 1
-    batched_inputs: tuple[str, ...] = ()
-    reimport: Callable[[int], Graph] | None = None
-    micro_batch: int = 1
-    micro_batches: int = 1
-    batched: bool = False
-    whole_ports: frozenset[str] = frozenset()
-    seed: int = 0
-    calibration_data: Mapping[str, np.ndarray] | None = None
-    calibration: Calibration | None = None
-    plan: Plan | None = None
-    warnings: tuple[str, ...] = ()
-    losses: tuple[LossReport, ...] = ()
-    quality: tuple[LayerQuality, ...] = ()
-
-
 @dataclass(frozen=True)
 class Pass:
     """Base of all passes: a frozen dataclass; its fields are its options, its docstring is its contract.
 
-    `name` is kebab-case; `levels` are the levels of the ops in the graph that it leaves.
+    `name` is kebab-case; `levels` are the levels of the ops in the graphs that it leaves. A pass that works on one
+    entry at a time gives `run_entry`, any other one `run`.
     """
 
     name: ClassVar[str] = ""
     levels: ClassVar[tuple[int, ...]] = (1,)
 
+    def __str__(self) -> str:
+        """Its text, as `mgc.passes.registry` reads it: the name, and options that differ from their default."""
+        given = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
+        options = ",".join(f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in given)
+        return f"{self.name}{{{options}}}" if options else self.name
+
     def run(self, state: CompileState) -> CompileState:
-        """The state after this pass. The graph of `state` itself stays as it is."""
+        """The state after this pass. The graphs of `state` itself stay as they are."""
+        return state.with_entries([self.run_entry(entry, state) for entry in state.module.entries])
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        """An entry after this pass."""
         raise TypeError(f"{type(self).__name__} has no run method")
 
 
@@ -101,16 +63,19 @@ class PassRecord:
     seconds: float
 
 
+Dump = Callable[[CompileState, int, str, str], None]
+"""Writes a stage: the state, its number, the pass that made it and the pass that comes next, as text."""
+
+
 @dataclass
 class PassManager:
-    """Runs passes in order; verifies after each, times each, and writes each stage to `dump_dir` if given.
+    """Runs passes in order; verifies after each, times each, and hands each stage to `dump` if given.
 
-    `before` names the steps that made the first graph ("import"). Stages are numbered after those: `03-fold.ir`, and
-    `03-fold.onnx` while the graph is of level 1.
+    `before` names the steps that made the first module ("import"); stages are numbered after those.
     """
 
     passes: Sequence[Pass]
-    dump_dir: Path | None = None
+    dump: Dump | None = None
     before: Sequence[str] = ()
     records: list[PassRecord] = field(default_factory=list)
 
@@ -120,39 +85,27 @@ class PassManager:
         `progress` is called before each pass with its name and how many are done.
         """
         ran = list(self.before)
-        for number, pass_ in enumerate(self.passes, len(self.before) + 1):
+        for number, pass_ in enumerate(self.passes):
             if progress is not None:
-                progress(pass_.name, len(ran) - len(self.before))
+                progress(pass_.name, number)
             begin = time.perf_counter()
             state = pass_.run(state)
             self.records.append(PassRecord(pass_.name, time.perf_counter() - begin))
-            error = _broken(state.graph, pass_.levels)
-            if self.dump_dir is not None:
-                dump(state.graph, self.dump_dir, number, pass_.name, None if error else state.tools.export)
-            if error:
-                history = f"passes before it: {', '.join(ran)}" if ran else "it was the first pass"
-                raise PassError(f"pass {pass_.name} left a graph that does not verify: {error} ({history})") from error
+            if self.dump is not None:
+                later = self.passes[number + 1] if number + 1 < len(self.passes) else None
+                self.dump(state, number + len(self.before) + 1, pass_.name, str(later or ""))
+            _verify(state, pass_, ran)
             ran.append(pass_.name)
         return state
 
 
-def _broken(graph: Graph, levels: tuple[int, ...]) -> IRError | None:
-    try:
-        verify(graph, levels=levels)
-    except IRError as error:
-        return error
-    return None
-
-
-def dump(graph: Graph, folder: Path, number: int, name: str, export: Exporter | None) -> None:
-    """Writes `NN-name.ir`, and `NN-name.onnx` where all ops are of level 1 and the graph is fit to `export`.
-
-    The folder is made if need be.
-    """
-    from mgc.ir.text import print_graph
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"{number:02d}-{name}"
-    stem.with_suffix(".ir").write_text(print_graph(graph, elide=False), encoding="utf-8")
-    if export is not None and all(node.op.level == 1 for node in graph.nodes):
-        stem.with_suffix(".onnx").write_bytes(export(graph))
+def _verify(state: CompileState, pass_: Pass, ran: Sequence[str]) -> None:
+    for entry in state.module.entries:
+        try:
+            verify(entry.graph, levels=pass_.levels)
+        except IRError as error:
+            where = f" of entry {entry.name}" if len(state.module.entries) > 1 else ""
+            history = f"passes before it: {', '.join(ran)}" if ran else "it was the first pass"
+            raise PassError(
+                f"pass {pass_.name} left a graph{where} that does not verify: {error} ({history})"
+            ) from error

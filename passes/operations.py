@@ -9,67 +9,32 @@ from math import prod
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
+from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
 from mgc.ir.types import TensorType
 from mgc.passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
 from mgc.passes.partition import Geometry
 from mgc.passes.place import Placement
 from mgc.passes.plan import Operation, OperationKind, UnitKind, UnitPlan
+from mgc.passes.streaming.analysis import Streaming
 from mgc.targets.description import Target
 
 
 @dataclass(frozen=True)
 class Work:
-    """All operations in topological order, PROGRAMs first, and the units that run them.
+    """All operations in topological order, and the units that run them.
 
-    `setup` counts the PROGRAMs, which are no tasks. `writers` and `readers` give for each stored value the operations
-    that write and read it; `sizes` its bytes for one micro-batch; `holey` are those with parts that nothing writes.
+    `writers` and `readers` give for each stored value the operations that write and read it; `sizes` its bytes for one
+    micro-batch, or for one part of what is there part by part; `holey` are those with parts that nothing writes.
     `versions` are the uses of what lives from run to run, in order: its name, the operation, whether it writes it.
     """
 
     operations: tuple[Operation, ...]
     units: tuple[UnitPlan, ...]
-    setup: int
     writers: dict[Value, tuple[int, ...]]
     readers: dict[Value, tuple[int, ...]]
     sizes: dict[Value, int]
     holey: frozenset[Value]
     versions: tuple[tuple[str, int, bool], ...] = ()
-
-
-def operations_of(
-    graph: Graph,
-    target: Target,
-    placement: Placement,
-    offchip: frozenset[Value] = frozenset(),
-    *,
-    pipelined: bool = False,
-) -> Work:
-    """The operations of a mapped graph. Values in `offchip` are kept in off-chip memory: their traffic goes there.
-
-    Operations of one node share the off-chip channel. Where micro-batches are `pipelined` and the channel would be
-    the busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of
-    the channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
-    """
-    builder = Builder(graph, target, placement, offchip)
-    work = builder.build()
-    return _throttled(work, builder.channel) if pipelined and builder.channel else work
-
-
-def _throttled(work: Work, channel: dict[int, int]) -> Work:
-    """The work with one operation so long that its unit is as busy as the off-chip channel; `channel` has each one's
-    cycles on it.
-    """
-    load: dict[int, int] = {}
-    for op in work.operations[work.setup :]:
-        load[op.unit] = load.get(op.unit, 0) + op.duration
-    index = max(channel, key=lambda i: (channel[i], -i))
-    short = sum(channel.values()) - max(load.values())
-    if short <= 0:
-        return work
-    operations = list(work.operations)
-    op = operations[index]
-    operations[index] = replace(op, duration=op.duration + sum(channel.values()) - load[op.unit])
-    return replace(work, operations=tuple(operations))
 
 
 def covers(op: Mvm) -> bool:
@@ -88,12 +53,29 @@ def stored(graph: Graph) -> dict[Value, Value]:
 
 @dataclass
 class Builder:
-    """Makes the operations of one graph, node by node. `homes` are the versions of what lives from run to run."""
+    """Makes the operations of one entry, node by node.
+
+    `homes` gives the resident that a value is a version of (`mgc.passes.versions`), weights that nothing writes
+    included; `group_number` the crossbar group of a resident. Inputs named in `data` and outputs named in `results`
+    cross the host link. `offchip` are the values in off-chip memory, residents included: their traffic goes there.
+    `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its share
+    of the traffic: it is kept where it is added.
+
+    Operations of one node share the off-chip channel. Where micro-batches are `pipelined` and the channel would be the
+    busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of the
+    channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
+    """
 
     graph: Graph
     target: Target
     placement: Placement
-    offchip: frozenset[Value]
+    homes: Mapping[Value, str]
+    group_number: Mapping[str, int]
+    data: Sequence[str]
+    results: Sequence[str]
+    offchip: frozenset[Value] = frozenset()
+    streaming: Streaming = field(default_factory=Streaming)
+    pipelined: bool = False
     operations: list[Operation] = field(default_factory=list)
     units: dict[tuple[str, object], int] = field(default_factory=dict)
     unit_plans: list[UnitPlan] = field(default_factory=list)
@@ -101,60 +83,55 @@ class Builder:
     readers: dict[Value, list[int]] = field(default_factory=dict)
     place: dict[Value, Place] = field(default_factory=dict)
     ancestors: list[int] = field(default_factory=list)
+    complete: list[int] = field(default_factory=list)
     channel: dict[int, int] = field(default_factory=dict)
-    homes: Mapping[Value, str] = field(default_factory=dict)
+    versions: list[tuple[str, int, bool]] = field(default_factory=list)
     last_write: dict[str, int] = field(default_factory=dict)
     reads_since: dict[str, list[int]] = field(default_factory=dict)
+    node: Node | None = None
 
     def build(self) -> Work:
         """All operations of the graph."""
-        graph = self.graph
-        self.durations = Durations(self.target)
+        graph, axes = self.graph, self.streaming.axes
         self.root = stored(graph)
         self._find_places()
-        groups = self.placement.groups
-        self.group_index = {(g.node, g.part): k for k, g in enumerate(groups)}
-        for k, group in enumerate(groups):
+        for k, group in enumerate(self.placement.groups):
             self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
-        self._setup()
-        setup = len(self.operations)
-        for port, value in self._loaded():
+        inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)
+        for port, name in enumerate(self.data):
+            self._take(inputs[name] in axes)
             unit = self._unit("link", "in", UnitPlan("link in", "link"))
-            self._add("load", unit, self.durations.link(value), (), (value,), port=port)
+            self._add("load", unit, self.durations.link(inputs[name]), (), (inputs[name],), port=port)
         for node in graph.nodes:
-            self._node(node)
-        for port, value in self._stored():
+            self._take(node in self.streaming.nodes, node)
+            self._operations_of(node)
+        for port, name in enumerate(self.results):
+            self._take(outputs[name] in axes)
             unit = self._unit("link", "out", UnitPlan("link out", "link"))
-            self._add("store", unit, self.durations.link(value), (value,), (), port=port)
-        sizes = {v: nbytes(v) for v in self.writers}
+            self._add("store", unit, self.durations.link(outputs[name]), (outputs[name],), (), port=port)
+        split = self.streaming.split
         return Work(
-            tuple(self.operations),
+            tuple(self._throttled() if self.pipelined and self.channel else self.operations),
             tuple(self.unit_plans),
-            setup,
             {v: tuple(w) for v, w in self.writers.items()},
             {v: tuple(self.readers.get(v, ())) for v in self.writers},
-            sizes,
+            {v: -(-nbytes(v) // split) if v in axes else nbytes(v) for v in self.writers},
             frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
+            tuple(self.versions),
         )
 
-    # -- what training does otherwise ------------------------------------------------------------------------------
-
-    def _setup(self) -> None:
-        """What is done once, before the first run."""
-        for k in range(len(self.placement.groups)):
-            self._program(k)
-
-    def _loaded(self) -> Iterable[tuple[int, Value]]:
-        """Ports and the inputs that they bring."""
-        return enumerate(self.graph.inputs)
-
-    def _stored(self) -> Iterable[tuple[int, Value]]:
-        """Ports and the outputs that they hand out."""
-        return ((port, value) for port, (_, value) in enumerate(self.graph.outputs))
-
-    def _group_of(self, node: Node, part: int) -> int:
-        """The crossbar group that a part of a product reads."""
-        return self.group_index[node, part]
+    def _throttled(self) -> list[Operation]:
+        """The operations, one of them so long that its unit is as busy as the off-chip channel."""
+        load: dict[int, int] = {}
+        for op in self.operations:
+            load[op.unit] = load.get(op.unit, 0) + op.duration
+        index = max(self.channel, key=lambda i: (self.channel[i], -i))
+        busy = sum(self.channel.values())
+        if busy <= max(load.values()):
+            return self.operations
+        op = self.operations[index]
+        slower = replace(op, duration=op.duration + busy - load[op.unit])
+        return [*self.operations[:index], slower, *self.operations[index + 1 :]]
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +146,11 @@ class Builder:
             self.place.setdefault(value, Place((0,)))
         for node in self.graph.nodes:
             self.place.update(dict.fromkeys(node.outputs, self.placement.place_of(node)))
+
+    def _take(self, streamed: bool, node: Node | None = None) -> None:
+        """The next operations take the batch part by part, or all of it."""
+        self.durations = Durations(self.target, self.streaming.split if streamed else 1)
+        self.node = node
 
     def _unit(self, kind: UnitKind, key: object, plan: UnitPlan) -> int:
         if (kind, key) not in self.units:
@@ -188,11 +170,13 @@ class Builder:
         structure = self.target.structure
         return tiles if structure.chips == 1 else f"chip {first // structure.tiles_per_chip} {tiles}"
 
-    def _source(self, value: Value, size: int | None = None) -> Source:
-        """The traffic of a stored value, all of it unless `size` says how much."""
+    def _source(self, value: Value, most: int | None = None) -> Source:
+        """The traffic of a stored value, all of it or `most` bytes; of what is shared out, a part's share."""
         root = self.root[value]
-        where = None if root in self.offchip else self.place[root]
-        return Source(nbytes(value) if size is None else size, where)
+        size = nbytes(value) if most is None else min(most, nbytes(value))
+        if value in self.streaming.axes or (self.node is not None and value in self.node.outputs):
+            size = -(-size // self.durations.parts)
+        return Source(size, None if root in self.offchip else self.place[root])
 
     def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
         """`Durations.streamed` of the next operation; takes down what it moves off-chip."""
@@ -206,7 +190,7 @@ class Builder:
         values = [v for v in dict.fromkeys(read) if v not in self.graph.constants]
         return [self._source(v) for v in (*values, *written)]
 
-    # -- operations ------------------------------------------------------------------------------------------------
+    # -- what waits for what ---------------------------------------------------------------------------------------
 
     def _add(
         self,
@@ -221,29 +205,33 @@ class Builder:
         """Adds an operation after the writers of all that it reads, after who reads what it overwrites, and after
         `also`; gives its number.
         """
-        index = len(self.operations)
-        wait: dict[int, None] = dict.fromkeys(also)
+        index, streamed = len(self.operations), self.durations.parts > 1
+        part: dict[int, None] = dict.fromkeys(also)  # the same part of these must have ended
+        every: dict[int, None] = {}  # all of these
         for value in read:
             root = self.root[value]
+            if root in self.graph.constants:
+                continue
             if root in self.homes:
-                self._read_version(self.homes[root], index, wait)
-            elif root not in self.graph.constants:
-                wait.update(dict.fromkeys(self.writers[root]))
-                readers = self.readers.setdefault(root, [])
-                if not readers or readers[-1] != index:
-                    readers.append(index)
+                self._read_version(self.homes[root], index, every)
+                continue
+            (part if value in self.streaming.axes else every).update(dict.fromkeys(self.writers[root]))
+            readers = self.readers.setdefault(root, [])
+            if not readers or readers[-1] != index:
+                readers.append(index)
         for value in written:
             if value in self.homes:
-                self._write_version(self.homes[value], index, wait)
+                self._write_version(self.homes[value], index, every)
             else:
                 self.writers.setdefault(value, []).append(index)
-        after, mask = self._needed(wait)
-        self.ancestors.append(mask)
-        self.operations.append(replace(Operation(kind, unit, duration, after), **fields))
+        after, after_all = self._reduced(part, every, streamed)
+        made = Operation(kind, unit, duration, after, after_all=after_all, streamed=streamed, node=self.node)
+        self.operations.append(replace(made, **fields))
         return index
 
     def _read_version(self, home: str, index: int, wait: dict[int, None]) -> None:
         """Takes down that an operation reads what lives from run to run, after who wrote it last in this run."""
+        self.versions.append((home, index, False))
         if home in self.last_write:
             wait[self.last_write[home]] = None
         readers = self.reads_since.setdefault(home, [])
@@ -252,55 +240,96 @@ class Builder:
 
     def _write_version(self, home: str, index: int, wait: dict[int, None]) -> None:
         """Takes down that an operation overwrites it, after who read it since it was written last."""
+        self.versions.append((home, index, True))
         if home in self.last_write:
             wait[self.last_write[home]] = None
         wait.update(dict.fromkeys(i for i in self.reads_since.get(home, []) if i != index))
         self.last_write[home] = index
         self.reads_since[home] = []
 
-    def _needed(self, wait: Iterable[int]) -> tuple[tuple[int, ...], int]:
-        """Those of some operations that do not come before another of them anyway; and all that comes before (bits)."""
-        needed: list[int] = []
-        before = 0
-        for i in sorted(wait, reverse=True):
-            if not before >> i & 1:
-                needed.append(i)
+    def _reduced(
+        self, part: Iterable[int], every: Iterable[int], streamed: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Those to wait for that no other one implies, part by part and whole; takes down all that comes before.
+
+        Bits of `ancestors` are the operations whose same part has ended, of `complete` those all of whose parts have.
+        """
+        operations = self.operations
+        strong = dict.fromkeys(every)
+        weak: dict[int, None] = {}
+        for i in part:
+            # what is not streamed has one task, which is all of it; and so waits who is not
+            (weak if streamed and operations[i].streamed else strong)[i] = None
+        after: list[int] = []
+        after_all: list[int] = []
+        before = complete = 0
+        for i in sorted({**weak, **strong}, reverse=True):
+            if complete >> i & 1 or (i not in strong and before >> i & 1):
+                continue
+            if i in strong:
+                complete |= self.ancestors[i] | 1 << i
+                before |= complete
+                (after_all if streamed and operations[i].streamed else after).append(i)
+            else:
                 before |= self.ancestors[i] | 1 << i
-        return tuple(sorted(needed)), before
+                complete |= self.complete[i]
+                after.append(i)
+        self.ancestors.append(before)
+        self.complete.append(complete)
+        return tuple(sorted(after)), tuple(sorted(after_all))
 
-    def _program(self, index: int) -> None:
-        group = self.placement.groups[index]
-        assert isinstance(group.node.op, Mvm)
-        geometry = Geometry.of(group.node.op.parts[group.part], self.target.crossbar)
-        rows = min(geometry.matrix_rows, geometry.rows)
-        unit = self._unit("writer", 0, UnitPlan("writer", "writer"))
-        duration = self.durations.program(rows, len(group.crossbars))
-        self._add("program", unit, duration, (), (), node=group.node, part=group.part, group=index)
+    # -- operations ------------------------------------------------------------------------------------------------
 
-    def _node(self, node: Node) -> None:
-        here = self.placement.place_of(node)
+    def _operations_of(self, node: Node) -> None:
+        here, durations = self.placement.place_of(node), self.durations
         match node.op:
             case View():
                 return
             case Mvm():
                 self._mvm(node, node.op)
-            case Vec():
-                cycles = self.durations.vec(self.graph, node, node.op, len(here.tiles))
-                duration = self._streamed(cycles, self._traffic(node.inputs, node.outputs), here)
-                self._add("vec", self._unit_at("vector", here), duration, node.inputs, node.outputs, node=node)
+            case MvmT():
+                self._mvm_t(node, node.op)
+            case Outer():
+                self._outer(node, node.op)
+            case UpdateCells():
+                self._update_cells(node, node.op)
             case Send():
                 self._send(node, node.op)
+            case Vec():
+                self._whole(
+                    "vec",
+                    node,
+                    self._unit_at("vector", here),
+                    durations.vec(self.graph, node, node.op, len(here.tiles)),
+                )
+            case ops.Update(rule, clip):
+                cycles = durations.update(node.outputs[0].tensor.size, rule, clip is not None, len(here.tiles))
+                self._whole("update", node, self._unit_at("vector", here), cycles)
+            case ops.DiffBlock():
+                self._whole("diff", node, self._diff_block(here), durations.diff(node, node.op))
             case Copy():
                 read = zip(node.inputs, bytes_read(node.op, len(node.inputs)), strict=True)
-                moved = [self._source(v, min(size, nbytes(v))) for v, size in read if v not in self.graph.constants]
-                moved.append(self._source(node.outputs[0]))
-                duration = self._streamed(0, moved, here)
-                self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs, node=node)
+                constants = self.graph.constants
+                moved = [self._source(v, size) for v, size in read if v not in constants]
+                duration = self._streamed(0, [*moved, self._source(node.outputs[0])], here)
+                self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs)
             case ops.Host():
                 unit = self._unit("host", 0, UnitPlan("host", "host"))
-                self._add("host", unit, self.durations.host(node), node.inputs, node.outputs, node=node)
+                self._add("host", unit, durations.host(node), node.inputs, node.outputs)
             case _:
                 raise TypeError(f"{node.op.name} is no operation: lower it first")
+
+    def _whole(self, kind: OperationKind, node: Node, unit: int, work: int) -> None:
+        """A node that is one operation, which its operands and results stream past."""
+        duration = self._streamed(work, self._traffic(node.inputs, node.outputs), self.placement.place_of(node))
+        self._add(kind, unit, duration, node.inputs, node.outputs)
+
+    def _diff_block(self, here: Place) -> int:
+        """The diff-block of the chip that a place is on."""
+        structure = self.target.structure
+        chip = here.tiles[0] // structure.tiles_per_chip
+        name = "diff-block" if structure.chips == 1 else f"chip {chip} diff-block"
+        return self._unit("diff", chip, UnitPlan(name, "diff"))
 
     def _send(self, node: Node, op: Send) -> None:
         """A value to the neighbouring chip; each direction of a link is a unit."""
@@ -311,7 +340,11 @@ class Builder:
         link = self.durations.crossing(nbytes(node.outputs[0]), gate, here)
         name = f"chip {op.sender} to chip {op.chip}"
         unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
-        self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs, node=node)
+        self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs)
+
+    def _group_of(self, node: Node, part: int) -> int:
+        """The crossbar group that a part of a product reads."""
+        return self.group_number[self.homes[node.inputs[1 + part]]]
 
     def _mvm(self, node: Node, op: Mvm) -> None:
         """The reads of a product's groups; what versions of cells they read is among the node's operands."""
@@ -332,6 +365,41 @@ class Builder:
                 moved.append(Source(windows * part.matrices * part.cols * item, here))
             stream = self._streamed if k == 0 else self.durations.streamed
             duration = stream(work, [*moved, *whole], here)
-            unit = self.units["crossbar", index]
-            read = (x, node.inputs[1 + k]) if node.inputs[1 + k] in self.homes else (x,)
-            self._add("mvm", unit, duration, read, (result,), node=node, part=k, group=index)
+            read = (x, node.inputs[1 + k])
+            self._add("mvm", self.units["crossbar", index], duration, read, (result,), part=k, group=index)
+
+    def _mvm_t(self, node: Node, op: MvmT) -> None:
+        """Parts add into one result, the first of them begins it."""
+        dy, result = node.inputs[0], node.outputs[0]
+        first: list[int] = []
+        for k, part in enumerate(op.parts):
+            index = self._group_of(node, k)
+            group = self.placement.groups[index]
+            here = Place(group.tiles)
+            windows = self.durations.windows(op, part)
+            blocks = Geometry.of(part, self.target.crossbar).column_blocks
+            work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
+            stream = self._streamed if k == 0 else self.durations.streamed
+            duration = stream(work, self._traffic((dy,), (result,)), here)
+            unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])
+            number = self._add("mvm_t", unit, duration, read, (result,), first, part=k, group=index)
+            first = first or [number]
+
+    def _outer(self, node: Node, op: Outer) -> None:
+        here = self.placement.place_of(node)
+        unit = self._unit_at("gradient", here)
+        for k, part in enumerate(op.parts):
+            work = self.durations.outer(self.durations.windows(op, part), part, len(here.tiles))
+            result = node.outputs[k]
+            moved = [*self._traffic(node.inputs, ()), Source(-(-nbytes(result) // self.durations.parts), here)]
+            self._add("outer", unit, self._streamed(work, moved, here), node.inputs, (result,), part=k)
+
+    def _update_cells(self, node: Node, op: UpdateCells) -> None:
+        """Arithmetic, then row after row is written; all replicas at once."""
+        index = self.group_number[self.homes[node.inputs[0]]]
+        group = self.placement.groups[index]
+        here = Place(group.tiles)
+        cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
+        cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), len(group.crossbars))
+        duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
+        self._add("update", self._unit_at("writer", here), duration, node.inputs, node.outputs, group=index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,9 +10,14 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart
+from mgc.ir.module import Entry
 from mgc.passes.crossbar_rows import exact_columns
 from mgc.passes.durations import signed_input
-from mgc.passes.manager import CompileState, Pass, UnsupportedError
+from mgc.passes.lower_training.residents import residents_in
+from mgc.passes.manager import Pass
+from mgc.passes.plan import Resident
+from mgc.passes.state import CompileState, UnsupportedError, with_graph
+from mgc.passes.versions import homes_of
 from mgc.targets.description import Crossbar, Target
 
 
@@ -79,30 +84,77 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Partition(Pass):
-    """Each part of each `Mvm` gets the row order in which most of its columns are proven exact, and must fit.
+    """Every part of every product has a crossbar group of its own, a resident of the module; they must fit.
 
-    Rows go channel-major or tap-major, whichever leaves fewer columns that an ADC could clip (on a tie as they are);
-    weights are permuted to match, integer and real. CapacityError if one copy of everything needs more crossbars than
-    the target has. Results are equal bit for bit.
+    For weights that nothing writes, rows go channel-major or tap-major, whichever leaves fewer columns that an ADC
+    could clip (on a tie as they are); weights are permuted to match, integer and real. CapacityError if one copy of
+    everything needs more crossbars than the target has. Results are equal bit for bit.
     """
 
     name: ClassVar[str] = "partition"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
 
     def run(self, state: CompileState) -> CompileState:
-        return replace(state, graph=partition(state.graph.copy(), state.target))
+        residents = residents_in(state.module)
+        entries: list[Entry] = []
+        frozen: list[Resident] = []
+        for entry in state.module.entries:
+            graph = order_rows(entry.graph.copy(), state.chip)
+            frozen += frozen_residents(graph, {*residents.names, *(r.name for r in frozen)})
+            entries.append(with_graph(entry, graph))
+        groups = [replace(r, sources=_sources(r, entries, residents.names)) for r in residents.groups]
+        check_capacity((*groups, *frozen), state)
+        every = replace(residents, all=(*groups, *frozen, *residents.buffers))
+        return state.with_entries(entries, residents=every)
 
 
-def partition(graph: Graph, target: Target) -> Graph:
-    """Chooses row orders in place and returns the graph; see `Partition`."""
-    check_capacity(graph, target)
+def _sources(resident: Resident, entries: Sequence[Entry], names: Collection[str]) -> tuple[str, ...]:
+    """The ONNX nodes whose products read a group that training writes."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        homes = homes_of(entry.graph, names)
+        for node in entry.graph.nodes:
+            if isinstance(node.op, Mvm) and any(homes.get(v) == resident.name for v in node.inputs[1:]):
+                found.update(dict.fromkeys(node.sources))
+    return tuple(found)
+
+
+def order_rows(graph: Graph, target: Target) -> Graph:
+    """Chooses the order of rows of constant weights in place and returns the graph; see `Partition`."""
     done: dict[tuple[Value, str, int], Value] = {}
     for node in graph.nodes:
         # an ADC that scales is exact or not by each cell alone: the order of rows changes nothing
-        if isinstance(node.op, Mvm) and target.crossbar.adc_mode == "clip":
+        if isinstance(node.op, Mvm) and target.crossbar.adc_mode == "clip" and node.inputs[1] in graph.constants:
             _order_rows(graph, node, node.op, target.crossbar, done)
     graph.prune()
     return graph
+
+
+def frozen_residents(graph: Graph, taken: Collection[str]) -> list[Resident]:
+    """The groups of the constant weights of a graph: each part's integers become a constant of its own, in place, which
+    has the group's name.
+    """
+    taken = set(taken)
+    names: dict[str, int] = {}
+    found: list[Resident] = []
+    for node in graph.nodes:
+        if not isinstance(node.op, Mvm) or node.inputs[1] not in graph.constants:
+            continue
+        inputs = list(node.inputs)
+        for k, part in enumerate(node.op.parts):
+            held = graph.constants[inputs[1 + k]]
+            while inputs[1 + k].name in taken:
+                inputs[1 + k] = graph.add_constant(held.data, f"{part.name}.cells")
+            taken.add(inputs[1 + k].name)
+            real = graph.constants[inputs[1 + len(node.op.parts) + k]].data
+            count = names[part.name] = names.get(part.name, 0) + 1
+            unique = replace(part, name=part.name if count == 1 else f"{part.name}#{count}")
+            layer, sources = node.outputs[0].name, node.sources
+            cells = np.ascontiguousarray(held.data)
+            resident = Resident(inputs[1 + k].name, np.ascontiguousarray(real), part=unique, layer=layer)
+            found.append(replace(resident, cells=cells, sources=sources))
+        node.inputs = tuple(inputs)
+    return found
 
 
 def _order_rows(
@@ -145,21 +197,20 @@ def _reordered(weights: np.ndarray, part: MvmPart, order: str) -> np.ndarray:
     return weights.reshape(matrices, outer, inner, cols).swapaxes(1, 2).reshape(matrices, rows, cols)
 
 
-def check_capacity(graph: Graph, target: Target) -> int:
-    """Crossbars that one copy of all weights needs. CapacityError if the target has fewer."""
+def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
+    """CapacityError if one copy of all weights needs more crossbars than the target has."""
     need: dict[str, int] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Mvm):
-            for part in node.op.parts:
-                name = ", ".join(node.sources) or part.name
-                need[name] = need.get(name, 0) + Geometry.of(part, target.crossbar).crossbars
-    needed, available = sum(need.values()), target.structure.crossbars
+    for group in groups:
+        if group.part is not None:
+            name = ", ".join(group.sources) if group.cells is not None and group.sources else group.layer
+            need[name] = need.get(name, 0) + Geometry.of(group.part, state.chip.crossbar).crossbars
+    needed, available = sum(need.values()), state.target.structure.crossbars
     if needed > available:
-        raise CapacityError(capacity_message(need, target), needed, available)
-    return needed
+        width = "training.master_bits" if state.trains else "crossbar.weight_bits"
+        raise CapacityError(capacity_message(need, state.chip, width), needed, available)
 
 
-def capacity_message(need: Mapping[str, int], target: Target, width: str = "crossbar.weight_bits") -> str:
+def capacity_message(need: Mapping[str, int], target: Target, width: str) -> str:
     """What does not fit, and what to change; `need` has the crossbars of each layer, `width` names the weight bits."""
     needed = sum(need.values())
     structure, crossbar = target.structure, target.crossbar

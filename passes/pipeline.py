@@ -1,32 +1,30 @@
-"""The order of the passes."""
+"""The passes of every program, in order. Codegen, which follows, is `mgc.targets.codegen`."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from mgc.passes.assume_ranges import AssumeRanges
-from mgc.passes.calibrate import Calibrate
+from mgc.passes.calibrate import CalibrationMethod, Scales
 from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_conv import LowerLinear
 from mgc.passes.lower_moves import LowerMoves
 from mgc.passes.lower_vec import LowerVec
 from mgc.passes.manager import Pass
-from mgc.passes.mapping import MAPPING_PASSES
+from mgc.passes.mapping import Allocate, PlaceGroups, SendValues
+from mgc.passes.partition import Partition
 from mgc.passes.quantize import Quantize
+from mgc.passes.schedule import Schedule
+from mgc.passes.settle import SettleVersions
 from mgc.passes.split_batch import SplitBatch
+from mgc.passes.training.passes import Compose, Differentiate, FuseLoss, Testing
 
-CalibrationMethod = Literal["error", "minmax", "none"]
+MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), Schedule())
+"""What turns level-2 graphs after lower-vec into plans."""
 
 
-def inference_passes(method: CalibrationMethod) -> tuple[Pass, ...]:
-    """From the imported level-1 graph to a scheduled plan, for inference; "none" is for `float` numerics only."""
-    return (
-        SplitBatch(),
-        Fold(),
-        AssumeRanges() if method == "none" else Calibrate(method),
-        LowerConv(),
-        Quantize("minmax" if method == "none" else method),
-        LowerMoves(),
-        LowerVec(),
-        *(mapping() for mapping in MAPPING_PASSES),
-    )
+def passes(method: CalibrationMethod = "error", *, training: bool = False) -> tuple[Pass, ...]:
+    """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen; only
+    where something is trained are there losses to compose, to fuse and to differentiate.
+    """
+    quantize = Quantize("minmax" if method == "none" else method)
+    forward: tuple[Pass, ...] = (Compose(), FuseLoss(), Differentiate(), Testing()) if training else ()
+    level_two = (LowerLinear(), quantize, LowerMoves(), SettleVersions(), LowerVec())
+    return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *MAPPING)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm, Send
+from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
 from mgc.passes.durations import Place, nbytes
-from mgc.passes.partition import Geometry
 from mgc.passes.plan import GroupMap
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
@@ -16,27 +16,27 @@ from mgc.targets.description import Target
 _ROUNDS = 8
 """Sweeps of the local improvement; it stops as soon as one changes nothing."""
 
+Traffic = Mapping[tuple[str, str], int]
+"""Bytes that go from the tiles of one layer to those of another in one micro-batch."""
+
 
 @dataclass(frozen=True)
 class Placement:
-    """The groups with their crossbars, and for each `Mvm` node the tiles whose vector units and ports serve it.
+    """The groups with their crossbars, and for each layer the tiles whose vector units and ports serve it.
 
-    Every used tile serves one node: the one with the most crossbars in it (on a tie the first). A node without a tile
-    of its own is served by that of its first crossbar. `homes` gives every node the `Mvm` at whose tiles it runs.
-    `cost` is what was minimised: bytes x nanoseconds of way, summed over the dataflow within each chip.
+    Every used tile serves one layer: the one with the most crossbars in it (on a tie the first). A layer without a tile
+    of its own is served by that of its first crossbar. `near` gives every node the layer at whose tiles it runs.
     """
 
     groups: tuple[GroupMap, ...]
-    served_by: dict[Node, Place]
-    homes: dict[Node, Node | None]
-    cost: float
+    served_by: Mapping[str, Place]
+    near: Mapping[Node, str | None]
     tiles_per_chip: int
 
     @staticmethod
-    def of(graph: Graph, target: Target, groups: tuple[GroupMap, ...]) -> Placement:
-        """The placement of groups that have their crossbars already."""
-        homes = homes_of(graph)
-        return Placement(groups, service(groups, target), homes, 0.0, target.structure.tiles_per_chip)
+    def of(graph: Graph, anchors: Mapping[Node, str], groups: tuple[GroupMap, ...], target: Target) -> Placement:
+        """The placement of a graph's nodes near groups that have their crossbars; `anchors` as in `near_layers`."""
+        return Placement(groups, service(groups, target), near_layers(graph, anchors), target.structure.tiles_per_chip)
 
     def place_of(self, node: Node) -> Place:
         """Where a node's work is done; tile 0 if nothing on the chip is near it. What is sent to a chip arrives at its
@@ -44,82 +44,65 @@ class Placement:
         """
         if isinstance(node.op, Send):
             return Place((node.op.chip * self.tiles_per_chip,))
-        home = self.homes.get(node)
-        return self.served_by[home] if home is not None else Place((0,))
+        layer = self.near.get(node)
+        return self.served_by[layer] if layer is not None else Place((0,))
 
 
-def place(
-    graph: Graph, target: Target, replicas: Sequence[int], chip_of: Mapping[Node, int] | None = None
-) -> Placement:
-    """Places every part of every `Mvm`, `replicas` in the graph's order, on neighbouring crossbars.
-
-    Layers lie one after the other along a snake through the mesh of their chip (without `chip_of`: of all chips):
-    first in dataflow order, then neighbours change places as long as that lowers the traffic's way. Deterministic.
+def anchors_of(graph: Graph, homes: Mapping[Value, str], layer_of: Mapping[str, str]) -> dict[Node, str]:
+    """The layer near which each node that touches crossbars works, or a weight gradient is added up; `homes` gives the
+    group in which a version of weights lies, `layer_of` the layer of a group.
     """
-    layers = [node for node in graph.nodes if isinstance(node.op, Mvm)]
-    homes = homes_of(graph)
-    counts = iter(replicas)
-    parts: dict[Node, list[tuple[int, Geometry, int]]] = {}
-    for node in layers:
-        assert isinstance(node.op, Mvm)
-        parts[node] = [(k, Geometry.of(p, target.crossbar), next(counts)) for k, p in enumerate(node.op.parts)]
-    sizes = {n: sum(g.crossbars * r for _, g, r in parts[n]) for n in layers}
-    traffic = traffic_of(graph, homes)
-    order: list[Node] = []
-    cost = 0.0
-    for chip in sorted({chip_of[n] for n in layers}) if chip_of is not None else (None,):
-        own = [n for n in layers if chip_of is None or chip_of[n] == chip]
+    anchors: dict[Node, str] = {}
+    for node in graph.nodes:
+        match node.op:
+            case Mvm() | MvmT():
+                if len(node.inputs) > 1:
+                    anchors[node] = layer_of[homes[node.inputs[1]]]
+            case UpdateCells():
+                anchors[node] = layer_of[homes[node.inputs[0]]]
+            case Outer():
+                cells = f"{node.op.parts[0].name}.cells"
+                if cells in layer_of:
+                    anchors[node] = layer_of[cells]
+    return anchors
+
+
+def in_order_of_traffic(groups: Sequence[GroupMap], traffic: Traffic, target: Target) -> list[str]:
+    """The layers, chip by chip, in the order in which they are to lie along the snake: first in the groups' order, then
+    neighbours change places as long as that lowers bytes x nanoseconds of way.
+    """
+    chip_of = {g.layer: g.chip for g in groups}
+    sizes: dict[str, int] = {}
+    for group in groups:
+        sizes[group.layer] = sizes.get(group.layer, 0) + group.crossbars_per_replica * group.replicas
+    order: list[str] = []
+    for chip in sorted(set(chip_of.values())):
+        own = [layer for layer in sizes if chip_of[layer] == chip]
         inside = {ends: size for ends, size in traffic.items() if ends[0] in own and ends[1] in own}
-        improved, way = _improved(own, sizes, inside, snake_of_tiles(target), target)
-        order, cost = order + improved, cost + way
-    names: dict[str, int] = {}
-    named: dict[Node, list[Wanted]] = {}
-    for node in layers:
-        assert isinstance(node.op, Mvm)
-        unique = [_unique(part.name, names) for part in node.op.parts]
-        named[node] = [Wanted(unique[k], geometry.crossbars, count) for k, geometry, count in parts[node]]
-    groups = lay_out(order, named, target, chip_of)
-    return Placement(groups, service(groups, target), homes, cost, target.structure.tiles_per_chip)
+        order += _improved(own, sizes, inside, snake_of_tiles(target), target)
+    return order
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A group that wants crossbars: how many a replica, how many replicas."""
-
-    name: str
-    crossbars: int
-    replicas: int
-
-
-def lay_out(
-    order: Sequence[Node],
-    wanted: Mapping[Node, Sequence[Wanted]],
-    target: Target,
-    chip_of: Mapping[Node, int] | None = None,
-) -> tuple[GroupMap, ...]:
-    """The groups of each layer on crossbars of their own, layers one after the other in `order` along the snake, each
-    on its chip if `chip_of` says which.
-
-    The groups come in the order of `wanted`.
+def lay_out(groups: Sequence[GroupMap], order: Sequence[str], target: Target) -> tuple[GroupMap, ...]:
+    """The groups on crossbars of their own: layer after layer, in `order`, along the snake of their chip (of all chips
+    where they have none).
     """
     snake = snake_of_tiles(target)
     per_tile, per_chip = target.structure.crossbars_per_tile, target.structure.crossbars_per_chip
-    first: dict[Node, int] = {}
     free = [chip * per_chip for chip in range(target.structure.chips)]
-    for node in order:
-        chip = 0 if chip_of is None else chip_of[node]
-        first[node] = free[chip]
-        free[chip] += sum(w.crossbars * w.replicas for w in wanted[node])
-    groups: list[GroupMap] = []
-    for node, each in wanted.items():
-        at = first[node]
-        for k, w in enumerate(each):
-            crossbars = _crossbars(at, w.crossbars * w.replicas, snake, target)
-            at += len(crossbars)
-            tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
-            own = -1 if chip_of is None else chip_of[node]
-            groups.append(GroupMap(node, k, w.name, w.replicas, w.crossbars, crossbars, tiles, own))
-    return tuple(groups)
+    at: dict[str, int] = {}
+    for layer in order:
+        own = [g for g in groups if g.layer == layer]
+        chip = max(0, own[0].chip)
+        at[layer] = free[chip]
+        free[chip] += sum(g.crossbars_per_replica * g.replicas for g in own)
+    placed: list[GroupMap] = []
+    for group in groups:
+        crossbars = _crossbars(at[group.layer], group.crossbars_per_replica * group.replicas, snake, target)
+        at[group.layer] += len(crossbars)
+        tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
+        placed.append(replace(group, crossbars=crossbars, tiles=tiles))
+    return tuple(placed)
 
 
 def snake_of_tiles(target: Target) -> list[int]:
@@ -134,70 +117,65 @@ def snake_of_tiles(target: Target) -> list[int]:
     return [chip * per_chip + tile for chip in range(target.structure.chips) for tile in order]
 
 
-def homes_of(graph: Graph, anchors: Mapping[Node, Node] | None = None) -> dict[Node, Node | None]:
-    """The `Mvm` near which each node runs: the one where most bytes of its operands were made (of several the last),
-    else the first one that depends on it.
-
-    `anchors` gives the nodes that have a place of their own and the one that stands for that place (each `Mvm` itself).
+def near_layers(graph: Graph, anchors: Mapping[Node, str]) -> dict[Node, str | None]:
+    """The layer near which each node runs: the one where most bytes of its operands were made (of several the last),
+    else the first one that depends on it. `anchors` gives the nodes that have a layer of their own.
     """
-    if anchors is None:
-        anchors = {node: node for node in graph.nodes if isinstance(node.op, Mvm)}
-    position = {node: i for i, node in enumerate(graph.nodes)}
-    made_near: dict[Value, Node | None] = {}
-    homes: dict[Node, Node | None] = {}
+    position: dict[str, int] = {}
+    for i, node in enumerate(graph.nodes):
+        if node in anchors:
+            position.setdefault(anchors[node], i)
+    made_near: dict[Value, str | None] = {}
+    near: dict[Node, str | None] = {}
     for node in graph.nodes:
-        near: dict[Node, int] = {}
+        size: dict[str, int] = {}
         for value in dict.fromkeys(node.inputs):
             made = made_near.get(value)
             if made is not None:
-                near[made] = near.get(made, 0) + nbytes(value)
-        last = max(near, key=lambda h: (near[h], position[h]), default=None)
-        homes[node] = anchors.get(node) or last
-        made_near.update(dict.fromkeys(node.outputs, homes[node]))
-    read_near: dict[Value, Node] = {}
+                size[made] = size.get(made, 0) + nbytes(value)
+        last = max(size, key=lambda layer: (size[layer], position[layer]), default=None)
+        near[node] = anchors.get(node, last)
+        made_near.update(dict.fromkeys(node.outputs, near[node]))
+    read_near: dict[Value, str] = {}
     for node in reversed(graph.nodes):
-        if homes[node] is None:
+        if near[node] is None:
             ahead = [read_near[v] for v in node.outputs if v in read_near]
-            homes[node] = min(ahead, key=position.__getitem__, default=None)
-        home = homes[node]
-        if home is not None:
+            near[node] = min(ahead, key=position.__getitem__, default=None)
+        layer = near[node]
+        if layer is not None:
             for value in node.inputs:
                 known = read_near.get(value)
-                if known is None or position[home] < position[known]:
-                    read_near[value] = home
-    return homes
+                if known is None or position[layer] < position[known]:
+                    read_near[value] = layer
+    return near
 
 
-def traffic_of(graph: Graph, homes: dict[Node, Node | None]) -> dict[tuple[Node, Node], int]:
-    """Bytes that go from the home of one `Mvm` to that of another in one micro-batch."""
-    made_near: dict[Value, Node | None] = {}
-    traffic: dict[tuple[Node, Node], int] = {}
+def traffic_of(graph: Graph, near: Mapping[Node, str | None]) -> dict[tuple[str, str], int]:
+    """What goes from layer to layer in one micro-batch."""
+    made_near: dict[Value, str | None] = {}
+    traffic: dict[tuple[str, str], int] = {}
     for node in graph.nodes:
-        here = homes[node]
+        here = near[node]
         for value in dict.fromkeys(node.inputs):
             there = made_near.get(value)
-            if here is not None and there is not None and here is not there:
+            if here is not None and there is not None and here != there:
                 traffic[there, here] = traffic.get((there, here), 0) + nbytes(value)
         made_near.update(dict.fromkeys(node.outputs, here))
     return traffic
 
 
 def _improved(
-    layers: Sequence[Node],
-    sizes: dict[Node, int],
-    traffic: dict[tuple[Node, Node], int],
-    snake: Sequence[int],
-    target: Target,
-) -> tuple[list[Node], float]:
-    """Layers in the order in which they lie along the snake, and the cost of that."""
+    layers: Sequence[str], sizes: Mapping[str, int], traffic: Traffic, snake: Sequence[int], target: Target
+) -> list[str]:
+    """Layers in the order in which they lie along the snake."""
     cost_model = CostModel(target)
     per_tile = target.structure.crossbars_per_tile
-    edges: dict[Node, list[tuple[Node, int]]] = {n: [] for n in layers}
+    edges: dict[str, list[tuple[str, int]]] = {n: [] for n in layers}
     for (a, b), size in traffic.items():
         edges[a].append((b, size))
         edges[b].append((a, size))
     order = list(layers)
-    first: dict[Node, int] = {}
+    first: dict[str, int] = {}
     at = 0
     for node in order:
         first[node] = at
@@ -212,10 +190,10 @@ def _improved(
             way_cache[ends] = route.hops * target.noc.hop_ns + route.links * target.link.latency_ns
         return way_cache[ends]
 
-    def middle(node: Node) -> int:
+    def middle(node: str) -> int:
         return first[node] + sizes[node] // 2
 
-    def cost_of(*nodes: Node) -> float:
+    def cost_of(*nodes: str) -> float:
         """Cost of all edges at some nodes, those between them counted for each end."""
         return sum(size * way(middle(n), middle(other)) for n in nodes for other, size in edges[n])
 
@@ -233,7 +211,7 @@ def _improved(
                 first[a], first[b] = start, start + sizes[a]
         if not changed:
             break
-    return order, cost_of(*order) / 2
+    return order
 
 
 def _crossbars(at: int, count: int, snake: Sequence[int], target: Target) -> tuple[int, ...]:
@@ -249,32 +227,26 @@ def _crossbars(at: int, count: int, snake: Sequence[int], target: Target) -> tup
     return tuple(ids)
 
 
-def service(groups: Sequence[GroupMap], target: Target) -> dict[Node, Place]:
-    """The tiles that serve each node; see `Placement`."""
-    layers = list(dict.fromkeys(group.node for group in groups))
+def service(groups: Sequence[GroupMap], target: Target) -> dict[str, Place]:
+    """The tiles that serve each layer; see `Placement`."""
+    layers = list(dict.fromkeys(group.layer for group in groups))
     per_tile = target.structure.crossbars_per_tile
-    share: dict[int, dict[Node, int]] = {}
-    first_tile: dict[Node, int] = {}
+    share: dict[int, dict[str, int]] = {}
+    first_tile: dict[str, int] = {}
     for group in groups:
         for crossbar in group.crossbars:
             count = share.setdefault(crossbar // per_tile, {})
-            count[group.node] = count.get(group.node, 0) + 1
+            count[group.layer] = count.get(group.layer, 0) + 1
         if group.tiles:
-            first_tile.setdefault(group.node, group.tiles[0])
-    rank = {node: i for i, node in enumerate(layers)}
+            first_tile.setdefault(group.layer, group.tiles[0])
+    rank = {layer: i for i, layer in enumerate(layers)}
     owner = {tile: min(count, key=lambda n: (-count[n], rank[n])) for tile, count in share.items()}
-    owned: dict[Node, list[int]] = {}
+    owned: dict[str, list[int]] = {}
     for tile in sorted(owner):
         owned.setdefault(owner[tile], []).append(tile)
-    places = {node: Place(tuple(tiles)) for node, tiles in owned.items()}
-    for node in layers:
-        if node not in places:
-            tile = first_tile.get(node)
-            places[node] = places[owner[tile]] if tile is not None else Place((0,))
+    places = {layer: Place(tuple(tiles)) for layer, tiles in owned.items()}
+    for layer in layers:
+        if layer not in places:
+            tile = first_tile.get(layer)
+            places[layer] = places[owner[tile]] if tile is not None else Place((0,))
     return places
-
-
-def _unique(name: str, taken: dict[str, int]) -> str:
-    """`name`, with a number where a group of that name is there already."""
-    count = taken[name] = taken.get(name, 0) + 1
-    return name if count == 1 else f"{name}#{count}"

@@ -1,43 +1,105 @@
-"""Level 3: the level-2 graph with its mapping onto crossbars and its schedule. Codegen walks it, deciding nothing."""
+"""Level 3: what stands beside level-2 graphs when they are mapped and scheduled. Codegen walks it, deciding nothing.
+
+A module's `residents` say what lives on the chip from run to run, its `groups` where weights lie, its `persistent`
+where everything else does; an entry's `plan` says which operation runs where and when.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 import numpy as np
 
-from mgc.ir.graph import Graph, Node, Value
-from mgc.passes.chips import Split
+from mgc.ir.graph import Node, Value
+from mgc.ir.mapped import MvmPart
+from mgc.ir.op import register_attr
 
-OperationKind = Literal["program", "mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
-
-
-@dataclass(frozen=True)
-class GroupMap:
-    """Where one part of one `mvm` node lives.
-
-    `crossbars` lists crossbar ids (chip after chip), replica after replica, each matrix-major, then row block, then
-    column block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in. `chip` is
-    where they are to lie, -1 if that may be across borders between chips.
-    """
-
-    node: Node
-    part: int
-    name: str
-    replicas: int
-    crossbars_per_replica: int
-    crossbars: tuple[int, ...]
-    tiles: tuple[int, ...]
-    chip: int = -1
-
-
+OperationKind = Literal["mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
 UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
 
 LINE_BYTES = 32
 """Buffers start at multiples of this; slot s of a buffer lies s * (its bytes rounded up to this) after slot 0."""
 
 
+@register_attr
+@dataclass(frozen=True)
+class HomePiece:
+    """A strided box of a flat array in the model's shape, and where its entries are in the flat resident."""
+
+    extents: tuple[int, ...]
+    base: int
+    strides: tuple[int, ...]
+    home_base: int
+    home_strides: tuple[int, ...]
+
+
+@register_attr
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A crossbar group or a persistent buffer; in level-2 graphs the input `name`, whose new value is "NAME.next", or,
+    for weights that nothing writes, a constant.
+
+    `initial` is what it holds at first, in its own layout: real weights for a group. `state` is the name of the state
+    that lives there ("" for weights that nothing trains), by `piece`. `weight_scale` is what one step of a group's
+    cells stands for, 0 for a buffer and for weights whose scales stand with their sums; `part` the windowed product
+    that a group was made for, `layer` what its crossbars lie together with. `cells` are the whole numbers of weights
+    that nothing writes. `sources` are the ONNX nodes that read it.
+    """
+
+    name: str
+    initial: np.ndarray
+    state: str = ""
+    piece: HomePiece | None = None
+    weight_scale: float = 0.0
+    part: MvmPart | None = None
+    layer: str = ""
+    cells: np.ndarray | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is a crossbar group."""
+        return self.part is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes as a buffer."""
+        return prod(self.initial.shape) * self.initial.itemsize
+
+
+@register_attr
+@dataclass(frozen=True)
+class GroupMap:
+    """Where a crossbar group lives, `name` in reports.
+
+    `crossbars` lists crossbar ids (chip after chip), replica after replica, each matrix-major, then row block, then
+    column block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in. `chip` is
+    where they are to lie, -1 if that may be across borders between chips. `layer` is the resident's.
+    """
+
+    resident: str
+    name: str
+    layer: str
+    replicas: int
+    crossbars_per_replica: int
+    crossbars: tuple[int, ...] = ()
+    tiles: tuple[int, ...] = ()
+    chip: int = -1
+
+
+@register_attr
+@dataclass(frozen=True)
+class PersistentPlan:
+    """Where a persistent buffer lies: space and byte offset."""
+
+    resident: str
+    space: Literal["edram", "dram"]
+    offset: int
+
+
+@register_attr
 @dataclass(frozen=True)
 class UnitPlan:
     """A resource that runs one task at a time.
@@ -52,15 +114,16 @@ class UnitPlan:
     tiles: tuple[int, ...] = ()
 
 
+@register_attr
 @dataclass(frozen=True)
 class Operation:
     """One instruction to be: what it does, where, how long (cycles for one micro-batch), after what.
 
-    `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index of the graph input or
-    output. `after` indexes operations of the same micro-batch, `after_previous` pairs (operation, lag): that operation
-    of micro-batch k - lag must have ended. A `streamed` operation of a run that is split takes the batch part by part
-    (`duration` is for one), and waits for all parts of those in `after_all`. `choices` are the units that it may run on
-    if there are several: the schedule chooses.
+    `node` is the level-2 node (None for load and store), `part` the mvm part, `port` the index among the entry's ports,
+    `group` the number of the crossbar group. `after` indexes operations of the same micro-batch, `after_previous` pairs
+    (operation, lag): that operation of micro-batch k - lag must have ended. A `streamed` operation of a run that is
+    split takes the batch part by part (`duration` is for one), and waits for all parts of those in `after_all`.
+    `choices` are the units that it may run on if there are several: the schedule chooses.
     """
 
     kind: OperationKind
@@ -77,6 +140,7 @@ class Operation:
     choices: tuple[int, ...] = ()
 
 
+@register_attr
 @dataclass(frozen=True)
 class BufferPlan:
     """Where a value lives: byte offset in its space, how many micro-batches of it at once (see `LINE_BYTES`).
@@ -95,7 +159,8 @@ class BufferPlan:
     parts: int = 1
 
 
-@dataclass(frozen=True)
+@register_attr
+@dataclass(frozen=True, eq=False)
 class SchedulePlan:
     """starts [operations, micro-batches or parts] in cycles (-1 for what is no task); lower_bound is proven.
 
@@ -116,17 +181,21 @@ class SchedulePlan:
         return (self.interval or self.makespan) / self.lower_bound - 1 if self.lower_bound else 0.0
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All that codegen needs."""
+@register_attr
+@dataclass(frozen=True, eq=False)
+class EntryPlan:
+    """One entry: the operations of its level-2 graph, memory and schedule.
 
-    graph: Graph
-    micro_batch: int
-    micro_batches: int
-    batched: bool
-    groups: tuple[GroupMap, ...]
-    units: tuple[UnitPlan, ...]
+    `units` are those that its operations name by number, the first of them the crossbar groups', in order. `data` and
+    `results` are the names of its inputs and outputs that cross the host link. The schedule cuts a run into `parts` of
+    the batch, by which the values in `parted` come and go.
+    """
+
     operations: tuple[Operation, ...]
-    buffers: dict[Value, BufferPlan] = field(default_factory=dict)
-    schedule: SchedulePlan | None = None
-    split: Split | None = None
+    units: tuple[UnitPlan, ...]
+    buffers: dict[Value, BufferPlan]
+    schedule: SchedulePlan
+    data: tuple[str, ...]
+    results: tuple[str, ...]
+    parts: int = 1
+    parted: frozenset[Value] = field(default_factory=frozenset)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Lookup
+from mgc.ir.module import Entry
 from mgc.ir.ops import Binary, Cast, Expand, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
-from mgc.passes.calibrate import Calibration
-from mgc.passes.manager import CompileState, Pass, UnsupportedError
+from mgc.passes.calibrate import Calibration, CalibrationMethod
+from mgc.passes.lower_training.quantize import quantize_training
+from mgc.passes.lower_training.residents import residents_in
+from mgc.passes.manager import Pass
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
 from mgc.passes.quantizing.emit import Emitter, QuantizedLayer
 from mgc.passes.quantizing.layers import Layer, find_layers
@@ -22,6 +25,7 @@ from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.tables import make_table, needs_table
 from mgc.passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
 from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
+from mgc.passes.state import CompileState, UnsupportedError, with_graph
 from mgc.targets.description import Target
 
 # Samples whose windows the rounding of weights looks at.
@@ -32,7 +36,8 @@ _UNSEEN = (-8.0, 8.0)
 
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Puts a `quant` before every `mvm` (shared where scale and value agree), whole-number weights with |w| <=
+    """Where weights are trained, codes get scales that are computed on the chip: see `quantize_training`. Else puts a
+    `quant` before every `mvm` (shared where scale and value agree), whole-number weights with |w| <=
     2^(weight_bits - 1) - 1 into it, and a `dequant` with one float64 scale a column after it, which takes the bias
     `add` in. Inputs that cannot be negative are coded unsigned; those of a lopsided range too, with a code of 0 that
     is not 0, where the layer allows it. Functions that are neither piecewise linear nor exact
@@ -43,37 +48,41 @@ class Quantize(Pass):
 
     name: ClassVar[str] = "quantize"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
-    method: Literal["error", "minmax"] = "error"
+    method: CalibrationMethod = "error"
 
-    def run(self, state: CompileState) -> CompileState:
-        if state.calibration is None:
-            raise ValueError("quantize needs the ranges that calibrate records")
-        graph = state.graph.copy()
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        if state.trains:
+            graph = quantize_training(entry.graph, residents_in(state.module), state.chip, entry.micro_batch)
+            return with_graph(entry, graph)
+        calibration: Calibration | None = entry.attributes.get("calibration")
+        if calibration is None:
+            raise ValueError("quantize needs the ranges that scales records")
+        graph = entry.graph.copy()
         crossbar = state.target.crossbar
         nonnegative = NonNegative(graph)
         layers = find_layers(graph, nonnegative)
-        seen = Ranges(graph, state.calibration)
+        seen = Ranges(graph, calibration)
         coded = _with_codes(layers, seen, state.target)
         emitter = Emitter(graph, crossbar.weight_bits)
         quality: list[LayerQuality] = []
-        for layer, chosen, windows in self._chosen(graph, coded, seen, state):
+        for layer, chosen, windows in self._chosen(entry, graph, coded, seen, state):
             quality.append(quality_of(layer, chosen, seen.of(layer.x), windows, crossbar))
             emitter.emit(layer, chosen)
         simplify_powers(graph)
-        warnings = tabulate(graph, seen, state.target.vector.table_segments)
+        state.warnings.extend(tabulate(graph, seen, state.target.vector.table_segments))
         graph.prune()
-        return replace(state, graph=graph, warnings=(*state.warnings, *warnings), quality=tuple(quality))
+        return with_graph(entry, graph, calibration=None, calibrated=None, quality=tuple(quality))
 
     def _chosen(
-        self, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
+        self, entry: Entry, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState
     ) -> Iterator[tuple[Layer, QuantizedLayer, CodedWindows | None]]:
         """Whole numbers, scales and bias for every layer, and the windows that they were fitted on, if any."""
-        crossbar, calibration = state.target.crossbar, state.calibration
         fitted: dict[Layer, tuple[QuantizedLayer, CodedWindows]] = {}
-        if self.method == "error" and calibration is not None and calibration.graph is not None:
+        crossbar, calibrated = state.target.crossbar, entry.attributes.get("calibrated")
+        if self.method == "error" and calibrated is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x)]
-            feeds = calibration.feeds[:_WINDOW_SAMPLES]
-            for windows in sampled_windows(known, graph, seen.origin, calibration.graph, feeds, state.tools):
+            feeds = entry.attributes["calibration"].feeds[:_WINDOW_SAMPLES]
+            for windows in sampled_windows(known, graph, seen.origin, calibrated, feeds, state.tools):
                 layer = windows.layer
                 weights, scales = fitted_weights(windows, crossbar)
                 bias = layer.bias + bias_shift(windows, weights, scales)

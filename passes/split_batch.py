@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.op import IRError
+from mgc.ir.module import Entry
+from mgc.ir.op import IRError, register_attr
 from mgc.ir.types import TensorType, ValueType
-from mgc.passes.manager import CompileState, Pass
+from mgc.passes.manager import Pass
+from mgc.passes.state import CompileState, with_graph
+
+
+@register_attr
+@dataclass(frozen=True)
+class Batching:
+    """What batch an inference entry is for.
+
+    batch: samples asked for. graph_batch: the size of the batch dimension in the graph as imported; `inputs` names the
+    inputs whose axis 0 it is (none: the model has no dynamic batch). For a batch of 1 the graph is imported at 2, so
+    that the batch can be told from other ones of size 1; `model` (ONNX, with the sizes `dims` of named dimensions) is
+    then there to be imported at the batch asked for.
+    """
+
+    batch: int
+    graph_batch: int
+    inputs: tuple[str, ...] = ()
+    model: bytes = b""
+    dims: Mapping[str, int] = field(default_factory=dict)
 
 
 def _one_sample(type_: ValueType, factor: int) -> ValueType:
@@ -96,33 +116,36 @@ def _whole_ports(whole: Graph, part: Graph) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class SplitBatch(Pass):
-    """Rewrites a graph whose samples do not mix to a micro-batch of one sample, to be run `batch` times; sets
-    `micro_batch`, `micro_batches`, `batched` and `whole_ports`. The batch is axis 0 of the inputs that the importer
-    names, or, in a model without a dynamic batch, axis 0 of all inputs if it has one size. An input or output without
-    it (a style's strength, a learned constant) is the same for all samples. Where some op mixes samples, the graph is
-    kept whole (imported again at the batch asked for if need be): one micro-batch, not batched. For a batch of 1 the
-    importer binds 2, because a 1 cannot be told from other ones.
-    A static batch of 1 needs no proof, its samples cannot meet: it counts as batched if every output has a leading 1.
+    """Rewrites a graph whose samples do not mix to a micro-batch of one sample, to be run `batch` times; sets an
+    entry's `micro_batch`, `micro_batches`, `batched` and `whole_ports`. The batch is axis 0 of the inputs that the
+    importer names, or, in a model without a dynamic batch, axis 0 of all inputs if it has one size. An input or output
+    without it (a style's strength, a learned constant) is the same for all samples. Where some op mixes samples, the
+    graph is kept whole (imported again at the batch asked for if need be): one micro-batch, not batched. For a batch of
+    1 the importer binds 2, because a 1 cannot be told from other ones. A static batch of 1 needs no proof, its samples
+    cannot meet: it counts as batched if every output has a leading 1.
     """
 
     name: ClassVar[str] = "split-batch"
 
-    def run(self, state: CompileState) -> CompileState:
-        graph, batch, factor = state.graph, state.batch, state.graph_batch
-        names: Sequence[str] = state.batched_inputs
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        batching: Batching | None = entry.attributes.get("batching")
+        if batching is None:
+            return entry
+        graph, batch, factor = entry.graph, batching.batch, batching.graph_batch
+        names: Sequence[str] = batching.inputs
         if not names:
             names = [v.name for v in graph.inputs]
             sizes = {v.shape[0] if isinstance(v.type, TensorType) and v.shape else 0 for v in graph.inputs}
             batch = factor = sizes.pop() if len(sizes) == 1 else 0
             if factor == 1 and all(isinstance(v.type, TensorType) and v.shape[:1] == (1,) for _, v in graph.outputs):
-                return replace(state, micro_batch=1, micro_batches=1, batched=True)
+                return replace(with_graph(entry, graph, batching=None), micro_batch=1, micro_batches=1, batched=True)
         if factor > 1:
             part = split(graph, names, factor)
             if isinstance(part, Graph):
                 alike = _whole_ports(graph, part)
-                return replace(state, graph=part, micro_batch=1, micro_batches=batch, batched=True, whole_ports=alike)
-        if state.graph_batch != state.batch:
-            if state.reimport is None:
-                raise ValueError(f"the graph is bound to batch {state.graph_batch}, {state.batch} is wanted")
-            graph = state.reimport(state.batch)
-        return replace(state, graph=graph, micro_batch=max(state.batch, 1), micro_batches=1, batched=False)
+                done = with_graph(entry, part, batching=None, whole_ports=alike)
+                return replace(done, micro_batch=1, micro_batches=batch, batched=True)
+        if batching.graph_batch != batching.batch:
+            graph = state.tools.reimport(batching.model, batching.batch, batching.dims)
+        done = with_graph(entry, graph, batching=None)
+        return replace(done, micro_batch=max(batching.batch, 1), micro_batches=1, batched=False)

@@ -69,6 +69,20 @@ def load_model(source: Source) -> LoadedModel:
     return LoadedModel(proto, weights, folder, digest.hexdigest(), opsets)
 
 
+def self_contained(source: Source) -> bytes:
+    """A model as bytes, external data included."""
+    data, folder, _ = _read(source)
+    if b"location" not in data:  # the key under which external data would be named
+        return data
+    proto = ModelProto.FromString(data)
+    for tensor in (*proto.graph.initializer, *_nested_tensors(proto.graph)):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = external_bytes(tensor, folder)
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+    return proto.SerializeToString()
+
+
 def _read(source: Source) -> tuple[bytes, Path | None, str]:
     if isinstance(source, ModelProto):
         try:

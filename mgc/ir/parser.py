@@ -372,6 +372,11 @@ class _Parser:
             return self._blob()
         if token.text == "opaque" or (token.text in _DTYPES and lex.tokens[lex.index + 1].text == "["):
             return self._type()
+        if token.text == "graph" and lex.tokens[lex.index + 1].kind == "string":
+            outside = self.graph, self.values, self.nodes
+            graph = self._graph()
+            self.graph, self.values, self.nodes = outside
+            return graph
         lex.index += 1
         if token.text in _NAMED:
             return _NAMED[token.text]

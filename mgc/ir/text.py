@@ -20,8 +20,9 @@
 
 Attributes that have their default value are left out. Literals: none, true, numbers, "strings" (long ones cut, with +
 between the pieces), (tuples,), {key: value}, set(..), types, `array TYPE data`, ops and attribute classes with their
-fields in braces, %value and ^node (by its first result) of the entry's graph. Data of up to 16 elements stands inline,
-other data under a number: #0. In a module it lies in a side file; in a graph alone, at its end, in base64:
+fields in braces, %value and ^node (by its first result) of the entry's graph. An attribute may be a
+graph. Data of up to 16 elements stands inline, other data under a number: #0. In a module it lies in a side file; in a
+graph alone, at its end, in base64:
 
     data {
       #0 "base64 of the little-endian bytes"
@@ -122,10 +123,15 @@ class _Printer:
             if not _WORD.fullmatch(name):
                 raise IRError(f"an attribute's name is a word, not {name!r}")
         try:
-            lines = [_wrapped(f"  {name}={self.literal(value)},") for name, value in attributes.items()]
+            lines = [self.attribute(name, value) for name, value in attributes.items()]
         except IRError as error:
             raise IRError(f"the attributes {', '.join(attributes)} have no text form: {error}") from error
         return "\n".join([" {", *lines, "}"])
+
+    def attribute(self, name: str, value: Any) -> str:
+        if isinstance(value, Graph):  # one of its own, which refers to nothing outside
+            return "\n".join([f"  {name}=", *(f"  {line}" for line in self.graph(value)), "  ,"])
+        return _wrapped(f"  {name}={self.literal(value)},")
 
     def graph(self, graph: Graph) -> list[str]:
         inputs = ", ".join(f"{_ref(v)}: {v.type}" for v in graph.inputs)

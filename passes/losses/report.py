@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mgc.ir.op import register_attr
+
 NONE = "none"
 """The kind of a loss that has no diff-block."""
 
 
+@register_attr
 @dataclass(frozen=True)
 class LossReport:
     """One loss output after fuse-loss: an entry of `losses` in `compile --json`.

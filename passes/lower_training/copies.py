@@ -11,9 +11,10 @@ from itertools import pairwise
 from mgc.ir.graph import Graph
 from mgc.ir.training import State
 from mgc.passes.allocate import Demand, allocate, choices, hull_of
-from mgc.passes.lower_training.residents import Resident, Residents
+from mgc.passes.lower_training.residents import Residents
 from mgc.passes.lower_training.step import LoweredTraining, lower_training
 from mgc.passes.partition import Geometry
+from mgc.passes.plan import Resident
 from mgc.passes.reads import Reads, reads_of
 from mgc.passes.versions import homes_of
 from mgc.targets.cost import CostModel

@@ -12,7 +12,7 @@ from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Cast, Conv, ConvTranspose, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
-from mgc.ir.training import NEXT
+from mgc.ir.training import NEXT, State
 from mgc.ir.types import DType, TensorType, tensor_type_of
 from mgc.passes.lower_training.gradients import (
     kernel_gradients,
@@ -30,16 +30,19 @@ from mgc.passes.moves.strided import dense_strides, merge_axes
 Parts = tuple[Value, ...]
 
 
-def lower_graph(survey: Survey, residents: Residents, layouts: Layouts, weight_bits: int) -> Graph:
+def lower_graph(
+    survey: Survey, states: Sequence[State], residents: Residents, layouts: Layouts, weight_bits: int
+) -> Graph:
     """One graph of the step over residents: inputs are its data, then all residents; a state's new value is given by
     "NAME.next" of its residents. All values are real, the sums are those of the level-1 ops up to rounding.
     """
-    return _Lowering(survey, residents, layouts, weight_bits).run()
+    return _Lowering(survey, states, residents, layouts, weight_bits).run()
 
 
 @dataclass
 class _Lowering:
     survey: Survey
+    states: Sequence[State]
     residents: Residents
     layouts: Layouts
     weight_bits: int
@@ -69,7 +72,7 @@ class _Lowering:
     # -- inputs and outputs ----------------------------------------------------------------------------------------
 
     def _inputs(self) -> None:
-        states = {s.name: s for s in self.residents.states}
+        states = {s.name: s for s in self.states}
         data = [v for v in self.old.inputs if v.name not in states]
         for value in data:
             self.image[value] = self.new.add_input(value.name, value.type)
@@ -91,7 +94,7 @@ class _Lowering:
         return tuple(self.resident[name] for name in self.residents.weights[key])
 
     def _outputs(self) -> None:
-        states = {s.next: s for s in self.residents.states}
+        states = {s.next: s for s in self.states}
         for name, value in self.old.outputs:
             if name not in states:
                 self.new.outputs.append((name, self.image[value]))
@@ -152,7 +155,7 @@ class _Lowering:
     # -- counters --------------------------------------------------------------------------------------------------
 
     def _is_count(self, node: Node) -> bool:
-        counters = {s.name for s in self.residents.states if s.kind == "counter"}
+        counters = {s.name for s in self.states if s.kind == "counter"}
         by = self.old.data(node.inputs[1])
         return node.inputs[0].name in counters and node.inputs[0] in self.old.inputs and by is not None and by == 1
 

@@ -12,9 +12,10 @@ from mgc.ir.mapped import MvmPart
 from mgc.ir.training import State
 from mgc.passes.lower_training.lower import lower_graph
 from mgc.passes.lower_training.products import boxed, forget_products
-from mgc.passes.lower_training.residents import HomePiece, Resident, Residents
+from mgc.passes.lower_training.residents import Residents
 from mgc.passes.lower_training.weights import Layout, Layouts, Survey, layouts_of
 from mgc.passes.moves.strided import dense_strides, merge_axes
+from mgc.passes.plan import HomePiece, Resident
 from mgc.targets.description import Target
 
 HEADROOM = 8.0
@@ -51,7 +52,7 @@ def lower_training(
     layouts = layouts_of(surveys, names, both_ways=target.training.transposed_read, copied=copied)
     residents = residents_of(states, layouts, constants, target, _limits(surveys))
     bits = target.training.master_bits
-    lowered = tuple(lower_graph(survey, residents, layouts, bits) for survey in surveys)
+    lowered = tuple(lower_graph(survey, states, residents, layouts, bits) for survey in surveys)
     forget_products()
     return LoweredTraining(lowered, residents)
 
@@ -118,8 +119,9 @@ def residents_of(
         initial = np.asarray(state.initial)
         if state.kind == "counter":
             initial = np.asarray(np.rint(initial), np.int64)
-        buffers.append(Resident(state.name, initial, state.name, HomePiece.dense(initial.shape)))
-    return Residents(tuple(states), tuple(groups + buffers), weights)
+        dense = dense_strides(initial.shape)
+        buffers.append(Resident(state.name, initial, state.name, HomePiece(initial.shape, 0, dense, 0, dense)))
+    return Residents(tuple(groups + buffers), weights)
 
 
 def _parts(copies: Sequence[Layout]) -> Iterator[tuple[Layout, MvmPart, np.ndarray]]:

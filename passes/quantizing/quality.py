@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.ir.op import register_attr
 from mgc.passes.quantizing.codes import Reach
 from mgc.passes.quantizing.emit import QuantizedLayer
 from mgc.passes.quantizing.exactness import exact
@@ -18,6 +19,7 @@ MOST_DB = 200.0
 """What stands for no error at all: beyond what float32 can tell."""
 
 
+@register_attr
 @dataclass(frozen=True)
 class LayerQuality:
     """Calibration and error of one layer.

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Value
 from mgc.ir.ops import Cast, Gather, Reshape
 from mgc.ir.types import DType, TensorType
-from mgc.passes.manager import CompileState, UnsupportedError
+from mgc.passes.state import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Samples:
     warnings: tuple[str, ...]
 
 
-def take_samples(state: CompileState, count: int) -> Samples:
+def take_samples(graph: Graph, data: Mapping[str, np.ndarray], seed: int, count: int) -> Samples:
     """Up to `count` sets of inputs, from the user's arrays where there are any.
 
-    Of arrays with more samples than needed, evenly spaced ones are taken. UnsupportedError: an array does not fit.
+    `data` are arrays under the input names, samples along axis 0; other inputs are noise drawn with `seed`. Of arrays
+    with more samples than needed, evenly spaced ones are taken. UnsupportedError: an array does not fit.
     """
-    graph, data = state.graph, state.calibration_data or {}
     names = [v.name for v in graph.inputs]
     for name in data:
         if name not in names:
             raise UnsupportedError(f"calibration data: there is no input {name!r}; the inputs are {', '.join(names)}")
     columns: list[list[np.ndarray]] = []
     warnings: list[str] = []
-    rng = np.random.default_rng(state.seed)
+    rng = np.random.default_rng(seed)
     for value in graph.inputs:
         if not isinstance(value.type, TensorType):
             raise UnsupportedError(f"input {value.name!r} is not a tensor of known shape: nothing to calibrate with")

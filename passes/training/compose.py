@@ -21,6 +21,7 @@ from mgc.passes.training.shifts import cancel_shifts
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 LOSS_D, LOSS_G = "loss_d", "loss_g"
 EPSILON = "epsilon"
+DEFAULT_GP_WEIGHT = 10.0
 REDRAWN = "redrawn"
 
 

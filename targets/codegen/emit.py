@@ -1,15 +1,21 @@
-"""Plan -> program: every value gets its buffer, every operation its instruction, every array its tensor."""
+"""A module of scheduled entries -> program: a walk, with no decisions left.
+
+Every value gets its buffer, every operation its instruction, every array its tensor.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mgc.ir import mapped, mapped_training, ops
 from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.module import Entry as SourceEntry
+from mgc.ir.op import register_attr
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
@@ -23,10 +29,13 @@ from mgc.isa.instructions import (
     Load,
     Move,
     Mvm,
+    MvmT,
+    Outer,
     Piece,
     Ref,
     Step,
     Store,
+    Update,
     Vec,
     VecStore,
 )
@@ -34,19 +43,28 @@ from mgc.isa.instructions import (
     Program as WriteCells,
 )
 from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
+from mgc.isa.optimizers import OPTIMIZER_CODES, in_steps
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
-from mgc.passes.plan import BufferPlan, Operation, Plan
-from mgc.targets.description import Target
+from mgc.isa.state import State, StatePiece
+from mgc.isa.verify_schedule import check_schedule
+from mgc.passes.durations import Durations
+from mgc.passes.lower_training.residents import residents_in
+from mgc.passes.manager import Pass
+from mgc.passes.mapping import homes_in
+from mgc.passes.plan import BufferPlan, EntryPlan, GroupMap, HomePiece, Operation, PersistentPlan, Resident, UnitKind
+from mgc.passes.state import CompileState
+from mgc.targets.codegen.diff import diff_instruction
+from mgc.targets.codegen.meta import meta_of
+from mgc.targets.codegen.windows import window_fields
 
 
+@register_attr
 @dataclass(frozen=True)
 class PortInfo:
     """What the model says of one of its inputs or outputs; see `mgc.isa.memory.Port`."""
 
-    name: str
     dtype: str
-    batched: bool
     dims: tuple[str, ...]
 
 
@@ -96,61 +114,286 @@ class Walk:
         return Ref(BUFFER, self.buffer_of[value])
 
 
-def emit(
-    plan: Plan,
-    target: Target,
-    *,
-    name: str,
-    inputs: tuple[PortInfo, ...],
-    outputs: tuple[PortInfo, ...],
-    meta: Mapping[str, Any],
-) -> Program:
-    """The program of a scheduled plan. Deterministic: the same plan gives the same program."""
-    if plan.schedule is None:
-        raise ValueError("the plan has no schedule: run the schedule pass before codegen")
-    crossbar = target.crossbar
-    arithmetic = Arithmetic(**{key: getattr(crossbar, key) for key in Arithmetic.__dataclass_fields__})
-    walk = Walk(plan.graph, plan.buffers, arithmetic)
-    lay_out_buffers(walk)
-    groups = _groups(walk, plan)
-    instructions = tuple(instruction_of(walk, i, op) for i, op in enumerate(plan.operations))
-    graph = plan.graph
-    setup = sum(isinstance(i, WriteCells) for i in instructions)
-    planned = plan.schedule
-    schedule = Schedule(planned.starts[setup:], planned.status, planned.makespan, planned.lower_bound)
-    return Program(
-        name=name,
-        target=target.to_json_dict(),
-        instructions=instructions,
-        buffers=tuple(walk.buffers),
-        constants=tuple(walk.constants),
-        groups=groups,
-        units=tuple(Unit(k, u.name, u.kind, u.tile) for k, u in enumerate(plan.units)),
-        inputs=tuple(port_of(p, walk.buffer_of[v], v) for p, v in zip(inputs, graph.inputs, strict=True)),
-        outputs=tuple(
-            port_of(p, walk.buffer_of.get(v, -1), v) for p, (_, v) in zip(outputs, graph.outputs, strict=True)
-        ),
-        host_segments=tuple(walk.segments),
-        entries=(
-            Entry(
-                id=0,
-                name="testing",
-                kind="test",
-                first=setup,
-                stop=len(instructions),
-                repeats=1,
-                micro_batch=plan.micro_batch,
-                micro_batches=plan.micro_batches,
-                batched=plan.batched,
-                schedule=schedule,
-            ),
-        ),
-        clock_ns=target.clock_ns,
-        sources=tuple(walk.sources),
-        absorbed=absorbed_nodes(walk, [plan.graph]),
-        tensors=walk.tensors,
-        meta=meta,
-    )
+@dataclass(frozen=True)
+class Emit(Pass):
+    """The module gets its `program`: the same one for the same module, with what it costs."""
+
+    name: ClassVar[str] = "emit"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        program = emit(state)
+        return state.with_entries(state.module.entries, program=replace(program, meta=meta_of(state, program)))
+
+
+@dataclass(frozen=True)
+class VerifySchedule(Pass):
+    """The program's schedule keeps its own rules, see `mgc.isa.verify_schedule`. ProgramError if not."""
+
+    name: ClassVar[str] = "verify-schedule"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        check_schedule(state.module.attributes["program"])
+        return state
+
+
+def emit(state: CompileState) -> Program:
+    """The program of a module whose entries have plans. Deterministic: the same module gives the same program."""
+    return _Emitter(state).run()
+
+
+class _Emitter:
+    """Walks the entries one after the other; tables are common."""
+
+    def __init__(self, state: CompileState) -> None:
+        self.state = state
+        self.module, self.chip = state.module, state.chip
+        attributes = self.module.attributes
+        self.residents = residents_in(self.module)
+        self.placed: tuple[GroupMap, ...] = attributes["groups"]
+        self.persistent: tuple[PersistentPlan, ...] = attributes["persistent"]
+        arithmetic = Arithmetic(**{key: getattr(self.chip.crossbar, key) for key in Arithmetic.__dataclass_fields__})
+        self.walk = Walk(self.module.entries[0].graph, {}, arithmetic)
+        self.group_number = {g.resident: k for k, g in enumerate(self.placed)}
+        self.home_buffer: dict[str, int] = {}
+        self.units: dict[tuple[UnitKind, str], Unit] = {}
+        self.inputs: dict[str, Port] = {}
+        self.outputs: dict[str, Port] = {}
+
+    def run(self) -> Program:
+        walk, entries = self.walk, self.module.entries
+        plans: list[EntryPlan] = [entry.attributes["plan"] for entry in entries]
+        self._persistent_buffers()
+        groups = tuple(map(self._group, self.placed))
+        for plan in plans:
+            for unit in plan.units:
+                self._unit(unit.name, unit.kind, unit.tile)
+        instructions: list[Instruction] = [self._program(k) for k in range(len(groups))]
+        made: list[Entry] = []
+        for entry, plan in zip(entries, plans, strict=True):
+            first, own = len(instructions), plan.schedule
+            instructions += self._entry(entry, plan, first)
+            made.append(
+                Entry(
+                    len(made),
+                    entry.name,
+                    entry.kind,
+                    first,
+                    len(instructions),
+                    entry.repeats,
+                    entry.micro_batch,
+                    entry.micro_batches,
+                    entry.batched,
+                    Schedule(own.starts, own.status, own.makespan, own.lower_bound, plan.parts, own.interval),
+                )
+            )
+        states = self._states()
+        return Program(
+            name=self.module.name,
+            target=self.state.target.to_json_dict(),
+            instructions=tuple(instructions),
+            buffers=tuple(walk.buffers),
+            constants=tuple(walk.constants),
+            groups=groups,
+            units=tuple(self.units.values()),
+            inputs=tuple(self.inputs.values()),
+            outputs=tuple(self.outputs.values()),
+            host_segments=tuple(walk.segments),
+            entries=tuple(made),
+            clock_ns=self.chip.clock_ns,
+            sources=tuple(walk.sources),
+            absorbed=absorbed_nodes(walk, [e.graph for e in entries]),
+            tensors={**walk.tensors, **self.module.attributes.get("templates", {})},
+            meta={},
+            states=states,
+        )
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def _unit(self, name: str, kind: UnitKind, tile: int) -> int:
+        if (kind, name) not in self.units:
+            self.units[kind, name] = Unit(len(self.units), name, kind, tile)
+        return self.units[kind, name].id
+
+    def _persistent_buffers(self) -> None:
+        for place in self.persistent:
+            held = self.residents.by_name[place.resident].initial
+            index = len(self.walk.buffers)
+            self.walk.buffers.append(
+                Buffer(
+                    index,
+                    place.resident,
+                    "real",
+                    held.dtype.name,
+                    held.shape,
+                    place.space,
+                    place.offset,
+                    persistent=True,
+                )
+            )
+            self.home_buffer[place.resident] = index
+
+    def _group(self, placed: GroupMap) -> CrossbarGroup:
+        walk, index = self.walk, self.group_number[placed.resident]
+        resident = self.residents.by_name[placed.resident]
+        if resident.part is None:
+            raise ValueError(f"group {placed.name} is of {resident.name}, which is no weight")
+        weights, real = f"group.{index}.weights", f"group.{index}.real"
+        walk.tensors[real] = held = np.ascontiguousarray(resident.initial, np.float32)
+        walk.tensors[weights] = (
+            in_steps(held, resident.weight_scale, walk.arithmetic.weight_bits).astype(np.int16)
+            if resident.cells is None
+            else resident.cells
+        )
+        part = resident.part
+        return CrossbarGroup(
+            id=index,
+            name=placed.name,
+            matrices=part.matrices,
+            rows=part.rows,
+            cols=part.cols,
+            arithmetic=walk.arithmetic,
+            weights=weights,
+            real_weights=real,
+            replicas=placed.replicas,
+            tiles=placed.tiles,
+            crossbars=placed.crossbars,
+            sources=resident.sources,
+            weight_scale=resident.weight_scale,
+        )
+
+    def _states(self) -> tuple[State, ...]:
+        held: dict[str, list[Resident]] = {}
+        for resident in self.residents.all:
+            held.setdefault(resident.state, []).append(resident)
+        states: list[State] = []
+        for state in self.module.states:
+            homes = held.get(state.name, [])
+            dtype = homes[0].initial.dtype if homes else state.initial.dtype
+            tensor = f"state.{len(states)}"
+            self.walk.tensors[tensor] = np.asarray(state.initial.astype(dtype), order="C")
+            pieces = tuple(self._piece(r, r.piece) for r in homes if r.piece is not None)
+            states.append(State(len(states), state.name, state.kind, state.group, tensor, pieces))
+        return tuple(states)
+
+    def _piece(self, resident: Resident, piece: HomePiece) -> StatePiece:
+        group, buffer = self.group_number.get(resident.name, -1), self.home_buffer.get(resident.name, -1)
+        return StatePiece(group, buffer, piece.extents, piece.base, piece.strides, piece.home_base, piece.home_strides)
+
+    def _port(self, entry: SourceEntry, name: str, value: Value) -> Port:
+        """The port of an input or output: as the model describes it, else as the value is."""
+        info: PortInfo | None = entry.attributes.get("ports", {}).get(name)
+        shape = value.type.shape if isinstance(value.type, TensorType) else ()
+        if info is None:
+            info = PortInfo(value.tensor.dtype.numpy.name, tuple(map(str, shape)))
+        batched = entry.batched and name not in entry.attributes.get("whole_ports", ())
+        return Port(name, self.walk.buffer_of.get(value, -1), info.dtype, shape, batched, info.dims)
+
+    # -- instructions ----------------------------------------------------------------------------------------------
+
+    def _program(self, index: int) -> WriteCells:
+        """A group's PROGRAM: crossbars of a macro take turns on its drivers."""
+        resident, placed = self.residents.by_name[self.placed[index].resident], self.placed[index]
+        rows = min(resident.initial.shape[1], self.chip.crossbar.rows)
+        cycles = Durations(self.chip).program(rows, len(placed.crossbars))
+        source = self.walk.sources.setdefault(resident.sources, len(self.walk.sources))
+        return WriteCells(index, self._unit("writer", "writer", -1), cycles, (), (), source, group=index)
+
+    def _entry(self, entry: SourceEntry, plan: EntryPlan, first: int) -> list[Instruction]:
+        walk, graph = self.walk, entry.graph
+        walk.graph, walk.places, walk.parted = graph, plan.buffers, plan.parted
+        homes = homes_in(graph, self.residents)
+        cells = {v for v, home in homes.items() if home in self.group_number}
+        walk.buffer_of.update({v: self.home_buffer[h] for v, h in homes.items() if h in self.home_buffer})
+        lay_out_buffers(walk, cells)
+        inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)
+        for name in plan.data:
+            self.inputs.setdefault(name, self._port(entry, name, inputs[name]))
+        for name in plan.results:
+            self.outputs.setdefault(name, self._port(entry, name, outputs[name]))
+        unit_of = [self._unit(u.name, u.kind, u.tile) for u in plan.units]
+        ports_in = [list(self.inputs).index(name) for name in plan.data]
+        ports_out = [list(self.outputs).index(name) for name in plan.results]
+        made: list[Instruction] = []
+        for op in plan.operations:
+            common = {
+                "id": first + len(made),
+                "unit": unit_of[op.unit],
+                "duration": op.duration,
+                "after": tuple(a + first for a in op.after),
+                "after_previous": tuple((a + first, lag) for a, lag in op.after_previous),
+                "after_all": tuple(a + first for a in op.after_all),
+                "streamed": op.streamed,
+                "source": walk.source(op.node),
+            }
+            if op.kind == "load":
+                value = inputs[plan.data[op.port]]
+                made.append(Load(**common, port=ports_in[op.port], dst=walk.buffer_of[value]))
+            elif op.kind == "store":
+                value = outputs[plan.results[op.port]]
+                made.append(Store(**common, src=walk.ref(value), port=ports_out[op.port]))
+            elif op.node is not None:
+                made.append(self._instruction(common, op, op.node))
+        return made
+
+    def _instruction(self, common: dict[str, Any], op: Operation, node: Node) -> Instruction:
+        walk, buffer = self.walk, self.walk.buffer_of
+        match node.op:
+            case mapped.Mvm():
+                return _mvm(walk, common, node, node.op, op)
+            case mapped_training.MvmT(parts, source, result):
+                return MvmT(
+                    **common,
+                    group=op.group,
+                    src=buffer[node.inputs[0]],
+                    dst=buffer[node.outputs[0]],
+                    signed=node.inputs[0].tensor.dtype.numpy.kind == "i",
+                    accumulate=op.part > 0,
+                    src_shape=source.shape,
+                    src_strides=source.strides,
+                    dst_shape=result.shape,
+                    dst_strides=result.strides,
+                    **window_fields(parts[op.part]),
+                )
+            case mapped_training.Outer(parts, source, errors, runs=runs):
+                x, dy, *scales = node.inputs
+                return Outer(
+                    **common,
+                    x=buffer[x],
+                    dy=buffer[dy],
+                    x_scale=buffer[scales[0]] if runs else -1,
+                    dy_scale=buffer[scales[1]] if runs else -1,
+                    runs=runs,
+                    dst=buffer[node.outputs[op.part]],
+                    x_shape=source.shape,
+                    x_strides=source.strides,
+                    dy_shape=errors.shape,
+                    dy_strides=errors.strides,
+                    **window_fields(parts[op.part]),
+                )
+            case mapped_training.UpdateCells() | ops.Update():
+                return _update(walk, common, node, node.op, op.group)
+            case ops.DiffBlock():
+                return diff_instruction(walk, common, node, self.chip.diff_block.table_segments)
+            case mapped.Vec():
+                return _vec(walk, common, node, node.op)
+            case mapped.Copy():
+                pieces = tuple(
+                    Piece(
+                        walk.ref(node.inputs[p.operand]),
+                        p.extents,
+                        p.src_base,
+                        p.src_strides,
+                        p.dst_base,
+                        p.dst_strides,
+                    )
+                    for p in node.op.pieces
+                )
+                return Move(**common, pieces=pieces, dst=buffer[node.outputs[0]])
+            case ops.Host():
+                return _host(walk, common, node, node.op)
+        raise TypeError(f"operation {common['id']}: no instruction for {node.op.name}")
 
 
 def absorbed_nodes(walk: Walk, graphs: Sequence[Graph]) -> dict[str, str]:
@@ -164,12 +407,6 @@ def absorbed_nodes(walk: Walk, graphs: Sequence[Graph]) -> dict[str, str]:
                 seen = f"its result is a view of {node.inputs[0].name}: no data moves"
                 absorbed |= {name: seen for name in node.sources if name not in held}
     return dict(sorted(absorbed.items()))
-
-
-def port_of(info: PortInfo, buffer: int, value: Value) -> Port:
-    """The port of a value that the model describes."""
-    shape = value.type.shape if isinstance(value.type, TensorType) else ()
-    return Port(info.name, buffer, info.dtype, shape, info.batched, info.dims)
 
 
 def lay_out_buffers(walk: Walk, elsewhere: Collection[Value] = ()) -> None:
@@ -247,78 +484,7 @@ def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -
     return "real"
 
 
-def _groups(walk: Walk, plan: Plan) -> tuple[CrossbarGroup, ...]:
-    groups: list[CrossbarGroup] = []
-    for index, group in enumerate(plan.groups):
-        op = group.node.op
-        if not isinstance(op, mapped.Mvm):
-            raise TypeError(f"group {group.name} is of a {op.name}, not of an mvm")
-        part = op.parts[group.part]
-        data = walk.graph.constants
-        weights, real = (f"group.{index}.weights", f"group.{index}.real")
-        walk.tensors[weights] = np.ascontiguousarray(data[group.node.inputs[1 + group.part]].data)
-        walk.tensors[real] = np.ascontiguousarray(data[group.node.inputs[1 + len(op.parts) + group.part]].data)
-        groups.append(
-            CrossbarGroup(
-                id=index,
-                name=group.name,
-                matrices=part.matrices,
-                rows=part.rows,
-                cols=part.cols,
-                arithmetic=walk.arithmetic,
-                weights=weights,
-                real_weights=real,
-                replicas=group.replicas,
-                tiles=group.tiles,
-                crossbars=group.crossbars,
-                sources=group.node.sources,
-            )
-        )
-    return tuple(groups)
-
-
-def instruction_of(walk: Walk, index: int, op: Operation) -> Instruction:
-    """The instruction of an operation of inference."""
-    common: dict[str, Any] = {
-        "id": index,
-        "unit": op.unit,
-        "duration": op.duration,
-        "after": op.after,
-        "after_previous": op.after_previous,
-        "after_all": op.after_all,
-        "streamed": op.streamed,
-        "source": walk.source(op.node),
-    }
-    graph = walk.graph
-    match op.kind:
-        case "load":
-            return Load(**common, port=op.port, dst=walk.buffer_of[graph.inputs[op.port]])
-        case "store":
-            return Store(**common, src=walk.ref(graph.outputs[op.port][1]), port=op.port)
-        case "program":
-            return WriteCells(**common, group=op.group)
-    node = op.node
-    if node is None:
-        raise ValueError(f"operation {index} ({op.kind}) has no node")
-    match node.op:
-        case mapped.Mvm():
-            return _mvm(walk, common, node, node.op, op)
-        case mapped.Vec():
-            return _vec(walk, common, node, node.op)
-        case mapped.Copy():
-            pieces = tuple(
-                Piece(walk.ref(node.inputs[p.operand]), p.extents, p.src_base, p.src_strides, p.dst_base, p.dst_strides)
-                for p in node.op.pieces
-            )
-            return Move(**common, pieces=pieces, dst=walk.buffer_of[node.outputs[0]])
-        case ops.Host():
-            return _host(walk, common, node, node.op)
-    raise TypeError(f"operation {index}: no instruction for {node.op.name}")
-
-
 def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operation: Operation) -> Mvm:
-    part = op.parts[operation.part]
-    w = part.windows
     source = node.inputs[0]
     return Mvm(
         **common,
@@ -326,19 +492,31 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
         src=walk.buffer_of[source],
         dst=walk.buffer_of[node.outputs[0]],
         signed=source.tensor.dtype in (DType.I8, DType.I16),
-        tap_fastest=part.row_order == mapped.CHANNEL_MAJOR,
         src_shape=op.source.shape,
         src_strides=op.source.strides,
         dst_shape=op.result.shape,
         dst_strides=op.result.strides,
-        count=w.count,
-        taps=w.taps,
-        in_base=w.in_base,
-        in_stride=w.in_stride,
-        in_dilation=w.in_dilation,
-        out_base=w.out_base,
-        out_stride=w.out_stride,
         outside=op.outside,
+        **window_fields(op.parts[operation.part]),
+    )
+
+
+def _update(
+    walk: Walk, common: dict[str, Any], node: Node, op: mapped_training.UpdateCells | ops.Update, group: int
+) -> Update:
+    buffer, count = walk.buffer_of, len(op.rule.moments)
+    limit = math.inf if op.clip is None else op.clip
+    return Update(
+        **common,
+        optimizer=OPTIMIZER_CODES[op.rule.optimizer],
+        hyper=op.rule.hyper,
+        group=group,
+        parameter=-1 if group >= 0 else buffer[node.inputs[0]],
+        gradient=buffer[node.inputs[1]],
+        moments=tuple(buffer[v] for v in node.inputs[2 : 2 + count]),
+        step=buffer[node.inputs[2 + count]] if op.rule.counts else -1,
+        lo=-limit,
+        hi=limit,
     )
 
 

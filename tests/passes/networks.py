@@ -1,6 +1,7 @@
 """Random small networks and their way to level 2 and to a program, without ONNX."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,14 +11,18 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
-from mgc.passes.assume_ranges import AssumeRanges
-from mgc.passes.lower_conv import LowerConv
+from mgc.passes.calibrate import Scales
+from mgc.passes.lower_conv import LowerLinear
 from mgc.passes.lower_moves import LowerMoves
 from mgc.passes.lower_vec import LowerVec
 from mgc.passes.manager import PassManager
-from mgc.passes.plan import Plan
+from mgc.passes.pipeline import MAPPING
+from mgc.passes.plan import EntryPlan
 from mgc.passes.quantize import Quantize
-from mgc.targets.codegen.emit import PortInfo, emit
+from mgc.passes.schedule import Schedule
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.state import CompileState
+from mgc.targets.codegen.emit import Emit
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
 
@@ -117,12 +122,67 @@ def chain(layers: int = 4, channels: int = 4) -> Graph:
 
 def level2(graph: Graph, target: Target) -> Graph:
     """The graph after lower-vec, on the target's arithmetic."""
-    passes = (AssumeRanges(), LowerConv(), Quantize("minmax"), LowerMoves(), LowerVec())
+    passes = (Scales("none"), LowerLinear(), Quantize("minmax"), LowerMoves(), LowerVec())
     return PassManager(passes).run(state_of(graph, target=target)).graph
 
 
-def program_of(plan: Plan, target: Target):
+@dataclass(frozen=True)
+class Mapped:
+    """What the mapping passes made of one graph."""
+
+    state: CompileState
+
+    @property
+    def entry(self):
+        return self.state.entry
+
+    @property
+    def graph(self) -> Graph:
+        return self.entry.graph
+
+    @property
+    def plan(self) -> EntryPlan:
+        return self.entry.attributes["plan"]
+
+    @property
+    def schedule(self):
+        return self.plan.schedule
+
+    @property
+    def operations(self):
+        return self.plan.operations
+
+    @property
+    def buffers(self):
+        return self.plan.buffers
+
+    @property
+    def units(self):
+        return self.plan.units
+
+    @property
+    def groups(self):
+        return self.state.module.attributes["groups"]
+
+    @property
+    def split(self):
+        return self.state.module.attributes["split"]
+
+
+def plan(
+    graph: Graph,
+    target: Target,
+    micro_batch: int = 1,
+    micro_batches: int = 1,
+    batched: bool = False,
+    effort: float = SolverOptions.effort,
+) -> Mapped:
+    """The mapping passes on a level-2 graph after lower-vec."""
+    passes = (*MAPPING[:-1], Schedule(effort=effort))
+    state = state_of(graph, target=target, micro_batch=micro_batch, micro_batches=micro_batches, batched=batched)
+    return Mapped(PassManager(passes).run(state))
+
+
+def program_of(mapped: Mapped, target: Target):
     """The compiled program of a plan."""
-    inputs = tuple(PortInfo(v.name, v.tensor.dtype.numpy.name, plan.batched, ()) for v in plan.graph.inputs)
-    outputs = tuple(PortInfo(n, v.tensor.dtype.numpy.name, plan.batched, ()) for n, v in plan.graph.outputs)
-    return emit(plan, target, name="test", inputs=inputs, outputs=outputs, meta={})
+    return Emit().run(mapped.state).module.attributes["program"]

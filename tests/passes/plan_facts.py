@@ -1,15 +1,15 @@
 """What tests/checker.py checks, read from a plan."""
 
 from checker import Buffer, Facts, Instruction
+from networks import Mapped
 
 from mgc.ir.mapped import Mvm
 from mgc.ir.types import TensorType
 from mgc.passes.operations import covers, stored
-from mgc.passes.plan import Plan
 from mgc.targets.description import Target
 
 
-def facts_of_plan(plan: Plan, target: Target) -> Facts:
+def facts_of_plan(plan: Mapped, target: Target) -> Facts:
     graph, root = plan.graph, stored(plan.graph)
     number = {v: k for k, v in enumerate(plan.buffers)}
     instructions = []
@@ -19,13 +19,12 @@ def facts_of_plan(plan: Plan, target: Target) -> Facts:
             writes = (graph.inputs[op.port],)
         elif op.kind == "store":
             reads = (graph.outputs[op.port][1],)
-        elif op.kind != "program":
+        else:
             assert op.node is not None
             reads, writes = op.node.inputs, op.node.outputs
         reads = tuple(number[root[v]] for v in dict.fromkeys(reads) if root[v] not in graph.constants)
         writes = tuple(number[v] for v in writes)
-        program = op.kind == "program"
-        instructions.append(Instruction(op.unit, op.duration, op.after, op.after_previous, reads, writes, program))
+        instructions.append(Instruction(op.unit, op.duration, op.after, op.after_previous, reads, writes, False))
     holey = {n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)}
     buffers = {}
     for value, b in plan.buffers.items():

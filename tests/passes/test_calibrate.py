@@ -13,11 +13,11 @@ from pass_graphs import state_of
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
-from mgc.passes.calibrate import Calibrate, Calibration, observe
-from mgc.passes.manager import Tools, UnsupportedError
+from mgc.passes.calibrate import Calibration, Scales, observe
 from mgc.passes.quantizing import clipping
 from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.samples import take_samples
+from mgc.passes.state import CompileState, Tools, UnsupportedError
 
 
 class Interpreter:
@@ -44,9 +44,17 @@ def one_input(shape: tuple[int, ...], dtype: DType = DType.F32) -> Graph:
     return graph
 
 
+def samples_of(graph: Graph, *, count: int, seed: int = 0, calibration_data: Mapping[str, np.ndarray] | None = None):
+    return take_samples(graph, calibration_data or {}, seed, count)
+
+
+def calibrated(state: CompileState, scales: Scales) -> Calibration:
+    return scales.run(state).entry.attributes["calibration"]
+
+
 class TestSamples:
     def test_noise_is_repeatable_and_depends_on_the_seed(self) -> None:
-        first, again, other = (take_samples(state_of(one_input((1, 3)), seed=s), 4) for s in (0, 0, 1))
+        first, again, other = (samples_of(one_input((1, 3)), seed=s, count=4) for s in (0, 0, 1))
         for a, b in zip(first.feeds, again.feeds, strict=True):
             np.testing.assert_array_equal(a["x"], b["x"])
         assert not np.array_equal(first.feeds[0]["x"], other.feeds[0]["x"])
@@ -55,14 +63,14 @@ class TestSamples:
 
     def test_arrays_are_cut_along_axis_0_and_thinned_evenly(self) -> None:
         data = np.arange(100, dtype=np.float64)[:, None] * np.ones(3)
-        samples = take_samples(state_of(one_input((1, 3)), calibration_data={"x": data}), 5)
+        samples = samples_of(one_input((1, 3)), calibration_data={"x": data}, count=5)
         assert [float(f["x"][0, 0]) for f in samples.feeds] == [0.0, 25.0, 50.0, 74.0, 99.0]
         assert samples.feeds[0]["x"].shape == (1, 3)
         assert samples.noise == ()
 
     def test_a_whole_batch_takes_consecutive_samples(self) -> None:
         data = np.arange(7, dtype=np.float32)[:, None]
-        samples = take_samples(state_of(one_input((3, 1)), calibration_data={"x": data}), 10)
+        samples = samples_of(one_input((3, 1)), calibration_data={"x": data}, count=10)
         assert [f["x"][:, 0].tolist() for f in samples.feeds] == [[0, 1, 2], [3, 4, 5]]
 
     @pytest.mark.parametrize(
@@ -77,7 +85,7 @@ class TestSamples:
     )
     def test_arrays_that_do_not_fit_are_refused(self, data: dict[str, np.ndarray], message: str) -> None:
         with pytest.raises(UnsupportedError, match=message):
-            take_samples(state_of(one_input((1, 3)), calibration_data=data), 4)
+            samples_of(one_input((1, 3)), calibration_data=data, count=4)
 
     def test_integers_are_drawn_within_the_table_that_they_index(self) -> None:
         graph = Graph()
@@ -85,7 +93,7 @@ class TestSamples:
         table = graph.add_constant(np.zeros((10, 4), np.float32), "table")
         flat = graph.add(Reshape((8,)), graph.add(Cast(DType.I32), label))
         graph.outputs = [("y", graph.add(Gather(0), table, flat))]
-        samples = take_samples(state_of(graph), 50)
+        samples = samples_of(graph, count=50)
         drawn = np.concatenate([f["label"].ravel() for f in samples.feeds])
         assert drawn.dtype == np.int64
         assert set(drawn) == set(range(10))
@@ -112,7 +120,7 @@ def test_nothing_runs_where_nothing_is_coded() -> None:
     graph = Graph()
     x = graph.add_input("x", OpaqueType())
     graph.outputs = [("y", x)]
-    assert Calibrate().run(state_of(graph)).calibration == Calibration((), {})
+    assert calibrated(state_of(graph), Scales()).ranges == {}
 
 
 def test_big_constants_are_fed_not_exported() -> None:
@@ -139,11 +147,11 @@ def test_an_outlier_that_the_outputs_forgive_is_clipped() -> None:
     data = rng.normal(size=(60, 16)).astype(np.float32)
     data[::10] *= 50
     state = state_of(graph, tools=Interpreter().tools(), calibration_data={"x": data})
-    low, high = Calibrate("error").run(state).calibration.reaches["h"]
+    low, high = calibrated(state, Scales("error")).reaches["h"]
     assert low == 0
     assert high < float(data.max()) / 5
     assert high > float(np.median(data.max(axis=1))) * 0.8
-    assert Calibrate("minmax").run(state).calibration.reaches == {}
+    assert calibrated(state, Scales("minmax")).reaches == {}
 
 
 def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
@@ -153,7 +161,7 @@ def test_an_output_that_is_a_score_is_judged_by_layers() -> None:
     h = graph.add(MatMul(), x, graph.add_constant(rng.normal(size=(16, 32)).astype(np.float32)), name="m")
     h = graph.add(Unary("leaky_relu", 0.2), h, name="h")
     graph.outputs = [("y", graph.add(MatMul(), h, graph.add_constant(rng.normal(size=(32, 1)).astype(np.float32))))]
-    calibration = Calibrate("error").run(state_of(graph, tools=Interpreter().tools())).calibration
+    calibration = calibrated(state_of(graph, tools=Interpreter().tools()), Scales("error"))
     assert calibration.reaches["x"] == normal_reach(8)
     (low, high), (least, most) = calibration.reaches["h"], calibration.ranges["h"]
     assert least <= low <= 0.4 * least < 0 < 0.4 * most <= high <= most
@@ -165,9 +173,9 @@ def test_a_network_too_large_to_search_keeps_its_ranges(monkeypatch: pytest.Monk
     h = graph.add(Unary("relu"), x, name="h")
     graph.outputs = [("y", graph.add(MatMul(), h, graph.add_constant(np.ones((16, 64), np.float32))))]
     state = state_of(graph, tools=Interpreter().tools())
-    assert set(Calibrate().run(state).calibration.reaches) == {"h"}
+    assert set(calibrated(state, Scales()).reaches) == {"h"}
     monkeypatch.setattr(clipping, "_SEARCH_MACS", 10)
-    assert Calibrate().run(state).calibration.reaches == {}
+    assert calibrated(state, Scales()).reaches == {}
 
 
 def test_reach_of_codes_for_noise_is_the_known_optimum() -> None:
@@ -213,6 +221,6 @@ def test_several_inputs_and_no_float_output() -> None:
     h = graph.add(MatMul(), graph.add(Binary("add"), a, b, name="s"), graph.add_constant(np.eye(4, dtype=np.float32)))
     graph.outputs = [("y", graph.add(Cast(DType.I32), h))]
     state = state_of(graph, tools=Interpreter().tools(), calibration_data={"a": np.ones((9, 4))})
-    state = Calibrate("error").run(state)
-    assert "s" in state.calibration.reaches
-    assert state.warnings == ("calibration data has no array for input 'b': it was drawn",)
+    state = Scales("error").run(state)
+    assert "s" in state.entry.attributes["calibration"].reaches
+    assert state.warnings == ["calibration data has no array for input 'b': it was drawn"]

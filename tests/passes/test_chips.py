@@ -7,7 +7,7 @@ import pytest
 from checker import check, facts_of_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Network, chain, level2, networks, program_of, small_target
+from networks import Network, chain, level2, networks, plan, program_of, small_target
 from plan_facts import facts_of_plan
 
 from mgc.ir import ops
@@ -17,13 +17,11 @@ from mgc.ir.types import DType, TensorType
 from mgc.isa.verify import verify
 from mgc.passes.allocate import Demand, allocate, least_run_cycles, run_cycles
 from mgc.passes.chips import Net, partition, split, traffic_of
-from mgc.passes.mapping import MappingOptions, plan
-from mgc.passes.scheduling.solver import SolverOptions
 from mgc.sim.simulator import Simulator
 from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel, Route
 
-QUICK = MappingOptions(SolverOptions(effort=0.1))
+QUICK = 0.1
 
 
 @st.composite
@@ -128,7 +126,7 @@ def test_the_energy_of_links_is_that_of_the_bytes_sent():
     verify(program)
     _, energy, _ = Account(program, CostModel(target)).run()
     assert mapped.split is not None
-    sent = mapped.split.traffic * mapped.micro_batches
+    sent = mapped.split.traffic * mapped.entry.micro_batches
     assert energy.link == pytest.approx(sent * target.link.energy_pj_per_byte * 1e-12)
     assert energy.noc > 0
     one = small_target(tiles_per_chip=40)
@@ -160,7 +158,7 @@ def test_a_value_that_two_more_chips_need_is_passed_on_from_chip_to_chip():
     branches = [net.add(ops.Unary("relu"), net.conv(x, 16)) for _ in range(3)]
     total = net.add(ops.Binary("add"), net.add(ops.Binary("add"), branches[0], branches[1]), branches[2])
     net.graph.outputs = [("y", total)]
-    mapped = plan(level2(net.graph, target), target, options=QUICK)
+    mapped = plan(level2(net.graph, target), target, effort=QUICK)
     assert mapped.split is not None
     assert sorted(mapped.split.chip_of or ()) == [0, 1, 2]
     producers = mapped.graph.producers()

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from loss_files import FILES, blocks_of, expected, feeds, fused, imported
+from pass_graphs import state_of
 
 from mgc.frontend import export_graph
 from mgc.ir.graph import evaluate
 from mgc.ir.ops import DiffBlock
 from mgc.ir.verifier import verify
-from mgc.passes.fuse_loss import FuseLoss, fuse_losses
-from mgc.passes.manager import CompileState, PassManager, Tools
-from mgc.targets import load_target
+from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.training.passes import FuseLoss
 
 CE, LS, W = "cross-entropy", "least-squares", "wasserstein"
 REAL_FAKE = [(CE, "single", 1.0, 1.0), (CE, "single", 0.0, 1.0)]
@@ -196,12 +196,8 @@ def test_the_given_graph_stays_as_it_is():
 
 def test_as_a_pass():
     graph = imported("linear_torchscript")
-    tools = Tools(export=lambda g: export_graph(g).SerializeToString(), run=lambda *args: [])
-    manager = PassManager([FuseLoss(losses=("rasgan_d", "quartic"))])
-    state = manager.run(CompileState(graph=graph, target=load_target("liu2018"), tools=tools))
-    assert [r.to_json_dict() for r in state.losses] == [
-        {"name": "rasgan_d", "kind": "relativistic-average", "branches": 2},
-        {"name": "quartic", "kind": "tabulated", "branches": 1},
-    ]
-    every = FuseLoss().run(CompileState(graph=graph, target=load_target("liu2018"), tools=tools))
-    assert [r.name for r in every.losses] == [name for name, _ in graph.outputs]
+    every = FuseLoss().run(state_of(graph)).module.attributes["losses"]
+    assert [r.name for r in every] == [name for name, _ in graph.outputs]
+    found = {r.name: r.to_json_dict() for r in every}
+    assert found["rasgan_d"] == {"name": "rasgan_d", "kind": "relativistic-average", "branches": 2}
+    assert found["quartic"] == {"name": "quartic", "kind": "tabulated", "branches": 1}

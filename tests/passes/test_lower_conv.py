@@ -17,13 +17,13 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.ops import Binary, Conv, ConvTranspose, Host, MatMul
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_conv import LowerLinear
 from mgc.passes.manager import Tools
 from mgc.passes.work import macs_mapped, row_block_mvms, totals
 
 
 def lowered(graph: Graph) -> Graph:
-    result = LowerConv().run(state_of(graph)).graph
+    result = LowerLinear().run(state_of(graph)).graph
     verify(result, levels=(1, 2))
     return result
 
@@ -207,8 +207,8 @@ def test_computed_weights_go_to_the_host_with_the_reason() -> None:
         exported.append(alone)
         return b"model"
 
-    state = state_of(graph, tools=Tools(export, lambda model, feeds: []))
-    (node,) = LowerConv().run(state).graph.nodes
+    state = state_of(graph, tools=Tools(export))
+    (node,) = LowerLinear().run(state).graph.nodes
     assert isinstance(node.op, Host)
     assert node.op.reason == "conv with computed weights: crossbars hold constants"
     assert node.op.op_types == ("Conv",)

@@ -11,8 +11,7 @@ import pytest
 from checker import check, facts_of_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import chain, level2, networks, program_of, small_target, with_memory
-from pass_graphs import state_of
+from networks import Mapped, chain, level2, networks, plan, program_of, small_target, with_memory
 from plan_facts import facts_of_plan
 
 from mgc.ir import ops
@@ -23,15 +22,11 @@ from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.verify import verify
 from mgc.passes.lower_moves import lower_moves
 from mgc.passes.lower_vec import lower_vec
-from mgc.passes.manager import PassManager
-from mgc.passes.mapping import MAPPING_PASSES, MappingOptions, plan
-from mgc.passes.plan import Plan
-from mgc.passes.scheduling.solver import SolverOptions
 from mgc.sim.replay import replay
 from mgc.sim.simulator import Simulator
 from mgc.targets.loader import load_target
 
-QUICK = MappingOptions(SolverOptions(effort=0.1))
+QUICK = 0.1
 
 
 @settings(max_examples=40, deadline=None)
@@ -88,23 +83,11 @@ def test_micro_batches_overlap_and_slots_are_few():
     assert max(b.slots for b in many.buffers.values()) <= 3
 
 
-def test_passes_make_the_same_plan_as_the_function():
-    target = small_target(chips=40)
-    graph = level2(chain(), target)
-    manager = PassManager([p() for p in MAPPING_PASSES])
-    state = manager.run(state_of(graph, target=target, micro_batches=4, batched=True))
-    direct = plan(graph, target, 1, 4, True)
-    assert state.plan is not None
-    assert state.plan.graph is state.graph
-    assert described(state.plan) == described(direct)
-    assert [r.name for r in manager.records] == ["partition", "allocate", "place", "schedule"]
-
-
-def described(plan: Plan) -> str:
+def described(plan: Mapped) -> str:
     s = plan.schedule
     assert s is not None
     operations = [replace(o, node=None) for o in plan.operations]
-    groups = [replace(g, node=None) for g in plan.groups]  # type: ignore[arg-type]
+    groups = plan.groups
     buffers = [(v.name, b.space, b.offset, b.slots) for v, b in plan.buffers.items()]
     return repr((operations, groups, plan.units, buffers, s.starts.tolist(), s.status, s.lower_bound, s.hint))
 
@@ -113,7 +96,8 @@ def test_every_mvm_part_has_a_group_and_crossbars_of_its_own():
     target = small_target(chips=40)
     mapped = plan(level2(chain(), target), target)
     parts = [(n, k) for n in mapped.graph.nodes if isinstance(n.op, Mvm) for k in range(len(n.op.parts))]
-    assert [(g.node, g.part) for g in mapped.groups] == parts
+    assert len(mapped.groups) == len(parts)
+    assert [g.layer for g in mapped.groups] == [n.outputs[0].name for n, _ in parts]
     used = [c for g in mapped.groups for c in g.crossbars]
     assert len(used) == len(set(used)) <= target.structure.crossbars
     for g in mapped.groups:
@@ -129,7 +113,7 @@ def test_the_checker_rejects_mutated_plans(wrong):
     assert not check(facts)
     buffers, instructions, starts = dict(facts.buffers), list(facts.instructions), facts.starts.copy()
     if wrong == "offset":  # what an MVM writes now lies over what it reads
-        mvm = next(i for i in instructions if len(i.reads) == len(i.writes) == 1 and not i.setup)
+        mvm = next(i for i in instructions if len(i.reads) == len(i.writes) == 1)
         buffers[mvm.writes[0]] = replace(buffers[mvm.writes[0]], offset=buffers[mvm.reads[0]].offset)
     elif wrong == "slots":
         b = next(b for b, buffer in buffers.items() if buffer.slots > 1)
@@ -149,7 +133,7 @@ def test_plans_do_not_depend_on_the_process():
     root = Path(__file__).parents[2]
     code = (
         "from networks import chain, level2, small_target\n"
-        "from mgc.passes.mapping import plan\n"
+        "from networks import plan\n"
         "from test_mapping import described\n"
         "t = small_target(chips=40)\n"
         "print(described(plan(level2(chain(3), t), t, 1, 4, True)))\n"

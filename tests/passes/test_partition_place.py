@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import chain, level2, networks, small_target
+from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, Vec
 from mgc.isa import crossbar as isa
 from mgc.passes.crossbar_rows import exact_columns
 from mgc.passes.durations import Durations, signed_input, windows_of
-from mgc.passes.mapping import split_of
-from mgc.passes.partition import CapacityError, Geometry, check_capacity, partition
-from mgc.passes.place import homes_of, place, snake_of_tiles, traffic_of
+from mgc.passes.mapping import Allocate, PlaceGroups, placement_of
+from mgc.passes.partition import CapacityError, Geometry, Partition, order_rows
+from mgc.passes.place import near_layers, snake_of_tiles, traffic_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Crossbar
 from mgc.targets.loader import load_target
@@ -107,7 +108,7 @@ def test_the_row_order_that_spreads_large_weights_is_taken_and_changes_no_result
         x = {v.name: np.random.default_rng(0).normal(size=v.shape).astype(np.float32) for v in graph.inputs}
         want = evaluate(graph, x)["y"]
         before, weights = one_mvm(graph)
-        done = partition(graph.copy(), target)
+        done = order_rows(graph.copy(), target)
         after, permuted = one_mvm(done)
         assert before.parts[0].row_order == CHANNEL_MAJOR
         assert after.parts[0].row_order == order
@@ -122,12 +123,13 @@ def test_too_many_crossbars_say_how_many_where_and_what_to_do():
     graph = level2(chain(6, 16), target)
     needed = 6 * 9 * -(-16 * 8 // 16)
     with pytest.raises(CapacityError) as error:
-        partition(graph, target)
+        Partition().run(state_of(graph, target=target))
     assert (error.value.needed, error.value.available) == (needed, 192)
     for part in (f"{needed:,}", "192", "conv_0", "chips = 3", "weight_bits", "cell_bits"):
         assert part in str(error.value)
     larger = target.model_copy(update={"structure": target.structure.model_copy(update={"chips": 3})})
-    assert check_capacity(graph, larger) == needed
+    done = Allocate().run(Partition().run(state_of(graph, target=larger)))
+    assert sum(g.crossbars_per_replica for g in done.module.attributes["groups"]) == needed
 
 
 def test_demands_follow_the_cost_model():
@@ -148,20 +150,21 @@ def test_demands_follow_the_cost_model():
 @given(networks())
 def test_placement_is_close_and_complete(graph):
     target = small_target(chips=40)
-    mapped = partition(level2(graph, target), target)
-    replicas = split_of(mapped, target, 1).allocation.replicas
-    placement = place(mapped, target, replicas)
+    state = Allocate().run(Partition().run(state_of(level2(graph, target), target=target)))
+    replicas = state.module.attributes["split"].allocation.replicas
+    state = PlaceGroups().run(state)
+    mapped, placement = state.graph, placement_of(state.entry, state)
     assert len(placement.groups) == len(replicas)
-    assert placement == place(mapped, target, replicas)
-    served = [place_ for node, place_ in placement.served_by.items()]
+    assert placement == placement_of(state.entry, state)
+    served = list(placement.served_by.values())
     for a in served:
         for b in served:
             assert a == b or not set(a.tiles) & set(b.tiles)  # a tile's units serve one layer
     for node in mapped.nodes:
-        home = placement.homes[node]
-        assert home is not None or not any(isinstance(n.op, Mvm) for n in mapped.nodes) or _apart(mapped, node)
+        layer = placement.near[node]
+        assert layer is not None or not any(isinstance(n.op, Mvm) for n in mapped.nodes) or _apart(mapped, node)
         if isinstance(node.op, Mvm):
-            assert home is node
+            assert layer == node.outputs[0].name
 
 
 def _apart(graph: Graph, node) -> bool:
@@ -191,10 +194,11 @@ def test_neighbours_on_the_snake_are_neighbours_on_the_mesh():
 
 def test_traffic_runs_between_the_homes_of_kernels():
     graph = level2(chain(3), load_target("liu2018"))
-    homes = homes_of(graph)
     layers = [n for n in graph.nodes if isinstance(n.op, Mvm)]
-    traffic = traffic_of(graph, homes)
-    assert set(traffic) == {(layers[0], layers[1]), (layers[1], layers[2])}
+    a, b, c = (n.outputs[0].name for n in layers)
+    near = near_layers(graph, dict(zip(layers, (a, b, c), strict=True)))
+    traffic = traffic_of(graph, near)
+    assert set(traffic) == {(a, b), (b, c)}
     assert set(traffic.values()) == {4 * 36}  # codes of one byte
     kernels = [n for n in graph.nodes if isinstance(n.op, Vec)]
-    assert [homes[k] for k in kernels] == [layers[0], *layers]
+    assert [near[k] for k in kernels] == [a, a, b, c]

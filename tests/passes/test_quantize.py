@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +20,10 @@ from mgc.ir.mapped import Dequant, Lookup, Mvm, Quant
 from mgc.ir.ops import Binary, Concat, Conv, ConvTranspose, MatMul, Pad, Pool, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.calibrate import Calibrate, Calibration
+from mgc.passes.calibrate import Calibration, Scales
 from mgc.passes.crossbar_rows import exact_columns
 from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_conv import LowerLinear
 from mgc.passes.manager import CompileState, PassManager, Tools, UnsupportedError
 from mgc.passes.quantize import Quantize
 from mgc.passes.quantizing.signs import NonNegative
@@ -54,7 +53,7 @@ def chip(**crossbar: int | str) -> Target:
 
 def quantized(graph: Graph, ranges: dict[str, tuple[float, float]], target: Target | None = None) -> Graph:
     state = state_of(graph, target=target, calibration=Calibration((), ranges))
-    result = Quantize("minmax").run(LowerConv().run(state)).graph
+    result = Quantize("minmax").run(LowerLinear().run(state)).graph
     verify(result, levels=(1, 2))
     return result
 
@@ -227,7 +226,7 @@ def compiled(
     imported = import_model(path, batch=2)
     batched = tuple(i.name for i in imported.inputs if i.shape and i.shape[0] == imported.batch_dim)
     state = state_of(imported.graph, target=target, tools=TOOLS, graph_batch=2, batched_inputs=batched, seed=seed)
-    return PassManager([SplitBatch(), Fold(), Calibrate(method), LowerConv(), Quantize(method)]).run(state)
+    return PassManager([SplitBatch(), Fold(), Scales(method), LowerLinear(), Quantize(method)]).run(state)
 
 
 def psnr(path: Path, state: CompileState, samples: int) -> float:
@@ -306,5 +305,5 @@ def test_codes_and_weights_stay_in_range(seed: int, weight_bits: int, input_bits
 
 
 def test_quantize_needs_calibration() -> None:
-    with pytest.raises(ValueError, match="calibrate"):
-        Quantize().run(replace(state_of(Graph()), calibration=None))
+    with pytest.raises(ValueError, match="scales"):
+        Quantize().run(state_of(Graph()))

@@ -14,6 +14,7 @@ from mgc.ir.ops import Binary, Concat, Conv, Expand, MatMul, Pool, Reduce, Resha
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
 from mgc.passes.split_batch import SplitBatch, split
+from mgc.passes.state import Tools
 
 
 def network(batch: int) -> Graph:
@@ -45,18 +46,18 @@ def test_parts_equal_the_whole(batch: int) -> None:
 
 def test_batch_of_one_is_decided_at_two() -> None:
     state = SplitBatch().run(state_of(network(2), batch=1, graph_batch=2, batched_inputs=("x",)))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 1, True)
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (1, 1, True)
     assert state.graph.inputs[0].shape == (1, 2, 6, 6)
 
 
 def test_static_batch_is_split_too() -> None:
     state = SplitBatch().run(state_of(network(3), batch=1))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 3, True)
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (1, 3, True)
 
 
 def test_static_batch_of_one_is_batched() -> None:
     state = SplitBatch().run(state_of(network(1), batch=1))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 1, True)
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (1, 1, True)
 
 
 MIXING: list[tuple[Op, str]] = [
@@ -88,12 +89,13 @@ def test_mixing_network_is_kept_whole_at_the_batch_asked_for() -> None:
         graph.outputs = [("y", graph.add(Binary("sub"), x, graph.add(Reduce("mean", (0,)), x)))]
         return graph
 
-    fields = {"batched_inputs": ("x",), "reimport": import_at}
+    tools = Tools(reimport=lambda model, batch, dims: import_at(batch))
+    fields = {"batched_inputs": ("x",), "tools": tools}
     state = SplitBatch().run(state_of(import_at(2), batch=1, graph_batch=2, **fields))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 1, False)
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (1, 1, False)
     assert state.graph.inputs[0].shape == (1, 6)
     state = SplitBatch().run(state_of(import_at(4), batch=4, graph_batch=4, **fields))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (4, 1, False)
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (4, 1, False)
 
 
 def test_an_output_without_the_batch_is_the_same_for_all_samples() -> None:
@@ -101,8 +103,8 @@ def test_an_output_without_the_batch_is_the_same_for_all_samples() -> None:
     x = graph.add_input("x", TensorType(DType.F32, (2, 3)))
     graph.outputs = [("y", graph.add(Unary("relu"), x)), ("c", graph.add_constant(np.zeros(3)))]
     state = SplitBatch().run(state_of(graph, batch=5, graph_batch=2, batched_inputs=("x",)))
-    assert (state.micro_batch, state.micro_batches, state.batched) == (1, 5, True)
-    assert state.whole_ports == {"c"}
+    assert (state.entry.micro_batch, state.entry.micro_batches, state.entry.batched) == (1, 5, True)
+    assert state.entry.attributes["whole_ports"] == {"c"}
 
 
 def test_a_second_input_without_the_batch_goes_whole_to_every_sample() -> None:
@@ -111,8 +113,8 @@ def test_a_second_input_without_the_batch_goes_whole_to_every_sample() -> None:
     s = graph.add_input("s", TensorType(DType.F32, (1,)))
     graph.outputs = [("y", graph.add(Binary("mul"), x, graph.add(Unary("exp"), s)))]
     state = SplitBatch().run(state_of(graph, batch=2, graph_batch=2, batched_inputs=("x",)))
-    assert state.batched
-    assert state.whole_ports == {"s"}
+    assert state.entry.batched
+    assert state.entry.attributes["whole_ports"] == {"s"}
     verify(state.graph)
     assert [v.shape for v in state.graph.inputs] == [(1, 3), (1,)]
 

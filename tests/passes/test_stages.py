@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
 from mgc.passes.calibrate import Calibration
 from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerConv
+from mgc.passes.lower_conv import LowerLinear
 from mgc.passes.quantize import Quantize
 from mgc.passes.split_batch import SplitBatch
 
@@ -51,14 +50,15 @@ def generator() -> Graph:
 
 def test_stages_of_a_small_generator(golden: Callable[[str, str], None]) -> None:
     state = state_of(generator(), batch=2, graph_batch=2, batched_inputs=("z",))
-    for pass_, text in ((SplitBatch(), None), (Fold(), "fold"), (LowerConv(), "lower-conv")):
+    for pass_, text in ((SplitBatch(), None), (Fold(), "fold"), (LowerLinear(), "lower-conv")):
         state = pass_.run(state)
         verify(state.graph, levels=pass_.levels)
         if text:
             golden(f"generator-{text}.ir", print_graph(state.graph))
         assert print_graph(parse_graph(print_graph(state.graph))) == print_graph(state.graph)
     ranges = {"z": (-4.0, 3.5), "r": (0.0, 51.0), "c": (-20.0, 20.0)}
-    state = Quantize("minmax").run(replace(state, calibration=Calibration((), ranges)))
+    state.entry.attributes["calibration"] = Calibration((), ranges)
+    state = Quantize("minmax").run(state)
     verify(state.graph, levels=(1, 2))
     golden("generator-quantize.ir", print_graph(state.graph, elide=True))
 
@@ -88,13 +88,13 @@ def test_level_1_stages_equal_the_model(path: Path) -> None:
         assert np.max(np.abs(have - want)) <= 1e-5 * max(span, 1.0)
     # one sample at a time
     split = Fold().run(SplitBatch().run(state))
-    assert (split.micro_batch, split.micro_batches, split.batched) == (1, 2, True)
+    assert (split.entry.micro_batch, split.entry.micro_batches, split.entry.batched) == (1, 2, True)
     model = session(export_graph(split.graph).SerializeToString())
     parts = [model.run(None, {k: a[i : i + 1] for k, a in feeds.items()}) for i in range(2)]
     for k, want in enumerate(expected):
         joined = np.concatenate([p[k] for p in parts])
         assert np.max(np.abs(joined - want)) <= 2e-5 * max(span, 1.0)
-    lowered = LowerConv().run(split).graph
+    lowered = LowerLinear().run(split).graph
     results = [evaluate(lowered, {k: a[i : i + 1] for k, a in feeds.items()}) for i in range(2)]
     for k, (name, want) in enumerate(zip((o.name for o in imported.outputs), expected, strict=True)):
         joined = np.concatenate([r[name] for r in results])

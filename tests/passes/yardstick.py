@@ -92,7 +92,7 @@ class Gan:
         readers = {v: tuple(k for k, s in enumerate(self.stages) if n in s.reads) for n, v in enumerate(values)}
         units = tuple(UnitPlan(" ".join(map(str, name)), "vector") for name in names)
         writers = {v: (k,) for k, v in enumerate(values)}
-        return Work(tuple(operations), units, 0, writers, readers, dict.fromkeys(values, 0), frozenset())
+        return Work(tuple(operations), units, writers, readers, dict.fromkeys(values, 0), frozenset())
 
     def schedule(self, flow):
         """(parts of the batch, plan)."""

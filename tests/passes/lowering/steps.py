@@ -64,3 +64,36 @@ def assert_close(found, expected, tolerance=1e-5):
     for name, value in expected.items():
         scale = max(float(np.abs(value).max(initial=0.0)), 0.01)
         np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def _box(flat, base, extents, strides):
+    return np.lib.stride_tricks.as_strided(flat[base:], extents, [s * flat.itemsize for s in strides])
+
+
+def _boxes(resident, state, home):
+    """The same entries of a state and of the resident that holds them."""
+    piece = resident.piece
+    own = _box(state.reshape(-1), piece.base, piece.extents, piece.strides)
+    return own, _box(home.reshape(-1), piece.home_base, piece.extents, piece.home_strides)
+
+
+def to_homes(residents: Residents, states):
+    """What the residents hold for states in the model's shapes (untrained weights included)."""
+    homes = {}
+    for resident in residents.all:
+        homes[resident.name] = home = resident.initial.copy()
+        if resident.piece is not None:
+            value = np.ascontiguousarray(states[resident.state]).astype(home.dtype, copy=False)
+            own, there = _boxes(resident, value, home)
+            there[...] = own
+    return homes
+
+
+def to_states(residents: Residents, homes, base):
+    """The states in the model's shapes for what residents hold; entries that no cell holds are `base`'s."""
+    states = {name: np.array(value, order="C") for name, value in base.items()}
+    for resident in residents.all:
+        if resident.piece is not None:
+            own, there = _boxes(resident, states[resident.state], np.ascontiguousarray(homes[resident.name]))
+            own[...] = there
+    return states

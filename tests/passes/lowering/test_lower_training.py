@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from steps import assert_close, feeds_of, initial, run_lowered, step_of
+from steps import assert_close, feeds_of, initial, run_lowered, step_of, to_homes, to_states
 
 from mgc.ir.mapped import Mvm
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
@@ -38,14 +38,14 @@ def follow(step, iterations=2, tolerance=1e-5, target=TARGET):
     graph, residents = lowered(step, target)
     rng = np.random.default_rng(0)
     states = initial(step)
-    homes = residents.to_homes(states)
-    assert_same(residents.to_states(homes, states), states)
+    homes = to_homes(residents, states)
+    assert_same(to_states(residents, homes, states), states)
     for _ in range(iterations):
         feeds = feeds_of(step, rng)
         losses, states = step.run(feeds, states)
         out, homes = run_lowered(graph, residents, feeds, homes)
         np.testing.assert_allclose(out["loss"], losses["loss"], rtol=tolerance, atol=tolerance)
-        assert_close(residents.to_states(homes, initial(step)), states, tolerance)
+        assert_close(to_states(residents, homes, initial(step)), states, tolerance)
     return graph, residents
 
 
@@ -246,16 +246,16 @@ def test_a_target_without_transposed_reads_has_copies():
     assert not ops_of(graph, MvmT)
     # b is read both ways: forward as two residue classes, backward as one convolution
     assert [r.name for r in residents.groups] == ["a.cells", "b.0.cells", "b.1.cells", "b.copy1.cells"]
-    homes = residents.to_homes(initial(step))
+    homes = to_homes(residents, initial(step))
     rng = np.random.default_rng(0)
     for _ in range(3):
         _, homes = run_lowered(graph, residents, feeds_of(step, rng), homes)
     for state in ("b.weight", "b.weight.adam.m", "b.weight.adam.v"):
         copies = [r for r in residents.all if r.state == state]
-        first = residents.to_states(homes, {s.name: s.initial for s in step.states})[state]
+        first = to_states(residents, homes, {s.name: s.initial for s in step.states})[state]
         for resident in copies:
             assert np.array_equal(
-                residents.to_homes({**initial(step), state: first})[resident.name], homes[resident.name]
+                to_homes(residents, {**initial(step), state: first})[resident.name], homes[resident.name]
             )
     both, _ = lowered(step)
     assert ops_of(both, MvmT)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from steps import step_of
+from steps import step_of, to_homes
 
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped_training import UpdateCells
@@ -16,11 +16,12 @@ from mgc.passes.lower_training.quantize import quantize_training
 from mgc.passes.lower_training.step import lower_training
 from mgc.passes.lower_vec import lower_vec
 from mgc.passes.manager import UnsupportedError
-from mgc.passes.training_mapping import training_target
 from mgc.passes.versions import homes_of, is_update, order, settle
 from mgc.targets.loader import load_target
 
 TARGET = load_target("liu2018")
+BITS = {"weight_bits": TARGET.training.master_bits}
+WIDE = TARGET.model_copy(update={"crossbar": TARGET.crossbar.model_copy(update=BITS)})
 
 
 def tiny():
@@ -51,7 +52,7 @@ def test_stages_of_a_tiny_step(golden):
         golden(f"tiny-{stage}.ir", text)
 
     check("lower-training")
-    graph = quantize_training(graph, lowered.residents, training_target(TARGET), 3)
+    graph = quantize_training(graph, lowered.residents, WIDE, 3)
     check("quantize")
     lower_moves(graph)
     settle(graph, names)
@@ -64,7 +65,7 @@ def test_stages_of_a_tiny_step(golden):
 def test_codes_are_shared_and_unsigned_where_they_can_be():
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
+    graph = quantize_training(lowered.graphs[0], lowered.residents, WIDE, 3)
     coded = [n for n in graph.nodes if n.op.name == "quant_by"]
     # x, the hidden layer, and the errors of both layers: each once, though forward and weight gradient read it
     assert len(coded) == 4
@@ -75,7 +76,7 @@ def test_codes_are_shared_and_unsigned_where_they_can_be():
 def test_errors_are_dithered_and_activations_are_not():
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
+    graph = quantize_training(lowered.graphs[0], lowered.residents, WIDE, 3)
     coded = {n.outputs[0]: n for n in graph.nodes if n.op.name == "quant_by"}
     read = {
         node.op.name: {v for v in node.inputs if v in coded} for node in graph.nodes if node.op.name in ("mvm", "mvm_t")
@@ -93,8 +94,8 @@ def test_scales_of_zeros_are_one():
     """Nothing to stream: the codes are zero and the sums come out as zero, not as NaN."""
     step = tiny()
     lowered = lower_training([prepare(step.graph)], step.states, TARGET)
-    graph = quantize_training(lowered.graphs[0], lowered.residents, training_target(TARGET), 3)
-    homes = lowered.residents.to_homes({s.name: s.initial for s in step.states})
+    graph = quantize_training(lowered.graphs[0], lowered.residents, WIDE, 3)
+    homes = to_homes(lowered.residents, {s.name: s.initial for s in step.states})
     scales = {r.name: r.weight_scale for r in lowered.residents.groups}
     cells = {n: np.rint(homes[n] / s).astype(np.int16) for n, s in scales.items()}
     feeds = {"x": np.zeros((3, 2), np.float32), "target": np.zeros((3, 1), np.float32)}
