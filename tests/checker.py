@@ -255,7 +255,9 @@ def facts_of_program(program: Any, capacity: dict[str, int]) -> Facts:
     for b in program.buffers:
         if b.alias_of < 0:
             size = int(np.prod(b.shape, dtype=np.int64))
-            nbytes = 0 if b.kind == "opaque" else size * np.dtype(b.dtype).itemsize
+            sums = program.target.get("periphery", {}).get("accumulator_bytes", 8)
+            item = sums if b.kind == "acc" else np.dtype(b.dtype).itemsize
+            nbytes = 0 if b.kind == "opaque" else size * item
             holey = b.id in covered and covered[b.id] < size
             buffers[b.id] = Buffer(b.space, b.offset, nbytes, b.slots, holey, b.persistent)
     s = program.entry.schedule

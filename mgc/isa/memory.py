@@ -16,15 +16,15 @@ BufferKind = Literal["real", "code", "acc", "opaque"]
 class Buffer:
     """An on-chip (or, space "dram", off-chip) array of one micro-batch.
 
-    kind "real" holds `dtype` as it says (float32, integers, bool) in every numerics. "code" holds quantised inputs of
-    crossbars (uint8, int8, uint16, int16) and "acc" holds crossbar sums (int64); in `float` numerics both hold real
-    values instead. "opaque" holds whatever a host segment made (a sequence, strings, a data-dependent shape).
-    `offset` is the byte address in its space, `slots` how many micro-batches of it may be alive at once: micro-batch
-    k uses slot k mod slots, at offset + slot * nbytes rounded up to the target's line. In a split run `parts` is the
-    split for what holds sample after sample: then a slot is for one part of the batch, its bytes / parts. `alias_of`
-    makes it a view (same bytes, other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one
-    slot) keeps what it holds from micro-batch to micro-batch and from run to run: it is the home of states, which say
-    how it begins.
+    kind "real" holds `dtype` as it says (float32, integers, bool) in every numerics. "code" holds quantised inputs
+    of crossbars (uint8, int8, uint16, int16) and "acc" holds crossbar sums (int64, of which memory takes the
+    target's `periphery.accumulator_bytes`); in `float` numerics both hold real values instead. "opaque" holds
+    whatever a host segment made (a sequence, strings, a data-dependent shape). `offset` is the byte address in its
+    space, `slots` how many micro-batches of it may be alive at once: micro-batch k uses slot k mod slots, at offset
+    + slot * nbytes rounded up to the target's line. In a split run `parts` is the split for what holds sample after
+    sample: then a slot is for one part of the batch, its bytes / parts. `alias_of` makes it a view (same bytes,
+    other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one slot) keeps what it holds
+    from micro-batch to micro-batch and from run to run: it is the home of states, which say how it begins.
     """
 
     id: int
@@ -49,6 +49,11 @@ def element_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
 def nbytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
     """Bytes of a buffer for one micro-batch; 0 for an opaque one, which only the host can hold."""
     return 0 if buffer.kind == "opaque" else prod(buffer.shape) * element_bytes(buffer, target)
+
+
+def slot_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
+    """Bytes of one slot: those of a micro-batch, or of a part of it where the run is split."""
+    return nbytes(buffer, target) // buffer.parts
 
 
 @dataclass(frozen=True)

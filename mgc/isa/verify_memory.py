@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from typing import Any
 
-from mgc.isa.dtypes import numpy_dtype
-from mgc.isa.memory import Buffer
+from mgc.isa.memory import Buffer, slot_bytes
 
 LINE_BYTES = 32
 """Slots begin at multiples of this."""
@@ -27,10 +26,9 @@ class Span:
     always: bool = False
 
 
-def line_of(buffer: Buffer) -> int:
+def line_of(buffer: Buffer, target: Mapping[str, Any]) -> int:
     """Bytes from slot to slot."""
-    size = prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize // buffer.parts
-    return -(-size // LINE_BYTES) * LINE_BYTES
+    return -(-slot_bytes(buffer, target) // LINE_BYTES) * LINE_BYTES
 
 
 def clashes(spans: Sequence[Span], interval: int = 0) -> Iterator[tuple[str, str]]:

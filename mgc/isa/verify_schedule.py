@@ -202,7 +202,7 @@ def _memory(f: _Facts) -> Iterator[str]:
     for b in program.buffers:
         if b.alias_of >= 0 or b.kind == "opaque" or not (b.persistent or b.id in writers):
             continue
-        line = line_of(b)
+        line = line_of(b, program.target)
         top = b.offset + line * b.slots
         if b.offset % 32 or top > capacity.get(b.space, top):
             yield f"buffer {b.name} lies at {b.offset}..{top} of {b.space}, which has {capacity.get(b.space)} bytes"

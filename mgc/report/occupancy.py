@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mgc.isa.memory import nbytes, slot_bytes
 from mgc.isa.program import Program
 from mgc.report.timeline import Task, Timeline
-from mgc.report.views.memory import nbytes, slot_bytes
 
 Steps = list[tuple[int, int]]
 """(cycle, value from this cycle on), at strictly rising cycles."""
@@ -38,11 +38,12 @@ def buffer_bytes(timeline: Timeline) -> dict[str, Steps]:
     used: dict[str, list[tuple[int, int, int]]] = {}
     for b in program.buffers:
         if b.alias_of < 0 and b.persistent:
-            used.setdefault(b.space, []).append((0, timeline.span, nbytes(b)))
+            used.setdefault(b.space, []).append((0, timeline.span, nbytes(b, program.target)))
     for root, spans in _spans(timeline).items():
         buffer = program.buffers[root]
         if not buffer.persistent:
-            used.setdefault(buffer.space, []).extend((start, end, slot_bytes(buffer)) for start, end in spans.values())
+            size = slot_bytes(buffer, program.target)
+            used.setdefault(buffer.space, []).extend((start, end, size) for start, end in spans.values())
     return {space: _steps(used[space]) for space in sorted(used)}
 
 

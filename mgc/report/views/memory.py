@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from rich.console import RenderableType
 
-from mgc.isa.dtypes import numpy_dtype
-from mgc.isa.memory import Buffer
+from mgc.isa.memory import nbytes, slot_bytes
 from mgc.isa.program import Program
 from mgc.report.text import Column, pairs, section, stack, table
 from mgc.report.units import count, shape, size
@@ -28,7 +26,7 @@ def facts(program: Program) -> dict[str, Any]:
                 "shape": list(b.shape),
                 "space": b.space,
                 "offset": b.offset,
-                "bytes": nbytes(b),
+                "bytes": nbytes(b, program.target),
                 "slots": b.slots,
                 "parts": b.parts,
                 "alias_of": b.alias_of if b.alias_of >= 0 else None,
@@ -42,22 +40,12 @@ def facts(program: Program) -> dict[str, Any]:
     }
 
 
-def nbytes(buffer: Buffer) -> int:
-    """Bytes of one micro-batch; 0 for what only the host can hold (sequences, strings)."""
-    return 0 if buffer.kind == "opaque" else math.prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize
-
-
-def slot_bytes(buffer: Buffer) -> int:
-    """Bytes of one slot: those of a micro-batch, or of a part of it where the run is split."""
-    return nbytes(buffer) // buffer.parts
-
-
 def _spaces(program: Program) -> dict[str, int]:
     """The end of the last buffer in each space (slots are at least `slot_bytes` apart)."""
     spaces: dict[str, int] = {}
     for b in program.buffers:
         if b.alias_of < 0:
-            spaces[b.space] = max(spaces.get(b.space, 0), b.offset + b.slots * slot_bytes(b))
+            spaces[b.space] = max(spaces.get(b.space, 0), b.offset + b.slots * slot_bytes(b, program.target))
     return spaces
 
 
@@ -75,7 +63,7 @@ def render(program: Program) -> RenderableType:
             shape(b.shape),
             b.space if b.alias_of < 0 else f"= {b.alias_of}",
             count(b.offset),
-            count(nbytes(b)),
+            count(nbytes(b, program.target)),
             count(b.slots) if b.parts == 1 else f"{b.slots}/{b.parts}",
         )
         for b in program.buffers
