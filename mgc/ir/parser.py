@@ -220,14 +220,15 @@ class _Parser:
                 raise lex.error(f"{blob.nbytes} bytes of data where {type_} needs {type_.nbytes}", where)
             stored = np.frombuffer(blob.tobytes() if blob.ctypes.data % 8 else blob, dtype.newbyteorder("<"))
             return stored.astype(dtype, copy=False).reshape(type_.shape)
-        numbers = [self._literal()] if type_.rank == 0 else self._list()
-        if len(numbers) != type_.size:
+        splat = lex.skip("splat")
+        numbers = [self._literal()] if splat or type_.rank == 0 else self._list()
+        if len(numbers) != type_.size and not splat:
             raise lex.error(f"{len(numbers)} numbers where {type_} needs {type_.size}", where)
         if not all(isinstance(n, (bool, int, float)) for n in numbers):
             raise lex.error("data are numbers, true or false", where)
         try:
             data = np.array(numbers, np.float64).astype(dtype) if type_.dtype.is_float else np.array(numbers, dtype)
-            return data.reshape(type_.shape)
+            return np.full(type_.shape, data[0]) if splat else data.reshape(type_.shape)
         except (OverflowError, ValueError, TypeError) as error:
             raise lex.error(f"data does not fit {type_}: {error}", where) from error
 

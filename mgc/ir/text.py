@@ -20,9 +20,9 @@
 
 Attributes that have their default value are left out. Literals: none, true, numbers, "strings" (long ones cut, with +
 between the pieces), (tuples,), {key: value}, set(..), types, `array TYPE data`, ops and attribute classes with their
-fields in braces, %value and ^node (by its first result) of the entry's graph. An attribute may be a
-graph. Data of up to 16 elements stands inline, other data under a number: #0. In a module it lies in a side file; in a
-graph alone, at its end, in base64:
+fields in braces, %value and ^node (by its first result) of the entry's graph. An attribute may be a graph. Data of up
+to 16 elements stands inline, more elements that are all alike as `splat NUMBER`, other data under a number: #0. In a
+module it lies in a side file; in a graph alone, at its end, in base64:
 
     data {
       #0 "base64 of the little-endian bytes"
@@ -71,9 +71,14 @@ def print_graph(graph: Graph, *, elide: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_module(module: Module, *, header: Sequence[str] = ()) -> tuple[str, dict[str, np.ndarray]]:
-    """The module as text, and the data of its side file by number. `header`: lines of comment, without the slashes."""
-    printer = _Printer()
+def print_module(
+    module: Module, *, header: Sequence[str] = (), elide: bool = False
+) -> tuple[str, dict[str, np.ndarray]]:
+    """The module as text, and the data of its side file by number (with `elide`, none: it does not parse back).
+
+    `header`: lines of comment at the top, without the slashes.
+    """
+    printer = _Printer(elide)
     lines = [f"// {line}" for line in header]
     lines.append(f"module {_quoted(module.name)}{printer.block(module.attributes)}")
     lines += [_wrapped(f"state {printer.fields(s)}") for s in module.states]
@@ -219,6 +224,9 @@ class _Printer:
 
     def data(self, data: np.ndarray) -> str:
         if data.size > INLINE_ELEMENTS:
+            flat = data.reshape(-1)
+            if flat[0] == flat[-1] and flat.tobytes() == flat[:1].tobytes() * flat.size:
+                return f"splat {self.data(flat[0])}"
             return self.blob(data)
         kind = DType.of(data.dtype)
         numbers = [_number(x, kind) for x in data.reshape(-1)]

@@ -32,7 +32,7 @@ def small_module():
     state = State("G.w", "parameter", np.arange(2, dtype=np.float32), group="G", onnx_name="w")
     attributes = {"ranges": {y: (0.0, 1.5), "rest": None}, "order": (g.nodes[1], g.nodes[0]), "live": frozenset([z])}
     entries = (Entry("train", "train", g, 3, 16, attributes=attributes), Entry("testing", "test", test, batched=True))
-    return Module("gan", entries, (state,), {"seed": 7, "samples": np.zeros((5, 5), np.float64), "note": 'a "b"\n'})
+    return Module("gan", entries, (state,), {"seed": 7, "samples": np.arange(25.0).reshape(5, 5), "note": 'a "b"\n'})
 
 
 def same(module):
@@ -59,7 +59,7 @@ def test_reads_back_with_references_into_the_right_graph():
     assert train.attributes["ranges"] == {y: (0.0, 1.5), "rest": None}
     assert train.attributes["order"] == tuple(reversed(train.graph.nodes))
     assert train.attributes["live"] == {z}
-    assert np.array_equal(back.attributes["samples"], np.zeros((5, 5)))
+    assert np.array_equal(back.attributes["samples"], np.arange(25.0).reshape(5, 5))
     assert back.attributes["note"] == 'a "b"\n'
     assert back.states[0].group == "G"
     assert back.states[0].initial.tolist() == [0, 1]
@@ -107,11 +107,12 @@ def test_no_line_is_long():
     g = Graph("long")
     x = g.add_input("x", F2)
     op = Host(b"m" * 30_000, "because " * 5_000, ("X",), (OpaqueType(),))
-    g.outputs = [("y", g.add(op, x)), ("c", g.add_constant(np.zeros(100_000, np.float32)))]
+    g.outputs = [("y", g.add(op, x)), ("c", g.add_constant(np.arange(100_000, dtype=np.float32)))]
     module = Module("m", (Entry("testing", "test", g, attributes={"many": tuple(range(30_000))}),))
     text, blobs = print_module(module)
     assert max(map(len, text.splitlines())) <= 200
     assert sum(b.nbytes for b in blobs.values()) == 430_000
+    assert print_module(module, elide=True)[1] == {}
     back = same(module)
     assert back.entries[0].graph.nodes[0].op == op
     assert back.entries[0].attributes["many"] == tuple(range(30_000))
@@ -226,3 +227,19 @@ def test_files(tmp_path):
     (tmp_path / "b.safetensors").unlink()
     with pytest.raises(IRError, match=r"b\.ir:1:6: expected the graph's name"):
         read_module(tmp_path / "b.ir")
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 1.5, np.inf])
+def test_equal_elements_are_written_once(number):
+    g = Graph("g")
+    g.outputs = [("c", g.add_constant(np.full((5, 9), number, np.float32)))]
+    text, blobs = print_module(Module("m", (Entry("e", "test", g),)))
+    assert f"splat {number!r}" in text
+    assert blobs == {}
+    (back,) = parse_module(text).entries[0].graph.constants.values()
+    assert back.data.dtype == np.float32
+    assert back.data.tobytes() == np.full((5, 9), number, np.float32).tobytes()
+    mixed = np.zeros((5, 9), np.float32)
+    mixed[1] = -0.0
+    g.outputs = [("c", g.add_constant(mixed))]
+    assert "#0" in print_module(Module("m", (Entry("e", "test", g),)))[0]
