@@ -237,7 +237,8 @@ class Graph:
 
     def holds(self, node: Node) -> bool:
         """Whether a node is in the graph."""
-        return node._index is self._index()
+        index = self._index()  # first: making it anew is what tells nodes which one they are in
+        return node._index is index
 
     def edited(self) -> list[Node]:
         """The nodes that changed since this was asked last, and those that read their results or whose results they
