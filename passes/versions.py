@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Piece, View
@@ -21,100 +21,81 @@ def is_update(node: Node) -> bool:
 
 
 def homes_of(graph: Graph, residents: Iterable[str]) -> dict[Value, str]:
-    """The versions in a settled graph. UnsupportedError for an update of what is no resident."""
+    """The versions in a graph after `settle`. UnsupportedError for an update of what is no resident."""
     names = set(residents)
-    homes = _written_in_place(graph, names)
-    for name, value in graph.outputs:
-        resident = name.removesuffix(NEXT)
-        if name.endswith(NEXT) and resident in names:
-            homes.setdefault(value, resident)
+    homes = _written_by_updates(graph, names)
+    for _, resident, value in _results(graph, names):
+        homes.setdefault(value, resident)
     return homes
 
 
-def _written_in_place(graph: Graph, names: set[str]) -> dict[Value, str]:
-    """The versions that updates write."""
+def _written_by_updates(graph: Graph, names: set[str]) -> dict[Value, str]:
+    """The first versions of residents, and those that updates write in their place."""
     homes = {v: v.name for v in graph.inputs if v.name in names}
     for node in graph.nodes:
         if isinstance(node.op, Update | UpdateCells):
-            kept = (0, *range(2, 2 + len(node.op.rule.moments)))
-            for k, value in zip(kept, node.outputs, strict=True):
-                if node.inputs[k] not in homes:
-                    raise UnsupportedError(f"update of %{node.inputs[k].name}, which is computed: it is no parameter")
-                homes[value] = homes[node.inputs[k]]
+            replaced = (node.inputs[0], *node.inputs[2 : 2 + len(node.op.rule.moments)])
+            for old, new in zip(replaced, node.outputs, strict=True):
+                if old not in homes:
+                    raise UnsupportedError(f"update of %{old.name}, which is computed: it is no parameter")
+                homes[new] = homes[old]
     return homes
+
+
+def _results(graph: Graph, names: set[str]) -> Iterator[tuple[int, str, Value]]:
+    """Of each output that is the new value of a resident its number, the resident and the value."""
+    for k, (name, value) in enumerate(graph.outputs):
+        if name.endswith(NEXT) and name.removesuffix(NEXT) in names:
+            yield k, name.removesuffix(NEXT), value
 
 
 def settle(graph: Graph, residents: Iterable[str]) -> None:
     """Copies into place, at the end, the new value of every resident that no update writes: running statistics."""
     names = set(residents)
     inputs = {v.name: v for v in graph.inputs}
-    placed = _written_in_place(graph, names)
-    for k, (name, value) in enumerate(graph.outputs):
-        resident = name.removesuffix(NEXT)
-        if not name.endswith(NEXT) or resident not in names or placed.get(value) == resident:
+    written = _written_by_updates(graph, names)
+    for k, resident, value in list(_results(graph, names)):
+        if written.get(value) == resident:
             continue
         size = value.tensor.size
         if value.type != inputs[resident].type:
             raise UnsupportedError(f"%{value.name} is {value.type}, its home {resident} is {inputs[resident].type}")
         copy = Copy((Piece(0, (size,), 0, (1,), 0, (1,)),), value.tensor)
-        graph.outputs[k] = name, graph.add(copy, value, name=f"{resident}.kept")
-
-
-def readers_of_versions(graph: Graph, homes: Homes) -> dict[Value, list[Node]]:
-    """Who reads each version, itself or through views, in the graph's order."""
-    seen: dict[Value, Value] = {v: v for v in homes}
-    readers: dict[Value, list[Node]] = {}
-    for node in graph.nodes:
-        for value in dict.fromkeys(node.inputs):
-            if value in seen:
-                if isinstance(node.op, View):
-                    seen[node.outputs[0]] = seen[value]
-                elif not readers.get(seen[value]) or readers[seen[value]][-1] is not node:
-                    readers.setdefault(seen[value], []).append(node)
-    return readers
+        graph.outputs[k] = graph.outputs[k][0], graph.add(copy, value, name=f"{resident}.kept")
 
 
 def order(graph: Graph, homes: Homes) -> None:
     """Sorts the nodes, in place, so that who reads a version comes before who writes the next one in its place.
 
-    UnsupportedError if that cannot be: an old version is needed after the new one.
+    Nodes that need not move keep their order. UnsupportedError if that cannot be: an old version is needed after the
+    new one.
     """
-    producers = graph.producers()
-    readers = readers_of_versions(graph, homes)
-    waits: dict[Node, list[Node]] = {}
-    current: dict[str, Value] = {homes[v]: v for v in graph.inputs if v in homes}
+    import networkx as nx
+
+    version: dict[Value, Value] = {v: v for v in homes}  # which version a value is, itself or as a view of it
+    readers: dict[Value, list[Node]] = {}
     for node in graph.nodes:
+        for value in node.inputs:
+            if value in version and isinstance(node.op, View):
+                version[node.outputs[0]] = version[value]
+            elif value in version:
+                readers.setdefault(version[value], []).append(node)
+    producers = graph.producers()
+    latest = {homes[v]: v for v in graph.inputs if v in homes}
+    needs = nx.DiGraph()
+    needs.add_nodes_from(graph.nodes)
+    for node in graph.nodes:
+        needs.add_edges_from((node, producers[v]) for v in node.inputs if v in producers)
         for value in node.outputs:
             if value in homes:
-                old = current[homes[value]]
-                waits.setdefault(node, []).extend(n for n in readers.get(old, []) if n is not node)
-                current[homes[value]] = value
-    done: list[Node] = []
-    state: dict[Node, int] = {}
-    for root in graph.nodes:
-        if root in state:
-            continue
-        stack = [(root, iter(_before(root, producers, waits)))]
-        state[root] = 1
-        while stack:
-            node, rest = stack[-1]
-            for earlier in rest:
-                if state.get(earlier) == 2:
-                    continue
-                if state.get(earlier) == 1:
-                    raise UnsupportedError(
-                        f"%{node.outputs[0].name} needs %{earlier.outputs[0].name}, which overwrites an old version of "
-                        "a parameter that something after it still reads: give what reads it a phase of its own"
-                    )
-                state[earlier] = 1
-                stack.append((earlier, iter(_before(earlier, producers, waits))))
-                break
-            else:
-                state[node] = 2
-                done.append(node)
-                stack.pop()
-    graph.nodes = done
-
-
-def _before(node: Node, producers: Mapping[Value, Node], waits: Mapping[Node, list[Node]]) -> list[Node]:
-    return [*(producers[v] for v in node.inputs if v in producers), *waits.get(node, [])]
+                needs.add_edges_from((node, n) for n in readers.get(latest[homes[value]], ()) if n is not node)
+                latest[homes[value]] = value
+    nodes = list(nx.dfs_postorder_nodes(needs))
+    at = {node: k for k, node in enumerate(nodes)}
+    for node, earlier in needs.edges:
+        if at[earlier] > at[node]:
+            raise UnsupportedError(
+                f"%{node.outputs[0].name} needs %{earlier.outputs[0].name}, which overwrites an old version of "
+                "a parameter that something after it still reads: give what reads it a phase of its own"
+            )
+    graph.nodes = nodes

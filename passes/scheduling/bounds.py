@@ -61,23 +61,34 @@ def barrier_bound(tasks: Tasks) -> int:
     chain to the task as tails; that may move its earliest start, and those of all that follow. Tasks are taken in
     order of time, so later ones see what earlier ones made of the starts. Then the units' bounds are taken with these.
     """
-    heads, tails, durations = list(tasks.heads), tasks.tails, tasks.durations
+    heads, tails, durations = tasks.heads, tasks.tails, tasks.durations
     chain = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
     waiting = [
         t
         for t, before in enumerate(tasks.before)
         if len(before) > 1 and tasks.number[t] == 0 and heads[t] + durations[t] + tails[t] >= NEAR * chain
     ]
-    waiting.sort(key=lambda t: (heads[t], t))
-    step = max(1, len(waiting) // MOST_BARRIERS)
-    for barrier in waiting[step - 1 :: step]:
-        start = units_before(tasks, barrier, heads)
-        if start > heads[barrier]:
-            heads[barrier] = start
-            for t in range(barrier + 1, len(tasks)):
-                heads[t] = max(heads[t], max((heads[s] + durations[s] for s in tasks.before[t]), default=0))
+    heads = raise_heads(tasks, heads, sorted(waiting, key=lambda t: (heads[t], t)), len(tasks))
     bound = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
     return max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
+
+
+def raise_heads(tasks: Tasks, heads: Sequence[int], barriers: Sequence[int], stop: int) -> list[int]:
+    """The earliest starts of the tasks before `stop` for what units have to do before some of the barriers, and what
+    follows from these; tasks whose head is below 0 are not looked at.
+    """
+    raised, durations = list(heads), tasks.durations
+    step = max(1, len(barriers) // MOST_BARRIERS)
+    for barrier in barriers[step - 1 :: step]:
+        start = units_before(tasks, barrier, raised)
+        if start <= raised[barrier]:
+            continue
+        raised[barrier] = start
+        for t in range(barrier + 1, stop):
+            if raised[t] >= 0:
+                ends = (raised[s] + durations[s] for s in tasks.before[t] if raised[s] >= 0)
+                raised[t] = max(raised[t], max(ends, default=0))
+    return raised
 
 
 def units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:

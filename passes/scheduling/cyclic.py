@@ -5,13 +5,13 @@ before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
-from mgc.passes.scheduling.bounds import MOST_BARRIERS, units_before
+from mgc.passes.scheduling.bounds import raise_heads
 from mgc.passes.scheduling.listing import self_timed
 from mgc.passes.scheduling.problem import Edge, Problem
-from mgc.passes.scheduling.search import candidates
+from mgc.passes.scheduling.search import TaskSchedule, candidates
 
 LIST_BUDGET = 300_000
 """Tasks that list schedules may place, all moves together."""
@@ -26,25 +26,11 @@ MOST_CHAINS = 64
 """Operations from which chains into the next run are followed for the bound."""
 
 
-@dataclass(frozen=True)
-class Repeating:
-    """Task t of run n starts at starts[t] + n * interval; `lower_bound` is proven for the interval."""
-
-    starts: list[int]
-    interval: int
-    lower_bound: int
-
-    @property
-    def status(self) -> str:
-        """OPTIMAL if the interval meets the bound, else FEASIBLE."""
-        return "OPTIMAL" if self.interval == self.lower_bound else "FEASIBLE"
-
-
 Waits = Sequence[tuple[int, int]]
 """(before, after): operation `after` of a run starts when all tasks of `before` of the run before it have ended."""
 
 
-def repeating(problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], alone: list[int]) -> Repeating:
+def overlap_runs(problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], alone: list[int]) -> TaskSchedule:
     """The schedule of least interval found; `alone` are the starts of a run on its own, the hint, whose makespan the
     interval never exceeds.
 
@@ -83,7 +69,8 @@ def repeating(problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], a
         if best[1] <= bound or spent > LIST_BUDGET:
             break
         improve(moved, schedules)
-    return Repeating(settled(problem, waits, *best), best[1], bound)
+    starts = self_timed_runs(problem, waits, *best)
+    return TaskSchedule(starts, tasks.makespan(starts), bound, tasks.makespan(alone), best[1])
 
 
 def _both_ways(window: Problem) -> Iterator[list[int]]:
@@ -127,23 +114,15 @@ def _chain(problem: Problem, start: int, stops: Sequence[int], *, raised: bool =
     tasks = problem.tasks
     long = [-1] * len(tasks)
     long[start] = tasks.durations[start]
-    for t in range(start + 1, max(stops) + 1):
+    stop = max(stops) + 1
+    for t in range(start + 1, stop):
         before = max((long[s] for s in tasks.before[t]), default=-1)
         if before >= 0:
             long[t] = before + tasks.durations[t]
     heads = [end - d if end >= 0 else -1 for end, d in zip(long, tasks.durations, strict=True)]
-    # and what units have to do between the two before what waits for much
-    waiting = [t for t in range(start + 1, max(stops) + 1) if heads[t] >= 0 and len(tasks.before[t]) > 1]
-    waiting = [t for t in waiting if tasks.number[t] == 0]
-    step = max(1, len(waiting) // MOST_BARRIERS)
-    for barrier in waiting[step - 1 :: step] if raised else ():
-        earliest = units_before(tasks, barrier, heads)
-        if earliest > heads[barrier]:
-            heads[barrier] = earliest
-            for t in range(barrier + 1, max(stops) + 1):
-                if heads[t] >= 0:
-                    ends = [heads[s] + tasks.durations[s] for s in tasks.before[t] if heads[s] >= 0]
-                    heads[t] = max(heads[t], max(ends, default=0))
+    if raised:
+        waiting = [t for t in range(start + 1, stop) if heads[t] >= 0 and len(tasks.before[t]) > 1]
+        heads = raise_heads(tasks, heads, [t for t in waiting if tasks.number[t] == 0], stop)
     return max(0, *(heads[t] + tasks.durations[t] for t in stops if heads[t] >= 0), 0)
 
 
@@ -195,7 +174,7 @@ def _interval(problem: Problem, waits: Waits, moved: frozenset[int], starts: Seq
     return interval
 
 
-def settled(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
+def self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
     """The earliest repeating schedule in which every unit keeps its order: what replay settles to."""
     tasks = problem.tasks
     first, last = _ends(problem)
@@ -221,16 +200,10 @@ def settled(problem: Problem, waits: Waits, starts: Sequence[int], interval: int
     return result
 
 
-def closed(problem: Problem, wanted: Iterable[int]) -> frozenset[int]:
+def with_ancestors(problem: Problem, wanted: Iterable[int]) -> frozenset[int]:
     """Operations with all that they need in their own run."""
-    into: list[list[int]] = [[] for _ in range(problem.operations)]
-    for e in problem.edges:
-        into[e.after].append(e.before)
-    found = set(wanted)
-    open_ = list(found)
-    while open_:
-        for j in into[open_.pop()]:
-            if j not in found:
-                found.add(j)
-                open_.append(j)
-    return frozenset(found)
+    import networkx as nx
+
+    graph = nx.DiGraph((e.before, e.after) for e in problem.edges)
+    graph.add_edges_from((i, -1) for i in wanted)  # -1 is what needs just them
+    return frozenset(nx.ancestors(graph, -1)) if -1 in graph else frozenset()

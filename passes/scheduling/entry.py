@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mgc.ir.graph import Value
 from mgc.passes.operations import Work
 from mgc.passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
-from mgc.passes.scheduling.cyclic import Repeating, repeating
+from mgc.passes.scheduling.cyclic import overlap_runs
 from mgc.passes.scheduling.iterations import moves_of, waits_of
-from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, peak, slot_waits, spill, steady_slots
+from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, Slots, peak, slot_waits, spill, steady_slots
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.problem import Edge, Problem
-from mgc.passes.scheduling.search import Found, best_list, improve
-from mgc.passes.scheduling.sections import arrange, sections_of
+from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
+from mgc.passes.scheduling.sections import arrange
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.scheduling.spread import spread
 from mgc.passes.streaming.analysis import Streaming
@@ -80,8 +80,8 @@ def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options:
             break
         if len(splits) > 1:
             cut.fit_roughly()
-        if best is not None and cut.makespan >= best.makespan:
-            if cut.makespan > best.makespan * ENOUGH:
+        if best is not None and cut.listed.makespan >= best.listed.makespan:
+            if cut.listed.makespan > best.listed.makespan * ENOUGH:
                 break
             continue
         best = cut
@@ -101,7 +101,6 @@ class _Cut:
     def __init__(self, run: EntryRun, split: int, capacity: int) -> None:
         self.run, self.split, self.capacity = run, split, capacity
         self.offchip: frozenset[Value] = frozenset()
-        self.repeating: Repeating | None = None
         self._plan()
 
     def _plan(self) -> None:
@@ -110,106 +109,101 @@ class _Cut:
         Micro-batches wait for slots, of which the steady state needs few; parts have as many as their schedule needs.
         """
         run = self.run
-        self.work = self._arranged(run.work(self.split, self.offchip))
+        work = run.work(self.split, self.offchip)
+        self.work = arrange(work, run.phases(work), run.streaming, run.flow)
         axes = None if run.micro_batches > 1 else run.streaming.axes if self.split > 1 else ()
         self.planner = MemoryPlanner(self.work, run.roots, axes, self.offchip, self.capacity)
         problem = problem_of(self.work.operations, self.split * run.micro_batches, cut=self.split > 1)
         self.free = spread(problem, {k: op.choices for k, op in enumerate(self.work.operations) if op.choices})
-        self.bound = lower_bound(self.free.tasks)
         self.problem = self.free
         if run.micro_batches > 1:
             self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
             self.problem = self._waiting(self.slots)
-        self.starts = best_list(self.problem, self.bound)
+        self.listed = self._list(self.problem, lower_bound(self.free.tasks))
 
-    @property
-    def makespan(self) -> int:
-        """That of the list schedule."""
-        return self.problem.tasks.makespan(self.starts)
+    def _list(self, problem: Problem, bound: int) -> TaskSchedule:
+        """The best list schedule."""
+        starts = best_list(problem, bound)
+        makespan = problem.tasks.makespan(starts)
+        return TaskSchedule(starts, makespan, bound, makespan)
 
-    def _arranged(self, work: Work) -> Work:
-        run = self.run
-        sections = () if run.flow.phases else sections_of(work, run.phases(work), run.streaming, run.flow)
-        return arrange(work, run.flow, sections)
-
-    def _waiting(self, slots: Mapping[Value, int]) -> Problem:
+    def _waiting(self, slots: Slots) -> Problem:
         """The problem with so many slots."""
         return replace(self.free, edges=(*self.free.edges, *slot_waits(self.work, slots, self.run.micro_batches)))
-
-    # -- memory ----------------------------------------------------------------------------------------------------
 
     def fit_roughly(self) -> None:
         """Spills values until the others look as if they fit, which is quick to see."""
         room = self.capacity - self.capacity // MARGIN
         while True:
-            ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.starts))
+            ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.listed.starts))
             if peak(ranges) <= room:
                 return
             self.offchip |= spill(ranges, room)
             self._plan()
 
-    def _fit(self) -> MemoryPlan:
-        """Spills values until the others fit, in the repeating schedule where iterations overlap."""
+    def _fit(self) -> tuple[TaskSchedule, MemoryPlan]:
+        """The list schedule, or of iterations that overlap the repeating one; spills values until the others fit."""
         lost = 0  # bytes that first fit leaves between buffers
         while True:
-            if self.run.flow.iterations:
-                self.repeating = self._repeat()
-                memory = self.planner.plan(self.problem.tasks, self.repeating.starts, self.repeating.interval)
-            else:
-                memory = self.planner.plan(self.problem.tasks, self.starts)
+            found = self._repeating() if self.run.flow.iterations else self.listed
+            memory = self.planner.plan(self.problem.tasks, found.starts, found.interval)
             if memory.edram <= self.capacity:
-                return memory
+                return found, memory
             most = peak(memory.ranges)
             if most <= self.capacity:
                 lost = max(2 * lost, memory.edram - most)
             self.offchip |= spill(memory.ranges, max(0, self.capacity - lost))
             self._plan()
 
-    # -- the schedule ----------------------------------------------------------------------------------------------
-
     def finish(self, options: SolverOptions) -> EntrySchedule:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
-        memory = self._fit()
-        if self.repeating is not None:
+        found, memory = self._fit()
+        waits: Sequence[Edge] = ()
+        if self.run.flow.iterations:
             waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
-            return self._result(self.repeating, memory, self.makespan, waits, self.repeating.interval)
-        if self.run.micro_batches > 1:
-            memory = self._with_more_slots(memory)
-        if self.makespan > self.bound:
-            self.bound = max(self.bound, barrier_bound(self.free.tasks))
-        found = improve(self.problem, self.starts, self.bound, options)
-        if found.starts != self.starts:
-            moved = self.planner.plan(self.problem.tasks, found.starts)
-            if moved.edram <= self.capacity:
-                memory = moved
-            else:  # CP-SAT went ahead farther than memory reaches
-                found = Found(self.starts, self.makespan, found.lower_bound, self.makespan)
-        slots = {v: b.slots for v, b in memory.buffers.items()}
-        waits = slot_waits(self.work, slots, self.run.micro_batches) if self.run.micro_batches > 1 else []
-        return self._result(found, memory, found.hint, waits)
+        else:
+            if self.run.micro_batches > 1:
+                found, memory = self._with_more_slots(memory)
+            found, memory = self._improved(found, memory, options)
+            if self.run.micro_batches > 1:
+                waits = slot_waits(self.work, {v: b.slots for v, b in memory.buffers.items()}, self.run.micro_batches)
+        return self._result(found, memory, waits)
 
-    def _repeat(self) -> Repeating:
+    def _repeating(self) -> TaskSchedule:
         """The schedule of iterations that overlap."""
         moves = moves_of(self.work, self.problem, self.run.phases(self.work), self.run.streaming)
-        return repeating(self.problem, waits_of(self.work), moves, self.starts)
+        return overlap_runs(self.problem, waits_of(self.work), moves, self.listed.starts)
 
-    def _with_more_slots(self, memory: MemoryPlan) -> MemoryPlan:
-        """Takes the shortest list schedule whose slots still fit: the freer, the better."""
-        extra = self.run.micro_batches
-        while extra and self.makespan > self.bound and self.problem.edges != self.free.edges:
+    def _with_more_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
+        """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
+        found, extra = self.listed, self.run.micro_batches
+        while extra and found.makespan > found.lower_bound and self.problem.edges != self.free.edges:
             freer = self._waiting({v: min(self.run.micro_batches, s + extra) for v, s in self.slots.items()})
-            starts = best_list(freer, self.bound)
-            wider = self.planner.plan(freer.tasks, starts)
+            listed = self._list(freer, found.lower_bound)
+            wider = self.planner.plan(freer.tasks, listed.starts)
             if wider.edram <= self.capacity:
-                if freer.tasks.makespan(starts) <= self.makespan:
-                    self.problem, self.starts, memory = freer, starts, wider
+                if listed.makespan <= found.makespan:
+                    self.problem, found, memory = freer, listed, wider
                 break
             extra //= 2
-        return memory
+        return found, memory
 
-    def _result(
-        self, found: Found | Repeating, memory: MemoryPlan, hint: int, waits: Iterable[Edge], interval: int = 0
-    ) -> EntrySchedule:
+    def _improved(
+        self, listed: TaskSchedule, memory: MemoryPlan, options: SolverOptions
+    ) -> tuple[TaskSchedule, MemoryPlan]:
+        """What CP-SAT makes of a list schedule, unless it goes ahead farther than memory reaches."""
+        bound = listed.lower_bound
+        if listed.makespan > bound:
+            bound = max(bound, barrier_bound(self.free.tasks))
+        found = improve(self.problem, listed.starts, bound, options)
+        if found.starts != listed.starts:
+            moved = self.planner.plan(self.problem.tasks, found.starts)
+            if moved.edram > self.capacity:
+                return replace(listed, lower_bound=found.lower_bound), memory
+            memory = moved
+        return found, memory
+
+    def _result(self, found: TaskSchedule, memory: MemoryPlan, waits: Sequence[Edge]) -> EntrySchedule:
         """The schedule with what operations wait for from one micro-batch, or iteration, to another."""
         previous: dict[int, list[tuple[int, int]]] = {}
         for edge in waits:
@@ -218,9 +212,8 @@ class _Cut:
             replace(op, unit=unit, after_previous=tuple(sorted(previous.get(k, ()))))
             for k, (op, unit) in enumerate(zip(self.work.operations, self.problem.units, strict=True))
         )
-        tasks = self.problem.tasks
-        table, makespan = tasks.matrix(found.starts), tasks.makespan(found.starts)
-        plan = SchedulePlan(table, found.status, makespan, found.lower_bound, hint, interval)
+        table = self.problem.tasks.matrix(found.starts)
+        plan = SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint, found.interval)
         return EntrySchedule(self.split, operations, self.work.units, memory.buffers, plan)
 
 

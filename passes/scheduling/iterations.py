@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mgc.passes.operations import Work
-from mgc.passes.scheduling.cyclic import closed
+from mgc.passes.scheduling.cyclic import with_ancestors
 from mgc.passes.scheduling.problem import Problem
 from mgc.passes.scheduling.sections import sections_of
 from mgc.passes.streaming.analysis import Streaming
@@ -48,7 +48,7 @@ def moves_of(work: Work, problem: Problem, phases: Mapping[int, int], streaming:
         losses = [k for k in own if work.operations[k].kind == "diff"]
         back = [k for k in own if work.operations[k].kind in ("diff", "mvm_t", "outer")]
         for some in (back, losses, own):
-            moved = closed(problem, some)
+            moved = with_ancestors(problem, some)
             if moved and not moved.intersection(phases):
                 found[moved] = None
     return list(found)

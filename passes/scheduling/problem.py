@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -97,45 +98,30 @@ class Tasks:
     @staticmethod
     def of(problem: Problem) -> Tasks:
         n, repeats = problem.operations, problem.repeats
+        counts = [problem.count(i) for i in range(n)]
+        into: list[dict[tuple[int, int], bool]] = [{} for _ in range(n)]
+        for e in problem.edges:
+            own = into[e.after]
+            own[e.before, e.lag] = own.get((e.before, e.lag), False) or e.whole or counts[e.before] != counts[e.after]
         if problem.streamed:
-            return Tasks._operation_by_operation(problem)
-        into: list[list[tuple[int, int]]] = [[] for _ in range(n)]
-        for e in problem.edges:
-            into[e.after].append((e.before, e.lag))
-        for i in range(n):
-            into[i] = sorted({*into[i], (i, 1)})
+            order, stride = [(i, k) for i in range(n) for k in range(counts[i])], 1
+            first = [0, *accumulate(counts)]
+        else:
+            order, stride = [(i, k) for k in range(repeats) for i in range(n)], n
+            first = list(range(n))
         before: list[list[int]] = []
-        for k in range(repeats):
-            before += ([(k - lag) * n + j for j, lag in into[i] if lag <= k] for i in range(n))
-        numbers = [k for k in range(repeats) for _ in range(n)]
-        durations, units = list(problem.durations) * repeats, list(problem.units) * repeats
-        return Tasks(n, repeats, list(range(n)) * repeats, numbers, durations, units, before)
-
-    @staticmethod
-    def _operation_by_operation(problem: Problem) -> Tasks:
-        into: list[dict[int, bool]] = [{} for _ in range(problem.operations)]
-        for e in problem.edges:
-            into[e.after][e.before] = into[e.after].get(e.before, False) or e.whole
-        tasks = Tasks(problem.operations, problem.repeats, [], [], [], [], [])
-        first: list[int] = []
-        for i, sources in enumerate(into):
-            first.append(len(tasks))
-            for k in range(problem.count(i)):
-                before = [len(tasks) - 1] if k else []
-                for j, whole in sorted(sources.items()):
-                    last = problem.count(j) - 1
-                    if whole or problem.count(i) <= last or not last:
-                        # the operation's own order carries this on from its first task
-                        before += [first[j] + last] if k == 0 else []
-                    else:
-                        before.append(first[j] + k)
-                tasks.operation.append(i)
-                tasks.number.append(k)
-                tasks.durations.append(problem.durations[i])
-                tasks.units.append(problem.units[i])
-                tasks.before.append(before)
-        tasks.__post_init__()
-        return tasks
+        sources = [sorted((j, lag, whole) for (j, lag), whole in own.items()) for own in into]
+        for i, k in order:
+            waits = [first[i] + (k - 1) * stride] if k else []
+            for j, lag, whole in sources[i]:
+                if not whole and lag <= k:
+                    waits.append(first[j] + (k - lag) * stride)
+                elif whole and k == 0:  # the operation's own order carries this on from its first task
+                    waits.append(first[j] + (counts[j] - 1) * stride)
+            before.append(waits)
+        operation, number = [i for i, _ in order], [k for _, k in order]
+        durations, units = [problem.durations[i] for i in operation], [problem.units[i] for i in operation]
+        return Tasks(n, repeats, operation, number, durations, units, before)
 
     def __post_init__(self) -> None:
         self.after = [[] for _ in self.before]

@@ -23,35 +23,37 @@ SMALL_GAP = 0.005
 
 
 @dataclass(frozen=True)
-class Found:
+class TaskSchedule:
     """A schedule: start of every task (by task number), its makespan, a proven lower bound, CP-SAT's word for both.
 
-    `hint` is the makespan of the best list schedule, which it never exceeds.
+    `hint` is the makespan of the best list schedule, which it never exceeds. Where runs overlap, task t of run n starts
+    at starts[t] + n * interval, and the bound and the hint are those of the interval.
     """
 
     starts: list[int]
     makespan: int
     lower_bound: int
     hint: int
+    interval: int = 0
 
     @property
     def status(self) -> str:
-        """OPTIMAL if the makespan meets the bound, else FEASIBLE."""
-        return "OPTIMAL" if self.makespan == self.lower_bound else "FEASIBLE"
+        """OPTIMAL if the makespan, or the interval, meets the bound, else FEASIBLE."""
+        return "OPTIMAL" if (self.interval or self.makespan) == self.lower_bound else "FEASIBLE"
 
 
-def search(problem: Problem, options: SolverOptions | None = None) -> Found:
+def search(problem: Problem, options: SolverOptions | None = None) -> TaskSchedule:
     """The best schedule found. List schedules come first; if one meets the combinatorial bound, nothing is to solve."""
     bound = lower_bound(problem.tasks)
     starts = best_list(problem, bound)
     return improve(problem, starts, bound, options or SolverOptions())
 
 
-def improve(problem: Problem, hint: list[int], bound: int, options: SolverOptions) -> Found:
+def improve(problem: Problem, hint: list[int], bound: int, options: SolverOptions) -> TaskSchedule:
     """The schedule that CP-SAT makes of a hint, left-justified; the hint itself where it finds none that is shorter."""
     tasks = problem.tasks
     most = tasks.makespan(hint)
-    found = Found(hint, most, bound, most)
+    found = TaskSchedule(hint, most, bound, most)
     if most == bound or len(tasks) > MOST_TASKS or options.effort <= 0:
         return found
     if most <= bound * (1 + SMALL_GAP):

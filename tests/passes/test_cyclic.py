@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from random_problems import problems
 
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
-from mgc.passes.scheduling.cyclic import closed, least_interval, repeating, settled
+from mgc.passes.scheduling.cyclic import least_interval, overlap_runs, self_timed_runs, with_ancestors
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import best_list
 
@@ -25,7 +25,9 @@ def repeated(draw):
     problem = Problem(base.durations, base.units, edges, base.repeats, (), streamed if base.repeats > 1 else ())
     number = st.integers(0, problem.operations - 1)
     waits = draw(st.lists(st.tuples(number, number), max_size=5, unique=True))
-    moves = [closed(problem, draw(st.lists(number, min_size=1, max_size=3))) for _ in range(draw(st.integers(0, 3)))]
+    moves = [
+        with_ancestors(problem, draw(st.lists(number, min_size=1, max_size=3))) for _ in range(draw(st.integers(0, 3)))
+    ]
     return problem, waits, moves
 
 
@@ -57,10 +59,10 @@ def faults(problem, waits, starts, interval):
 def test_overlapping_runs_are_legal_and_between_their_bounds(drawn):
     problem, waits, moves = drawn
     alone = best_list(problem, lower_bound(problem.tasks))
-    found = repeating(problem, waits, moves, alone)
+    found = overlap_runs(problem, waits, moves, alone)
     assert not faults(problem, waits, found.starts, found.interval)
     assert least_interval(problem, waits) == found.lower_bound <= found.interval <= problem.tasks.makespan(alone)
-    assert settled(problem, waits, found.starts, found.interval) == found.starts
+    assert self_timed_runs(problem, waits, found.starts, found.interval) == found.starts
 
 
 def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
@@ -68,7 +70,7 @@ def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
     problem = Problem((4, 4, 4, 1, 4), (0, 1, 0, 2, 1), (Edge(0, 1), Edge(1, 2), Edge(2, 3)), 1)
     waits = [(3, 1)]
     alone = best_list(problem, lower_bound(problem.tasks))
-    found = repeating(problem, waits, [frozenset({0})], alone)
+    found = overlap_runs(problem, waits, [frozenset({0})], alone)
     assert problem.tasks.makespan(alone) == 13
     assert (found.interval, found.lower_bound, found.status) == (9, 9, "OPTIMAL")
 
