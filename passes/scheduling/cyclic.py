@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 
 from mgc.passes.scheduling.bounds import raise_heads
-from mgc.passes.scheduling.listing import self_timed
+from mgc.passes.scheduling.listing import as_late
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, candidates
 
@@ -77,12 +77,9 @@ def _both_ways(window: Problem) -> Iterator[list[int]]:
     """List schedules of a window, and each with everything as late as it goes: then what is moved ends near what it
     begins with, and is soon done with its bytes.
     """
-    tasks = window.tasks
     for starts in candidates(window):
         yield starts
-        span = tasks.makespan(starts)
-        late = self_timed(tasks.reversed, [span - s - d for s, d in zip(starts, tasks.durations, strict=True)][::-1])
-        yield [span - s - d for s, d in zip(late[::-1], tasks.durations, strict=True)]
+        yield as_late(window.tasks, starts)
 
 
 def least_interval(problem: Problem, waits: Waits) -> int:
@@ -112,18 +109,15 @@ def _chain(problem: Problem, start: int, stops: Sequence[int], *, raised: bool =
     so many pass for what units have to do between them, too.
     """
     tasks = problem.tasks
-    long = [-1] * len(tasks)
-    long[start] = tasks.durations[start]
-    stop = max(stops) + 1
+    durations, stop = tasks.durations, max(stops) + 1
+    heads = [-1] * len(tasks)
+    heads[start] = 0
     for t in range(start + 1, stop):
-        before = max((long[s] for s in tasks.before[t]), default=-1)
-        if before >= 0:
-            long[t] = before + tasks.durations[t]
-    heads = [end - d if end >= 0 else -1 for end, d in zip(long, tasks.durations, strict=True)]
+        heads[t] = max((heads[s] + durations[s] for s in tasks.before[t] if heads[s] >= 0), default=-1)
     if raised:
         waiting = [t for t in range(start + 1, stop) if heads[t] >= 0 and len(tasks.before[t]) > 1]
         heads = raise_heads(tasks, heads, [t for t in waiting if tasks.number[t] == 0], stop)
-    return max(0, *(heads[t] + tasks.durations[t] for t in stops if heads[t] >= 0), 0)
+    return max((heads[t] + durations[t] for t in stops if heads[t] >= 0), default=0)
 
 
 def _ends(problem: Problem) -> tuple[list[int], list[int]]:

@@ -80,8 +80,8 @@ def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options:
             break
         if len(splits) > 1:
             cut.fit_roughly()
-        if best is not None and cut.listed.makespan >= best.listed.makespan:
-            if cut.listed.makespan > best.listed.makespan * ENOUGH:
+        if best is not None and cut.plain.makespan >= best.plain.makespan:
+            if cut.plain.makespan > best.plain.makespan * ENOUGH:
                 break
             continue
         best = cut
@@ -118,8 +118,8 @@ class _Cut:
         self.problem = self.free
         if run.micro_batches > 1:
             self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
-            self.problem = self._waiting(self.slots)
-        self.listed = self._list(self.problem, lower_bound(self.free.tasks))
+            self.problem = replace(self.free, edges=(*self.free.edges, *self._slot_waits(self.slots)))
+        self.plain = self._list(self.problem, lower_bound(self.free.tasks))
 
     def _list(self, problem: Problem, bound: int) -> TaskSchedule:
         """The best list schedule."""
@@ -127,15 +127,15 @@ class _Cut:
         makespan = problem.tasks.makespan(starts)
         return TaskSchedule(starts, makespan, bound, makespan)
 
-    def _waiting(self, slots: Slots) -> Problem:
-        """The problem with so many slots."""
-        return replace(self.free, edges=(*self.free.edges, *slot_waits(self.work, slots, self.run.micro_batches)))
+    def _slot_waits(self, slots: Slots) -> list[Edge]:
+        """What waits for slots: nothing, where there are no micro-batches."""
+        return slot_waits(self.work, slots, self.run.micro_batches)
 
     def fit_roughly(self) -> None:
         """Spills values until the others look as if they fit, which is quick to see."""
         room = self.capacity - self.capacity // MARGIN
         while True:
-            ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.listed.starts))
+            ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.plain.starts))
             if peak(ranges) <= room:
                 return
             self.offchip |= spill(ranges, room)
@@ -145,7 +145,7 @@ class _Cut:
         """The list schedule, or of iterations that overlap the repeating one; spills values until the others fit."""
         lost = 0  # bytes that first fit leaves between buffers
         while True:
-            found = self._repeating() if self.run.flow.iterations else self.listed
+            found = self._overlap() if self.run.flow.iterations else self.plain
             memory = self.planner.plan(self.problem.tasks, found.starts, found.interval)
             if memory.edram <= self.capacity:
                 return found, memory
@@ -158,48 +158,45 @@ class _Cut:
     def finish(self, options: SolverOptions) -> EntrySchedule:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
         found, memory = self._fit()
-        waits: Sequence[Edge] = ()
         if self.run.flow.iterations:
             waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
-        else:
-            if self.run.micro_batches > 1:
-                found, memory = self._with_more_slots(memory)
-            found, memory = self._improved(found, memory, options)
-            if self.run.micro_batches > 1:
-                waits = slot_waits(self.work, {v: b.slots for v, b in memory.buffers.items()}, self.run.micro_batches)
-        return self._result(found, memory, waits)
+            return self._result(found, memory, waits)
+        found, memory = self._give_slots(memory)
+        found, memory = self._improve(found, memory, options)
+        return self._result(found, memory, self._slot_waits({v: b.slots for v, b in memory.buffers.items()}))
 
-    def _repeating(self) -> TaskSchedule:
+    def _overlap(self) -> TaskSchedule:
         """The schedule of iterations that overlap."""
         moves = moves_of(self.work, self.problem, self.run.phases(self.work), self.run.streaming)
-        return overlap_runs(self.problem, waits_of(self.work), moves, self.listed.starts)
+        return overlap_runs(self.problem, waits_of(self.work), moves, self.plain.starts)
 
-    def _with_more_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
+    def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
-        found, extra = self.listed, self.run.micro_batches
+        found, extra = self.plain, self.run.micro_batches
         while extra and found.makespan > found.lower_bound and self.problem.edges != self.free.edges:
-            freer = self._waiting({v: min(self.run.micro_batches, s + extra) for v, s in self.slots.items()})
-            listed = self._list(freer, found.lower_bound)
-            wider = self.planner.plan(freer.tasks, listed.starts)
+            slots = {v: s + extra for v, s in self.slots.items()}
+            freer = replace(self.free, edges=(*self.free.edges, *self._slot_waits(slots)))
+            plain = self._list(freer, found.lower_bound)
+            wider = self.planner.plan(freer.tasks, plain.starts)
             if wider.edram <= self.capacity:
-                if listed.makespan <= found.makespan:
-                    self.problem, found, memory = freer, listed, wider
+                if plain.makespan <= found.makespan:
+                    self.problem, found, memory = freer, plain, wider
                 break
             extra //= 2
         return found, memory
 
-    def _improved(
-        self, listed: TaskSchedule, memory: MemoryPlan, options: SolverOptions
+    def _improve(
+        self, plain: TaskSchedule, memory: MemoryPlan, options: SolverOptions
     ) -> tuple[TaskSchedule, MemoryPlan]:
         """What CP-SAT makes of a list schedule, unless it goes ahead farther than memory reaches."""
-        bound = listed.lower_bound
-        if listed.makespan > bound:
+        bound = plain.lower_bound
+        if plain.makespan > bound:
             bound = max(bound, barrier_bound(self.free.tasks))
-        found = improve(self.problem, listed.starts, bound, options)
-        if found.starts != listed.starts:
+        found = improve(self.problem, plain.starts, bound, options)
+        if found.starts != plain.starts:
             moved = self.planner.plan(self.problem.tasks, found.starts)
             if moved.edram > self.capacity:
-                return replace(listed, lower_bound=found.lower_bound), memory
+                return replace(plain, lower_bound=found.lower_bound), memory
             memory = moved
         return found, memory
 

@@ -73,7 +73,17 @@ def self_timed(tasks: Tasks, starts: Sequence[int]) -> list[int]:
     return result
 
 
-def justified(tasks: Tasks, starts: Sequence[int], rounds: int = 4) -> Iterator[list[int]]:
+def as_late(tasks: Tasks, starts: Sequence[int]) -> list[int]:
+    """The schedule of the same makespan in which every unit keeps its order and every task starts as late as it can."""
+    result = [0] * len(tasks)
+    free = dict.fromkeys(tasks.on_unit, tasks.makespan(starts))
+    for t in sorted(range(len(tasks)), key=lambda t: (starts[t] + tasks.durations[t], t), reverse=True):
+        end = min([free[tasks.units[t]], *(result[s] for s in tasks.after[t])])
+        free[tasks.units[t]] = result[t] = end - tasks.durations[t]
+    return result
+
+
+def justify(tasks: Tasks, starts: Sequence[int], rounds: int = 4) -> Iterator[list[int]]:
     """Backward and forward list scheduling by turns, each keeping the other's order of urgency, while that helps."""
     current, least = starts, tasks.makespan(starts)
     for _ in range(rounds):

@@ -156,20 +156,6 @@ class Tasks:
             found.setdefault(unit, []).append(t)
         return found
 
-    @cached_property
-    def reversed(self) -> Tasks:
-        """The same tasks in reverse time, in reverse order."""
-        top = len(self) - 1
-        return Tasks(
-            self.operations,
-            self.repeats,
-            self.operation[::-1],
-            self.number[::-1],
-            self.durations[::-1],
-            self.units[::-1],
-            [[top - s for s in after] for after in reversed(self.after)],
-        )
-
     def makespan(self, starts: Sequence[int]) -> int:
         """When the last task ends."""
         return max((s + d for s, d in zip(starts, self.durations, strict=True)), default=0)

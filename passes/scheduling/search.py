@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mgc.passes.scheduling.bounds import lower_bound
-from mgc.passes.scheduling.listing import justified, list_schedule, self_timed
+from mgc.passes.scheduling.listing import justify, list_schedule, self_timed
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.problem import Problem
 from mgc.passes.scheduling.solver import SolverOptions, build, solve
@@ -97,7 +97,7 @@ def candidates(problem: Problem) -> Iterator[list[int]]:
         plain.append(steady)
         yield steady
     for starts in sorted(plain, key=tasks.makespan):
-        yield from justified(tasks, starts)
+        yield from justify(tasks, starts)
 
 
 def _steady_starts(problem: Problem) -> list[int] | None:

@@ -21,23 +21,23 @@ def arrange(work: Work, phases: Mapping[int, int], streaming: Streaming, flow: D
         return work
     sections = sections_of(work, phases, streaming, flow)
     order = sorted(range(len(sections)), key=lambda k: (sections[k], k))
-    work = _reordered(work, order)
+    work = _reorder(work, order)
     return replace(work, operations=_in_turn(work.operations, [sections[k] for k in order]))
 
 
-def _reordered(work: Work, order: Sequence[int]) -> Work:
+def _reorder(work: Work, order: Sequence[int]) -> Work:
     """The work with its operations in another order, in which none comes before one that it waits for."""
     at = {k: n for n, k in enumerate(order)}
 
-    def moved(numbers: Sequence[int]) -> tuple[int, ...]:
+    def renumber(numbers: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted(at[k] for k in numbers))
 
     operations = (work.operations[k] for k in order)
     return replace(
         work,
-        operations=tuple(replace(op, after=moved(op.after), after_all=moved(op.after_all)) for op in operations),
-        writers={v: moved(users) for v, users in work.writers.items()},
-        readers={v: moved(users) for v, users in work.readers.items()},
+        operations=tuple(replace(op, after=renumber(op.after), after_all=renumber(op.after_all)) for op in operations),
+        writers={v: renumber(users) for v, users in work.writers.items()},
+        readers={v: renumber(users) for v, users in work.readers.items()},
         versions=tuple(sorted(((home, at[k], writes) for home, k, writes in work.versions), key=lambda v: v[1])),
     )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from random_problems import best_makespan, problems
 
 from mgc.passes.scheduling.bounds import lower_bound, one_machine
-from mgc.passes.scheduling.listing import justified, list_schedule, self_timed
+from mgc.passes.scheduling.listing import justify, list_schedule, self_timed
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import best_list, search
@@ -49,7 +49,7 @@ def test_every_schedule_passes_the_independent_checker_and_its_bound(problem):
     for starts in (
         list_schedule(tasks, [0] * len(tasks)),
         self_timed(tasks, list_schedule(tasks, [-t for t in tasks.tails], backward=True)),
-        *justified(tasks, list_schedule(tasks, tasks.heads)),
+        *justify(tasks, list_schedule(tasks, tasks.heads)),
         best_list(problem, bound),
     ):
         assert not check(facts_of(problem, starts, bound))
