@@ -12,11 +12,11 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import Binary, DiffBlock, Reshape
 from mgc.passes.folding.simplify import share
-from mgc.passes.losses.branch import Branch, RuntimeTarget, merged
-from mgc.passes.losses.forms import snapped
+from mgc.passes.losses.branch import Branch, RuntimeTarget, merge
+from mgc.passes.losses.facts import GraphFacts
+from mgc.passes.losses.forms import snap
 from mgc.passes.losses.report import NONE, LossReport
 from mgc.passes.losses.resolve import Outcome, Rest, resolve
-from mgc.passes.losses.view import View
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     `parameters` names the graph inputs that training changes; constants with a group count as such. The given graph
     stays as it is. Nothing else in the graph changes, but that equal subexpressions are computed once.
 
-    A loss is opened as a sum of terms; each term whose elements are f(score) becomes a branch:
+    A loss is taken apart as a sum of terms; each term whose elements are f(score) becomes a branch:
 
     - f is recognised by its values against the forms of `mgc.functions.losses`, with fitted target and weight, whatever
       the ops that compute it. Limits and offsets of a probability that only keep a logarithm finite (PyTorch's
@@ -53,8 +53,8 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     share(graph)
     wanted = dict(graph.outputs)
     names = set(parameters)
-    view = View(graph, [v for v in graph.inputs if v.name in names])
-    outcomes = {name: _simplest(resolve(view, wanted[name])) for name in losses}
+    facts = GraphFacts(graph, [v for v in graph.inputs if v.name in names])
+    outcomes = {name: _simplest(resolve(facts, wanted[name])) for name in losses}
     before = list(graph.nodes)
     emitter = _Emitter(graph)
     images = {name: emitter.loss(name, wanted[name], outcome) for name, outcome in outcomes.items()}
@@ -66,7 +66,7 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
 
 
 def _simplest(outcome: Outcome) -> Outcome:
-    branches, left = merged(outcome.branches)
+    branches, left = merge(outcome.branches)
     return Outcome(branches, outcome.rest, outcome.constant + left)
 
 
@@ -115,8 +115,8 @@ class _Emitter:
         x, size = term.value, term.value.tensor.size
         if term.mean and size > 1:
             mean = build.reduce("mean", x, range(x.tensor.rank), keepdims=False)
-            return build.mul(mean, snapped(term.scale * size))
-        return build.mul(build.total(x) if size > 1 else build.reshape(x, ()), snapped(term.scale))
+            return build.mul(mean, snap(term.scale * size))
+        return build.mul(build.total(x) if size > 1 else build.reshape(x, ()), snap(term.scale))
 
     def block(self, name: str, branch: Branch) -> Value:
         """The loss that a branch's diff-block gives."""
@@ -135,7 +135,7 @@ class _Emitter:
             branch.pairing,
             target=branch.form.target,
             sign=branch.form.sign,
-            weight=snapped(branch.scale * size if branch.mean else branch.scale),
+            weight=snap(branch.scale * size if branch.mean else branch.scale),
             count=0 if branch.mean else 1,
             targets=branch.target is not None,
             table=branch.table,

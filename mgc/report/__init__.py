@@ -29,6 +29,10 @@ SCHEMA_VERSION = 1
 _PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}
 
 
+FORMATS = ("text", "json", *(format for _, format in _PICTURES), "html")
+"""All formats."""
+
+
 class ReportError(ValueError):
     """A view or format that does not exist; the message lists those that do."""
 

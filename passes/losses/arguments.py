@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import Binary, Reshape, Unary
+from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.region import Region
-from mgc.passes.losses.scores import LAST_LAYERS, bare
-from mgc.passes.losses.terms import Term, peeled
-from mgc.passes.losses.view import View
+from mgc.passes.losses.scores import LAST_LAYERS, strip_reshapes
+from mgc.passes.losses.terms import Term, strip_factors
 
 
 @dataclass(frozen=True)
@@ -30,83 +30,83 @@ class Argument:
     last_layer: bool = False
 
 
-def arguments(view: View, region: Region) -> Iterator[Argument]:
+def arguments(facts: GraphFacts, region: Region) -> Iterator[Argument]:
     """Candidates for u, the one nearest to the network first; none where the region mixes more than it can."""
     leaves = region.leaves
-    scores = [v for v in leaves if v in view.trained] or leaves
+    scores = [v for v in leaves if v in facts.trained] or leaves
     data = [v for v in leaves if v not in scores]
-    if len(scores) == 2 and scores == leaves and not any(v in view.trained for v in leaves):
+    if len(scores) == 2 and scores == leaves and not any(v in facts.trained for v in leaves):
         # nothing tells scores from targets but the formula
         yield from (Argument(s, s, target=t) for s, t in (scores, scores[::-1]))
     if len(data) > 1:
         return
     target = data[0] if data else None
     if len(scores) == 1:
-        yield from _along(view, region, Argument(scores[0], scores[0], target=target))
+        yield from _along(facts, region, Argument(scores[0], scores[0], target=target))
         return
-    join = _join(view, region, data)
+    join = _join(facts, region, data)
     if join is not None:
-        yield replace(_paired(view, join), target=target)
+        yield replace(_paired(facts, join), target=target)
 
 
-def _along(view: View, region: Region, argument: Argument) -> Iterator[Argument]:
+def _along(facts: GraphFacts, region: Region, argument: Argument) -> Iterator[Argument]:
     """A score, then what constant factors and offsets and a network's last activation make of it."""
     yield argument
     for node in region.nodes:
         op, at = node.op, argument.at
         last = isinstance(op, Unary) and op.fn in LAST_LAYERS
         affine = isinstance(op, Binary) and op.fn in ("add", "sub", "mul", "div")
-        varying = [v for v in node.inputs if view.number(v) is None]
+        varying = [v for v in node.inputs if facts.number(v) is None]
         if varying != [at] or not (last or affine or isinstance(op, Reshape)) or node.outputs[0] is region.root:
             continue
         (value,) = node.outputs
-        leaves = Region.of(view, region.root, frozenset((value,))).leaves
+        leaves = Region.of(facts, region.root, frozenset((value,))).leaves
         if any(v is not value and v is not argument.target for v in leaves):
             return  # the root reads the score in other ways, too
         argument = replace(argument, at=value, a=value, last_layer=argument.last_layer or last)
         yield argument
 
 
-def _join(view: View, region: Region, data: list[Value]) -> Value | None:
+def _join(facts: GraphFacts, region: Region, data: list[Value]) -> Value | None:
     """The first value that all of the region's scores go through; None if that is the root."""
     for node in region.nodes:
         (value,) = node.outputs
-        leaves = Region.of(view, region.root, frozenset((value,))).leaves
+        leaves = Region.of(facts, region.root, frozenset((value,))).leaves
         if value is not region.root and value in leaves and set(leaves) <= {value, *data}:
             return value
     return None
 
 
-def _paired(view: View, join: Value) -> Argument:
+def _paired(facts: GraphFacts, join: Value) -> Argument:
     """Where scores are subtracted from one another: the pairing; else the value itself."""
-    node = view.producers[join]
+    node = facts.producers[join]
     if not isinstance(node.op, Binary) or node.op.fn not in ("add", "sub"):
         return Argument(join, join)
-    (s, x), (r, y) = (_signed(view, v) for v in node.inputs)
+    (s, x), (r, y) = (_signed(facts, v) for v in node.inputs)
     r = -r if node.op.fn == "sub" else r
     if s == r:
         return Argument(join, join)
     a, b = (x, y) if s > 0 else (y, x)
     for one, other, orientation in ((a, b, 1.0), (b, a, -1.0)):
-        mean = _mean_of(view, other)
+        mean = _mean_of(facts, other)
         if mean is not None and one.tensor.size == join.tensor.size:
             return Argument(join, one, mean, "average", orientation)
     return Argument(join, a, b, "pair")
 
 
-def _signed(view: View, value: Value) -> tuple[int, Value]:
-    node = view.producers.get(value)
+def _signed(facts: GraphFacts, value: Value) -> tuple[int, Value]:
+    node = facts.producers.get(value)
     if node is not None and isinstance(node.op, Unary) and node.op.fn == "neg":
-        sign, inner = _signed(view, node.inputs[0])
+        sign, inner = _signed(facts, node.inputs[0])
         return -sign, inner
     return 1, value
 
 
-def _mean_of(view: View, value: Value) -> Value | None:
+def _mean_of(facts: GraphFacts, value: Value) -> Value | None:
     """The tensor that a value is the mean of, over all its elements; None if it is no such mean."""
-    inner = bare(view, value)
+    inner = strip_reshapes(facts, value)
     if inner.tensor.size != 1:
         return None
-    term = peeled(view, Term(1.0, inner))
+    term = strip_factors(facts, Term(1.0, inner))
     size = term.value.tensor.size
     return term.value if size > 1 and abs(term.scale * size - 1) < 1e-6 else None

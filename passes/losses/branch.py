@@ -9,7 +9,7 @@ import numpy as np
 from mgc.functions.losses import LOSSES
 from mgc.ir.graph import Value
 from mgc.ir.ops import LossTable
-from mgc.passes.losses.forms import Form, snapped
+from mgc.passes.losses.forms import Form, snap
 
 _LOGISTIC = ("cross-entropy", "minimax", "wasserstein")
 _SPANNED = (*_LOGISTIC, "least-squares")
@@ -50,7 +50,7 @@ class Branch:
         return {"pair": "relativistic", "average": "relativistic-average"}.get(self.pairing, self.form.function)
 
 
-def merged(branches: list[Branch]) -> tuple[list[Branch], float]:
+def merge(branches: list[Branch]) -> tuple[list[Branch], float]:
     """Branches on the same scores as one where their sum is a known form; and the constant that is left over."""
     groups: dict[object, list[Branch]] = {}
     for i, branch in enumerate(branches):
@@ -82,7 +82,7 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
     first = group[0]
     mean = any(b.mean for b in group)
     guarded = any(b.guarded for b in group)
-    scale = snapped(sum(b.scale for b in group))
+    scale = snap(sum(b.scale for b in group))
 
     def of(form: Form, scale: float) -> list[Branch]:
         return [replace(first, form=form, scale=scale, mean=mean, guarded=guarded)] if scale else []
@@ -95,20 +95,20 @@ def _sum(group: list[Branch]) -> tuple[list[Branch], float]:
         weights, targets = [b.scale for b in group], [_number(b) for b in group]
         target = sum(w * t for w, t in zip(weights, targets, strict=True)) / scale
         constant = sum(w * t * t for w, t in zip(weights, targets, strict=True)) - scale * target * target
-        return of(replace(first.form, target=snapped(target)), scale), constant * first.a.tensor.size
+        return of(replace(first.form, target=snap(target)), scale), constant * first.a.tensor.size
     soft = linear = 0.0
     for branch in group:
         sign = LOSSES[branch.form.function].logistic
         soft += sign * branch.scale
         linear += branch.scale if sign == 0 else -sign * _number(branch) * branch.scale
     if abs(soft) <= 1e-12 * max(abs(b.scale) for b in group):
-        return of(Form("wasserstein", 1.0), snapped(linear)), 0.0
-    target = snapped(-linear / soft)
+        return of(Form("wasserstein", 1.0), snap(linear)), 0.0
+    target = snap(-linear / soft)
     rest: list[Branch] = []
     if not -0.5 <= target <= 1.5:
-        rest, target = of(Form("wasserstein", 1.0), snapped(linear)), 0.0
+        rest, target = of(Form("wasserstein", 1.0), snap(linear)), 0.0
     function = "cross-entropy" if soft > 0 else "minimax"
-    return of(Form(function, 1.0, target), snapped(abs(soft))) + rest, 0.0
+    return of(Form(function, 1.0, target), snap(abs(soft))) + rest, 0.0
 
 
 def _number(branch: Branch) -> float:

@@ -47,7 +47,7 @@ def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) ->
         value = node.inputs[i]
         if value in env:
             return env[value]
-        number = region.view.number(value)
+        number = region.facts.number(value)
         if number is None:
             raise NotEnclosedError(f"%{value.name} is no single number")
         return Jet.constant(number, u.shape)
@@ -74,7 +74,7 @@ def _apply(region: Region, env: dict[Value, Jet | Truth], node: Node, u: Jet) ->
             return smooth.power(jet(0), 2.0)
         if op.fn in smooth.ARITHMETIC:
             return smooth.ARITHMETIC[op.fn](jet(0), jet(1))
-        exponent = region.view.number(b)
+        exponent = region.facts.number(b)
         if op.fn == "pow" and exponent is not None:
             return smooth.power(jet(0), exponent)
         if op.fn == "prelu" and exponent is not None:

@@ -55,7 +55,7 @@ def recognise(f: Function) -> Match | None:
     return _spanned(f, near) or _fitted(f, near)
 
 
-def snapped(x: float) -> float:
+def snap(x: float) -> float:
     """x without the rounding error of a fit: the short decimal that a float32, or 12 digits, of it stand for."""
     single = float(np.float32(x))
     if abs(x - single) <= 1e-11 * max(1.0, abs(x)):
@@ -95,7 +95,7 @@ def _spanned(f: Function, near: Array) -> Match | None:
         forms.append(_logistic(weight, -linear / weight))
         if isinstance(forms[0].target, float) and not -0.5 <= forms[0].target <= 1.5:
             forms[0] = replace(forms[0], target=0.0)
-            forms.append(Form("wasserstein", snapped(float(linear[0]))))
+            forms.append(Form("wasserstein", snap(float(linear[0]))))
         linear = np.zeros_like(linear)
     if 3 in used:
         if (weight := _common(square)) is None:
@@ -126,11 +126,11 @@ def _logistic(weight: float, target: Array) -> Form:
 def _common(values: Array) -> float | None:
     """The one value that all have, up to the error of a fit."""
     least, most = float(values.min()), float(values.max())
-    return snapped((least + most) / 2) if most - least <= 1e-9 * max(abs(least), abs(most)) else None
+    return snap((least + most) / 2) if most - least <= 1e-9 * max(abs(least), abs(most)) else None
 
 
 def _target(values: Array) -> float | Array:
-    values = np.array([snapped(t) if abs(t) > 1e-9 else 0.0 for t in values])
+    values = np.array([snap(t) if abs(t) > 1e-9 else 0.0 for t in values])
     return float(values[0]) if np.ptp(values) == 0 else values
 
 
@@ -165,7 +165,7 @@ def _alike(name: str, fit: Callable[[Array, Array, float], Fit | None], u: Array
         if one is None:
             return None
         columns.append(one)
-    weights, signs = {snapped(weight) for weight, *_ in columns}, {sign for _, _, sign, _ in columns}
+    weights, signs = {snap(weight) for weight, *_ in columns}, {sign for _, _, sign, _ in columns}
     if len(weights) > 1 or len(signs) > 1:
         return None
     weight = weights.pop()
@@ -192,4 +192,4 @@ def with_targets(f: Callable[[Array, float], Array]) -> tuple[Form, float, float
     beta, alpha = float(targets[0]), float(targets[-1] - targets[0])
     if alpha == 0 or np.abs(targets - (alpha * np.array(at) + beta)).max() > 1e-7:
         return None
-    return first, snapped(alpha), snapped(beta)
+    return first, snap(alpha), snap(beta)

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Binary, Cast, Expand, Reshape, Unary
 from mgc.ir.types import DType
-from mgc.passes.losses.view import ELEMENTWISE, View
+from mgc.passes.losses.facts import ELEMENTWISE, GraphFacts
 
 Columns = Mapping[tuple[Node, int], np.ndarray]
 """Constants that differ from element to element, by node and operand, each as [1, K] for K kinds of elements."""
@@ -29,7 +29,7 @@ class Region:
     a network's last layer) are leaves as well, and so are the values of `stops`.
     """
 
-    view: View
+    facts: GraphFacts
     root: Value
     nodes: list[Node]
     leaves: list[Value]
@@ -37,7 +37,7 @@ class Region:
     """Nodes that only keep a logarithm finite, each with the operand that takes its place."""
 
     @staticmethod
-    def of(view: View, root: Value, stops: frozenset[Value] = frozenset()) -> Region:
+    def of(facts: GraphFacts, root: Value, stops: frozenset[Value] = frozenset()) -> Region:
         """The region that ends in `root`."""
         nodes: list[Node] = []
         leaves: list[Value] = []
@@ -45,20 +45,20 @@ class Region:
         stack: list[tuple[Value, bool]] = [(root, False)]
         while stack:
             value, done = stack.pop()
-            node = view.producers.get(value)
+            node = facts.producers.get(value)
             if done:
                 assert node is not None
                 nodes.append(node)
                 continue
-            if value in seen or view.constant(value) is not None:
+            if value in seen or facts.constant(value) is not None:
                 continue
             seen.add(value)
-            if node is None or value in stops or not _enters(view, node):
+            if node is None or value in stops or not _enters(facts, node):
                 leaves.append(value)
                 continue
             stack.append((value, True))
             stack.extend((v, False) for v in reversed(node.inputs))
-        return Region(view, root, nodes, leaves)
+        return Region(facts, root, nodes, leaves)
 
     def aligned(self) -> bool:
         """Whether element i of every value in it is element i of the root, counting in row-major order (a value of one
@@ -73,8 +73,8 @@ class Region:
         uneven: dict[tuple[Node, int], np.ndarray] = {}
         for node in self.nodes:
             for i, value in enumerate(node.inputs):
-                data = self.view.constant(value)
-                if data is not None and self.view.number(value) is None:
+                data = self.facts.constant(value)
+                if data is not None and self.facts.number(value) is None:
                     uneven[node, i] = np.broadcast_to(data, node.outputs[0].shape).reshape(-1)
         if not uneven:
             return {}, np.zeros(size, np.int64)
@@ -105,7 +105,7 @@ class Region:
         value = node.inputs[i]
         if value in env:
             return env[value]
-        data = self.view.constant(value)
+        data = self.facts.constant(value)
         assert data is not None  # neither in the region nor a leaf
         if (node, i) in columns:
             column = columns[node, i]
@@ -127,7 +127,7 @@ class Region:
             fn, c, value = limit
             data = self.evaluate({variable: u, **extra}, columns)[value]
             if fn == "max" and c <= FAR:
-                producer = self.view.producers.get(value)
+                producer = self.facts.producers.get(value)
                 guard = producer is not None and isinstance(producer.op, Unary) and producer.op.fn == "log"
             else:
                 with np.errstate(invalid="ignore"):
@@ -149,8 +149,8 @@ class Region:
         if not isinstance(node.op, Binary) or node.op.fn not in ("max", "min", "add"):
             return None
         for value, other in (node.inputs, node.inputs[::-1]):
-            c = self.view.number(other)
-            if c is not None and self.view.constant(value) is None:
+            c = self.facts.number(other)
+            if c is not None and self.facts.constant(value) is None:
                 return node.op.fn, c, value
         return None
 
@@ -159,7 +159,7 @@ def _keeps_float(node: Node) -> bool:
     return isinstance(node.op, Cast) and node.op.to.is_float and node.inputs[0].tensor.dtype.is_float
 
 
-def _enters(view: View, node: Node) -> bool:
+def _enters(facts: GraphFacts, node: Node) -> bool:
     if not isinstance(node.op, ELEMENTWISE):
         return False
-    return not any(view.is_parameter(v) for v in node.inputs)
+    return not any(facts.is_parameter(v) for v in node.inputs)

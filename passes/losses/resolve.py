@@ -11,12 +11,12 @@ from mgc.ir.graph import Value
 from mgc.ir.ops import Reduce
 from mgc.passes.losses.arguments import Argument, arguments
 from mgc.passes.losses.branch import Branch, RuntimeTarget
+from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.forms import Form, recognise, with_targets
 from mgc.passes.losses.region import Columns, Region
-from mgc.passes.losses.scores import DeclinedError, bare, check_scores, ends_network, is_pooled_layer
+from mgc.passes.losses.scores import DeclinedError, check_scores, ends_network, is_pooled_layer, strip_reshapes
 from mgc.passes.losses.tabulate import UntabulatedError, tabulate
-from mgc.passes.losses.terms import Term, opened, peeled
-from mgc.passes.losses.view import View
+from mgc.passes.losses.terms import Term, addends, strip_factors
 
 _MOST_COLUMNS = 4096
 
@@ -46,22 +46,22 @@ class Outcome:
         return Outcome(self.branches + other.branches, self.rest + other.rest, self.constant + other.constant)
 
 
-def resolve(view: View, loss: Value) -> Outcome:
+def resolve(facts: GraphFacts, loss: Value) -> Outcome:
     """All of a scalar loss."""
-    return _Resolver(view).outcome(Term(1.0, loss))
+    return _Resolver(facts).outcome(Term(1.0, loss))
 
 
 class _Resolver:
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, facts: GraphFacts) -> None:
+        self.facts = facts
 
     def outcome(self, term: Term) -> Outcome:
-        view = self.view
-        term = peeled(view, term)
-        data = view.constant(term.value)
+        facts = self.facts
+        term = strip_factors(facts, term)
+        data = facts.constant(term.value)
         if data is not None:
             return Outcome(constant=term.scale * float(np.sum(data, dtype=np.float64)))
-        node = view.producers.get(term.value)
+        node = facts.producers.get(term.value)
         reason = ""
         partial = node is not None and isinstance(node.op, Reduce) and node.op.fn in ("sum", "mean")
         if not partial:
@@ -69,13 +69,13 @@ class _Resolver:
                 return self._known(term)
             except DeclinedError as declined:
                 reason = str(declined)
-        parts = opened(view, term)
+        parts = addends(facts, term)
         inner = Outcome()
         for part in parts:
             inner = inner + self.outcome(part)
         if partial:
             # the last layer of a network may be a mean over positions; the first one of a loss may be, too
-            pooled = is_pooled_layer(view, peeled(view, parts[0]).value)
+            pooled = is_pooled_layer(facts, strip_factors(facts, parts[0]).value)
             return self._plain(term) if pooled else inner
         if parts and inner.known:
             return inner
@@ -88,7 +88,7 @@ class _Resolver:
     def _plain(self, term: Term) -> Outcome:
         """The value itself as the scores, as in a Wasserstein loss."""
         try:
-            check_scores(self.view, term.value)
+            check_scores(self.facts, term.value)
         except DeclinedError as declined:
             return Outcome(rest=[Rest(term, str(declined))])
         return Outcome([Branch(Form("wasserstein", 1.0), term.scale, term.mean, term.value)])
@@ -96,14 +96,14 @@ class _Resolver:
     # -- known forms -------------------------------------------------------------------------------------------------
 
     def _known(self, term: Term) -> Outcome:
-        region = Region.of(self.view, term.value)
-        if region.leaves == [term.value] or ends_network(self.view, term.value):
+        region = Region.of(self.facts, term.value)
+        if region.leaves == [term.value] or ends_network(self.facts, term.value):
             outcome = self._plain(term)
             if outcome.rest:
                 raise DeclinedError(outcome.rest[0].reason)
             return outcome
         reason = ""
-        for argument in arguments(self.view, region):
+        for argument in arguments(self.facts, region):
             try:
                 return self._match(term, argument)
             except DeclinedError as declined:
@@ -149,20 +149,20 @@ class _Resolver:
 
     def _prepared(self, term: Term, argument: Argument) -> tuple[Region, Columns, np.ndarray]:
         """The region above the argument with its constants, after the checks that both kinds of match need."""
-        view = self.view
+        facts = self.facts
         for value in (argument.a, argument.b):
             if value is not None:
-                check_scores(view, value)
-        if argument.target is not None and argument.target in view.into_networks:
+                check_scores(facts, value)
+        if argument.target is not None and argument.target in facts.into_networks:
             raise DeclinedError(f"%{argument.a.name} is compared with %{argument.target.name}, which is no target")
-        region = Region.of(view, term.value, frozenset((argument.at,)))
+        region = Region.of(facts, term.value, frozenset((argument.at,)))
         sizes = {argument.at.tensor.size, term.value.tensor.size}
         extra = {} if argument.target is None else {argument.target: np.full((1, 1), 0.5)}
         aligned = region.aligned() and len(sizes) == 1
         if argument.target is not None and not aligned:
             raise DeclinedError("its targets are broadcast over more elements than there are scores")
         uneven = any(
-            view.constant(v) is not None and view.number(v) is None for node in region.nodes for v in node.inputs
+            facts.constant(v) is not None and facts.number(v) is None for node in region.nodes for v in node.inputs
         )
         if uneven and not aligned:
             raise DeclinedError("constants that differ from element to element are broadcast over the scores")
@@ -207,8 +207,8 @@ class _Resolver:
     # -- tables ------------------------------------------------------------------------------------------------------
 
     def _tabulated(self, term: Term) -> Outcome:
-        whole = Region.of(self.view, term.value)
-        for argument in arguments(self.view, whole):
+        whole = Region.of(self.facts, term.value)
+        for argument in arguments(self.facts, whole):
             if argument.target is not None or argument.last_layer:
                 continue
             region, columns, _ = self._prepared(term, argument)
@@ -227,7 +227,7 @@ class _Resolver:
     def _why_not(self, region: Region, error: str) -> str:
         """The reason in the words of the loss: norms above all."""
         for leaf in region.leaves:
-            node = self.view.producers.get(bare(self.view, leaf))
+            node = self.facts.producers.get(strip_reshapes(self.facts, leaf))
             if node is not None and isinstance(node.op, Reduce) and node.op.fn == "sum":
                 return (
                     "it is not separable: a function of sums over several elements (a norm, as a gradient penalty has)"

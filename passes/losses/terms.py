@@ -1,4 +1,4 @@
-"""A scalar loss as a sum of terms scale * sum_i E_i, opened step by step."""
+"""A scalar loss as a sum of terms scale * sum_i E_i, one step after the other."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Value
 from mgc.ir.ops import Binary, Cast, Expand, Reduce, Reshape, Transpose, Unary
-from mgc.passes.losses.forms import snapped
-from mgc.passes.losses.view import View, over_batch
+from mgc.passes.losses.facts import GraphFacts, over_batch
+from mgc.passes.losses.forms import snap
 
 
 @dataclass(frozen=True)
@@ -19,30 +19,32 @@ class Term:
     mean: bool = False
 
 
-def peeled(view: View, term: Term) -> Term:
+def strip_factors(facts: GraphFacts, term: Term) -> Term:
     """The term without signs, constant factors and reshapes around its value."""
     while True:
-        parts = _one_step(view, term)
-        if len(parts) != 1 or _partial(view, term.value):
+        parts = _one_step(facts, term)
+        if len(parts) != 1 or _partial(facts, term.value):
             return term
         term = parts[0]
 
 
-def opened(view: View, term: Term) -> list[Term]:
-    """The terms that a peeled term is the sum of: of a sum its operands, of a reduction what it reduces; else none."""
-    return _one_step(view, term)
+def addends(facts: GraphFacts, term: Term) -> list[Term]:
+    """The terms that a term without factors is the sum of: of a sum its operands, of a reduction what it reduces; else
+    none.
+    """
+    return _one_step(facts, term)
 
 
-def _partial(view: View, value: Value) -> bool:
+def _partial(facts: GraphFacts, value: Value) -> bool:
     """Whether the value is a reduction that keeps the batch: it may be the last layer of a network."""
-    node = view.producers.get(value)
+    node = facts.producers.get(value)
     if node is None or not isinstance(node.op, Reduce):
         return False
     return node.inputs[0].tensor.size != value.tensor.size and not over_batch(node.op, node.inputs[0])
 
 
-def _one_step(view: View, term: Term) -> list[Term]:
-    node = view.producers.get(term.value)
+def _one_step(facts: GraphFacts, term: Term) -> list[Term]:
+    node = facts.producers.get(term.value)
     if node is None:
         return []
     op, size = node.op, term.value.tensor.size
@@ -65,8 +67,8 @@ def _one_step(view: View, term: Term) -> list[Term]:
         a, b = node.inputs
         if op.fn in ("add", "sub"):
             return [part(a), part(b, 1.0 if op.fn == "add" else -1.0)]
-        if op.fn in ("mul", "div") and (c := view.number(b)) is not None and c:
-            return [part(a, snapped(c) if op.fn == "mul" else 1 / snapped(c))]
-        if op.fn == "mul" and (c := view.number(a)) is not None:
-            return [part(b, snapped(c))]
+        if op.fn in ("mul", "div") and (c := facts.number(b)) is not None and c:
+            return [part(a, snap(c) if op.fn == "mul" else 1 / snap(c))]
+        if op.fn == "mul" and (c := facts.number(a)) is not None:
+            return [part(b, snap(c))]
     return []

@@ -18,9 +18,9 @@ from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import BUFFER, CONSTANT, Diff, Ref
 from mgc.isa.program import Program
+from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.region import Region
 from mgc.passes.losses.tabulate import tabulate
-from mgc.passes.losses.view import View
 from mgc.sim import Simulator
 from mgc.targets.codegen.diff import diff_instruction
 from mgc.targets.codegen.emit import Walk
@@ -34,7 +34,7 @@ def tabulated(make, **fields):
     graph = Graph("f")
     u = graph.add_input("u", tensor_type_of(np.zeros(1)))
     y = make(Build(graph), u)
-    region = Region.of(View(graph, ()), y)
+    region = Region.of(GraphFacts(graph, ()), y)
     return DiffBlock("tabulated", table=tabulate(region, u), **fields)
 
 

@@ -12,10 +12,10 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.types import DType, TensorType
 from mgc.passes.losses import smooth
 from mgc.passes.losses.enclose import enclose
+from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.interval import Interval
 from mgc.passes.losses.region import Region
 from mgc.passes.losses.tabulate import TOLERANCE, UntabulatedError, tabulate
-from mgc.passes.losses.view import View
 from mgc.passes.training.differentiate import gradients
 
 F64 = TensorType(DType.F64, (64,))
@@ -29,7 +29,7 @@ class Curve:
         self.u = self.graph.add_input("u", F64)
         build = Build(self.graph)
         self.y = make(build, self.u)
-        self.region = Region.of(View(self.graph, ()), self.y)
+        self.region = Region.of(GraphFacts(self.graph, ()), self.y)
         self.graph.outputs.append(("f", self.y))
         (d,) = gradients(self.graph, build.total(self.y), [self.u])
         self.graph.outputs.append(("d", build.full(0.0, self.u) if d is None else d))

@@ -10,9 +10,9 @@ from mgc.ir.graph import Graph
 from mgc.ir.ops import DiffBlock, LossTable
 from mgc.ir.types import DType, TensorType
 from mgc.isa.diffblock import EvenTable
+from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.region import Region
 from mgc.passes.losses.tabulate import tabulate
-from mgc.passes.losses.view import View
 from mgc.targets import CostModel, chip_area_mm2, load_target, parse_target, peak_power_w, target_names
 from mgc.targets.codegen.diff_tables import chip_table
 
@@ -23,7 +23,7 @@ def table_of(make):
     graph = Graph("f")
     u = graph.add_input("u", TensorType(DType.F64, (2,)))
     y = make(Build(graph), u)
-    return tabulate(Region.of(View(graph, ()), y), u)
+    return tabulate(Region.of(GraphFacts(graph, ()), y), u)
 
 
 def looked_up(chip, u):

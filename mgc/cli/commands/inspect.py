@@ -13,6 +13,7 @@ from mgc.cli.errors import UserError, command
 from mgc.cli.files import check_outputs, whole_file
 from mgc.cli.loading import load_program
 from mgc.cli.options import Debug, Json, ProgramFile, Seed
+from mgc.report import FORMATS
 
 
 class View(StrEnum):
@@ -34,8 +35,8 @@ def inspect(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="text|json|perfetto|svg|html",
-            help="html: one page with everything; svg, perfetto: the schedule. [default: text]",
+            metavar="|".join(FORMATS),
+            help="html: one page with everything; pictures and traces: the schedule. [default: text]",
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write there instead of stdout.")] = None,

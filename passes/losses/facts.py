@@ -34,7 +34,7 @@ _NETWORK = (*_PRODUCTS, BatchNorm, Pool, AxisMap, Host)
 _LARGEST_CONSTANT = 1 << 22
 
 
-class View:
+class GraphFacts:
     """Facts about one graph, which must not change while they are asked for.
 
     `parameters` are the values that training changes (inputs or constants); constants with a group count as such.
