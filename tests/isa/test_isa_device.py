@@ -14,11 +14,15 @@ from mgc.isa.crossbar import Arithmetic, encode_weights, sliced_product
 from mgc.isa.device.draws import BLOCK, CellDraws, Stream, normals
 from mgc.isa.device.errors import effective_weights, repair
 from mgc.isa.device.model import ONE, Cells
-from mgc.isa.device.reads import ReadNoise, sliced_read, transposed_read, windows_of
+from mgc.isa.device.reads import ReadNoise, forward_planes, read, transposed_planes, windows_of
 
 A = Arithmetic(128, 128, 2, 1, 8, "clip", "differential", 8, 8)
 ANALOG = Arithmetic(128, 128, 8, 1, 16, "clip", "differential", 9, 8)
 """One cell a weight and sign."""
+
+
+def sliced_read(codes, held, arithmetic, signed, noise=None, runs=()):
+    return read(codes, forward_planes(held, arithmetic, signed), arithmetic, signed, noise, runs)
 
 
 def stream(n=0):
@@ -178,7 +182,7 @@ def test_the_converter_clips_below_zero():
     held[:, 1] = 0
     x = np.full((1, 64), 255)
     assert sliced_read(x, held, A, False).tolist() == [[0]]
-    assert transposed_read(np.array([[127]]), held, A, True).tolist() == [[0] * 64]
+    assert read(np.array([[127]]), transposed_planes(held, A, True), A, True).tolist() == [[0] * 64]
 
 
 def test_reads_of_windows_do_not_depend_on_how_they_come():

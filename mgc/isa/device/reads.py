@@ -71,68 +71,96 @@ _CHUNK = 1 << 20
 """Reads held at once."""
 
 
-def sliced_read(
+@dataclass(frozen=True)
+class Plane:
+    """One slice and sign of a block of lines that are read together.
+
+    `inputs` drive it, conductances are [inputs, lines]; `place` is where a window's noise of it is.
+    """
+
+    inputs: slice
+    slice: int
+    sign: int
+    place: tuple[int, int, int]
+    conductances: np.ndarray
+
+
+@dataclass(frozen=True)
+class Planes:
+    """All that a read of one matrix in one direction is made of: from `inputs` codes to `lines` sums.
+
+    noise_shape: the array of one window's reads. In it a plane's place is (block, slice, sign) around the digits, for
+    transposed reads (slice, sign, block) after them.
+    """
+
+    each: tuple[Plane, ...]
+    inputs: int
+    lines: int
+    full_scale: int
+    noise_shape: tuple[int, ...]
+    transposed: bool
+
+    def noise_of(self, plane: Plane, noise: np.ndarray) -> np.ndarray:
+        """[windows, digits, lines] of [windows, *noise_shape]."""
+        a, b, c = plane.place
+        return noise[:, :, a, b, c] if self.transposed else noise[:, a, :, b, c]
+
+
+def forward_planes(conductances: np.ndarray, arithmetic: Arithmetic, signed: bool) -> Planes:
+    """Reads along the rows of conductances [slices, signs, K, N]: those of MVM."""
+    slices, signs, depth, cols = conductances.shape
+    starts = range(0, depth, arithmetic.rows)
+    rows = [slice(r, min(r + arithmetic.rows, depth)) for r in starts]
+    each = tuple(
+        Plane(block, s, g, (b, s, g), conductances[s, g, block])
+        for b, block in enumerate(rows)
+        for s in range(slices)
+        for g in range(signs)
+    )
+    shape = (len(rows), arithmetic.digits(signed), slices, signs, cols)
+    return Planes(each, depth, cols, arithmetic.full_scale, shape, False)
+
+
+def transposed_planes(conductances: np.ndarray, arithmetic: Arithmetic, signed: bool) -> Planes:
+    """Reads along the columns of conductances [slices, signs, K, N]: those of MVM_T."""
+    slices, signs, depth, cols = conductances.shape
+    each: list[Plane] = []
+    most = 0
+    for s in range(slices):
+        for g in range(signs):
+            starts = column_runs(cols, s, g, arithmetic).tolist()
+            most = max(most, len(starts))
+            for b, (start, stop) in enumerate(zip(starts, [*starts[1:], cols], strict=True)):
+                columns = slice(start, stop)
+                each.append(Plane(columns, s, g, (s, g, b), conductances[s, g, :, columns].T))
+    shape = (arithmetic.digits(signed), slices, signs, most, depth)
+    return Planes(tuple(each), cols, depth, arithmetic.transposed_full_scale, shape, True)
+
+
+def read(
     codes: np.ndarray,
-    conductances: np.ndarray,
+    planes: Planes,
     arithmetic: Arithmetic,
     signed: bool,
     noise: ReadNoise | None = None,
     runs: Runs = (),
 ) -> np.ndarray:
-    """What MVM writes: int64 [n, N] from codes [n, K] and conductances [slices, signs, K, N], read by read."""
-    slices, signs, depth, cols = conductances.shape
+    """What MVM writes, or MVM_T adds: int64 [n, lines] from codes [n, inputs], read by read."""
     digits, weights = split_digits(codes, arithmetic, signed)
-    blocks = range(0, depth, arithmetic.rows)
-    shape = (len(blocks), len(weights), slices, signs, cols)
-    cells = conductances.astype(np.float64) / ONE
-    total = np.zeros((len(codes), cols), np.int64)
-    step = max(1, _CHUNK // int(np.prod(shape)))
+    total = np.zeros((len(codes), planes.lines), np.int64)
+    step = max(1, _CHUNK // int(np.prod(planes.noise_shape)))
     for w in range(0, len(codes), step):
         driven = digits[:, w : w + step].astype(np.float64)
         n = driven.shape[1]
-        added = noise.of_windows(windows_of(runs, w, w + n), shape) / ONE if noise else None
-        for b, r in enumerate(blocks):
-            for s in range(slices):
-                for sign in range(signs):
-                    a = driven[:, :, r : r + arithmetic.rows] @ cells[s, sign, r : r + arithmetic.rows]
-                    if added is not None:
-                        a = a + added[:, b, :, s, sign].swapaxes(0, 1)
-                    found = digitised(a, arithmetic, arithmetic.full_scale).astype(np.int64)
-                    streamed = np.einsum("t,tnc->nc", weights, found)
-                    total[w : w + n] += (-1 if sign else 1) * (streamed << (arithmetic.cell_bits * s))
-    return without_offset(total, codes, arithmetic, arithmetic.full_scale)
-
-
-def transposed_read(
-    codes: np.ndarray,
-    conductances: np.ndarray,
-    arithmetic: Arithmetic,
-    signed: bool,
-    noise: ReadNoise | None = None,
-    runs: Runs = (),
-) -> np.ndarray:
-    """What MVM_T adds: int64 [n, K] from codes [n, N] and conductances [slices, signs, K, N], read by read."""
-    slices, signs, depth, cols = conductances.shape
-    full = arithmetic.transposed_full_scale
-    digits, weights = split_digits(codes, arithmetic, signed)
-    starts = {(s, g): column_runs(cols, s, g, arithmetic) for s in range(slices) for g in range(signs)}
-    shape = (len(weights), slices, signs, max(map(len, starts.values())), depth)
-    cells = conductances.astype(np.float64) / ONE
-    total = np.zeros((len(codes), depth), np.int64)
-    step = max(1, _CHUNK // int(np.prod(shape)))
-    for w in range(0, len(codes), step):
-        driven = digits[:, w : w + step].astype(np.float64)
-        n = driven.shape[1]
-        added = noise.of_windows(windows_of(runs, w, w + n), shape) / ONE if noise else None
-        for (s, sign), begins in starts.items():
-            for b, (start, stop) in enumerate(zip(begins, [*begins[1:], cols], strict=True)):
-                a = driven[:, :, start:stop] @ cells[s, sign, :, start:stop].T
-                if added is not None:
-                    a = a + added[:, :, s, sign, b].swapaxes(0, 1)
-                found = digitised(a, arithmetic, full).astype(np.int64)
-                streamed = np.einsum("t,tnk->nk", weights, found)
-                total[w : w + n] += (-1 if sign else 1) * (streamed << (arithmetic.cell_bits * s))
-    return without_offset(total, codes, arithmetic, full)
+        added = noise.of_windows(windows_of(runs, w, w + n), planes.noise_shape) / ONE if noise else None
+        for plane in planes.each:
+            a = driven[:, :, plane.inputs] @ (plane.conductances.astype(np.float64) / ONE)
+            if added is not None:
+                a = a + planes.noise_of(plane, added).swapaxes(0, 1)
+            codes_read = digitised(a, arithmetic, planes.full_scale).astype(np.int64)
+            streamed = np.einsum("t,tnc->nc", weights, codes_read)
+            total[w : w + n] += (-1 if plane.sign else 1) * (streamed << (arithmetic.cell_bits * plane.slice))
+    return without_offset(total, codes, arithmetic, planes.full_scale)
 
 
 def without_offset(total: np.ndarray, codes: np.ndarray, arithmetic: Arithmetic, full: int) -> np.ndarray:
@@ -143,51 +171,18 @@ def without_offset(total: np.ndarray, codes: np.ndarray, arithmetic: Arithmetic,
     return total - inputs if arithmetic.adc_mode == "clip" else full * total - arithmetic.adc_max * inputs
 
 
-def undisturbed_columns(
-    conductances: np.ndarray, levels: np.ndarray, arithmetic: Arithmetic, signed: bool, device: DeviceModel
+def undisturbed(
+    planes: Planes, levels: Planes, arithmetic: Arithmetic, signed: bool, device: DeviceModel
 ) -> np.ndarray:
-    """Which columns of MVM read what `levels` say, for any codes: bool [matrices, N].
+    """Which lines read what planes of `levels` say, for any codes: bool [lines].
 
-    Both are [matrices, slices, signs, K, N]. On every bitline of a column the whole error, noise included, must stay
-    below half a step of the ADC.
+    In every plane the whole error of a line, noise included, must stay below half a step of the ADC.
     """
-    starts = np.arange(0, conductances.shape[3], arithmetic.rows)
-    sound = np.ones((len(conductances), conductances.shape[4]), np.bool_)
-    for s in range(arithmetic.slices):
-        for g in range(arithmetic.signs):
-            part, full = (conductances[:, s, g], levels[:, s, g]), arithmetic.full_scale
-            sound &= _small_errors(*part, starts, 1, arithmetic, full, signed, device).all(axis=1)
-    return sound
-
-
-def undisturbed_rows(
-    conductances: np.ndarray, levels: np.ndarray, arithmetic: Arithmetic, signed: bool, device: DeviceModel
-) -> np.ndarray:
-    """The same of rows of MVM_T: bool [matrices, K]."""
-    full, cols = arithmetic.transposed_full_scale, conductances.shape[4]
-    sound = np.ones((len(conductances), conductances.shape[3]), np.bool_)
-    for s in range(arithmetic.slices):
-        for g in range(arithmetic.signs):
-            runs = column_runs(cols, s, g, arithmetic)
-            part = conductances[:, s, g], levels[:, s, g]
-            sound &= _small_errors(*part, runs, 2, arithmetic, full, signed, device).all(axis=2)
-    return sound
-
-
-def _small_errors(
-    conductances: np.ndarray,
-    levels: np.ndarray,
-    starts: np.ndarray,
-    axis: int,
-    arithmetic: Arithmetic,
-    full: int,
-    signed: bool,
-    device: DeviceModel,
-) -> np.ndarray:
-    """Where the error of what is added up along an axis, from each of `starts` to the next, is below half a step."""
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
-    error = conductances.astype(np.int32) - (levels.astype(np.int32) << GRID_BITS)
-    up, down = (np.add.reduceat(np.maximum(e, 0), starts, axis=axis, dtype=np.int64) * digit for e in (error, -error))
-    most = np.maximum(up, down) + device.noise_bound
-    step = ONE if arithmetic.adc_mode == "clip" else ONE * full / arithmetic.adc_max
-    return 2 * most < step
+    step = ONE if arithmetic.adc_mode == "clip" else ONE * planes.full_scale / arithmetic.adc_max
+    sound = np.ones(planes.lines, np.bool_)
+    for plane, aim in zip(planes.each, levels.each, strict=True):
+        error = plane.conductances.astype(np.int64) - (aim.conductances.astype(np.int64) << GRID_BITS)
+        up, down = (np.maximum(e, 0).sum(axis=0) * digit for e in (error, -error))
+        sound &= 2 * (np.maximum(up, down) + device.noise_bound) < step
+    return sound

@@ -12,14 +12,14 @@ from mgc.isa.dataflow import changing
 from mgc.isa.device.draws import CellDraws, Stream
 from mgc.isa.device.errors import ERRORS, DeviceModel, effective_weights
 from mgc.isa.device.model import Cells
-from mgc.isa.device.reads import ReadNoise, Runs, sliced_read, transposed_read, undisturbed_columns, undisturbed_rows
+from mgc.isa.device.reads import Planes, ReadNoise, Runs, forward_planes, read, transposed_planes, undisturbed
 from mgc.isa.optimizers import in_reals, in_steps
 
 if TYPE_CHECKING:
     from mgc.isa.program import Program
 
-Read = Callable[[np.ndarray, np.ndarray, Arithmetic, bool, ReadNoise | None, Runs], np.ndarray]
-"""`sliced_read` or `transposed_read`."""
+Direction = Callable[[np.ndarray, Arithmetic, bool], Planes]
+"""`forward_planes` or `transposed_planes`."""
 
 
 class Devices:
@@ -59,17 +59,17 @@ class Devices:
         self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
     ) -> np.ndarray:
         """What MVM reads: int64 [matrices, n, N] for codes [matrices, n, K] of windows with the numbers `runs`."""
-        return self._stacked(sliced_read, group, instruction, codes, conductances, signed, runs)
+        return self._stacked(forward_planes, group, instruction, codes, conductances, signed, runs)
 
     def transposed_sums(
         self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
     ) -> np.ndarray:
         """What MVM_T reads: int64 [matrices, n, K] for codes [matrices, n, N] of windows with the numbers `runs`."""
-        return self._stacked(transposed_read, group, instruction, codes, conductances, signed, runs)
+        return self._stacked(transposed_planes, group, instruction, codes, conductances, signed, runs)
 
     def _stacked(
         self,
-        read: Read,
+        direction: Direction,
         group: int,
         instruction: int,
         codes: np.ndarray,
@@ -80,7 +80,9 @@ class Devices:
         arithmetic, held = self.arithmetic(group), self.read(group, conductances)
         noise = [self.noise(instruction, matrix) for matrix in range(len(codes))]
         each = zip(codes, held, noise, strict=True)
-        return np.stack([read(x, cells, arithmetic, signed, n, runs) for x, cells, n in each])
+        return np.stack(
+            [read(x, direction(cells, arithmetic, signed), arithmetic, signed, n, runs) for x, cells, n in each]
+        )
 
     def undisturbed(
         self, group: int, conductances: np.ndarray, weights: np.ndarray, signed: bool, transposed: bool
@@ -91,8 +93,10 @@ class Devices:
         """
         arithmetic = self.arithmetic(group)
         levels = encode_weights(np.clip(weights, *arithmetic.weight_range), arithmetic)
-        which = undisturbed_rows if transposed else undisturbed_columns
-        return which(self.read(group, conductances), levels, arithmetic, signed, self.model)
+        direction = transposed_planes if transposed else forward_planes
+        pairs = zip(self.read(group, conductances), levels, strict=True)
+        planes = [tuple(direction(each, arithmetic, signed) for each in pair) for pair in pairs]
+        return np.stack([undisturbed(found, aim, arithmetic, signed, self.model) for found, aim in planes])
 
     def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:
         """Conductances after all cells of a group are written, verified, with integer weights."""

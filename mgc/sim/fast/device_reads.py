@@ -20,8 +20,8 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, check_codes, split_digits
 from mgc.isa.device.model import GRID_BITS, ONE, Cells
-from mgc.isa.device.reads import ReadNoise, Runs, windows_of, without_offset
-from mgc.isa.transposed import column_runs, integer_product
+from mgc.isa.device.reads import Plane, Planes, ReadNoise, Runs, windows_of, without_offset
+from mgc.isa.transposed import integer_product
 from mgc.sim.fast.graph import GraphBuilder, Session
 
 _WINDOWS = 64
@@ -39,61 +39,56 @@ class Block:
     """What is driven at once: some of the inputs, and the planes that are read line by line.
 
     cells: conductances in levels for lines `first` .. of each plane, [inputs, planes * lines]. significance: what a
-    code of each plane is worth, float64 [1, planes]. places: of each plane in the noise of a window, (block, slice,
-    sign) or (slice, sign, block).
+    code of each plane is worth, float64 [1, planes].
     """
 
     inputs: slice
     first: int
     cells: np.ndarray
     significance: np.ndarray
-    places: tuple[tuple[int, int, int], ...]
+    planes: tuple[Plane, ...]
 
     @property
     def lines(self) -> int:
         """Lines of each plane."""
-        return self.cells.shape[1] // len(self.places)
+        return self.cells.shape[1] // len(self.planes)
 
 
 @dataclass(frozen=True)
 class Reader:
     """Reads of one matrix in one direction, made for conductances as they are now.
 
-    linear: integer weights [inputs, lines] of the planes that lose nothing, None if there is none. noise_shape: the
-    array of a window's reads; `transposed` says which of its axes are which.
+    linear: integer weights [inputs, lines] of the planes that lose nothing, None if there is none.
     """
 
     arithmetic: Arithmetic
-    full_scale: int
+    planes: Planes
     signed: bool
-    transposed: bool
-    lines: int
     blocks: tuple[Block, ...]
     linear: np.ndarray | None
-    noise_shape: tuple[int, ...]
 
     def read(
         self, codes: np.ndarray, noise: ReadNoise | None = None, runs: Runs = (), pool: Executor | None = None
     ) -> np.ndarray:
         """Sums int64 [n, lines] of codes [n, inputs]; windows are shared out to `pool`."""
         check_codes(codes, self.arithmetic, self.signed)
-        total = np.zeros((len(codes), self.lines), np.int64)
+        total = np.zeros((len(codes), self.planes.lines), np.int64)
         if self.linear is not None:
             total += integer_product(codes, self.linear)
         if self.blocks:
             widest = max(b.cells.shape[1] for b in self.blocks)
-            most = _DRAWS // prod(self.noise_shape) if noise is not None else _WINDOWS
+            most = _DRAWS // prod(self.planes.noise_shape) if noise is not None else _WINDOWS
             step = max(1, min(_WINDOWS, most, _READS // (self.arithmetic.digits(self.signed) * widest)))
 
             def work(w: int) -> None:
                 part = codes[w : w + step]
                 numbers = windows_of(runs, w, w + len(part))
-                added = noise.of_windows(numbers, self.noise_shape) if noise is not None else None
+                added = noise.of_windows(numbers, self.planes.noise_shape) if noise is not None else None
                 self._add_reads(total[w : w + step], part, added)
 
             for _ in (pool.map if pool is not None else map)(work, range(0, len(codes), step)):
                 pass
-        return without_offset(total, codes, self.arithmetic, self.full_scale)
+        return without_offset(total, codes, self.arithmetic, self.planes.full_scale)
 
     def _add_reads(self, total: np.ndarray, codes: np.ndarray, noise: np.ndarray | None) -> None:
         """Adds what is read line by line for a few windows."""
@@ -110,7 +105,7 @@ class Reader:
                 "cells": block.cells,
                 "weights": weights[None].astype(self._code_type(real)),
                 "shape": np.array([count, n * block.cells.shape[1]], np.int64),
-                "planes": np.array([n, len(block.places), block.lines], np.int64),
+                "planes": np.array([n, len(block.planes), block.lines], np.int64),
                 "significance": block.significance,
             }
             if noise is not None:
@@ -124,14 +119,14 @@ class Reader:
         return real if self.arithmetic.adc_max * streamed < 1 << 24 else np.dtype(np.float64)
 
     def _session(self, real: np.dtype, noisy: bool) -> Session:
-        scaled = (self.arithmetic.adc_max, self.full_scale) if self.arithmetic.adc_mode == "scale" else None
+        scaled = (self.arithmetic.adc_max, self.planes.full_scale) if self.arithmetic.adc_mode == "scale" else None
         return _converters(real, self._code_type(real), self.arithmetic.adc_max, scaled, noisy)
 
     def _noise_of(self, noise: np.ndarray, block: Block) -> np.ndarray:
         """Noise [digits * n, planes * lines] of a block."""
         lines = slice(block.first, block.first + block.lines)
-        axes = [(noise[:, :, a, b, c] if self.transposed else noise[:, a, :, b, c]) for a, b, c in block.places]
-        joined = np.stack([plane[:, :, lines] for plane in axes], axis=2).swapaxes(0, 1)
+        each = [self.planes.noise_of(plane, noise)[:, :, lines] for plane in block.planes]
+        joined = np.stack(each, axis=2).swapaxes(0, 1)
         return joined.reshape(joined.shape[0] * joined.shape[1], -1)
 
 
@@ -158,91 +153,41 @@ def _converters(real: np.dtype, code: np.dtype, top: int, scaled: tuple[int, int
     return g.session(1)
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """One slice and sign of a block: conductances [inputs, lines], and its place in the noise of a window."""
-
-    inputs: tuple[int, int]
-    slice: int
-    sign: int
-    place: tuple[int, int, int]
-    conductances: np.ndarray
-
-
-def forward_reader(conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int) -> Reader:
-    """Reads along the rows of conductances [slices, signs, K, N]; `noise` is the largest of a read on the grid."""
-    slices, signs, depth, cols = conductances.shape
-    starts = range(0, depth, arithmetic.rows)
-    planes = [
-        _Plane((r, min(r + arithmetic.rows, depth)), s, g, (b, s, g), conductances[s, g, r : r + arithmetic.rows])
-        for b, r in enumerate(starts)
-        for s in range(slices)
-        for g in range(signs)
-    ]
-    shape = (len(starts), arithmetic.digits(signed), slices, signs, cols)
-    full = arithmetic.full_scale
-    blocks, linear = _sorted(planes, (depth, cols), cells, arithmetic, full, signed, noise)
-    return Reader(arithmetic, full, signed, False, cols, blocks, linear, shape)
-
-
-def transposed_reader(
-    conductances: np.ndarray, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int
-) -> Reader:
-    """Reads along the columns of conductances [slices, signs, K, N]; `noise` is the largest of a read on the grid."""
-    slices, signs, depth, cols = conductances.shape
-    planes: list[_Plane] = []
-    most = 0
-    for s in range(slices):
-        for g in range(signs):
-            begins = column_runs(cols, s, g, arithmetic)
-            most = max(most, len(begins))
-            for b, (start, stop) in enumerate(zip(begins, [*begins[1:], cols], strict=True)):
-                lines = conductances[s, g, :, start:stop].T
-                planes.append(_Plane((int(start), int(stop)), s, g, (s, g, b), lines))
-    shape = (arithmetic.digits(signed), slices, signs, most, depth)
-    full = arithmetic.transposed_full_scale
-    blocks, linear = _sorted(planes, (cols, depth), cells, arithmetic, full, signed, noise)
-    return Reader(arithmetic, full, signed, True, depth, blocks, linear, shape)
+def reader(planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int) -> Reader:
+    """Reads of planes; `noise` is the largest of a read, in units of the grid."""
+    blocks, linear = _sorted(planes, cells, arithmetic, signed, noise)
+    return Reader(arithmetic, planes, signed, blocks, linear)
 
 
 def _sorted(
-    planes: list[_Plane],
-    shape: tuple[int, int],
-    cells: Cells,
-    arithmetic: Arithmetic,
-    full: int,
-    signed: bool,
-    noise: int,
+    planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int
 ) -> tuple[tuple[Block, ...], np.ndarray | None]:
-    """Planes that are read line by line, by what they are driven with, and the others as integer weights of `shape`."""
+    """Planes that are read line by line, by what they are driven with, and the others as integer weights."""
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
-    kept: dict[tuple[int, int], list[_Plane]] = {}
+    kept: dict[tuple[int, int], list[Plane]] = {}
     linear = None
-    for plane in planes:
-        levels = _lossless_levels(plane, cells, arithmetic, full, digit, noise)
+    for plane in planes.each:
+        levels = _lossless_levels(plane, arithmetic, planes.full_scale, digit, noise)
         if levels is None:
-            kept.setdefault(plane.inputs, []).append(plane)
+            kept.setdefault((plane.inputs.start, plane.inputs.stop), []).append(plane)
         elif levels.any():
             if linear is None:
-                linear = np.zeros(shape, np.int64)
-            linear[slice(*plane.inputs)] += (-levels if plane.sign else levels) << (arithmetic.cell_bits * plane.slice)
+                linear = np.zeros((planes.inputs, planes.lines), np.int64)
+            linear[plane.inputs] += (-levels if plane.sign else levels) << (arithmetic.cell_bits * plane.slice)
     blocks: list[Block] = []
     for inputs, of_block in kept.items():
         largest = max(cells.bounds[1], -cells.bounds[0]) * digit * (inputs[1] - inputs[0]) + noise
         real = np.float32 if largest < 1 << 24 else np.float64
         significance = [(-1.0 if p.sign else 1.0) * (1 << (arithmetic.cell_bits * p.slice)) for p in of_block]
-        places = tuple(p.place for p in of_block)
         step = max(8, _LINES // len(of_block))
-        for first in range(0, shape[1], step):
+        for first in range(0, planes.lines, step):
             joined = np.concatenate([p.conductances[:, first : first + step] for p in of_block], axis=1).astype(real)
             joined *= real(1 / ONE)
-            blocks.append(Block(slice(*inputs), first, joined, np.array([significance]), places))
+            blocks.append(Block(slice(*inputs), first, joined, np.array([significance]), tuple(of_block)))
     return tuple(blocks), linear
 
 
-def _lossless_levels(
-    plane: _Plane, cells: Cells, arithmetic: Arithmetic, full: int, digit: int, noise: int
-) -> np.ndarray | None:
+def _lossless_levels(plane: Plane, arithmetic: Arithmetic, full: int, digit: int, noise: int) -> np.ndarray | None:
     """What a plane's cells add to codes, int64 [inputs, lines]; None if its converters lose anything."""
     held = plane.conductances
     if not held.any():

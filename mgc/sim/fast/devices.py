@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mgc.isa.device.reads import Runs
+from mgc.isa.device.reads import Runs, forward_planes, transposed_planes
 from mgc.isa.device.state import Devices
 from mgc.isa.program import Program
 from mgc.sim.engine import available_threads
-from mgc.sim.fast.device_reads import Reader, forward_reader, transposed_reader
+from mgc.sim.fast.device_reads import Reader, reader
 
 
 class FastDevices(Devices):
@@ -46,9 +46,9 @@ class FastDevices(Devices):
         key = group, signed, transposed
         held = self._readers.get(key)
         if held is None or held[0] is not conductances:
-            make = transposed_reader if transposed else forward_reader
-            cells, arithmetic = self.cells(group), self.arithmetic(group)
-            noise, held_now = self.model.noise_bound, self.read(group, conductances)
-            readers = [make(matrix, cells, arithmetic, signed, noise) for matrix in held_now]
+            direction = transposed_planes if transposed else forward_planes
+            cells, arithmetic, noise = self.cells(group), self.arithmetic(group), self.model.noise_bound
+            planes = [direction(matrix, arithmetic, signed) for matrix in self.read(group, conductances)]
+            readers = [reader(each, cells, arithmetic, signed, noise) for each in planes]
             held = self._readers[key] = conductances, readers
         return held[1]
