@@ -13,7 +13,7 @@ from mgc.isa.instructions import Mvm, Piece
 from mgc.sim.fast import FastEngine, layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.windows import joints
+from mgc.sim.fast.windows import shared_products
 from mgc.sim.reference import ReferenceEngine
 
 F32 = np.dtype(np.float32)
@@ -241,7 +241,7 @@ def mvm(**fields):
 def test_residue_classes_share_windows_where_that_is_cheaper():
     classes = [mvm(), mvm(in_base=(0,), out_base=(1,))]
     # 3 columns each: a product each would run mostly empty tiles
-    (shared,) = joints(classes, channels=4, cols=3)
+    (shared,) = shared_products(classes, channels=4, cols=3)
     assert len(shared.reads) == 33
     np.testing.assert_array_equal(shared.reads[0], [-1, 0])
     np.testing.assert_array_equal(shared.reads[32], [31, -1])
@@ -251,11 +251,11 @@ def test_residue_classes_share_windows_where_that_is_cheaper():
     # few windows of many channels: extra windows would cost more than the copies
     short = [mvm(count=(2,), src_shape=(1, 4, 2), dst_shape=(1, 3, 4)),
              mvm(count=(2,), src_shape=(1, 4, 2), dst_shape=(1, 3, 4), in_base=(0,), out_base=(1,))]  # fmt: skip
-    assert len(joints(short, channels=4096, cols=1024)) == 2
+    assert len(shared_products(short, channels=4096, cols=1024)) == 2
 
 
 def test_equal_windows_always_share_a_product():
     classes = [mvm(in_base=(0,), count=(1,), taps=(1,), out_base=(j,)) for j in range(5)]
-    (joint,) = joints(classes, channels=64, cols=64)
-    assert len(joint.reads) == 1
-    assert len(joint.instructions) == 5
+    (shared,) = shared_products(classes, channels=64, cols=64)
+    assert len(shared.reads) == 1
+    assert len(shared.instructions) == 5

@@ -17,7 +17,7 @@ from mgc.sim.fast import FastEngine, im2col, matmul, pairwise
 from mgc.sim.fast import windows as fast_windows
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element, Frame, Part, Rows
-from mgc.sim.fast.windows import joints
+from mgc.sim.fast.windows import shared_products
 from mgc.sim.reference import ReferenceEngine
 
 
@@ -94,7 +94,7 @@ def test_long_gathers_read_what_single_ones_read(seed):
         )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_windows, "cost", lambda j, a, c: 1.0)
-        (joint,) = joints(similar, channels, 1)
+        (shared,) = shared_products(similar, channels, 1)
     frame = Frame.channels_first((1, channels, *spatial))
     assert frame is not None
     order = rng.sample(range(positions), positions) if rng.random() < 0.5 else list(range(positions))
@@ -104,13 +104,13 @@ def test_long_gathers_read_what_single_ones_read(seed):
         g = GraphBuilder()
         rows = Rows(frame, (Part(g.input("x", x.dtype), positions),), np.array(order))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(im2col, "_plain_cost", lambda joint, rows: plain_cost)
-            out = im2col.windows(g, rows, Element(x.dtype), joint)
-        g.output(g.reshape(out, [2, *joint.reads.shape, channels]), "y", x.dtype)
+            patch.setattr(im2col, "_plain_cost", lambda shared, rows: plain_cost)
+            out = im2col.windows(g, rows, Element(x.dtype), shared)
+        g.output(g.reshape(out, [2, *shared.reads.shape, channels]), "y", x.dtype)
         (y,) = g.session(1).run(["y"], {"x": x})
         return y
 
-    expected = np.where((joint.reads < 0)[None, :, :, None], 0, x[:, np.array(order)][:, joint.reads])
+    expected = np.where((shared.reads < 0)[None, :, :, None], 0, x[:, np.array(order)][:, shared.reads])
     np.testing.assert_array_equal(gathered(0.0), expected)
     np.testing.assert_array_equal(gathered(np.inf), expected)
 

@@ -9,7 +9,7 @@ import numpy as np
 from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element, Frame, Part, Rows
-from mgc.sim.fast.windows import SAMPLES, Joint, flatten
+from mgc.sim.fast.windows import SAMPLES, SharedProduct, flatten
 
 _PIECE = 3.0
 """Nanoseconds that one piece of a Gather costs, however short."""
@@ -19,7 +19,7 @@ _NODE = 2000.0
 """Nanoseconds of one more node."""
 
 
-def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint, outside: int = 0) -> str:
+def windows(g: GraphBuilder, rows: Rows, element: Element, shared: SharedProduct, outside: int = 0) -> str:
     """[n, windows * taps, channels]: what the windows read, taps fastest, the number `outside` beyond the input.
 
     Either one Gather of single positions, or, where that costs less, of whole lines of taps. Taps along the last
@@ -27,28 +27,28 @@ def windows(g: GraphBuilder, rows: Rows, element: Element, joint: Joint, outside
     same remainder modulo `span` do not overlap, so that they are the line itself, from there on, cut into pieces of
     `span` positions: a Slice and a Reshape for each remainder.
     """
-    first = joint.instructions[0]
+    first = shared.instructions[0]
     span = first.taps[-1] if first.taps else 1
     if span > 1 and first.in_dilation[-1] == 1:
-        lines = _Lines(joint, rows)
-        if lines.cost() < _plain_cost(joint, rows):
+        lines = _Lines(shared, rows)
+        if lines.cost() < _plain_cost(shared, rows):
             return lines.emit(g, element, outside)
-    return layout.take(g, rows, joint.reads, element, outside)
+    return layout.take(g, rows, shared.reads, element, outside)
 
 
-def _plain_cost(joint: Joint, rows: Rows) -> float:
-    return SAMPLES * joint.reads.size * (_PIECE + rows.frame.channels / _BYTES)
+def _plain_cost(shared: SharedProduct, rows: Rows) -> float:
+    return SAMPLES * shared.reads.size * (_PIECE + rows.frame.channels / _BYTES)
 
 
 class _Lines:
     """The second form of `windows`."""
 
-    def __init__(self, joint: Joint, rows: Rows) -> None:
-        first = joint.instructions[0]
+    def __init__(self, shared: SharedProduct, rows: Rows) -> None:
+        first = shared.instructions[0]
         *outer, self.extent = first.src_shape[2:]
         *outer_taps, self.span = first.taps
-        starts = joint.starts[-1]
-        self.joint, self.rows = joint, rows
+        starts = shared.starts[-1]
+        self.shared, self.rows = shared, rows
         self.low = int(starts[0])
         self.remainder, self.piece = (starts - self.low) % self.span, (starts - self.low) // self.span
         self.remainders = sorted(set(self.remainder.tolist()))
@@ -56,7 +56,7 @@ class _Lines:
         self.pieces = {r: int(self.piece[self.remainder == r].max()) + 1 for r in self.remainders}
         self.width = max(r + n * self.span for r, n in self.pieces.items())
         self.outer = prod(outer)
-        axes = zip(joint.starts[:-1], first.in_dilation[:-1], outer_taps, strict=True)
+        axes = zip(shared.starts[:-1], first.in_dilation[:-1], outer_taps, strict=True)
         self.lines = flatten([s[:, None] + d * np.arange(t) for s, d, t in axes], outer)  # [outer windows, outer taps]
         column = self.low + np.arange(self.width)
         column = np.where((column >= 0) & (column < self.extent), column, -1)
@@ -70,7 +70,7 @@ class _Lines:
     def cost(self) -> float:
         """Estimated nanoseconds."""
         channels = self.rows.frame.channels
-        gather = self.lines.size * len(self.joint.starts[-1]) * (_PIECE + self.span * channels / _BYTES)
+        gather = self.lines.size * len(self.shared.starts[-1]) * (_PIECE + self.span * channels / _BYTES)
         raster = 0.0 if self._in_order else self.raster.size * (_PIECE + channels / _BYTES)
         copies = 4 * self.outer * sum(self.pieces.values()) * self.span * channels / _BYTES
         return SAMPLES * (gather + raster + copies) + (3 + 2 * len(self.remainders)) * _NODE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -15,7 +15,8 @@ from mgc.sim.fast import im2col, kernels, layout, sliced
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.windows import SAMPLES, Joint, cost, joints
+from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
+from mgc.sim.fast.windows import SAMPLES, SharedProduct, cost, shared_products
 
 _FOLD = 2048
 """Elements of a folded row at most."""
@@ -23,71 +24,51 @@ _BLOCK = 32
 """Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
 
 
-@dataclass(frozen=True)
-class Made:
-    """Accumulators of some windows: tensor [n, windows, columns], whole numbers or (`ideal`) reals, up to limit."""
-
-    tensor: str
-    dtype: np.dtype
-    limit: float
-    kernel: str
-
-
 def lower(
-    g: GraphBuilder, program: Program, instructions: Sequence[Mvm], source: Value, shape: tuple[int, ...], ideal: bool
-) -> tuple[Value, list[str]]:
-    """All MVMs that write one destination (of `shape`), reading one source; also the kernels used, for each of them.
-
-    `quantized`: the sums that the ISA defines, in an int32, float32 or float64 tensor that holds them exactly. For
-    columns whose blocks are exact they are the integer product, done by an exact kernel; for the others `sliced` adds
-    what their converters change. `ideal`: the real product in float32.
-    Raises NotLoweredError for views that no row form covers, and for sums beyond 2^53.
-    """
-    exact = {m.id: ideal or _is_exact(program, m) for m in instructions}
-
-    def kind(m: Mvm) -> object:
-        """MVMs that share a product read the same; inexact ones cut their rows into the same blocks, too."""
-        same = m.outside, program.groups[m.group].matrices
-        return same if exact[m.id] else (*same, m.tap_fastest, program.groups[m.group].arithmetic)
-
-    def make(joint: Joint, frame: Frame) -> Made:
-        return _Product(g, program, joint, source, frame, ideal, exact[joint.instructions[0].id]).emit()
-
-    return join(g, program.groups, instructions, source, shape, ideal, kind, make)
-
-
-def join(
     g: GraphBuilder,
-    groups: Sequence[CrossbarGroup],
+    program: Program,
     instructions: Sequence[Mvm],
     source: Value,
     shape: tuple[int, ...],
     ideal: bool,
-    kind: Callable[[Mvm], object],
-    make: Callable[[Joint, Frame], Made],
+    variables: Mapping[int, WeightVariable],
 ) -> tuple[Value, list[str]]:
-    """What `make` gives for the products of all MVMs that write one destination, as the destination.
+    """All MVMs that write one destination (of `shape`), reading one source; also the kernels used, for each of them.
 
-    MVMs share a product only if `kind` is the same for them.
+    Weights are constants, or `variables` of the graph, by group. `quantized`: the sums that the ISA defines, in an
+    int32, float32 or float64 tensor that holds them exactly. For columns whose blocks are exact (those of variables are
+    taken to be) they are the integer product, done by an exact kernel; for the others `sliced` adds what their
+    converters change. `ideal`: the real product in float32.
+    Raises NotLoweredError for views that no row form covers, and for sums beyond 2^53.
     """
-    instructions, source_frame, target_frame = _frames(groups, instructions, prod(source.shape), prod(shape))
-    made: list[tuple[Joint, Made]] = []
-    for joint in joints(instructions, source_frame.channels, target_frame.channels, kind):
-        made.append((joint, make(joint, source_frame)))
-        g.nanoseconds_per_micro_batch += cost(joint, source_frame.channels, target_frame.channels) / SAMPLES
+    exact = {m.id: ideal or m.group in variables or _is_exact(program, m) for m in instructions}
+
+    def kind(m: Mvm) -> object:
+        """MVMs that share a product read the same; inexact ones cut their rows into the same blocks, too."""
+        group = program.groups[m.group]
+        same = m.outside, group.matrices, variables[m.group].planes if variables else None
+        return same if exact[m.id] else (*same, m.tap_fastest, group.arithmetic)
+
+    instructions, source_frame, target_frame = _frames(program.groups, instructions, prod(source.shape), prod(shape))
+    made: list[tuple[SharedProduct, Sums]] = []
+    for shared in shared_products(instructions, source_frame.channels, target_frame.channels, kind):
+        is_exact = exact[shared.instructions[0].id]
+        product = _Product(g, program, shared, source, source_frame, ideal, is_exact, variables)
+        made.append((shared, product.emit()))
+        g.nanoseconds_per_micro_batch += cost(shared, source_frame.channels, target_frame.channels) / SAMPLES
     dtype = made[0][1].dtype
     if any(m.dtype != dtype for _, m in made):
         dtype = np.dtype(np.float64)  # holds what int32 and float32 hold
     index = np.full(target_frame.positions, -1, np.int64)
     parts: list[Part] = []
     used: dict[int, str] = {}
-    for joint, m in made:
-        start, width = sum(p.rows for p in parts), len(joint.instructions)
-        for j, instruction in enumerate(joint.instructions):
-            index[joint.writes[j]] = start + joint.members[j] * width + j
+    for shared, m in made:
+        start, width = sum(p.rows for p in parts), len(shared.instructions)
+        for j, instruction in enumerate(shared.instructions):
+            index[shared.writes[j]] = start + shared.members[j] * width + j
             used[instruction.id] = m.kernel
         tensor = m.tensor if m.dtype == dtype else g.cast(m.tensor, dtype)
-        parts.append(_folded(g, tensor, len(joint.reads) * width, target_frame.channels))
+        parts.append(_folded(g, tensor, len(shared.reads) * width, target_frame.channels))
     rows = Rows(target_frame, tuple(parts), index)
     logical = np.dtype(np.float32 if ideal else np.int64)
     limit = max(m.limit for _, m in made)
@@ -150,49 +131,52 @@ def _folded(g: GraphBuilder, tensor: str, rows: int, channels: int) -> Part:
 
 @dataclass(frozen=True)
 class _Product:
-    """One `Joint` on its way to kernels."""
+    """One `SharedProduct` on its way to kernels."""
 
     g: GraphBuilder
     program: Program
-    joint: Joint
+    shared: SharedProduct
     source: Value
     frame: Frame
     ideal: bool
     exact: bool
+    variables: Mapping[int, WeightVariable]
 
     @property
     def matrices(self) -> int:
-        return self.program.groups[self.joint.instructions[0].group].matrices
+        return self.program.groups[self.shared.instructions[0].group].matrices
 
     @property
     def arithmetic(self) -> Arithmetic:
-        return self.program.groups[self.joint.instructions[0].group].arithmetic
+        return self.program.groups[self.shared.instructions[0].group].arithmetic
 
     @property
     def cols(self) -> int:
-        return self.program.groups[self.joint.instructions[0].group].cols
+        return self.program.groups[self.shared.instructions[0].group].cols
 
-    def emit(self) -> Made:
-        first = self.joint.instructions[0]
+    def emit(self) -> Sums:
+        first = self.shared.instructions[0]
         if not self.exact:
             split = sliced.split(self._weights(by_tap=False), self.arithmetic, first.signed)
             return self._join([self._sliced(x, split, k) for k, x in enumerate(self._inputs(in_row_order=True))])
+        if self.variables:
+            return self._join([self._by_variables(x, k) for k, x in enumerate(self._inputs(in_row_order=False))])
         weights = self._weights(by_tap=True)
         if self.matrices == 1:
             absorbed = self._absorbed()
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
-        size, taps = self._block_size(self.frame.channels // self.matrices), self.joint.reads.shape[1]
+        size, taps = self._block_size(self.frame.channels // self.matrices), self.shared.reads.shape[1]
         blocks = [_block_diagonal(weights[k : k + size], taps, self.cols) for k in range(0, self.matrices, size)]
         inputs = self._inputs(in_row_order=False, size=size)
         return self._join([self._multiply(x, w) for x, w in zip(inputs, blocks, strict=True)], size)
 
     def _weights(self, by_tap: bool) -> np.ndarray:
         """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side; rows tap-major, or as they are."""
-        taps, channels = self.joint.reads.shape[1], self.frame.channels // self.matrices
+        taps, channels = self.shared.reads.shape[1], self.frame.channels // self.matrices
         found = []
-        for m in self.joint.instructions:
+        for m in self.shared.instructions:
             group = self.program.groups[m.group]
             weights = self.program.tensors[group.real_weights if self.ideal else group.weights]
             if by_tap and m.tap_fastest and taps > 1:
@@ -206,7 +190,7 @@ class _Product:
 
         A product's terms may come in any order, so the weights' rows are permuted instead of the inputs.
         """
-        rows, reads = self.source.rows, self.joint.reads
+        rows, reads = self.source.rows, self.shared.reads
         if rows is None or len(reads) != 1 or rows.frame.batch != self.frame.batch:
             return None
         taps, channels = reads.shape[1], self.frame.channels
@@ -230,63 +214,68 @@ class _Product:
     def _inputs(self, in_row_order: bool, size: int = 1) -> list[str]:
         """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or in the program's order."""
         rows = layout.rows_of(self.g, self.source, self.frame)
-        windows, taps = self.joint.reads.shape
-        outside = 0 if self.ideal else self.joint.instructions[0].outside
-        gathered = im2col.windows(self.g, rows, self.source.element, self.joint, outside)
+        windows, taps = self.shared.reads.shape
+        outside = 0 if self.ideal else self.shared.instructions[0].outside
+        gathered = im2col.windows(self.g, rows, self.source.element, self.shared, outside)
         blocks = self.matrices // size
         depth = self.frame.channels // blocks
-        if blocks == 1:
-            tensors = [gathered]
-        else:
-            gathered = self.g.reshape(gathered, [-1, windows * taps, self.frame.channels])
-            tensors = self.g.nodes_of("Split", [gathered], blocks, axis=2, num_outputs=blocks)
-        if in_row_order and self.joint.instructions[0].tap_fastest and taps > 1 and depth > 1:
+        tensors = by_matrix(self.g, gathered, blocks, windows * taps, self.frame.channels)
+        if in_row_order and self.shared.instructions[0].tap_fastest and taps > 1 and depth > 1:
             spread = [self.g.reshape(t, [-1, windows, taps, depth]) for t in tensors]
             tensors = [self.g.node("Transpose", t, perm=[0, 1, 3, 2]) for t in spread]
         return [self.g.reshape(t, [-1, windows, taps * depth]) for t in tensors]
 
-    def _multiply(self, x: str, weights: np.ndarray) -> Made:
+    def _multiply(self, x: str, weights: np.ndarray) -> Sums:
         """x [n, windows, K] @ weights [K, columns]."""
         if self.ideal:
             tensor = self.g.node("MatMul", x, self.g.constant(weights.astype(np.float32)))
-            return Made(tensor, np.dtype(np.float32), np.inf, "float32")
+            return Sums(tensor, np.dtype(np.float32), np.inf, "float32")
         codes = self._span()
         try:
             kernel = kernels.choose(weights, codes, self.source.element)
         except OverflowError as error:
             raise NotLoweredError(f"{error}: no kernel is exact") from error
         tensor, dtype = kernels.product(self.g, x, self.source.element, weights, kernel)
-        return Made(tensor, dtype, kernels.largest_partial_sum(weights, codes), kernel)
+        return Sums(tensor, dtype, kernels.largest_partial_sum(weights, codes), kernel)
+
+    def _by_variables(self, x: str, matrix: int) -> Sums:
+        """x [n, windows, K] times the matrix of all MVMs, which are variables."""
+        instructions, taps = self.shared.instructions, self.shared.reads.shape[1]
+        first = self.variables[instructions[0].group]
+        weights = [self.variables[m.group].by_tap(taps, m.tap_fastest, matrix) for m in instructions]
+        most = max(most_of(self.source), 0 if self.ideal else abs(instructions[0].outside))
+        operand = side_by_side(self.g, weights, axis=1)
+        return product(self.g, x, self.source.element, most, operand, first.planes, first.group.rows)
 
     def _span(self) -> kernels.Span:
         """The codes' range; where it is not known, the one that verification makes sure of (`mgc.isa.ranges`)."""
-        first = self.joint.instructions[0]
+        first = self.shared.instructions[0]
         known = self.source.span or self.arithmetic.code_range(first.signed)
         return min(known[0], first.outside, 0), max(known[1], first.outside, 0)
 
-    def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Made:
+    def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Sums:
         """The integer product of a matrix plus what the converters of its inexact blocks change."""
         exact = self._multiply(x, split.weights[matrix])
         if split.corrections[matrix] is None:
             return exact
-        tensor, dtype, limit = sliced.emit(self.g, x, self.source.element, split, matrix, len(self.joint.reads))
+        tensor, dtype, limit = sliced.emit(self.g, x, self.source.element, split, matrix, len(self.shared.reads))
         limit += exact.limit
         if limit >= 1 << 53:
             raise NotLoweredError(f"sums reach {limit}: no kernel is exact")
         common = dtype if dtype == exact.dtype == np.int32 and limit < 1 << 31 else np.dtype(np.float64)
         a, b = (t if d == common else self.g.cast(t, common) for t, d in ((exact.tensor, exact.dtype), (tensor, dtype)))
-        return Made(self.g.node("Add", a, b), common, limit, f"{exact.kernel}+sliced")
+        return Sums(self.g.node("Add", a, b), common, limit, f"{exact.kernel}+sliced")
 
-    def _join(self, made: list[Made], size: int = 1) -> Made:
+    def _join(self, made: list[Sums], size: int = 1) -> Sums:
         """The products of all matrices, [n, windows, (MVM, matrix, column)] each, side by side for every MVM."""
         if len(made) == 1:
             return made[0]
         dtype = made[0].dtype if len({m.dtype for m in made}) == 1 else np.dtype(np.float64)
         tensors = [m.tensor if m.dtype == dtype else self.g.cast(m.tensor, dtype) for m in made]
-        rows = len(self.joint.reads) * len(self.joint.instructions)
+        rows = len(self.shared.reads) * len(self.shared.instructions)
         spread = [self.g.reshape(t, [-1, rows, size * self.cols]) for t in tensors]
         names = "/".join(dict.fromkeys(m.kernel for m in made))
-        return Made(self.g.node("Concat", *spread, axis=2), dtype, max(m.limit for m in made), names)
+        return Sums(self.g.node("Concat", *spread, axis=2), dtype, max(m.limit for m in made), names)
 
 
 def _block_diagonal(weights: np.ndarray, taps: int, cols: int) -> np.ndarray:

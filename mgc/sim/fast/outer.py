@@ -15,8 +15,8 @@ from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Value
-from mgc.sim.fast.variables import by_matrix, most_of, window_map
-from mgc.sim.fast.weights import Sums, plane_dtype
+from mgc.sim.fast.weights import Sums, by_matrix, most_of, plane_dtype
+from mgc.sim.fast.windows import window_map
 
 _F32 = np.dtype(np.float32)
 _F64 = np.dtype(np.float64)

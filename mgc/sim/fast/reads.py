@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mgc.isa.instructions import Mvm, MvmT
-from mgc.sim.fast import mvm, variables
+from mgc.sim.fast import mvm, transposed
 from mgc.sim.fast.builder import Placement, PlanBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Value
@@ -58,18 +58,18 @@ def _product(
     """What reads of one source make of one destination, and the kernel used for each of them."""
     program, ideal, versions = builder.program, builder.ideal, builder.versions
     forward = [m for m in instructions if isinstance(m, Mvm)]
-    transposed = [m for m in instructions if isinstance(m, MvmT)]
-    if forward and transposed:
+    backward = [m for m in instructions if isinstance(m, MvmT)]
+    if forward and backward:
         raise NotLoweredError("reads of both kinds into one destination")
     if forward and not any(m.group in versions for m in forward):
-        return mvm.lower(builder.open_graph(), program, forward, source, shape, ideal)
+        return mvm.lower(builder.open_graph(), program, forward, source, shape, ideal, {})
     if any(m.group not in versions for m in instructions):
         raise NotLoweredError("reads of groups of which only some change")
     arithmetic = [program.groups[m.group].arithmetic for m in instructions]
     if not ideal:
         if any(m.group in builder.lossy for m in forward):
             raise NotLoweredError("columns that are not exact")
-        if transposed and any(a.adc_mode != "clip" or a.transposed_full_scale > a.adc_max for a in arithmetic):
+        if backward and any(a.adc_mode != "clip" or a.transposed_full_scale > a.adc_max for a in arithmetic):
             raise NotLoweredError("transposed reads that need not be exact")
     versions_read = {(m.group, builder.versions_read[m.id].whole.id) for m in instructions}
     if len(versions_read) > len({m.group for m in instructions}):
@@ -77,6 +77,6 @@ def _product(
     g = builder.open_graph()
     groups = {m.group: WeightVariable(g, program.groups[m.group], builder.weights(m), ideal) for m in instructions}
     if forward:
-        return variables.forward(g, program, groups, forward, source, shape, ideal)
-    value, kernel = variables.transposed(g, groups, transposed, source, shape, ideal)
-    return value, [kernel] * len(transposed)
+        return mvm.lower(g, program, forward, source, shape, ideal, groups)
+    value, kernel = transposed.lower(g, groups, backward, source, shape, ideal)
+    return value, [kernel] * len(backward)

@@ -16,7 +16,7 @@ from mgc.isa.crossbar import CrossbarGroup
 from mgc.sim.fast import kernels
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element
+from mgc.sim.fast.values import Element, Value
 
 _F64 = np.dtype(np.float64)
 _BYTE = 256
@@ -106,6 +106,21 @@ def side_by_side(g: GraphBuilder, operands: Sequence[tuple[str, ...]], axis: int
     if len(operands) == 1:
         return operands[0]
     return tuple(g.node("Concat", *tensors, axis=axis) for tensors in zip(*operands, strict=True))
+
+
+def most_of(value: Value) -> int:
+    """The largest magnitude of a code; without knowledge that of all that its bytes can say."""
+    if value.span is not None:
+        return max(-value.span[0], value.span[1])
+    return 1 << (8 * value.logical.itemsize)
+
+
+def by_matrix(g: GraphBuilder, rows: str, matrices: int, count: int, channels: int) -> list[str]:
+    """[n, count, channels] cut into the channels of each matrix."""
+    if matrices == 1:
+        return [rows]
+    rows = g.reshape(rows, [-1, count, channels])
+    return g.nodes_of("Split", [rows], matrices, axis=2, num_outputs=matrices)
 
 
 @dataclass(frozen=True)

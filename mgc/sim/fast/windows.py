@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.isa.instructions import Mvm
+from mgc.isa.windows import Windows as Geometry
 
 SAMPLES = 8
 """Samples that the cost model assumes to be run at once."""
 
 
 @dataclass(frozen=True)
-class Joint:
+class SharedProduct:
     """One matrix product for several MVMs that read the same taps: the union of their windows, once.
 
     `reads` int64 [windows, taps] are flat input positions (-1: outside the input). MVM j's own windows are
@@ -29,34 +30,34 @@ class Joint:
     starts: tuple[np.ndarray, ...]
 
 
-def joints(
+def shared_products(
     instructions: Sequence[Mvm], channels: int, cols: int, kind: Callable[[Mvm], object] = lambda m: None
-) -> list[Joint]:
+) -> list[SharedProduct]:
     """Groups MVMs of one source and destination, each of `channels` inputs a tap and `cols` outputs, and of one kind.
 
     MVMs that read the very same windows always share their product: its matrix is wider, its work the same. MVMs whose
     windows differ only in where they start (residue classes of a transposed convolution) share one where the union of
     their windows, computed for all of them, costs less than a product each: more multiplications, fewer copies.
     """
-    groups: list[Joint] = []
+    groups: list[SharedProduct] = []
     by_taps: dict[object, list[Mvm]] = {}
     for m in instructions:
         by_taps.setdefault((m.taps, m.in_stride, m.in_dilation, kind(m)), []).append(m)
     for similar in by_taps.values():
-        whole = _joint(similar)
+        whole = _union(similar)
         if len(similar) == 1:
             groups.append(whole)
             continue
         by_start: dict[object, list[Mvm]] = {}
         for m in similar:
             by_start.setdefault((m.in_base, m.count), []).append(m)
-        split = [_joint(same) for same in by_start.values()]
+        split = [_union(same) for same in by_start.values()]
         together = cost(whole, channels, cols)
         groups += [whole] if together <= sum(cost(s, channels, cols) for s in split) else split
     return groups
 
 
-def _joint(similar: Sequence[Mvm]) -> Joint:
+def _union(similar: Sequence[Mvm]) -> SharedProduct:
     """The union of the windows of MVMs with the same taps, strides and dilations."""
     first = similar[0]
     dims = len(first.count)
@@ -73,7 +74,7 @@ def _joint(similar: Sequence[Mvm]) -> Joint:
     for m in similar:
         own = [b + s * np.arange(q) for b, s, q in zip(m.out_base, m.out_stride, m.count, strict=True)]
         writes.append(grid(own, m.dst_shape[2:]))
-    return Joint(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
+    return SharedProduct(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
 
 
 def grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
@@ -97,13 +98,21 @@ def flatten(at: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
     return np.where(inside, flat, -1)
 
 
-def cost(joint: Joint, channels: int, cols: int) -> float:
+def window_map(w: Geometry, inner: Sequence[int], outer: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(reads, writes): flat input positions [windows, taps] (-1: outside) and output positions [windows] of windows."""
+    starts = [b + s * np.arange(q) for b, s, q in zip(w.in_base, w.in_stride, w.count, strict=True)]
+    at = [s[:, None] + d * np.arange(t) for s, d, t in zip(starts, w.in_dilation, w.taps, strict=True)]
+    writes = [b + s * np.arange(q) for b, s, q in zip(w.out_base, w.out_stride, w.count, strict=True)]
+    return flatten(at, inner), grid(writes, outer)
+
+
+def cost(shared: SharedProduct, channels: int, cols: int) -> float:
     """Estimated nanoseconds of a product over `SAMPLES` samples, its copies and its share of element-wise work.
 
     The constants are measured once on a processor with 8-bit dot products; only their ratios matter.
     """
-    windows, taps = joint.reads.shape
-    width = cols * len(joint.instructions)
+    windows, taps = shared.reads.shape
+    width = cols * len(shared.instructions)
     padded = -(-width // 16) * 16  # kernels compute whole tiles of 16 columns
     multiply = SAMPLES * windows * taps * channels * padded / 400
     stream = taps * channels * padded / 30  # the weights come from memory once

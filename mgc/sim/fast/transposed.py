@@ -1,23 +1,19 @@
-"""MVM and MVM_T of groups whose weights change while a plan runs, as matrix products over rows of channels."""
+"""MVM_T as matrix products over rows of channels, of groups whose weights change while a plan runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from mgc.isa.instructions import Mvm, MvmT
-from mgc.isa.program import Program
-from mgc.isa.windows import Windows
-from mgc.sim.fast import im2col, layout, mvm
+from mgc.isa.instructions import MvmT
+from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.mvm import Made
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
-from mgc.sim.fast.weights import Sums, WeightVariable, product, side_by_side
-from mgc.sim.fast.windows import Joint, flatten, grid
+from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
+from mgc.sim.fast.windows import window_map
 
 _F32 = np.dtype(np.float32)
 _F64 = np.dtype(np.float64)
@@ -25,80 +21,7 @@ _CLASSES = 64
 """Sets of taps that meet a position, at most: each costs a product of its own."""
 
 
-def most_of(value: Value) -> int:
-    """The largest magnitude of a code; without knowledge that of all that its bytes can say."""
-    if value.span is not None:
-        return max(-value.span[0], value.span[1])
-    return 1 << (8 * value.logical.itemsize)
-
-
-# ---- MVM
-
-
-def forward(
-    g: GraphBuilder,
-    program: Program,
-    groups: Mapping[int, WeightVariable],
-    instructions: Sequence[Mvm],
-    source: Value,
-    shape: tuple[int, ...],
-    ideal: bool,
-) -> tuple[Value, list[str]]:
-    """All MVMs that write one destination, as `mvm.lower` does with constant weights; columns are taken to be exact."""
-
-    def make(joint: Joint, frame: Frame) -> Made:
-        return _Forward(g, groups, joint, source, frame, ideal).emit()
-
-    def kind(m: Mvm) -> object:
-        return m.outside, groups[m.group].group.matrices, groups[m.group].planes
-
-    return mvm.join(g, program.groups, instructions, source, shape, ideal, kind, make)
-
-
-@dataclass(frozen=True)
-class _Forward:
-    g: GraphBuilder
-    groups: Mapping[int, WeightVariable]
-    joint: Joint
-    source: Value
-    frame: Frame
-    ideal: bool
-
-    def emit(self) -> Made:
-        g, joint = self.g, self.joint
-        first = self.groups[joint.instructions[0].group]
-        matrices, cols = first.group.matrices, first.group.cols
-        windows, taps = joint.reads.shape
-        rows = layout.rows_of(g, self.source, self.frame)
-        outside = 0 if self.ideal else joint.instructions[0].outside
-        gathered = im2col.windows(g, rows, self.source.element, joint, outside)
-        depth = self.frame.channels // matrices
-        most = max(most_of(self.source), abs(outside))
-        made: list[Sums] = []
-        for matrix, x in enumerate(by_matrix(g, gathered, matrices, windows * taps, self.frame.channels)):
-            weights = [self.groups[m.group].by_tap(taps, m.tap_fastest, matrix) for m in joint.instructions]
-            operand = side_by_side(g, weights, axis=1)
-            inputs = g.reshape(x, [-1, windows, taps * depth])
-            made.append(product(g, inputs, self.source.element, most, operand, first.planes, taps * depth))
-        if matrices == 1:
-            (sums,) = made
-            return Made(sums.tensor, sums.dtype, sums.limit, sums.kernel)
-        spread = [g.reshape(s.tensor, [-1, windows * len(joint.instructions), cols]) for s in made]
-        return Made(g.node("Concat", *spread, axis=2), made[0].dtype, made[0].limit, made[0].kernel)
-
-
-def by_matrix(g: GraphBuilder, rows: str, matrices: int, count: int, channels: int) -> list[str]:
-    """[n, count, channels] cut into the channels of each matrix."""
-    if matrices == 1:
-        return [rows]
-    rows = g.reshape(rows, [-1, count, channels])
-    return g.nodes_of("Split", [rows], matrices, axis=2, num_outputs=matrices)
-
-
-# ---- MVM_T
-
-
-def transposed(
+def lower(
     g: GraphBuilder,
     groups: Mapping[int, WeightVariable],
     instructions: Sequence[MvmT],
@@ -200,11 +123,3 @@ def _classes(meets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     if len(found) > _CLASSES:
         raise NotLoweredError(f"{len(found)} sets of taps")
     return [(np.flatnonzero(np.isin(member, members)), np.flatnonzero(keys)) for keys, members in found]
-
-
-def window_map(w: Windows, inner: Sequence[int], outer: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(reads, writes): flat input positions [windows, taps] (-1: outside) and output positions [windows] of windows."""
-    starts = [b + s * np.arange(q) for b, s, q in zip(w.in_base, w.in_stride, w.count, strict=True)]
-    at = [s[:, None] + d * np.arange(t) for s, d, t in zip(starts, w.in_dilation, w.taps, strict=True)]
-    writes = [b + s * np.arange(q) for b, s, q in zip(w.out_base, w.out_stride, w.count, strict=True)]
-    return flatten(at, inner), grid(writes, outer)
