@@ -24,7 +24,14 @@ class SimulationError(ValueError):
 
 
 class DivergenceError(SimulationError):
-    """Training met a gradient, weight or loss that is not finite; the message names it."""
+    """Training met a gradient, weight or loss that is not finite; the message names it.
+
+    `undone`: the states are what they were before the iteration.
+    """
+
+    def __init__(self, message: str, undone: bool = True) -> None:
+        super().__init__(message)
+        self.undone = undone
 
 
 def available_threads() -> int:

@@ -1,27 +1,24 @@
-"""The simulator: any number of samples through an engine."""
+"""The simulator: a whole program, any number of samples through its entries, the states between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
-from mgc.isa.dtypes import numpy_dtype
-from mgc.isa.error import ExecutionError, ProgramError
-from mgc.isa.memory import Port
+from mgc.isa.entry import Entry
+from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
-from mgc.sim.engine import DivergenceError, Engine, Numerics, SimulationError, simulation_error
+from mgc.sim.engine import DivergenceError, Engine, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
-from mgc.sim.inputs import check_inputs
 from mgc.sim.reference import ReferenceEngine
+from mgc.sim.samples import EntryRun, Progress
 from mgc.sim.states import device_names, initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
-Progress = Callable[[int, int], None]
-"""Called with (samples done, samples in all)."""
 
 
 class Simulator:
@@ -30,6 +27,9 @@ class Simulator:
     engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit but in `float`. numerics:
     "quantized" (the crossbars' own arithmetic), "device" (with the errors of the target's cells, drawn by seed) or
     "float" (ideal real arithmetic). threads: the most to use.
+
+    `run` runs the entry for testing (the last one where there is none), `run_iteration` those for training. All of them
+    work on the same states.
     """
 
     def __init__(
@@ -42,21 +42,165 @@ class Simulator:
     ) -> None:
         if numerics not in ("quantized", "device", "float"):
             raise SimulationError(f"numerics {numerics!r} is unknown; use quantized, device or float")
+        if engine not in ("fast", "reference"):
+            raise SimulationError(f"engine {engine!r} is unknown; use fast or reference")
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
-        if len(program.entries) > 1:
-            names = ", ".join(e.name for e in program.entries)
-            raise SimulationError(
-                f"program {program.name} has entries that run on their own ({names}); simulate program.part(name)"
-            )
         self.program = program
-        self._numerics: Numerics = numerics
-        if engine not in ("fast", "reference"):
-            raise SimulationError(f"engine {engine!r} is unknown; use fast or reference")
-        self._devices = _devices(program, engine, seed, threads) if numerics == "device" else None
-        self._engine = _engine(program, engine, numerics, threads, self._devices)
+        self.numerics: Numerics = numerics
+        self.seed = seed
+        self._options: tuple[EngineName, int | None] = engine, threads
+        self._tested = next((e for e in program.entries if e.kind == "test"), program.entries[-1])
+        self._changes = bool(changing(program))
         self._base = initial_states(program)
+        self._runs: dict[str, EntryRun] = {}
+        self._current: list[str] = []
+        """The entries whose engines hold the states as they are now; none while these are the program's own."""
+        self._run_of(self._tested)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._run_of(self._tested).engine
+
+    @property
+    def batches(self) -> int:
+        """Batches of one iteration."""
+        return sum(entry.repeats for entry in self.program.entries if entry.kind == "train")
+
+    # ---- running
+
+    def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+        """Outputs under their names, in the ports' dtypes, for inputs under theirs.
+
+        A batched program takes n samples along axis 0 and gives exactly n; any other takes the ports' exact shapes.
+        Raises SimulationError for wrong inputs.
+        """
+        return self._run(self._tested, inputs, progress)
+
+    def run_iteration(self, *batches: Mapping[str, Any]) -> dict[str, Any]:
+        """One iteration of a training program: its outputs (losses) under their names; the states move on.
+
+        The entries for training run in order, each as often as it says, every time on the next of `batches`. An output
+        that several have is as the last one gave it. Raises SimulationError for a program that does not train or wrong
+        inputs, DivergenceError for a value that is not finite where training cannot go on: a gradient, a new weight
+        (the states then stay as they were before) or a loss (they stay where there are several batches).
+        """
+        if not self._changes:
+            raise SimulationError(f"program {self.program.name} changes no state, so there is nothing to train")
+        if len(batches) != self.batches:
+            raise SimulationError(f"{len(batches)} batches came, an iteration takes {self.batches}")
+        before = self._state() if len(batches) > 1 else None
+        try:
+            return self._iterate(batches)
+        except BaseException as error:
+            if before is not None:
+                self._restore(before)
+            if isinstance(error, DivergenceError):
+                error.undone |= before is not None
+            raise
+
+    def _iterate(self, batches: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+        outputs: dict[str, Any] = {}
+        remaining = iter(batches)
+        train = [entry for entry in self.program.entries if entry.kind == "train"]
+        ports = {entry.name: {p.name for p in self._run_of(entry).program.inputs} for entry in train}
+        known = set().union(*ports.values())
+        for entry in train:
+            for _ in range(entry.repeats):
+                feeds = {n: v for n, v in next(remaining).items() if n in ports[entry.name] or n not in known}
+                found = self._run(entry, feeds)
+                outputs |= found
+                for name, value in found.items():
+                    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+                        values = value.reshape(-1)[:4].tolist()
+                        raise DivergenceError(f"output {name} is not finite ({values})", undone=False)
+        return outputs
+
+    def _run(self, entry: Entry, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+        run = self._run_of(entry)
+        outputs = run.samples(inputs, progress)
+        if run.changes:
+            self._current = [entry.name]
+        return outputs
+
+    def _run_of(self, entry: Entry) -> EntryRun:
+        """An entry's run, whose engine holds the states as they are now."""
+        run = self._runs.get(entry.name)
+        if run is None:
+            run = self._runs[entry.name] = self._make(entry)
+        if self._current and entry.name not in self._current:
+            run.engine.restore(self._runs[self._current[0]].engine.state())
+            self._current.append(entry.name)
+        return run
+
+    def _make(self, entry: Entry) -> EntryRun:
+        program, (name, threads) = self.program.part(entry.name), self._options
+        devices = self._devices(program) if self.numerics == "device" else None
+        if name == "reference" or devices is not None:  # with devices nearly all work is in their reads
+            return EntryRun(program, ReferenceEngine(program, self.numerics, threads, devices), devices)
+        from mgc.sim.fast import FastEngine
+
+        return EntryRun(program, FastEngine(program, self.numerics, threads), None)
+
+    def _devices(self, program: Program) -> Devices:
+        engine, threads = self._options
+        try:
+            if engine == "reference":
+                return Devices(program, self.seed)
+            from mgc.sim.fast.devices import FastDevices
+
+            return FastDevices(program, self.seed, threads)
+        except ProgramError as error:
+            raise SimulationError(
+                f"{self.program.name}: {error}; compile it again, for a target that has one"
+            ) from error
+
+    # ---- states
+
+    @property
+    def _holder(self) -> EntryRun:
+        """An entry's run whose engine holds the states as they are now."""
+        return self._runs[self._current[0]] if self._current else self._run_of(self._tested)
+
+    def _state(self) -> EngineState:
+        return self._holder.engine.state()
+
+    def _restore(self, state: EngineState) -> None:
+        holder = self._holder
+        holder.engine.restore(state)
+        self._current = [holder.program.entry.name]
+
+    def states(self) -> dict[str, np.ndarray]:
+        """What the program keeps from run to run, under its names: a copy of each, in the model's own shape.
+
+        Element types are those of the chip (float32, int64). A weight in a crossbar is what it stands for: its integer
+        times the weight scale of its group, in `float` numerics the real weight, in `device` numerics what its cells
+        stand for; there the cells themselves and their clock are states as well. Empty for a program without states.
+        """
+        return read_states(self.program, self.numerics, self._state(), self._base) if self._base else {}
+
+    @property
+    def state_names(self) -> list[str]:
+        """The names of what `states` gives."""
+        names = [s.name for s in self.program.states]
+        return names + device_names(self.program) if self.numerics == "device" else names
+
+    def load_states(self, states: Mapping[str, np.ndarray]) -> None:
+        """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
+
+        In `device` numerics the cells may be left out: then they are written anew, with errors of their own. Raises
+        SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
+        """
+        self._restore(write_states(self.program, self.numerics, self._state(), states, self._holder.devices))
+        self._base = {name: np.array(states[name], order="C") for name in self._base}
+
+    def reset(self) -> None:
+        """Goes back to the states that the program was compiled with."""
+        if self._current:
+            self._runs, self._current, self._base = {}, [], initial_states(self.program)
+
+    # ---- exactness
 
     @property
     def exact_columns(self) -> float:
@@ -73,141 +217,17 @@ class Simulator:
 
     def _integers(self) -> Mapping[int, np.ndarray] | None:
         """The integer weights of the groups that states live in; None if they are the program's own."""
-        if self._numerics == "float":
+        if self.numerics == "float":
             return None
-        weights = self._engine.state().weights
-        if self._devices is not None:
-            ranges = {group: self.program.groups[group].arithmetic.weight_range for group in weights}
-            return {g: np.clip(self._devices.found(g, cells), *ranges[g]) for g, cells in weights.items()}
-        return weights
+        weights, devices = self._state().weights, self._holder.devices
+        if devices is None:
+            return weights
+        ranges = {group: self.program.groups[group].arithmetic.weight_range for group in weights}
+        return {g: np.clip(devices.found(g, cells), *ranges[g]) for g, cells in weights.items()}
 
     def _disturbance(self) -> Cells | None:
         """What devices do to reads, in `device` numerics."""
-        devices, cells = self._devices, self._engine.conductances()
+        devices, cells = self._holder.devices, self._holder.engine.conductances()
         if devices is None:
             return None
         return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
-
-    def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
-        """Outputs under their names, in the ports' dtypes, for inputs under theirs.
-
-        A batched program takes n samples along axis 0 and gives exactly n; any other takes the ports' exact shapes.
-        Raises SimulationError for wrong inputs.
-        """
-        program = self.program
-        checked, samples = check_inputs(program, inputs)
-        if not program.entry.batched:
-            outputs = self._run(checked, 1)
-            if progress:
-                progress(1, 1)
-            return outputs
-        if samples == 0:
-            return {p.name: np.zeros(_whole_shape(program, p, 0), numpy_dtype(p.dtype)) for p in program.outputs}
-        micro = program.entry.micro_batch
-        needed = -(-samples // micro)
-        parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
-        for start in range(0, needed, self._engine.chunk):
-            count = min(self._engine.chunk, needed - start)
-            batch = {p.name: _micro_batches(program, p, checked[p.name], start, count) for p in program.inputs}
-            for name, value in self._run(batch, count, start).items():
-                parts[name].append(value)
-            if progress:
-                progress(min((start + count) * micro, samples), samples)
-        result: dict[str, Any] = {}
-        for port in program.outputs:
-            if port.batched:
-                rows = samples * (port.shape[0] // micro)
-                value = parts[port.name][0] if len(parts[port.name]) == 1 else np.concatenate(parts[port.name])
-                result[port.name] = value[:rows]
-            else:
-                result[port.name] = parts[port.name][0]
-        return result
-
-    def run_iteration(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """One iteration of a training program: its outputs (losses) under their names; the states move on.
-
-        Raises SimulationError for a program that does not train or wrong inputs, DivergenceError for a value that is
-        not finite where training cannot go on: a gradient, a new weight (the states then stay as they were before) or
-        a loss.
-        """
-        if not changing(self.program):
-            raise SimulationError(f"program {self.program.name} changes no state, so there is nothing to train")
-        outputs = self.run(inputs)
-        for name, value in outputs.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise DivergenceError(f"output {name} is not finite ({value.reshape(-1)[:4].tolist()})")
-        return outputs
-
-    def states(self) -> dict[str, np.ndarray]:
-        """What the program keeps from run to run, under its names: a copy of each, in the model's own shape.
-
-        Element types are those of the chip (float32, int64). A weight in a crossbar is what it stands for: its integer
-        times the weight scale of its group, in `float` numerics the real weight, in `device` numerics what its cells
-        stand for; there the cells themselves and their clock are told as well. Empty for a program without states.
-        """
-        if not self._base:
-            return {}
-        return read_states(self.program, self._numerics, self._engine.state(), self._base)
-
-    @property
-    def state_names(self) -> list[str]:
-        """The names of what `states` gives."""
-        names = [s.name for s in self.program.states]
-        return names + device_names(self.program) if self._devices is not None else names
-
-    def load_states(self, states: Mapping[str, np.ndarray]) -> None:
-        """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
-
-        In `device` numerics the cells may be left out: then they are written anew, with errors of their own. Raises
-        SimulationError (and changes nothing) for names, shapes or element types that are not the program's.
-        """
-        kept = self._engine.state()
-        self._engine.restore(write_states(self.program, self._numerics, kept, states, self._devices))
-        self._base = {name: np.array(states[name], order="C") for name in self._base}
-
-    def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
-        try:
-            return self._engine.run(batch, micro_batches, first)
-        except ExecutionError as error:
-            raise simulation_error(str(error), error) from error
-
-
-def _devices(program: Program, engine: EngineName, seed: int, threads: int | None) -> Devices:
-    """The devices of a program. SimulationError where its target says nothing, or nonsense, of them."""
-    try:
-        if engine == "reference":
-            return Devices(program, seed)
-        from mgc.sim.fast.devices import FastDevices
-
-        return FastDevices(program, seed, threads)
-    except ProgramError as error:
-        raise SimulationError(f"{program.name}: {error}; compile it again, for a target that has one") from error
-
-
-def _engine(
-    program: Program, name: EngineName, numerics: Numerics, threads: int | None, devices: Devices | None
-) -> Engine:
-    if name == "reference" or devices is not None:  # with devices nearly all work is in their reads
-        return ReferenceEngine(program, numerics, threads, devices)
-    from mgc.sim.fast import FastEngine
-
-    return FastEngine(program, numerics, threads)
-
-
-def _whole_shape(program: Program, port: Port, samples: int) -> tuple[int, ...]:
-    if not port.batched:
-        return port.shape
-    return (samples * (port.shape[0] // program.entry.micro_batch), *port.shape[1:])
-
-
-def _micro_batches(program: Program, port: Port, value: Any, start: int, count: int) -> Any:
-    """The rows of `count` micro-batches from number `start`; the last sample is repeated to fill the last one."""
-    if not port.batched:
-        return value
-    rows = port.shape[0]
-    part = value[start * rows : (start + count) * rows]
-    short = count * rows - len(part)
-    if short:
-        each = rows // program.entry.micro_batch
-        part = np.concatenate([part, *[value[-each:]] * (short // each)])
-    return part

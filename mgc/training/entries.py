@@ -1,4 +1,4 @@
-"""The parts of a training program: the segments of an iteration, the testing entry, what its inputs are.
+"""The parts of a training program: the entries of an iteration, the testing entry, what its inputs are.
 
 What the loop needs beyond the program itself stands in its `meta`: `meta["training"]["inputs"]` maps each input to
 "data", "noise", "uniform" or "" (not known), `meta["export"]` is for `mgc.training.export`.
@@ -7,10 +7,10 @@ What the loop needs beyond the program itself stands in its `meta`: `meta["train
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mgc.isa.dataflow import changing
+from mgc.isa.entry import Entry
 from mgc.isa.program import Program
 from mgc.training.errors import TrainingError
 from mgc.training.trainee import Role
@@ -19,27 +19,18 @@ META = "training"
 _ROLES: Mapping[str, Role] = {"data": "data", "noise": "noise", "uniform": "uniform", "": ""}
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A program that an iteration runs `repeats` times, each time on a fresh batch."""
-
-    program: Program
-    repeats: int = 1
-
-
 def training_meta(inputs: Mapping[str, Role]) -> dict[str, Any]:
     """What `meta` holds for the loop, under `META`."""
     return {"inputs": dict(inputs)}
 
 
-def iteration_of(program: Program) -> tuple[Segment, ...]:
-    """The segments of one iteration, in order. TrainingError if the program does not train."""
-    segments = [Segment(program.part(e.name), e.repeats) for e in program.entries if e.kind == "train"]
-    if not any(changing(s.program) for s in segments):
+def iteration_of(program: Program) -> tuple[Entry, ...]:
+    """The entries of one iteration, in order. TrainingError if the program does not train."""
+    if not changing(program):
         raise TrainingError(
             f"program {program.name} does not train: compile it with --discriminator and --loss, or with --phase"
         )
-    return tuple(segments)
+    return program.iteration
 
 
 def entry_for_testing(program: Program) -> Program:

@@ -16,14 +16,3 @@ class Diverged(RuntimeError):  # noqa: N818 - an outcome of sound input, no mist
     def __init__(self, step: int, what: str) -> None:
         self.step, self.what = step, what
         super().__init__(f"step {step}: {what}")
-
-
-class NotFinite(RuntimeError):  # noqa: N818 - as above
-    """What a trainee raises where an iteration meets a value that is not finite; the message names it.
-
-    `undone`: the trainee's state is what it was before the iteration.
-    """
-
-    def __init__(self, what: str, undone: bool = False) -> None:
-        self.undone = undone
-        super().__init__(what)

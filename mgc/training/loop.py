@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mgc.sim.engine import DivergenceError
 from mgc.training.checkpoint import CheckpointError
 from mgc.training.data.feeding import Feeder
-from mgc.training.errors import Diverged, NotFinite, TrainingError
+from mgc.training.errors import Diverged, TrainingError
 from mgc.training.finite import is_finite
 from mgc.training.store import Store
 from mgc.training.trainee import Trainee
@@ -78,7 +79,7 @@ def train(
         feeds = feeder.iteration(progress.steps)
         try:
             losses = trainee.step(feeds)
-        except NotFinite as error:
+        except DivergenceError as error:
             if store and error.undone:
                 _save_last_good(trainee, feeder, store, progress, listener.warn)
             raise Diverged(step, str(error)) from error

@@ -57,7 +57,7 @@ class Trainee(Protocol):
         ...
 
     def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, float]:
-        """Runs one iteration on as many batches as `batches` says; gives the losses."""
+        """Runs one iteration on as many batches as `batches` says; gives the losses. It may raise DivergenceError."""
         ...
 
     def state(self) -> Mapping[str, np.ndarray]:

@@ -7,7 +7,7 @@ from gan_programs import gan_program
 from training_programs import TinyGan
 
 from mgc.isa.program import Program
-from mgc.sim import Simulator
+from mgc.sim import DivergenceError, SimulationError, Simulator
 from mgc.training.checkpoint import CheckpointError
 from mgc.training.data.assign import feeder
 from mgc.training.entries import entry_for_testing, iteration_of, roles_of
@@ -28,7 +28,7 @@ def data(tmp_path):
 
 
 def trainee(program, numerics="quantized"):
-    return SimulatedTrainee(program, "reference", numerics)
+    return SimulatedTrainee(Simulator(program, "reference", numerics))
 
 
 def run(program, data, steps, folder=None, numerics="quantized", resume=False):
@@ -155,3 +155,42 @@ def test_states_of_another_program_are_refused():
         of.restore(other.state())
     with pytest.raises(TrainingError, match="are not those of this program: b"):
         of.restore({n: v for n, v in of.state().items() if n != "b"})
+
+
+def batches_of(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.standard_normal((4, 5)).astype(np.float32), "z": rng.standard_normal((4, 3)).astype(np.float32)}
+            for _ in range(count)]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+@pytest.mark.parametrize("numerics", ["quantized", "float"])
+def test_all_entries_work_on_the_same_states(engine, numerics):
+    """`run` in the middle of training has the weights of now, and changes nothing."""
+    program = gan_program(3)
+    whole, alone = (Simulator(program, engine, numerics) for _ in range(2))
+    z = {"z": batches_of(1, 9)[0]["z"]}
+    first = whole.run(z)["y"]
+    for k in range(3):
+        assert whole.run_iteration(*batches_of(3, k)) == alone.run_iteration(*batches_of(3, k))
+        tester = Simulator(program.part("generator"), engine, numerics)
+        tester.load_states(whole.states())
+        np.testing.assert_array_equal(whole.run(z)["y"], tester.run(z)["y"])
+    assert all(alone.states()[n].tobytes() == v.tobytes() for n, v in whole.states().items())
+    whole.reset()
+    np.testing.assert_array_equal(whole.run(z)["y"], first)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_an_iteration_of_several_batches_that_fails_is_undone(engine):
+    simulator = Simulator(gan_program(3), engine)
+    simulator.run_iteration(*batches_of(3))
+    before = simulator.states()
+    bad = batches_of(3, 1)
+    bad[2]["x"][0] = np.nan
+    with pytest.raises(DivergenceError, match="is not finite") as caught:
+        simulator.run_iteration(*bad)
+    assert caught.value.undone
+    assert all(before[n].tobytes() == v.tobytes() for n, v in simulator.states().items())
+    with pytest.raises(SimulationError, match="2 batches came, an iteration takes 3"):
+        simulator.run_iteration(*batches_of(2))

@@ -83,6 +83,7 @@ def train(
     loaded = load_program(program)
     from mgc.cli.feeding import files_by_name
     from mgc.cli.training_pictures import Pictures
+    from mgc.sim import Simulator
     from mgc.training.data.assign import feeder
     from mgc.training.export import check_writable, plan_export
     from mgc.training.loop import Schedule
@@ -90,7 +91,7 @@ def train(
 
     mode: Any = numerics.value
     with about(program):
-        trainee = SimulatedTrainee(loaded, engine.value, mode, threads, seed)
+        trainee = SimulatedTrainee(Simulator(loaded, engine.value, mode, threads, seed))
         plan = plan_export(loaded, export) if export is not None else None
     files = files_by_name(input or [], [i.name for i in trainee.inputs])
     check_outputs(

@@ -75,7 +75,7 @@ def test_quantised_training_goes_the_same_way(case, least, tell):
     """
     program, _, data, expected, names = composed_program(*case)
     parameters = {s.name for s in program.states if s.kind == "parameter"}
-    trainee = SimulatedTrainee(program, "reference", "quantized")
+    trainee = SimulatedTrainee(Simulator(program, "reference", "quantized"))
     before = trainee.state()
     for i in range(ITERATIONS):
         losses = trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])
@@ -113,7 +113,7 @@ def test_entries(critic):
         ("discriminator and generator", "train", 1),
         ("testing", "test", 1),
     ]
-    assert SimulatedTrainee(critic, "reference", "float").batches == 3
+    assert SimulatedTrainee(Simulator(critic, "reference", "float")).batches == 3
 
 
 @pytest.mark.parametrize("which", ["critic", "dcgan"])
@@ -199,7 +199,7 @@ def test_testing_is_the_generator_with_the_weights_of_training(dcgan):
     for numerics, least in (("float", 100), ("quantized", 30)):
         found = Simulator(part, "reference", numerics).run({"z": z})[name]
         assert psnr(found, right) > least
-    trainee = SimulatedTrainee(program, "reference", "float")
+    trainee = SimulatedTrainee(Simulator(program, "reference", "float"))
     trainee.step([{p.name: data[p.name][0] for p in trainee.inputs}])
     after = Simulator(part, "reference", "float")
     after.load_states(trainee.state())

@@ -1,0 +1,88 @@
+"""Any number of samples through an engine: one entry, micro-batch after micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mgc.isa.dataflow import changing
+from mgc.isa.device.state import Devices
+from mgc.isa.dtypes import numpy_dtype
+from mgc.isa.error import ExecutionError
+from mgc.isa.memory import Port
+from mgc.isa.program import Program
+from mgc.sim.engine import Engine, simulation_error
+from mgc.sim.inputs import check_inputs
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+@dataclass
+class EntryRun:
+    """A program of one entry and the engine that runs it; `devices` in `device` numerics."""
+
+    program: Program
+    engine: Engine
+    devices: Devices | None
+
+    @cached_property
+    def changes(self) -> bool:
+        """Whether a run changes states."""
+        return bool(changing(self.program))
+
+    def samples(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+        """See `mgc.sim.simulator.Simulator.run`."""
+        program, entry = self.program, self.program.entry
+        checked, samples = check_inputs(program, inputs)
+        if not entry.batched:
+            outputs = self._run(checked, 1, 0)
+            if progress:
+                progress(1, 1)
+            return outputs
+        if samples == 0:
+            return {p.name: np.zeros(self._shape_of_none(p), numpy_dtype(p.dtype)) for p in program.outputs}
+        micro = entry.micro_batch
+        needed = -(-samples // micro)
+        parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
+        for start in range(0, needed, self.engine.chunk):
+            count = min(self.engine.chunk, needed - start)
+            batch = {p.name: self._micro_batches(p, checked[p.name], start, count) for p in program.inputs}
+            for name, value in self._run(batch, count, start).items():
+                parts[name].append(value)
+            if progress:
+                progress(min((start + count) * micro, samples), samples)
+        result: dict[str, Any] = {}
+        for port in program.outputs:
+            if port.batched:
+                rows = samples * (port.shape[0] // micro)
+                value = parts[port.name][0] if len(parts[port.name]) == 1 else np.concatenate(parts[port.name])
+                result[port.name] = value[:rows]
+            else:
+                result[port.name] = parts[port.name][0]
+        return result
+
+    def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int) -> dict[str, Any]:
+        try:
+            return self.engine.run(batch, micro_batches, first)
+        except ExecutionError as error:
+            raise simulation_error(str(error), error) from error
+
+    def _shape_of_none(self, port: Port) -> tuple[int, ...]:
+        return (0, *port.shape[1:]) if port.batched else port.shape
+
+    def _micro_batches(self, port: Port, value: Any, start: int, count: int) -> Any:
+        """The rows of `count` micro-batches from number `start`; the last sample is repeated to fill the last one."""
+        if not port.batched:
+            return value
+        rows = port.shape[0]
+        part = value[start * rows : (start + count) * rows]
+        short = count * rows - len(part)
+        if short:
+            each = rows // self.program.entry.micro_batch
+            part = np.concatenate([part, *[value[-each:]] * (short // each)])
+        return part
