@@ -34,9 +34,9 @@ def iteration_of(program: Program) -> tuple[Entry, ...]:
 
 
 def entry_for_testing(program: Program) -> Program:
-    """The testing entry as a program. TrainingError if there is none."""
+    """The testing entry of a training program as a program. TrainingError if there is none."""
     for entry in program.entries:
-        if entry.kind == "test":
+        if entry.kind == "test" and program.mode == "training":
             return program.part(entry.name)
     raise TrainingError(
         f"program {program.name} has no testing entry: it was compiled for inference, or its generator was not found"
