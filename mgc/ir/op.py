@@ -99,7 +99,18 @@ class Op:
         running it on each of the `factor` contiguous parts of axis 0 and concatenating the results along axis 0
         equals running it on the whole; None where that does not hold (the op mixes samples).
         """
-        return None
+        return self if self.elementwise == "all" and _elementwise_splits(types, batched) else None
+
+
+def _elementwise_splits(types: Sequence[TensorType], batched: Sequence[bool]) -> bool:
+    """Whether a broadcasting op may run part by part of axis 0: what is batched spans axis 0 of the result alike,
+    and what is not batched does not reach axis 0 or has one entry there.
+    """
+    rank = max(t.rank for t in types)
+    sizes = {t.shape[0] for t, b in zip(types, batched, strict=True) if b and t.rank == rank and rank > 0}
+    if len(sizes) != 1:
+        return False
+    return all(t.rank == rank if b else t.rank < rank or t.shape[0] == 1 for t, b in zip(types, batched, strict=True))
 
 
 REGISTRY: dict[str, type[Op]] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mgc.functions.losses import LOSSES, Fit
+from mgc.functions.unary import softplus
 
 Array = np.ndarray
 Function = Callable[[Array], Array]
@@ -68,8 +69,7 @@ def snap(x: float) -> float:
 
 
 def _basis(u: Array) -> Array:
-    softplus = np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u)))
-    return np.stack([np.ones_like(u), u, softplus, u * u], axis=1)
+    return np.stack([np.ones_like(u), u, softplus(u), u * u], axis=1)
 
 
 def _spanned(f: Function, near: Array) -> Match | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.functions.unary import sigmoid, softplus
 from mgc.ir.ops import DiffBlock, LossTable
 from mgc.isa.diffblock import WITH_TABLE
 
@@ -61,18 +62,18 @@ def _logistic(segments: int, size: float) -> ChipTable:
 
     def slope_error(reach: float) -> float:
         h = 2 * reach / segments
-        return max(h * h / 8 * _SIGMOID_CURVATURE, _sigmoid(np.array(h - reach)).item())
+        return max(h * h / 8 * _SIGMOID_CURVATURE, sigmoid(np.array(h - reach)).item())
 
     reach = min((4.0, 8.0, 16.0, 32.0), key=slope_error)
     step = 2 * reach / segments
     ends = -reach + step * np.arange(segments + 1)
-    value, slope = _softplus(ends), _sigmoid(ends)
+    value, slope = softplus(ends), sigmoid(ends)
     rows = np.stack([value[:-1], np.diff(value) / step, slope[:-1], np.diff(slope) / step])
     rows[:, 0] = 0.0
     rows[:, -1] = ends[-2], 1.0, 1.0, 0.0
     # a boundary score may fall into the neighbour by rounding: what its chord then gives is within one more rounding
     linear = _MOST_ROUNDINGS * _EPS * 2 * STATED_RANGE * size
-    table = max(step * step / 8 * _SOFTPLUS_CURVATURE, _softplus(np.array(step - reach)).item())
+    table = max(step * step / 8 * _SOFTPLUS_CURVATURE, softplus(np.array(step - reach)).item())
     return ChipTable(
         rows.astype(np.float32),
         -reach,
@@ -82,15 +83,6 @@ def _logistic(segments: int, size: float) -> ChipTable:
         table + linear,
         slope_error(reach) + _MOST_ROUNDINGS * _EPS * (size + STATED_RANGE / 4),
     )
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
-def _softplus(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 def _resampled(table: LossTable, segments: int) -> ChipTable:

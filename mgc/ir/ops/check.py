@@ -45,14 +45,3 @@ def broadcast(op: Op, *shapes: tuple[int, ...]) -> tuple[int, ...]:
             raise IRError(f"{op.name}: shapes {' and '.join(str(list(s)) for s in shapes)} do not broadcast")
         result.append(wide.pop() if wide else 1)
     return tuple(result)
-
-
-def elementwise_splits(types: Sequence[TensorType], batched: Sequence[bool]) -> bool:
-    """Whether a broadcasting op may run part by part of axis 0: what is batched spans axis 0 of the result alike,
-    and what is not batched does not reach axis 0 or has one entry there.
-    """
-    rank = max(t.rank for t in types)
-    sizes = {t.shape[0] for t, b in zip(types, batched, strict=True) if b and t.rank == rank and rank > 0}
-    if len(sizes) != 1:
-        return False
-    return all(t.rank == rank if b else t.rank < rank or t.shape[0] == 1 for t, b in zip(types, batched, strict=True))

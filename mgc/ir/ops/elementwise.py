@@ -12,7 +12,7 @@ from mgc.functions.binary import BINARY
 from mgc.functions.dtypes import CODES, in_domain
 from mgc.functions.unary import UNARY
 from mgc.ir.op import IRError, OnnxForm, Op, register
-from mgc.ir.ops.check import broadcast, elementwise_splits, require, same_dtype, tensors
+from mgc.ir.ops.check import broadcast, require, same_dtype, tensors
 from mgc.ir.types import DType, TensorType, ValueType
 
 
@@ -57,9 +57,6 @@ class Unary(Op):
 
     def vec(self) -> tuple[str, tuple[float, ...]]:
         return self.fn, (self.alpha, self.beta)
-
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if elementwise_splits(types, batched) else None
 
 
 @register
@@ -109,9 +106,6 @@ class Binary(Op):
     def is_nonnegative(self, operands: Sequence[bool]) -> bool:
         return BINARY[self.fn].nonnegative(operands[0], operands[1])
 
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if elementwise_splits(types, batched) else None
-
 
 @register
 @dataclass(frozen=True)
@@ -138,9 +132,6 @@ class Where(Op):
 
     def is_nonnegative(self, operands: Sequence[bool]) -> bool:
         return all(operands[1:])
-
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if elementwise_splits(types, batched) else None
 
 
 @register
@@ -171,6 +162,3 @@ class Cast(Op):
     def is_nonnegative(self, operands: Sequence[bool]) -> bool:
         # a cast to a narrower integer may wrap
         return operands[0] and (self.to.is_float or self.to is DType.BOOL)
-
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if elementwise_splits(types, batched) else None

@@ -26,14 +26,20 @@ def _quant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
 def _infer_quant(args: Sequence[Operand], attributes: Attributes) -> Operand:
     (x,) = args
     scale, lo, hi, code, zero = attributes
-    dtype = dtype_of_code(code)
-    require(is_float(x.dtype), f"quant of {x}: float elements are expected")
-    require(is_integer(dtype) and dtype.itemsize <= 2, f"quant to {dtype}: an integer of 8 or 16 bits is expected")
-    info = np.iinfo(dtype)
+    result = _codes("quant", x, lo, hi, code)
     require(math.isfinite(scale) and float(np.float32(scale)) > 0, f"quant: scale {scale} is not positive and finite")
-    low = whole(lo, "quant: lo", int(info.min), int(info.max))
-    high = whole(hi, "quant: hi", low, int(info.max))
-    whole(zero, "quant: zero", low, high)
+    whole(zero, "quant: zero", int(lo), int(hi))
+    return result
+
+
+def _codes(name: str, x: Operand, lo: float, hi: float, code: float) -> Operand:
+    """Codes lo..hi of real values, in the element type of a code."""
+    dtype = dtype_of_code(code)
+    require(is_float(x.dtype), f"{name} of {x}: float elements are expected")
+    require(is_integer(dtype) and dtype.itemsize <= 2, f"{name} to {dtype}: an integer of 8 or 16 bits is expected")
+    info = np.iinfo(dtype)
+    low = whole(lo, f"{name}: lo", int(info.min), int(info.max))
+    whole(hi, f"{name}: hi", low, int(info.max))
     return Operand(dtype, x.shape)
 
 
@@ -68,14 +74,7 @@ def _infer_quant_by(args: Sequence[Operand], attributes: Attributes) -> Operand:
     require(scale.dtype == np.float32, f"quant_by: the scale is {scale}, float32 is expected")
     shape = broadcast([x.shape, scale.shape])
     require(shape == x.shape, f"quant_by: the scale {scale} does not broadcast to {x}")
-    lo, hi, code = attributes
-    dtype = dtype_of_code(code)
-    require(is_float(x.dtype), f"quant_by of {x}: float elements are expected")
-    require(is_integer(dtype) and dtype.itemsize <= 2, f"quant_by to {dtype}: an integer of 8 or 16 bits is expected")
-    info = np.iinfo(dtype)
-    low = whole(lo, "quant_by: lo", int(info.min), int(info.max))
-    whole(hi, "quant_by: hi", low, int(info.max))
-    return Operand(dtype, x.shape)
+    return _codes("quant_by", x, *attributes)
 
 
 def _quant_dithered(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
