@@ -59,11 +59,6 @@ class EntrySchedule:
     buffers: dict[Value, BufferPlan]
     schedule: SchedulePlan
 
-    @property
-    def done(self) -> EntrySchedule:
-        """Itself, for callers that know it as a part of something."""
-        return self
-
 
 def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options: SolverOptions) -> EntrySchedule:
     """The shortest schedule over cuts of the batch into parts, `splits` from few to many (1, whole, is among them).
