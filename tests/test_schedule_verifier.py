@@ -9,8 +9,7 @@ from entries import with_plan
 
 import mgc
 from mgc.isa.error import ProgramError
-from mgc.isa.instructions import Program as WriteCells
-from mgc.isa.instructions import Update
+from mgc.isa.instructions import Update, WriteCells
 from mgc.isa.tasks import count_of, needs
 from mgc.isa.verify_schedule import check_schedule, faults_of
 from mgc.sim.replay import replay

@@ -6,12 +6,11 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Mvm, MvmT
-from mgc.isa.instructions import Program as WriteCells
-from mgc.isa.program import Program
+from mgc.isa.instructions import Mvm, MvmT, WriteCells
+from mgc.isa.tables import Tables
 
 
-def writers_of(program: Program) -> dict[int, list[int]]:
+def writers_of(program: Tables) -> dict[int, list[int]]:
     """Root buffer -> ids of the instructions that write it, ascending."""
     writers: dict[int, list[int]] = {}
     for i in program.instructions:
@@ -20,7 +19,7 @@ def writers_of(program: Program) -> dict[int, list[int]]:
     return writers
 
 
-def changing(program: Program) -> tuple[int, ...]:
+def changing(program: Tables) -> tuple[int, ...]:
     """Ids of the instructions that change what persists from run to run: persistent buffers, cells after PROGRAM."""
     return tuple(
         i.id
@@ -30,7 +29,7 @@ def changing(program: Program) -> tuple[int, ...]:
     )
 
 
-def ancestors(program: Program) -> list[int]:
+def ancestors(program: Tables) -> list[int]:
     """For each instruction a bit set of those that `after` and `after_all` make it wait for, directly or not."""
     sets: list[int] = []
     for i in program.instructions:
@@ -41,7 +40,7 @@ def ancestors(program: Program) -> list[int]:
     return sets
 
 
-def finished(program: Program, before: list[int]) -> list[int]:
+def finished(program: Tables, before: list[int]) -> list[int]:
     """For each instruction a bit set of those all of whose tasks end before its own first one; `before` is
     `ancestors`. Between two streamed instructions `after` only says that of one part of the batch after the other.
     """
@@ -59,7 +58,7 @@ def finished(program: Program, before: list[int]) -> list[int]:
     return sets
 
 
-def check_dataflow(program: Program) -> None:
+def check_dataflow(program: Tables) -> None:
     """Raises ProgramError unless every reader of a buffer waits for all its writers, and these are: one instruction; or
     MVMs in disjoint places; or MVM_Ts, of which the first to run begins and the others accumulate.
 
@@ -101,7 +100,7 @@ def check_dataflow(program: Program) -> None:
     _check_races(program, before)
 
 
-def _check_writers(program: Program, root: int, ids: list[int], writes: int, before: list[int]) -> None:
+def _check_writers(program: Tables, root: int, ids: list[int], writes: int, before: list[int]) -> None:
     """Rules for the writers of a buffer that does not persist."""
     instructions = [program.instructions[k] for k in ids]
     transposed = [i for i in instructions if isinstance(i, MvmT)]
@@ -132,7 +131,7 @@ def _check_writers(program: Program, root: int, ids: list[int], writes: int, bef
         raise ProgramError(f"instructions {ids} (mvm_t) can exceed 63-bit sums in buffer {name}")
 
 
-def _check_races(program: Program, before: list[int]) -> None:
+def _check_races(program: Tables, before: list[int]) -> None:
     """No two instructions touch what persists in an order that is left open, if one of them changes it."""
     streamed = [k for k in changing(program) if program.instructions[k].streamed]
     if streamed:
@@ -170,7 +169,7 @@ def _check_races(program: Program, before: list[int]) -> None:
                     )
 
 
-def ancestors_before(program: Program, before: list[int]) -> list[int]:
+def ancestors_before(program: Tables, before: list[int]) -> list[int]:
     """For each instruction a bit set of those of the micro-batch before that it waits for, directly or not."""
     sets: list[int] = []
     for i in program.instructions:
@@ -184,7 +183,7 @@ def ancestors_before(program: Program, before: list[int]) -> list[int]:
     return sets
 
 
-def _check_disjoint(program: Program, root: int, ids: list[int], writes: int) -> None:
+def _check_disjoint(program: Tables, root: int, ids: list[int], writes: int) -> None:
     buffer = program.buffers[root]
     mvms = [i for i in (program.instructions[k] for k in ids) if isinstance(i, Mvm)]
     if len(mvms) != writes:

@@ -21,12 +21,13 @@ from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR
 from mgc.isa.functions.unary import UNARY
 from mgc.isa.instruction import OPCODES, Instruction, operands_of
-from mgc.isa.instructions import Piece, Ref, Step, VecStore
+from mgc.isa.instructions import Piece, Ref, Result, Step
 from mgc.isa.memory import Buffer, Constant, Port
-from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.schema import record_of
-from mgc.isa.state import State, StatePiece
+from mgc.isa.state import StatePiece, StoredState
+from mgc.isa.tables import FORMAT_VERSION
 
 _INTRODUCTION = f"""\
 # The instruction set
@@ -75,7 +76,7 @@ def document() -> str:
         *(_prose(_doc(module).split("\n\n", 1)[1]) for module in (model, errors, reads, draws)),
         *_classes((Conductances, *ERRORS)),
         "## States",
-        *_classes((State, StatePiece)),
+        *_classes((StoredState, StatePiece)),
         "### Optimizers",
         _prose(_doc(optimizers).split("\n\n", 1)[1]),
         _table(
@@ -92,7 +93,7 @@ def document() -> str:
         _prose(_doc(Instruction)),
         *(part for code in sorted(OPCODES) for part in _instruction(OPCODES[code])),
         "### Parts of instructions",
-        *(part for cls in (Ref, Step, VecStore, Piece) for part in _record(cls)),
+        *(part for cls in (Ref, Step, Result, Piece) for part in _record(cls)),
         "## Vector functions",
         _prose(_doc(functions).split("\n\n", 1)[1]),
         _prose(

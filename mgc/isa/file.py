@@ -12,7 +12,8 @@ from mgc.isa import container
 from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
 from mgc.isa.error import ProgramError
 from mgc.isa.manifest import canonical, from_manifest, to_manifest
-from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.tables import FORMAT_VERSION, Tables
+from mgc.isa.verify import verify
 
 PREFIX = "isa."
 """Tensors of the file itself; a program's own must have other names."""
@@ -20,7 +21,7 @@ PREFIX = "isa."
 STREAMS, WORDS, REALS, STARTS = "isa.streams", "isa.words", "isa.reals", "isa.starts"
 
 
-def save(program: Program, path: Path) -> None:
+def save(program: Tables, path: Path) -> None:
     """Verifies a program and writes it: whole or not at all, the same bytes for the same program.
 
     Raises ProgramError for a program that breaks a rule or cannot be written, OSError for a place that cannot.
@@ -28,7 +29,7 @@ def save(program: Program, path: Path) -> None:
     reserved = [name for name in program.tensors if name.startswith(PREFIX) or name == "__metadata__"]
     if reserved:
         raise ProgramError(f"tensor {reserved[0]!r}: names that begin with {PREFIX!r} are the file's own")
-    program.verify()
+    verify(program)
     streams = encode(program.instructions, len(program.units))
     manifest = {
         "format": "mgc",
@@ -46,7 +47,7 @@ def save(program: Program, path: Path) -> None:
     container.write(path, tensors, canonical(manifest))
 
 
-def load(path: Path) -> Program:
+def load(path: Path) -> Tables:
     """Reads and verifies a program; its tensors stay in the file until they are touched.
 
     Raises ProgramError, naming the file, for anything wrong: a foreign or damaged file, another format version, a rule
@@ -58,7 +59,7 @@ def load(path: Path) -> Program:
         raise ProgramError(f"{path}: {error}") from error
 
 
-def _load(path: Path) -> Program:
+def _load(path: Path) -> Tables:
     tensors, metadata = container.read(path)
     try:
         manifest = json.loads(metadata)
@@ -87,13 +88,13 @@ def _load(path: Path) -> Program:
         replace(e, schedule=replace(e.schedule, starts=own[name].astype(np.int64)))
         for e, name in zip(tables["entries"], planned, strict=True)
     )
-    program = Program(
+    program = Tables(
         instructions=decode(Streams(records, tuple(counts), own[WORDS], own[REALS])),
         tensors={name: array for name, array in tensors.items() if not name.startswith(PREFIX)},
         origin=str(path),
         **tables,
     )
-    program.verify()
+    verify(program)
     return program
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
+from mgc.isa.machine import Machine
+from mgc.isa.resources import Resources
 from mgc.isa.schema import Record, record_of
-
-if TYPE_CHECKING:
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Instruction:
     after_all: tuple[int, ...] = field(default=(), kw_only=True)
     streamed: bool = field(default=False, kw_only=True)
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         """Raises ProgramError if its own fields break a rule: indices, shapes, addresses. Buffers are sound already."""
         raise TypeError(f"{type(self).__name__} has no rules")
 

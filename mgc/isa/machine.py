@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +12,9 @@ from mgc.isa.device.state import Devices
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast
-from mgc.isa.memory import Buffer
+from mgc.isa.memory import Buffer, Ref
 from mgc.isa.optimizers import in_reals, in_steps
-from mgc.isa.program import Program
-
-if TYPE_CHECKING:
-    from mgc.isa.instructions.vec import Ref
+from mgc.isa.resources import Resources
 
 HostRunner = Callable[[int, Sequence[Any]], Sequence[Any]]
 """Runs host segment number n on its arguments."""
@@ -37,7 +34,7 @@ class Machine:
     `persistent` holds the persistent buffers by root, at first what the program's states say.
     """
 
-    def __init__(self, program: Program, ideal: bool, host: HostRunner, devices: Devices | None = None) -> None:
+    def __init__(self, program: Resources, ideal: bool, host: HostRunner, devices: Devices | None = None) -> None:
         self.program = program
         self.ideal = ideal
         self.devices = devices

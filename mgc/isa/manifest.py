@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgc.isa.error import ProgramError
-from mgc.isa.program import Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
-from mgc.isa.tables import TABLES, numbered, row_of
+from mgc.isa.tables import TABLES, Tables, numbered, row_of
 
 Json = Any
 _T = TypeVar("_T")
@@ -57,7 +56,7 @@ def unrun(pairs: Iterable[Sequence[int]]) -> tuple[int, ...]:
     return tuple(n for first, count in pairs for n in range(first, first + count))
 
 
-def to_manifest(program: Program) -> Json:
+def to_manifest(program: Tables) -> Json:
     """The tables of a program. Rows hold a dataclass's fields in order, without the id, which is the row's place."""
     tables = {name: [_json(row_of(cls), row) for row in getattr(program, name)] for name, cls in TABLES.values()}
     return {

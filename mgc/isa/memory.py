@@ -90,3 +90,14 @@ class HostSegment:
     tensor: str
     reason: str
     op_types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An operand: space 0 = buffer id, 1 = constant id, 2 = register (the result of an earlier step)."""
+
+    space: int
+    index: int
+
+
+BUFFER, CONSTANT, REGISTER = 0, 1, 2

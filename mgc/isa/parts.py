@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import BUFFER, Load, Store
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import BUFFER, Load, Store, WriteCells
 from mgc.isa.memory import Port
+from mgc.isa.tables import Tables
 
-if TYPE_CHECKING:
-    from mgc.isa.program import Program
+_T = TypeVar("_T", bound=Tables)
 
 
-def part_of(program: Program, entry: Entry) -> Program:
+def part_of(program: _T, entry: Entry) -> _T:
     """The program that an entry is with the PROGRAMs: its own instructions and ports, everything else in common.
 
-    Groups, buffers, states and units keep their numbers, so what one entry leaves another one can take over.
+    Groups, buffers, states and units keep their numbers, so what one entry leaves another one can take over. That of
+    the only entry is the program.
     """
+    if len(program.entries) == 1:
+        return program
     setup = [i for i in program.instructions[: entry.first] if isinstance(i, WriteCells)]
     own = program.instructions[entry.first : entry.stop]
     number = {i.id: k for k, i in enumerate((*setup, *own))}
@@ -60,7 +62,7 @@ def part_of(program: Program, entry: Entry) -> Program:
     )
 
 
-def _placed(program: Program, entry: Entry, port: Port, buffer: int) -> Port:
+def _placed(program: Tables, entry: Entry, port: Port, buffer: int) -> Port:
     """A port as an entry has it: in its own buffer, of that shape."""
     if not 0 <= buffer < len(program.buffers):
         return replace(port, buffer=buffer, batched=False)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Diff, MvmT, Outer, Update
-from mgc.isa.program import Program
+from mgc.isa.tables import Tables
 
 StageKind = Literal["setup", "forward", "loss", "backward", "update"]
 
@@ -21,7 +21,7 @@ class Stage:
     kind: StageKind
 
 
-def stages(program: Program) -> tuple[Stage, ...]:
+def stages(program: Tables) -> tuple[Stage, ...]:
     """The stage of every instruction, by id.
 
     An instruction is of the first phase whose updates need its result (with one generator's forward for both steps,
@@ -47,7 +47,7 @@ Homes = Mapping[tuple[int, int], str]
 """(group, root buffer) of every state -> its phase; -1 for the one that it is not."""
 
 
-def _homes(program: Program) -> Homes:
+def _homes(program: Tables) -> Homes:
     homes: dict[tuple[int, int], str] = {}
     for state in program.states:
         for piece in state.pieces:
@@ -59,7 +59,7 @@ def _homes(program: Program) -> Homes:
 class _Flow:
     """Phases and kinds of the instructions of one entry for training."""
 
-    def __init__(self, program: Program, own: Iterable[Instruction], homes: Homes) -> None:
+    def __init__(self, program: Tables, own: Iterable[Instruction], homes: Homes) -> None:
         self._program, self._homes = program, homes
         self._own = list(own)
         self._before: dict[int, list[int]] = {i.id: [] for i in self._own}

@@ -12,7 +12,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import Attributes, function, windows_of
 from mgc.isa.instructions import BUFFER, CONSTANT, Move, Mvm, MvmT, Ref, Vec
-from mgc.isa.program import Program
+from mgc.isa.tables import Tables
 
 Range = tuple[int, int]
 
@@ -20,7 +20,7 @@ CHOOSING = frozenset({"copy", "reshape", "gather", "max", "min", "relu", "where"
 """Functions whose result is one of their operands' values, or 0."""
 
 
-def check_ranges(program: Program) -> None:
+def check_ranges(program: Tables) -> None:
     """Raises ProgramError if a code might not fit its crossbar, or codes mix with real values."""
     codes: dict[int, Range] = {}
     for i in program.instructions:
@@ -46,15 +46,15 @@ def _any(dtype: np.dtype) -> Range:
     return int(info.min), int(info.max)
 
 
-def _buffer(program: Program, index: int, codes: dict[int, Range]) -> Range:
+def _buffer(program: Tables, index: int, codes: dict[int, Range]) -> Range:
     return codes.get(program.root(index), _any(numpy_dtype(program.buffers[index].dtype)))
 
 
-def _is_code(program: Program, index: int) -> bool:
+def _is_code(program: Tables, index: int) -> bool:
     return program.buffers[index].kind == "code"
 
 
-def _constant(program: Program, ref: Ref) -> Range:
+def _constant(program: Tables, ref: Ref) -> Range:
     tensor = program.tensors[program.constants[ref.index].tensor]
     return (int(tensor.min()), int(tensor.max())) if tensor.size else (0, 0)
 
@@ -63,7 +63,7 @@ def _join(*ranges: Range) -> Range:
     return min(r[0] for r in ranges), max(r[1] for r in ranges)
 
 
-def _vec(program: Program, vec: Vec, codes: dict[int, Range]) -> None:
+def _vec(program: Tables, vec: Vec, codes: dict[int, Range]) -> None:
     types = vec.registers(program)
     registers: list[Range | None] = []  # None: not a code
 
@@ -103,11 +103,11 @@ def _meets_input(attributes: Attributes) -> bool:
     return all(d == 1 for d in w.dilations) and all(p < r for p, r in zip(w.pads, reach * 2, strict=True))
 
 
-def _integer(program: Program, ref: Ref) -> bool:
+def _integer(program: Tables, ref: Ref) -> bool:
     return program.tensors[program.constants[ref.index].tensor].dtype.kind in "iu"
 
 
-def _move(program: Program, move: Move, codes: dict[int, Range]) -> None:
+def _move(program: Tables, move: Move, codes: dict[int, Range]) -> None:
     kind = program.buffers[move.dst].kind
     for k, piece in enumerate(move.pieces):
         if piece.src.space == BUFFER and program.buffers[piece.src.index].kind != kind:

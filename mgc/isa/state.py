@@ -51,7 +51,7 @@ class StatePiece:
 
 
 @dataclass(frozen=True)
-class State:
+class StoredState:
     """A value that lives from iteration to iteration: a parameter, a moment, a running statistic, a counter.
 
     `name` is the ONNX initializer's ("NAME.momentum", "NAME.adam.m" and the like for what an optimizer keeps), `phase`
@@ -72,7 +72,7 @@ Homes = Callable[[StatePiece], np.ndarray]
 """The C-contiguous array of a piece's home."""
 
 
-def read_state(state: State, base: np.ndarray, homes: Homes) -> np.ndarray:
+def read_state(state: StoredState, base: np.ndarray, homes: Homes) -> np.ndarray:
     """The state's value in the model's shape: `base` with every piece's entries from its home."""
     value = np.array(base, order="C")
     for piece in state.pieces:

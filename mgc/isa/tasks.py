@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Program as WriteCells
-from mgc.isa.program import Program
+from mgc.isa.instructions import WriteCells
+from mgc.isa.tables import Tables
 
 Task = tuple[int, int]
 """(instruction, number): the number is the micro-batch, or the part of the batch where the schedule splits a run."""
@@ -23,7 +23,7 @@ class Need:
     lag: int = 0
 
 
-def count_of(program: Program, instruction: Instruction) -> int:
+def count_of(program: Tables, instruction: Instruction) -> int:
     """How many tasks an instruction has; a PROGRAM has none. The program has one entry."""
     if isinstance(instruction, WriteCells):
         return 0
@@ -33,7 +33,7 @@ def count_of(program: Program, instruction: Instruction) -> int:
     return entry.micro_batches
 
 
-def needs(program: Program, instruction: Instruction, number: int) -> Iterator[Need]:
+def needs(program: Tables, instruction: Instruction, number: int) -> Iterator[Need]:
     """What a task waits for by its instruction's fields, the instruction's own task before it included."""
     table, schedule = program.instructions, program.entry.schedule
     if number:

@@ -18,12 +18,12 @@ from mgc.isa.dtypes import CODES, is_float, numpy_dtype
 from mgc.isa.entry import EntryKind
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
-from mgc.isa.instructions import Host, Load, Store
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Host, Load, Store, WriteCells
 from mgc.isa.memory import BufferKind, Port
-from mgc.isa.program import Program
+from mgc.isa.parts import part_of
 from mgc.isa.ranges import check_ranges
 from mgc.isa.schedule import UnitKind
+from mgc.isa.tables import Tables
 from mgc.isa.tasks import count_of
 from mgc.isa.verify_states import check_changes, check_persistent, check_states
 
@@ -31,7 +31,7 @@ MOST_ELEMENTS = 1 << 31
 """Elements of the largest buffer."""
 
 
-def verify(program: Program) -> None:
+def verify(program: Tables) -> None:
     """Raises ProgramError for the first rule that is broken; see `Program.verify`."""
     tables: tuple[tuple[str, Sequence[Any]], ...] = (
         ("buffer", program.buffers),
@@ -51,7 +51,7 @@ def verify(program: Program) -> None:
     if len(program.entries) > 1:
         for entry in program.entries:
             try:
-                verify(program.part(entry.name))
+                verify(part_of(program, entry))
             except ProgramError as error:
                 raise ProgramError(f"entry {entry.name}: {error}") from error
         return
@@ -71,7 +71,7 @@ def verify(program: Program) -> None:
     _check_schedule(program)
 
 
-def _check_entries(program: Program) -> None:
+def _check_entries(program: Tables) -> None:
     """PROGRAMs come first, then entry after entry: what each says of itself, but for its schedule."""
     names = Counter(e.name for e in program.entries)
     at = next((i.id for i in program.instructions if not isinstance(i, WriteCells)), len(program.instructions))
@@ -94,7 +94,7 @@ def _check_entries(program: Program) -> None:
         raise ProgramError(f"a clock of {program.clock_ns} ns is not positive")
 
 
-def _check_tensors(program: Program) -> None:
+def _check_tensors(program: Tables) -> None:
     for name, array in program.tensors.items():
         if array.dtype.name not in CODES:
             raise ProgramError(f"tensor {name} has element type {array.dtype}; there are {', '.join(CODES)}")
@@ -107,7 +107,7 @@ def _check_tensors(program: Program) -> None:
             raise ProgramError(f"host segment {segment.id}: its model must be the uint8 vector {segment.tensor}")
 
 
-def _check_buffers(program: Program) -> None:
+def _check_buffers(program: Tables) -> None:
     buffers = program.buffers
     for b in buffers:
         where = f"buffer {b.id} ({b.name})"
@@ -135,7 +135,7 @@ def _check_buffers(program: Program) -> None:
         check_persistent(b)
 
 
-def _check_groups(program: Program) -> None:
+def _check_groups(program: Tables) -> None:
     taken: set[int] = set()
     for g in program.groups:
         where = f"group {g.id} ({g.name})"
@@ -173,7 +173,7 @@ def _check_groups(program: Program) -> None:
         taken |= set(g.crossbars)
 
 
-def _check_ports(program: Program) -> None:
+def _check_ports(program: Tables) -> None:
     for what, ports in (("input", program.inputs), ("output", program.outputs)):
         names = Counter(p.name for p in ports)
         twice = [name for name, n in names.items() if n > 1]
@@ -191,7 +191,7 @@ def _check_ports(program: Program) -> None:
             raise ProgramError(f"input {port.name} is loaded {loaded[k]} times")
 
 
-def _check_port(program: Program, what: str, port: Port) -> None:
+def _check_port(program: Tables, what: str, port: Port) -> None:
     constant = what == "output" and port.buffer == -1
     if not constant and not 0 <= port.buffer < len(program.buffers):
         raise ProgramError(f"{what} {port.name}: buffer {port.buffer} does not exist")
@@ -209,7 +209,7 @@ def _check_port(program: Program, what: str, port: Port) -> None:
         )
 
 
-def _check_instruction(program: Program, index: int) -> None:
+def _check_instruction(program: Tables, index: int) -> None:
     i = program.instructions[index]
     where = f"instruction {i.id} ({i.mnemonic})"
     if OPCODES.get(i.opcode) is not type(i):
@@ -250,7 +250,7 @@ def _check_instruction(program: Program, index: int) -> None:
             raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
 
 
-def _check_schedule(program: Program) -> None:
+def _check_schedule(program: Tables) -> None:
     entry, s = program.entry, program.entry.schedule
     shape = (entry.stop - entry.first, entry.micro_batches * s.split)
     if s.starts.shape != shape or s.starts.dtype.kind != "i":

@@ -13,10 +13,10 @@ from itertools import pairwise
 from mgc.isa.dataflow import ancestors, ancestors_before, check_dataflow
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Mvm
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Mvm, WriteCells
 from mgc.isa.memory import Buffer
-from mgc.isa.program import Program
+from mgc.isa.parts import part_of
+from mgc.isa.tables import Tables
 from mgc.isa.tasks import Task, count_of, needs
 from mgc.isa.verify_memory import Span, clashes, line_of
 
@@ -24,7 +24,7 @@ MOST_FAULTS = 20
 """Faults of each kind that are told."""
 
 
-def check_schedule(program: Program) -> None:
+def check_schedule(program: Tables) -> None:
     """Raises ProgramError with the first faults that `faults_of` finds."""
     found = faults_of(program)
     if found:
@@ -32,7 +32,7 @@ def check_schedule(program: Program) -> None:
         raise ProgramError(f"the schedule breaks its own rules: {'; '.join(found[:3])}{more}")
 
 
-def faults_of(program: Program) -> list[str]:
+def faults_of(program: Tables) -> list[str]:
     """Everything that is wrong with the schedule of a verified program, in words, entry by entry.
 
     - precedence: a task starts when all that its instruction waits for has ended, in this run or one before
@@ -47,7 +47,7 @@ def faults_of(program: Program) -> list[str]:
     Where runs overlap, all of this holds for run after run.
     """
     if len(program.entries) > 1:
-        return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(program.part(e.name))]
+        return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(part_of(program, e))]
     facts = _Facts.of(program)
     checks = (_precedence, _time, _exclusivity, _data, _memory, _slots, _versions)
     return [fault for check in checks for fault in list(check(facts))[:MOST_FAULTS]]
@@ -57,13 +57,13 @@ def faults_of(program: Program) -> list[str]:
 class _Facts:
     """A program with the start and end of every task."""
 
-    program: Program
+    program: Tables
     start: dict[Task, int]
     end: dict[Task, int]
     interval: int
 
     @staticmethod
-    def of(program: Program) -> _Facts:
+    def of(program: Tables) -> _Facts:
         start: dict[Task, int] = {}
         end: dict[Task, int] = {}
         for i in program.instructions:
@@ -230,7 +230,7 @@ def _lives(f: _Facts, b: Buffer, writers: list[int], readers: list[tuple[int, in
         yield min(f.start[w, k] for w in writers), max(ends)
 
 
-def _holey(program: Program) -> set[int]:
+def _holey(program: Tables) -> set[int]:
     """Buffers with places that no MVM writes: these must stay zero, whenever."""
     covered: dict[int, int] = {}
     for i in program.instructions:

@@ -12,9 +12,9 @@ from mgc.isa.dataflow import changing
 from mgc.isa.error import ProgramError
 from mgc.isa.instructions import Update
 from mgc.isa.memory import Buffer
-from mgc.isa.program import Program
-from mgc.isa.state import State, StateKind, StatePiece
+from mgc.isa.state import StateKind, StatePiece, StoredState
 from mgc.isa.strided import check_box, check_distinct
+from mgc.isa.tables import Tables
 
 Home = tuple[int, int]
 """(group, root buffer), -1 for the one that it is not."""
@@ -29,7 +29,7 @@ def check_persistent(buffer: Buffer) -> None:
         )
 
 
-def check_states(program: Program) -> None:
+def check_states(program: Tables) -> None:
     """Raises ProgramError for a state or one of its pieces that breaks a rule: names, types, addresses.
 
     No two states share an element of a home, and together they hold all of every persistent buffer.
@@ -54,12 +54,12 @@ def check_states(program: Program) -> None:
             _check_whole(held.get((-1, buffer.id)), prod(buffer.shape), f"persistent buffer {buffer.name}")
 
 
-def home_of(program: Program, piece: StatePiece) -> Home:
+def home_of(program: Tables, piece: StatePiece) -> Home:
     """Where a piece's entries live."""
     return piece.group, program.root(piece.buffer) if piece.buffer >= 0 else -1
 
 
-def _check_piece(program: Program, state: State, piece: StatePiece, held: dict[Home, np.ndarray]) -> None:
+def _check_piece(program: Tables, state: StoredState, piece: StatePiece, held: dict[Home, np.ndarray]) -> None:
     if (piece.group < 0) == (piece.buffer < 0) or min(piece.home) != -1:
         raise ProgramError(f"its home is group {piece.group}, buffer {piece.buffer}: one of them is expected")
     if piece.group >= 0:
@@ -99,7 +99,7 @@ def _check_whole(hits: np.ndarray | None, size: int, what: str) -> None:
         raise ProgramError(f"{what}: {missing} of its {size} elements belong to no state, so no checkpoint keeps them")
 
 
-def check_changes(program: Program) -> None:
+def check_changes(program: Tables) -> None:
     """Raises ProgramError if what changes from run to run could be lost, or is changed while samples run side by side.
 
     Every weight of a group that UPDATE writes belongs to a state.

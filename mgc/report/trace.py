@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mgc.isa.functions import function
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Host, Load, Mvm, MvmT, Outer, Step, Store, Update, Vec
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Host, Load, Mvm, MvmT, Outer, Step, Store, Update, Vec, WriteCells
 from mgc.isa.program import Program
 
 _STEPS = 4

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
 from mgc.isa.error import ExecutionError
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, failure

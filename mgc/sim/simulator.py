@@ -146,11 +146,12 @@ class Simulator:
     def _devices(self, program: Program) -> Devices:
         engine, threads = self._options
         try:
+            changes = bool(changing(program))
             if engine == "reference":
-                return Devices(program, self.seed)
+                return Devices(program, self.seed, changes)
             from mgc.sim.fast.devices import FastDevices
 
-            return FastDevices(program, self.seed, threads)
+            return FastDevices(program, self.seed, changes, threads)
         except ProgramError as error:
             raise SimulationError(
                 f"{self.program.name}: {error}; compile it again, for a target that has one"

@@ -151,7 +151,7 @@ class Account:
 
     def _work(self, instruction: Instruction) -> EnergyBreakdown:
         match instruction:
-            case isa.Program(group=group):
+            case isa.WriteCells(group=group):
                 return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], _windows(instruction)

@@ -33,20 +33,18 @@ from mgc.isa.instructions import (
     Outer,
     Piece,
     Ref,
+    Result,
     Step,
     Store,
     Update,
     Vec,
-    VecStore,
-)
-from mgc.isa.instructions import (
-    Program as WriteCells,
+    WriteCells,
 )
 from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
 from mgc.isa.optimizers import OPTIMIZER_CODES, in_steps
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.state import State, StatePiece
+from mgc.isa.state import StatePiece, StoredState
 from mgc.isa.verify_schedule import check_schedule
 from mgc.passes.durations import Durations
 from mgc.passes.lower_training.residents import residents_in
@@ -263,18 +261,18 @@ class _Emitter:
             weight_scale=resident.weight_scale,
         )
 
-    def _states(self) -> tuple[State, ...]:
+    def _states(self) -> tuple[StoredState, ...]:
         held: dict[str, list[Resident]] = {}
         for resident in self.residents.all:
             held.setdefault(resident.state, []).append(resident)
-        states: list[State] = []
+        states: list[StoredState] = []
         for state in self.module.states:
             homes = held.get(state.name, [])
             dtype = homes[0].initial.dtype if homes else state.initial.dtype
             tensor = f"state.{len(states)}"
             self.walk.tensors[tensor] = np.asarray(state.initial.astype(dtype), order="C")
             pieces = tuple(self._piece(r, r.piece) for r in homes if r.piece is not None)
-            states.append(State(len(states), state.name, state.kind, state.group, tensor, pieces))
+            states.append(StoredState(len(states), state.name, state.kind, state.group, tensor, pieces))
         return tuple(states)
 
     def _piece(self, resident: Resident, piece: HomePiece) -> StatePiece:
@@ -539,7 +537,7 @@ def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
             attributes = (attributes[0] * walk.factors.get(node.inputs[step.args[0]], 1.0),)
         args = tuple(ref(a, accumulator_scale=dequant and position == 1) for position, a in enumerate(step.args))
         steps.append(Step(function_code(function), args, attributes))
-    stores = tuple(VecStore(ref(r), walk.buffer_of[v]) for r, v in zip(op.results, node.outputs, strict=True))
+    stores = tuple(Result(ref(r), walk.buffer_of[v]) for r, v in zip(op.results, node.outputs, strict=True))
     return Vec(**common, steps=tuple(steps), stores=stores)
 
 

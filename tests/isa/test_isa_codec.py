@@ -12,7 +12,7 @@ from mgc.isa import codec
 from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import HEADER, OPCODES, Instruction, operands_of
-from mgc.isa.instructions import CONSTANT, Host, Move, Mvm, Piece, Ref, Step, Store, Vec, VecStore
+from mgc.isa.instructions import CONSTANT, Host, Move, Mvm, Piece, Ref, Result, Step, Store, Vec
 from mgc.isa.schema import ListOf, Pair, Record, Scalar
 
 words = st.integers(-(2**63), 2**63 - 1)
@@ -86,7 +86,7 @@ def test_narrow():
 
 def sample() -> Streams:
     store = Store(1, 1, 2, (0,), (), 0, Ref(0, 3), 0)
-    vec = Vec(0, 0, 5, (), ((1, 2),), 0, (Step(64, (Ref(0, 0), Ref(0, 1)), ()),), (VecStore(Ref(2, 0), 3),))
+    vec = Vec(0, 0, 5, (), ((1, 2),), 0, (Step(64, (Ref(0, 0), Ref(0, 1)), ()),), (Result(Ref(2, 0), 3),))
     return encode([vec, store], 2)
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mgc.isa.instructions import Diff, MvmT, Outer, Update
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Diff, MvmT, Outer, Update, WriteCells
 from mgc.isa.phases import Stage, stages
 
 

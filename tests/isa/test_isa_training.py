@@ -44,10 +44,8 @@ def test_programs_survive_to_the_byte(tmp_path_factory, rng, optimizer):
 
 def test_the_text_names_states():
     text = disassemble(TinyGan().program)
-    assert (
-        '.state 0 "g" parameter phase="p" initial="state.g" pieces=[\n        {group=0, buffer=-1, extents=[3, 5]'
-        in text
-    )
+    assert '.state 0 name="g" kind=parameter phase="p" initial="state.g" pieces=[\n' in text
+    assert "        {group=0, buffer=-1, extents=[3, 5]" in text
     assert "persistent=true" in text
     assert "weight_scale=" in text
     assert "lo=-inf hi=inf" in text
@@ -280,7 +278,7 @@ def test_a_state_needs_every_field(tmp_path):
 
     GAN.save(tmp_path / "a.mgc")
     for change, message in (
-        (lambda m: m["states"][0].pop(), "does not fit"),
+        (lambda m: m["states"][0].pop(), "StoredState has 5 fields, not 4"),
         (lambda m: m["states"][0][4][0].pop(), "StatePiece has 7 fields, not 6"),
         (lambda m: m["states"][0][4][0].__setitem__(0, "g"), "type int is expected"),
         (lambda m: m["groups"][0].__setitem__(-1, "1"), "type float is expected"),

@@ -12,8 +12,7 @@ from programs import random_program
 
 from mgc.isa.crossbar import Arithmetic
 from mgc.isa.error import ProgramError
-from mgc.isa.instructions import BUFFER, CONSTANT, REGISTER, Load, Move, Mvm, Ref, Step, Store, Vec, VecStore
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import BUFFER, CONSTANT, REGISTER, Load, Move, Mvm, Ref, Result, Step, Store, Vec, WriteCells
 from mgc.isa.program import Program
 
 ARITHMETIC = Arithmetic(4, 8, 2, 1, 8, "clip", "differential", 8, 8)
@@ -132,7 +131,7 @@ BROKEN = {
     "source": (changed(PROGRAM, Vec, source=999), "source 999"),
     "after-later": (changed(PROGRAM, Vec, after=(0, 99)), "may come after instructions"),
     "after-previous": (changed(PROGRAM, Vec, after_previous=((0, 0),)), "is no earlier task"),
-    "buffer-id": (changed(PROGRAM, Vec, stores=(VecStore(Ref(REGISTER, 1), 77),)), "buffer 77 does not exist"),
+    "buffer-id": (changed(PROGRAM, Vec, stores=(Result(Ref(REGISTER, 1), 77),)), "buffer 77 does not exist"),
     "program-group": (changed(PROGRAM, WriteCells, group=5), "group 5 does not exist"),
     "program-missing": (changed(PROGRAM, WriteCells, group=1), "no PROGRAM before it writes group 0"),
     "load-port": (changed(PROGRAM, Load, port=3), "input 3 does not exist"),
@@ -146,7 +145,7 @@ BROKEN = {
         changed(PROGRAM, Vec, steps=(Step(1, (Ref(REGISTER, 0),), (0, 0)),)), "register 0 is not set yet"),
     "step-space": (changed(PROGRAM, Vec, steps=(Step(1, (Ref(7, 0),), (0, 0)),)), "operand space 7"),
     "step-negative": (changed(PROGRAM, Vec, steps=(Step(1, (Ref(CONSTANT, -1),), (0, 0)),)), "constant -1"),
-    "store-type": (changed(PROGRAM, Vec, stores=(VecStore(Ref(REGISTER, 0), 1),)), "a value float32"),
+    "store-type": (changed(PROGRAM, Vec, stores=(Result(Ref(REGISTER, 0), 1),)), "a value float32"),
     "move-type": (piece(src=Ref(CONSTANT, 0)), "element types differ"),
     "move-kind": (table("buffers", MOVE.dst, kind="real"), "code, code is expected|of kind real"),
     "move-rank": (piece(src_strides=(1,)), "3 extents but 1 strides"),
@@ -174,7 +173,7 @@ BROKEN = {
     "mvm-out": (changed(PROGRAM, Mvm, out_base=(2,)), "windows write"),
     "mvm-out-low": (changed(PROGRAM, Mvm, out_base=(-1,)), "windows write"),
     "mvm-overlap": (changed(PROGRAM, Mvm, nth=1, out_base=(0,)), "writes where an earlier one wrote"),
-    "writers": (changed(PROGRAM, Vec, nth=1, stores=(VecStore(Ref(REGISTER, 0), 4),) * 2), "one is expected"),
+    "writers": (changed(PROGRAM, Vec, nth=1, stores=(Result(Ref(REGISTER, 0), 4),) * 2), "one is expected"),
     "no-wait": (changed(PROGRAM, Mvm, after=()), "without waiting for instruction"),
     "nothing-written": (changed(PROGRAM, Mvm, src=1, after=()), "without waiting"),
     "output-twice": (

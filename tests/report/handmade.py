@@ -6,8 +6,7 @@ import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
-from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Piece, Ref, Store, Vec, VecStore
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Piece, Ref, Result, Store, Vec, WriteCells
 from mgc.isa.memory import Buffer, Constant, HostSegment, Port
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
@@ -65,7 +64,7 @@ def chain(layers: int = 2, micro_batches: int = 3, host: bool = False) -> Progra
         units += [Unit(len(units), f"vector.{layer}", "vector"), Unit(len(units) + 1, f"conv{layer}.xbars", "crossbar")]
         buffers.append(Buffer(last + 1, f"code{layer}", "code", "uint8", (1, 100), offset=400 * layer, slots=2))
         buffers.append(Buffer(last + 2, f"sum{layer}", "acc", "int64", (1, 100), offset=4096 + 800 * layer))
-        add(Vec, len(units) - 2, 20 + 5 * layer, layer + 1, steps=(), stores=(VecStore(Ref(BUFFER, last), last + 1),))
+        add(Vec, len(units) - 2, 20 + 5 * layer, layer + 1, steps=(), stores=(Result(Ref(BUFFER, last), last + 1),))
         add(
             Mvm,
             len(units) - 1,

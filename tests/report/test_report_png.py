@@ -5,7 +5,7 @@ import pytest
 from handmade import chain
 
 from mgc.isa.functions import function_code
-from mgc.isa.instructions import BUFFER, REGISTER, Ref, Step, Vec, VecStore
+from mgc.isa.instructions import BUFFER, REGISTER, Ref, Result, Step, Vec
 from mgc.report import png
 
 
@@ -18,7 +18,7 @@ def ending_in(*functions):
         Step(function_code(name), (Ref(BUFFER, 0) if k == 0 else Ref(REGISTER, k - 1),), (0.0,) * 2)
         for k, name in enumerate(functions)
     )
-    vec = Vec(len(program.instructions), 0, 1, (), (), 0, steps, (VecStore(Ref(REGISTER, len(steps) - 1), made),))
+    vec = Vec(len(program.instructions), 0, 1, (), (), 0, steps, (Result(Ref(REGISTER, len(steps) - 1), made),))
     only_one = replace(move, pieces=move.pieces[:1])
     others = tuple(i for i in program.instructions if i is not move and made not in i.writes())
     return replace(program, instructions=(*others, only_one, vec))

@@ -22,18 +22,18 @@ from mgc.isa.instructions import (
     Outer,
     Piece,
     Ref,
+    Result,
     Step,
     Store,
     Update,
     Vec,
-    VecStore,
+    WriteCells,
 )
-from mgc.isa.instructions import Program as WriteCells
 from mgc.isa.memory import Buffer, Constant, HostSegment, Port
 from mgc.isa.optimizers import OPTIMIZER_CODES
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
-from mgc.isa.state import State, StatePiece
+from mgc.isa.state import StatePiece, StoredState
 
 UNITS = ("writer", "link", "dma", "vector", "host", "gradient", "diff")
 
@@ -50,7 +50,7 @@ class Kernel:
         self.builder = builder
         self.steps: list[Step] = []
         self.types: list[Operand] = []
-        self.stores: list[VecStore] = []
+        self.stores: list[Result] = []
 
     def type(self, ref):
         return self.types[ref.index] if ref.space == REGISTER else self.builder.type(ref)
@@ -69,7 +69,7 @@ class Kernel:
         """Stores a value to a new buffer; returns the buffer's Ref."""
         operand = self.type(ref)
         buffer = self.builder.buffer(kind, operand.dtype.name, operand.shape)
-        self.stores.append(VecStore(ref, buffer.index))
+        self.stores.append(Result(ref, buffer.index))
         return buffer
 
     def emit(self):
@@ -90,7 +90,7 @@ class ProgramBuilder:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.segments: list[HostSegment] = []
-        self.states: list[State] = []
+        self.states: list[StoredState] = []
         self.crossbars = 0
 
     def add(self, cls, unit, **fields):
@@ -119,7 +119,7 @@ class ProgramBuilder:
         elif isinstance(pieces, int):
             pieces = (StatePiece.dense(initial.shape, group=pieces),)
         self.tensors[f"state.{name}"] = initial
-        self.states.append(State(len(self.states), name, kind, phase, f"state.{name}", tuple(pieces)))
+        self.states.append(StoredState(len(self.states), name, kind, phase, f"state.{name}", tuple(pieces)))
 
     def kept(self, name, kind, initial):
         """A persistent buffer that holds a state."""

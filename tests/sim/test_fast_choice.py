@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_programs import scale_of
 
-from mgc.isa.instructions import Piece, VecStore
+from mgc.isa.instructions import Piece, Result
 from mgc.sim import Simulator
 from mgc.sim.fast import FastEngine, choice
 
@@ -20,7 +20,7 @@ def builder():
     b = ProgramBuilder(micro_batch=2, micro_batches=1, batched=False)
     count = b.kept("steps", "counter", np.int64(0))
     k = b.kernel()
-    k.stores.append(VecStore(k.step("add", count, b.constant(np.int64(1))), count.index))
+    k.stores.append(Result(k.step("add", count, b.constant(np.int64(1))), count.index))
     k.emit()
     return b
 

@@ -11,7 +11,7 @@ from programs import random_arithmetic
 from test_fast import assert_same_bits, run
 from test_fast_layout import PLAIN, piece
 
-from mgc.isa.instructions import VecStore
+from mgc.isa.instructions import Result
 from mgc.sim.engine import SimulationError
 from mgc.sim.fast import FastEngine
 from mgc.sim.reference import ReferenceEngine
@@ -303,7 +303,7 @@ def test_states_that_kernels_change():
     home = b.kept("mean", "statistic", noise(1, 3))
     k = b.kernel()
     y = k.step("add", x, home)
-    k.stores.append(VecStore(y, home.index))
+    k.stores.append(Result(y, home.index))
     out = k.store(y)
     k.emit()
     b.output(out, batched=False)

@@ -8,7 +8,7 @@ import pytest
 from builder import ProgramBuilder
 from training_programs import DENSE, EXACT, TinyGan, coded, real_of
 
-from mgc.isa.instructions import VecStore
+from mgc.isa.instructions import Result
 from mgc.isa.optimizers import in_steps
 from mgc.sim import SimulationError, Simulator
 from mgc.sim.engine import DivergenceError
@@ -215,7 +215,7 @@ def test_states_are_no_ones_elses():
     held = b.kept("held", "statistic", np.zeros((2, 3), np.float32))
     b.output(held, batched=False, name="before")
     k = b.kernel()
-    k.stores.append(VecStore(x, held.index))
+    k.stores.append(Result(x, held.index))
     k.emit()
     b.output(held, batched=False, name="now")
     program = b.build()
@@ -258,7 +258,7 @@ def test_large_updates_on_any_number_of_threads():
     moments = [b.kept(m, "moment", np.zeros(n, np.float32)) for m in ("m", "v")]
     count = b.kept("steps", "counter", np.int64(0))
     k = b.kernel()
-    k.stores.append(VecStore(k.step("add", count, b.constant(np.int64(1))), count.index))
+    k.stores.append(Result(k.step("add", count, b.constant(np.int64(1))), count.index))
     k.emit()
     gradient = b.input((n,), name="gradient", batched=False)
     b.update("adam", (0.1, 0.5, 0.99, 1e-8), gradient, moments, parameter=held, step=count, clip=(-1, 1))

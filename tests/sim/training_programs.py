@@ -10,7 +10,7 @@ from builder import ProgramBuilder, dense_strides
 
 from mgc.isa.crossbar import Arithmetic
 from mgc.isa.dtypes import CODES
-from mgc.isa.instructions import Ref, VecStore
+from mgc.isa.instructions import Ref, Result
 from mgc.isa.optimizers import OPTIMIZERS, in_steps
 from mgc.isa.program import Program
 from mgc.isa.state import StatePiece
@@ -118,7 +118,7 @@ class TinyGan:
         bias = b.kept("b", "parameter", self.b)
         count = b.kept("steps", "counter", np.int64(0))
         k = b.kernel()
-        k.stores.append(VecStore(k.step("add", count, b.constant(np.int64(1))), count.index))
+        k.stores.append(Result(k.step("add", count, b.constant(np.int64(1))), count.index))
         k.emit()
         codes_x, codes_z = coded(b, x), coded(b, z)
         fake = self._sum(b, self._read(b, "g", groups["g"], codes_z), bias)
@@ -245,7 +245,7 @@ class RandomConvolution:
         step = b.kept("t", "counter", np.int64(0)) if optimizer == "adam" else None
         if step is not None:
             k = b.kernel()
-            k.stores.append(VecStore(k.step("add", step, b.constant(np.int64(1))), step.index))
+            k.stores.append(Result(k.step("add", step, b.constant(np.int64(1))), step.index))
             k.emit()
         clip = (-0.5, 0.5) if rng.random() < 0.3 else None
         b.update(optimizer, hyper, real["dw"], moments, group=group, step=step, clip=clip)

@@ -15,8 +15,7 @@ from training_programs import DENSE, TinyGan, coded, real_of
 from mgc.frontend.skeleton import composed_skeletons
 from mgc.ir.training import State
 from mgc.isa.entry import Entry
-from mgc.isa.instructions import BUFFER, Load, Ref
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import BUFFER, Load, Ref, WriteCells
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule
 from mgc.training.entries import META, training_meta

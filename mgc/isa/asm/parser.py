@@ -17,9 +17,9 @@ from mgc.isa.functions import BY_NAME
 from mgc.isa.instruction import HEADER, OPCODES, Instruction, operands_of
 from mgc.isa.instructions import Ref, Step
 from mgc.isa.manifest import unrun
-from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.program import Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
-from mgc.isa.tables import TABLES, numbered, row_of
+from mgc.isa.tables import FORMAT_VERSION, TABLES, numbered, row_of
 from mgc.lexer import Lexer, Token, grammar
 
 _GRAMMAR = grammar(";", directive=r"\.[A-Za-z_]\w*", punctuation=r"[\[\](){},=:]")

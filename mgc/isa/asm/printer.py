@@ -13,9 +13,9 @@ from mgc.isa.functions import FUNCTIONS
 from mgc.isa.instruction import HEADER, Instruction, operands_of
 from mgc.isa.instructions import Ref, Step
 from mgc.isa.manifest import canonical, runs
-from mgc.isa.program import FORMAT_VERSION, Program
+from mgc.isa.program import Program
 from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
-from mgc.isa.tables import TABLES, row_of
+from mgc.isa.tables import FORMAT_VERSION, TABLES, row_of
 
 SPACES = "bcr"
 """Letters of the operand spaces: buffer, constant, register."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mgc.isa.crossbar import Arithmetic, decode_weights, encode_weights
-from mgc.isa.dataflow import changing
 from mgc.isa.device.draws import CellDraws, Stream
 from mgc.isa.device.errors import ERRORS, DeviceModel, effective_weights
 from mgc.isa.device.model import Cells
 from mgc.isa.device.reads import Planes, ReadNoise, Runs, forward_planes, read, transposed_planes, undisturbed
 from mgc.isa.optimizers import in_reals, in_steps
-
-if TYPE_CHECKING:
-    from mgc.isa.program import Program
+from mgc.isa.resources import Resources
 
 Direction = Callable[[np.ndarray, Arithmetic, bool], Planes]
 """`forward_planes` or `transposed_planes`."""
@@ -25,17 +21,17 @@ Direction = Callable[[np.ndarray, Arithmetic, bool], Planes]
 class Devices:
     """What `device` numerics knows beyond the conductances themselves, which a machine holds as its cells.
 
-    clock: runs of a program that changes its states, 0 before the first; 0 for ever in one that does not. run: the
-    number of the micro-batch at hand, the clock in a program that changes its states. Both are the engine's to set.
+    `changes`: whether the program changes its states. clock: runs of one that does, 0 before the first; else 0. run:
+    the number of the micro-batch at hand, the clock in a program that changes its states. Both are the engine's to set.
     Raises ProgramError for a program whose target says nothing of its devices.
     """
 
-    def __init__(self, program: Program, seed: int) -> None:
+    def __init__(self, program: Resources, seed: int, changes: bool) -> None:
         self.model = DeviceModel.of_target(program.target)
         self.seed = seed
         self.clock = 0
         self.run = 0
-        self.ages = self.model.is_aged and not changing(program)
+        self.ages = self.model.is_aged and not changes
         self._groups = program.groups
         self._draws = [CellDraws(seed, group.id) for group in program.groups]
         self._aged: dict[int, tuple[np.ndarray, np.ndarray]] = {}

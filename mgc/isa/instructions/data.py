@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,12 +13,10 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions import cast
 from mgc.isa.instruction import Instruction, opcode
-from mgc.isa.instructions.vec import BUFFER, Ref
+from mgc.isa.machine import Machine
+from mgc.isa.memory import BUFFER, Ref
+from mgc.isa.resources import Resources
 from mgc.isa.strided import check_box, check_distinct
-
-if TYPE_CHECKING:
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Move(Instruction):
     pieces: tuple[Piece, ...]
     dst: int
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         dst = program.operand(BUFFER, self.dst)
         for k, piece in enumerate(self.pieces):
             src = program.operand(piece.src.space, piece.src.index)
@@ -87,7 +85,7 @@ class Load(Instruction):
     port: int
     dst: int
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.port < len(program.inputs):
             raise ProgramError(f"input {self.port} does not exist; there are {len(program.inputs)}")
         port = program.inputs[self.port]
@@ -113,7 +111,7 @@ class Store(Instruction):
     src: Ref
     port: int
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.port < len(program.outputs):
             raise ProgramError(f"output {self.port} does not exist; there are {len(program.outputs)}")
         port = program.outputs[self.port]
@@ -153,7 +151,7 @@ class Host(Instruction):
     args: tuple[Ref, ...]
     results: tuple[int, ...]
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.segment < len(program.host_segments):
             raise ProgramError(f"host segment {self.segment} does not exist; there are {len(program.host_segments)}")
         for ref in (*self.args, *(Ref(BUFFER, r) for r in self.results)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +21,9 @@ from mgc.isa.diffblock import (
 )
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
-from mgc.isa.instructions.vec import BUFFER, CONSTANT, Ref
-
-if TYPE_CHECKING:
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program
+from mgc.isa.machine import Machine
+from mgc.isa.memory import BUFFER, CONSTANT, Ref
+from mgc.isa.resources import Resources
 
 
 @opcode
@@ -65,7 +63,7 @@ class Diff(Instruction):
     value_error: float
     slope_error: float
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         if self.function not in FUNCTIONS:
             raise ProgramError(f"loss function {self.function} is unknown; there are {FUNCTIONS}")
         if not 0 <= self.pairing < len(PAIRINGS):
@@ -89,7 +87,7 @@ class Diff(Instruction):
         self._check_tables(program, function)
 
     @staticmethod
-    def _real(program: Program, ref: Ref) -> tuple[int, ...]:
+    def _real(program: Resources, ref: Ref) -> tuple[int, ...]:
         """The shape of an operand that holds float32 reals, at least one."""
         operand = program.operand(ref.space, ref.index)
         real = ref.space != BUFFER or program.buffers[ref.index].kind == "real"
@@ -97,7 +95,7 @@ class Diff(Instruction):
             raise ProgramError(f"an operand is {operand}, float32 reals are expected")
         return operand.shape
 
-    def _check_results(self, program: Program) -> None:
+    def _check_results(self, program: Resources) -> None:
         wanted = [b for b in (self.loss, *self.deltas) if b != -1]
         roots = {program.root(b) for b in wanted if 0 <= b < len(program.buffers)}
         if not wanted or len(roots) != len(wanted):
@@ -109,7 +107,7 @@ class Diff(Instruction):
             if delta != -1 and self._real(program, Ref(BUFFER, delta)) != scores:
                 raise ProgramError(f"buffer {delta} for the errors of scores {list(scores)} has another shape")
 
-    def _check_tables(self, program: Program, function: str) -> None:
+    def _check_tables(self, program: Resources, function: str) -> None:
         counts = len(self.table), len(self.exact)
         expected = int(function in WITH_TABLE), int(function == TABULATED)
         if counts != expected:
@@ -128,7 +126,7 @@ class Diff(Instruction):
                 raise ProgramError("the left ends of the exact table do not ascend")
 
     @staticmethod
-    def _constant(program: Program, ref: Ref, dtype: type[np.floating]) -> np.ndarray:
+    def _constant(program: Resources, ref: Ref, dtype: type[np.floating]) -> np.ndarray:
         if ref.space != CONSTANT:
             raise ProgramError("a table is a constant")
         program.operand(ref.space, ref.index)
@@ -137,7 +135,7 @@ class Diff(Instruction):
             raise ProgramError(f"a table of {data.dtype}: finite {np.dtype(dtype)} is expected")
         return data
 
-    def block(self, program: Program) -> Block:
+    def block(self, program: Resources) -> Block:
         """The block as this instruction sets it."""
         tables = [program.tensors[program.constants[r.index].tensor] for r in (*self.exact, *self.table)]
         exact = tables[0] if self.exact else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,17 +12,15 @@ from mgc.isa.crossbar import sliced_product
 from mgc.isa.device.reads import Runs
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.machine import Machine
+from mgc.isa.resources import Resources
 from mgc.isa.strided import check_distinct
 from mgc.isa.windows import BufferLayout, Windowed, check_windows
-
-if TYPE_CHECKING:
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program as WholeProgram
 
 
 @opcode
 @dataclass(frozen=True)
-class Program(Instruction):
+class WriteCells(Instruction):
     """Writes a group's weights into its cells, once, before the first micro-batch."""
 
     opcode: ClassVar[int] = 1
@@ -31,7 +29,7 @@ class Program(Instruction):
 
     group: int
 
-    def check(self, program: WholeProgram) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.group < len(program.groups):
             raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
 
@@ -97,7 +95,7 @@ class Mvm(Windowed, Instruction):
         """The destination."""
         return BufferLayout(self.dst_shape, self.dst_strides, "dst")
 
-    def check(self, program: WholeProgram) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.group < len(program.groups):
             raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
         group = program.groups[self.group]

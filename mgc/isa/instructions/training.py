@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from mgc.isa.device.reads import Runs
 from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.machine import Machine
 from mgc.isa.optimizers import optimize, optimizer
+from mgc.isa.resources import Resources
 from mgc.isa.strided import check_distinct
 from mgc.isa.transposed import integer_product, transposed_sums
 from mgc.isa.windows import BufferLayout, Windowed, check_windows
 
-if TYPE_CHECKING:
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program
 
-
-def _check_kind(program: Program, index: int, kind: str) -> None:
+def _check_kind(program: Resources, index: int, kind: str) -> None:
     program.operand(0, index)
     if program.buffers[index].kind != kind:
         raise ProgramError(f"buffer {index} is of kind {program.buffers[index].kind}, {kind} is expected")
@@ -81,7 +79,7 @@ class MvmT(Windowed, Instruction):
         """The source: what the forward windows write."""
         return BufferLayout(self.src_shape, self.src_strides, "src")
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         if not 0 <= self.group < len(program.groups):
             raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
         group = program.groups[self.group]
@@ -98,7 +96,7 @@ class MvmT(Windowed, Instruction):
         if self.largest_sum(program) >= 1 << 63:
             raise ProgramError(f"{group.cols} columns with this arithmetic and these windows can exceed 63-bit sums")
 
-    def largest_sum(self, program: Program) -> int:
+    def largest_sum(self, program: Resources) -> int:
         """A bound on what it adds to one element of its destination."""
         group = program.groups[self.group]
         return group.arithmetic.largest_transposed_sum(group.cols) * self.geometry.hits(self.dst_shape[2:])
@@ -189,7 +187,7 @@ class Outer(Windowed, Instruction):
         """What the forward windows write."""
         return BufferLayout(self.dy_shape, self.dy_strides, "dy")
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         _check_kind(program, self.x, "code")
         _check_kind(program, self.dy, "code")
         _check_kind(program, self.dst, "real" if self.runs else "acc")
@@ -203,7 +201,7 @@ class Outer(Windowed, Instruction):
         sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
         check_windows(self.geometry, self.inner, self.outer, sizes, *shape)
 
-    def _check_scales(self, program: Program) -> None:
+    def _check_scales(self, program: Resources) -> None:
         samples = self.x_shape[0]
         if self.runs < 0 or samples % self.runs:
             raise ProgramError(f"{samples} samples are no {self.runs} equal runs")
@@ -298,7 +296,7 @@ class Update(Instruction):
     lo: float
     hi: float
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         found = optimizer(self.optimizer, self.hyper)
         if (self.group < 0) == (self.parameter < 0) or min(self.group, self.parameter) != -1:
             raise ProgramError(f"the target is group {self.group}, parameter {self.parameter}: one of them is expected")
@@ -353,7 +351,7 @@ class Update(Instruction):
         else:
             machine.write(self.parameter, new)
 
-    def target(self, program: Program) -> str:
+    def target(self, program: Resources) -> str:
         """What it changes, for messages: names of the states that live there, or of the group or buffer."""
         root = program.root(self.parameter) if self.parameter >= 0 else -1
         names = [

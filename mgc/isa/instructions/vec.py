@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.functions import Operand, evaluate, function, infer
 from mgc.isa.instruction import Instruction, opcode
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from mgc.isa.machine import Machine
-    from mgc.isa.program import Program
-
-
-@dataclass(frozen=True)
-class Ref:
-    """An operand: space 0 = buffer id, 1 = constant id, 2 = register (the result of an earlier step)."""
-
-    space: int
-    index: int
-
-
-BUFFER, CONSTANT, REGISTER = 0, 1, 2
+from mgc.isa.machine import Machine
+from mgc.isa.memory import BUFFER, REGISTER, Ref
+from mgc.isa.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Store:
+class Result:
     """Writes a value (register, or buffer copied as it is) to a buffer."""
 
     value: Ref
@@ -57,9 +45,9 @@ class Vec(Instruction):
     cost_class: ClassVar[str] = "vector"
 
     steps: tuple[Step, ...]
-    stores: tuple[Store, ...]
+    stores: tuple[Result, ...]
 
-    def registers(self, program: Program) -> list[Operand]:
+    def registers(self, program: Resources) -> list[Operand]:
         """Element type and shape of each register in `quantized` numerics. Raises ProgramError."""
         types: list[Operand] = []
         for k, step in enumerate(self.steps):
@@ -70,14 +58,14 @@ class Vec(Instruction):
         return types
 
     @staticmethod
-    def _type(program: Program, ref: Ref, registers: list[Operand]) -> Operand:
+    def _type(program: Resources, ref: Ref, registers: list[Operand]) -> Operand:
         if ref.space != REGISTER:
             return program.operand(ref.space, ref.index)
         if not 0 <= ref.index < len(registers):
             raise ProgramError(f"register {ref.index} is not set yet; {len(registers)} are")
         return registers[ref.index]
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Resources) -> None:
         types = self.registers(program)
         for store in self.stores:
             value, buffer = self._type(program, store.value, types), program.operand(BUFFER, store.dst)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mgc.isa.instructions import Diff, Update
 from mgc.isa.program import Program
-from mgc.isa.state import State
+from mgc.isa.state import StoredState
 from mgc.report.html.markup import bar, note, swatch, table
 from mgc.report.palette import stage_colour
 from mgc.report.timeline import Task, Timeline
@@ -130,7 +130,7 @@ def _versions(program: Program, entries: Sequence[Timeline]) -> str:
 
 
 def _version(
-    program: Program, timeline: Timeline, state: State, written: Mapping[tuple[int, int], Sequence[Task]]
+    program: Program, timeline: Timeline, state: StoredState, written: Mapping[tuple[int, int], Sequence[Task]]
 ) -> tuple[str, ...]:
     """The row of a state; `written` has the updates of each of its homes: (group, -1) or (-1, buffer)."""
     ends = {home: max(task.end for task in tasks) for home, tasks in written.items()}

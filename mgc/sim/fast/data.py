@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.isa.instructions import Host, Load, Store
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Host, Load, Store, WriteCells
 from mgc.sim.fast.builder import PlanBuilder
 from mgc.sim.fast.items import LoadItem, StoreItem
 

@@ -19,8 +19,8 @@ class FastDevices(Devices):
     What is made of a group's conductances is kept until they are replaced.
     """
 
-    def __init__(self, program: Program, seed: int, threads: int | None = None) -> None:
-        super().__init__(program, seed)
+    def __init__(self, program: Program, seed: int, changes: bool, threads: int | None = None) -> None:
+        super().__init__(program, seed, changes)
         threads = threads or available_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mgc-device") if threads > 1 else None
         self._readers: dict[tuple[int, bool, bool], tuple[np.ndarray, list[Reader]]] = {}

@@ -13,7 +13,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import failure

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Diff, Host, Load, Move, Mvm, MvmT, Outer, Store, Update, Vec
-from mgc.isa.instructions import Program as WriteCells
+from mgc.isa.instructions import Diff, Host, Load, Move, Mvm, MvmT, Outer, Store, Update, Vec, WriteCells
 from mgc.isa.program import Program
 from mgc.sim.fast import data, diff, moves, outer, reads, updates, vec
 from mgc.sim.fast.builder import Plan, PlanBuilder
