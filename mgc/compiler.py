@@ -17,8 +17,9 @@ from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
 from mgc.isa.program import Program
 from mgc.options import CompileOptions, takes_options
-from mgc.passes.manager import PassManager, PassRecord
+from mgc.passes.manager import Pass, PassManager, PassRecord
 from mgc.passes.pipeline import passes
+from mgc.passes.registry import by_name
 from mgc.passes.split_batch import Batching
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
@@ -77,7 +78,7 @@ def compile_with_stats(
     steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
     dump = None if options.dump_dir is None else dump_to(Path(options.dump_dir))
     if dump is not None:
-        dump(state, 1, "import", str(steps[0]))
+        dump(state, 1, "import", steps)
     manager = PassManager(steps, dump, before=("import",))
     state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(steps) + 1)))
     report("done", 1.0)
@@ -207,6 +208,11 @@ _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 def _numpy_name(onnx_name: str) -> str:
     """ONNX's name of an element type as NumPy's."""
     return _NUMPY_NAMES.get(onnx_name, onnx_name)
+
+
+def pass_registry() -> dict[str, type[Pass]]:
+    """Every pass by its name, in the order of a training program."""
+    return by_name(type(p) for p in (*passes(training=True), Emit(), VerifySchedule()))
 
 
 # -- tools for passes -------------------------------------------------------------------------------------------------

@@ -8,21 +8,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 import mgc
-from mgc.ir.module import Module
+from mgc.ir.files import read_module, write_module
+from mgc.ir.module import Module, verify_module
 from mgc.ir.op import register_attr
-from mgc.ir.text import parse_module, print_module
 from mgc.isa.program import Program
+from mgc.passes.manager import Dump, Pass
+from mgc.passes.registry import parse_passes
 from mgc.passes.state import CompileState, Tools
 from mgc.targets.description import Target
+from mgc.targets.loader import load_target
+
+DEFAULT_TARGET = "liu2018"
 
 
 @register_attr
@@ -33,45 +37,59 @@ class ProgramFile:
     data: bytes
 
 
-def dump_to(folder: Path) -> Any:
-    """What writes each stage into a folder, which is made if need be; see `mgc.passes.manager.Dump`."""
+def dump_to(folder: Path) -> Dump:
+    """What writes each stage into a folder, which is made if need be."""
 
-    def dump(state: CompileState, number: int, name: str, later: str) -> None:
+    def dump(state: CompileState, number: int, name: str, later: Sequence[Pass]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_stage(state, folder / f"{number:02d}-{name}.ir", name, later)
 
     return dump
 
 
-def write_stage(state: CompileState, path: Path, name: str, later: str) -> None:
-    """Writes a state after the pass `name`; `later` is the next pass as text, "" after the last."""
-    header = (f"mgc {mgc.__version__}, after: {name}", f"next: {later}" if later else "the last stage")
-    text, constants = print_module(_closed(state), header=header)
-    path.write_text(text, encoding="utf-8")
-    beside = path.with_suffix(".safetensors")
-    if constants:
-        save_file({key: np.ascontiguousarray(data) for key, data in constants.items()}, beside)
-    else:
-        beside.unlink(missing_ok=True)
+def write_stage(state: CompileState, path: Path, name: str, later: Sequence[Pass]) -> None:
+    """Writes a state after the pass `name`, before the passes `later`."""
+    write_module(path, closed_module(state), header=stage_header(name, later))
     for entry in state.module.entries:
         if all(node.op.level == 1 for node in entry.graph.nodes):
             path.with_suffix(f".{_file_name(entry.name)}.onnx").write_bytes(state.tools.export(entry.graph))
 
 
-def read_stage(path: Path, tools: Tools, target: Target | None = None) -> CompileState:
-    """The state that a stage was written of, for another target if one is given. IRError for text that is wrong."""
-    beside = path.with_suffix(".safetensors")
-    constants: Mapping[str, np.ndarray] = load_file(beside) if beside.is_file() else {}
-    module = parse_module(path.read_text(encoding="utf-8"), constants)
+def stage_header(name: str, later: Sequence[Pass]) -> tuple[str, ...]:
+    """The first lines of a stage: the pass that made it, the next one, and those after that."""
+    first = f"mgc {mgc.__version__}, after: {name}"
+    if not later:
+        return first, "the last stage"
+    then = (f"then: {','.join(map(str, later[1:]))}",) if len(later) > 1 else ()
+    return first, f"next: {later[0]}", *then
+
+
+def later_passes(header: Sequence[str], ran: Sequence[Pass], registry: Mapping[str, type[Pass]]) -> tuple[Pass, ...]:
+    """What follows passes that `ran` on a stage with this header: what was to come after the last of them."""
+    named = [line.partition(": ")[2] for line in header if line.startswith(("next: ", "then: "))]
+    planned = parse_passes(",".join(named), registry) if named else ()
+    for pass_ in ran:
+        names = [p.name for p in planned]
+        planned = planned[names.index(pass_.name) + 1 :] if pass_.name in names else planned
+    return planned
+
+
+def read_stage(path: Path, tools: Tools, target: Target | None = None) -> tuple[CompileState, tuple[str, ...]]:
+    """The state that a stage was written of, for another target if one is given, and its header.
+
+    A text that names no target is for the default one. IRError, with file and line, for a text that is wrong.
+    """
+    module, header = read_module(path)
+    verify_module(module, levels=(1, 2))
     attributes = dict(module.attributes)
     described, seed = attributes.pop("target", None), attributes.pop("seed", 0)
     if isinstance(attributes.get("program"), ProgramFile):
         attributes["program"] = _program(attributes["program"].data)
-    chip = target or Target.from_json_dict(described)
-    return CompileState(replace(module, attributes=attributes), chip, tools, seed)
+    chip = target or (load_target(DEFAULT_TARGET) if described is None else Target.from_json_dict(described))
+    return CompileState(replace(module, attributes=attributes), chip, tools, seed), header
 
 
-def _closed(state: CompileState) -> Module:
+def closed_module(state: CompileState) -> Module:
     """The module with all else that passes read."""
     attributes = {"target": _tuples(state.target.to_json_dict()), "seed": state.seed, **state.module.attributes}
     if "program" in attributes:

@@ -63,8 +63,8 @@ class PassRecord:
     seconds: float
 
 
-Dump = Callable[[CompileState, int, str, str], None]
-"""Writes a stage: the state, its number, the pass that made it and the pass that comes next, as text."""
+Dump = Callable[[CompileState, int, str, Sequence[Pass]], None]
+"""Writes a stage: the state, its number, the pass that made it and the passes that come later."""
 
 
 @dataclass
@@ -92,8 +92,7 @@ class PassManager:
             state = pass_.run(state)
             self.records.append(PassRecord(pass_.name, time.perf_counter() - begin))
             if self.dump is not None:
-                later = self.passes[number + 1] if number + 1 < len(self.passes) else None
-                self.dump(state, number + len(self.before) + 1, pass_.name, str(later or ""))
+                self.dump(state, number + len(self.before) + 1, pass_.name, self.passes[number + 1 :])
             _verify(state, pass_, ran)
             ran.append(pass_.name)
         return state

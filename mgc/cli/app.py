@@ -10,6 +10,7 @@ from mgc.cli.commands.assembly import asm, disasm
 from mgc.cli.commands.compile import compile_model
 from mgc.cli.commands.inspect import inspect
 from mgc.cli.commands.ops import ops
+from mgc.cli.commands.opt import opt
 from mgc.cli.commands.run import run
 from mgc.cli.commands.targets import targets
 from mgc.cli.commands.train import train
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.command("compile", cls=CompileCommand)(compile_model)
+app.command("opt")(opt)
 app.command("inspect")(inspect)
 app.command("run")(run)
 app.command("train")(train)

@@ -122,7 +122,7 @@ class _Exporter:
 
     def _decomposed(self, node: Node) -> bool:
         """Writes an op without an ONNX form as the ops that it is made of; False if it has a form."""
-        scratch = Graph(_names=set(self.graph._names))
+        scratch = Graph(_names={v.name for v in self.graph.values()})
         inputs = [Value(scratch.fresh_name(v.name), v.type) for v in node.inputs]
         results = decompose(Build(scratch, sources=node.sources, hint=node.outputs[0].name), node.op, inputs)
         if results is None:
