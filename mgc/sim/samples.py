@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class EntryRun:
+class EntrySimulation:
     """A program of one entry and the engine that runs it; `devices` in `device` numerics."""
 
     program: Program

@@ -15,7 +15,7 @@ from mgc.isa.program import Program
 from mgc.sim.engine import DivergenceError, Engine, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
 from mgc.sim.reference import ReferenceEngine
-from mgc.sim.samples import EntryRun, Progress
+from mgc.sim.samples import EntrySimulation, Progress
 from mgc.sim.states import device_names, initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
@@ -54,7 +54,7 @@ class Simulator:
         self._tested = next((e for e in program.entries if e.kind == "test"), program.entries[-1])
         self._changes = bool(changing(program))
         self._base = initial_states(program)
-        self._runs: dict[str, EntryRun] = {}
+        self._runs: dict[str, EntrySimulation] = {}
         self._current: list[str] = []
         """The entries whose engines hold the states as they are now; none while these are the program's own."""
         self._run_of(self._tested)
@@ -124,7 +124,7 @@ class Simulator:
             self._current = [entry.name]
         return outputs
 
-    def _run_of(self, entry: Entry) -> EntryRun:
+    def _run_of(self, entry: Entry) -> EntrySimulation:
         """An entry's run, whose engine holds the states as they are now."""
         run = self._runs.get(entry.name)
         if run is None:
@@ -134,14 +134,14 @@ class Simulator:
             self._current.append(entry.name)
         return run
 
-    def _make(self, entry: Entry) -> EntryRun:
+    def _make(self, entry: Entry) -> EntrySimulation:
         program, (name, threads) = self.program.part(entry.name), self._options
         devices = self._devices(program) if self.numerics == "device" else None
         if name == "reference" or devices is not None:  # with devices nearly all work is in their reads
-            return EntryRun(program, ReferenceEngine(program, self.numerics, threads, devices), devices)
+            return EntrySimulation(program, ReferenceEngine(program, self.numerics, threads, devices), devices)
         from mgc.sim.fast import FastEngine
 
-        return EntryRun(program, FastEngine(program, self.numerics, threads), None)
+        return EntrySimulation(program, FastEngine(program, self.numerics, threads), None)
 
     def _devices(self, program: Program) -> Devices:
         engine, threads = self._options
@@ -160,7 +160,7 @@ class Simulator:
     # ---- states
 
     @property
-    def _holder(self) -> EntryRun:
+    def _holder(self) -> EntrySimulation:
         """An entry's run whose engine holds the states as they are now."""
         return self._runs[self._current[0]] if self._current else self._run_of(self._tested)
 

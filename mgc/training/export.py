@@ -55,13 +55,13 @@ def trained_models(
 ) -> Iterator[tuple[Path, bytes]]:
     """(file, its bytes) for each file of a plan, with the weights in place."""
     for path, entry in plan.entries.items():
-        skeleton = np.asarray(program.tensors[entry["tensor"]]).tobytes()
-        yield path, filled(skeleton, entry["states"], weights).SerializeToString()
+        template = np.asarray(program.tensors[entry["tensor"]]).tobytes()
+        yield path, filled(template, entry["states"], weights).SerializeToString()
 
 
-def filled(skeleton: bytes, states: Mapping[str, str], weights: Mapping[str, np.ndarray]) -> ModelProto:
+def filled(template: bytes, states: Mapping[str, str], weights: Mapping[str, np.ndarray]) -> ModelProto:
     """A model with the weights in the initializers that `states` names (initializer -> state), in their own types."""
-    model = onnx.load_from_string(skeleton)
+    model = onnx.load_from_string(template)
     for tensor in model.graph.initializer:
         if tensor.name in states:
             fill(tensor, weights[states[tensor.name]])

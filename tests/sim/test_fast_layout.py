@@ -12,7 +12,7 @@ from mgc.isa.crossbar import Arithmetic
 from mgc.isa.instructions import Mvm, Piece
 from mgc.sim.fast import FastEngine, layout
 from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.windows import shared_products
 from mgc.sim.reference import ReferenceEngine
 
@@ -73,7 +73,7 @@ def test_forms_convert_into_each_other(seed):
     x = np.random.default_rng(0).normal(size=(k * shape[0], *shape[1:])).astype(np.float32)
 
     def there_and_back(g, x):
-        rows = layout.rows_of(g, Value(shape, F32, Element(F32), dense=x), frame)
+        rows = layout.rows_of(g, GraphValue(shape, F32, Element(F32), dense=x), frame)
         # shuffle and cut the rows into folded parts, some of them unused
         order = list(range(frame.positions)) + [rng.randrange(frame.positions) for _ in range(rng.randint(0, 3))]
         rng.shuffle(order)
@@ -86,7 +86,7 @@ def test_forms_convert_into_each_other(seed):
                 fold = max(f for f in (1, 2, 3) if len(chosen) % f == 0)
                 parts.append(layout.folded(g, part, frame.channels, fold))
         index = np.array([order.index(p) for p in range(frame.positions)])
-        return layout.dense(g, Value(shape, F32, Element(F32), rows=Rows(frame, tuple(parts), index)))
+        return layout.dense(g, GraphValue(shape, F32, Element(F32), rows=Rows(frame, tuple(parts), index)))
 
     np.testing.assert_array_equal(compute(there_and_back, x=x), x)
 
@@ -97,7 +97,7 @@ def test_positions_without_a_row_are_zero():
 
     def holes(g, x):
         rows = Rows(frame, (Part(x, 1),), np.array([-1, 0, -1]))
-        return layout.dense(g, Value((1, 2, 3), F32, Element(F32), rows=rows))
+        return layout.dense(g, GraphValue((1, 2, 3), F32, Element(F32), rows=rows))
 
     x = np.array([[[5.0, 6.0]], [[7.0, 8.0]]], np.float32)
     expected = np.zeros((2, 2, 3), np.float32)

@@ -19,13 +19,13 @@ from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StoreItem
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Part, Value
+from mgc.sim.fast.values import Element, GraphValue, Part
 from mgc.sim.fast.versions import StateSlots, Version, version_of
 from mgc.sim.states import state_groups
 
 
 @dataclass(frozen=True)
-class Placement:
+class LoweredStep:
     """Where an instruction, or a step of one, went: a kernel's name, or why it runs as the reference runs it."""
 
     instruction: int
@@ -49,7 +49,7 @@ class Plan:
     loads: tuple[LoadItem, ...]
     items: tuple[Item, ...]
     stores: tuple[StoreItem, ...]
-    placements: tuple[Placement, ...]
+    placements: tuple[LoweredStep, ...]
     bytes_per_micro_batch: int
     nanoseconds_per_micro_batch: float
     states: StateSlots
@@ -73,7 +73,7 @@ class _OpenGraph:
     """A graph that still grows, and the values and weights it was fed, by slot number."""
 
     item: GraphItem
-    fed: dict[int, Value] = field(default_factory=dict)
+    fed: dict[int, GraphValue] = field(default_factory=dict)
     weights: dict[int, str] = field(default_factory=dict)
 
 
@@ -106,7 +106,7 @@ class PlanBuilder:
         self.loads: list[LoadItem] = []
         self.items: list[Item] = []
         self.stores: list[StoreItem] = []
-        self.placements: list[Placement] = []
+        self.placements: list[LoweredStep] = []
         self.slots: list[Slot] = []
         self.deferred: dict[int, Deferred] = {}
         """Root buffer -> what will write it."""
@@ -116,7 +116,7 @@ class PlanBuilder:
         """Crossbar group in slots -> its version now."""
         self.versions_read: dict[int, Version] = {}
         """Instruction -> the version of its group that it reads."""
-        self._made: dict[int, tuple[GraphItem, Value]] = {}  # slot -> the graph that defines it
+        self._made: dict[int, tuple[GraphItem, GraphValue]] = {}  # slot -> the graph that defines it
         self._held: dict[int, Held] = {}  # root buffer -> what was written to it
         self._graph: _OpenGraph | None = None
         self._tensors: dict[int, tuple[GraphItem, str]] = {}  # slot -> a graph's tensor as it lies there
@@ -193,7 +193,7 @@ class PlanBuilder:
             self.items.append(self._graph.item)
         return self._graph.item.graph
 
-    def value(self, number: int) -> Value:
+    def value(self, number: int) -> GraphValue:
         """A slot as a value of the open graph, fed to it if it was made elsewhere."""
         g, graph = self.open_graph(), self._graph
         assert graph is not None
@@ -210,14 +210,14 @@ class PlanBuilder:
             if slot.dtype == np.int8:  # codes: the same eight bits plus 128
                 tensor = g.node("BitwiseXor", g.cast(tensor, np.uint8), g.constant(np.uint8(128)))
                 element = Element(np.dtype(np.uint8), 128)
-            value = Value(slot.shape, slot.dtype, element, dense=tensor, batched=slot.batched)
+            value = GraphValue(slot.shape, slot.dtype, element, dense=tensor, batched=slot.batched)
             if number in self._made:
                 known = self._made[number][1]
                 value = replace(value, limit=known.limit, span=known.span)
             graph.fed[number] = value
         return graph.fed[number]
 
-    def _carried(self, number: int) -> Value:
+    def _carried(self, number: int) -> GraphValue:
         """A value of an earlier graph in the open one, its tensors as they lie there."""
         item, value = self._made[number]
 
@@ -252,7 +252,7 @@ class PlanBuilder:
             graph.weights[slot.id] = g.input(name, slot.dtype)
         return graph.weights[slot.id]
 
-    def define(self, value: Value) -> int:
+    def define(self, value: GraphValue) -> int:
         """A slot for a value of the open graph."""
         slot = self.slot(value.shape, value.logical, value.batched)
         assert self._graph is not None
@@ -333,4 +333,4 @@ class PlanBuilder:
         self.add(MachineItem(tuple(instructions), tuple(before), tuple(constants), tuple(after), weights))
         for root, slot in after:
             self._held[root] = slot.id
-        self.placements += [Placement(i.id, i.mnemonic, "reference", reason) for i in instructions]
+        self.placements += [LoweredStep(i.id, i.mnemonic, "reference", reason) for i in instructions]

@@ -16,23 +16,23 @@ from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import BOOL, FLOAT, Call, limit, logical, pointwise
-from mgc.sim.fast.values import Value
+from mgc.sim.fast.values import GraphValue
 
 _LARGE = 1 << 12
 """Elements from which on a choice avoids Where."""
 
 
-def where(g: GraphBuilder, call: Call) -> Value:
+def where(g: GraphBuilder, call: Call) -> GraphValue:
     """One of two float32 operands for each element. The forms above apply in training plans, which have guards."""
     if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
         raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
     bound = max(map(limit, call.args[1:]))
     condition, x, y = call.args
-    if isinstance(condition, Value) and prod(call.result.shape) >= _LARGE:
-        if isinstance(x, Value) and isinstance(y, Value):
+    if isinstance(condition, GraphValue) and prod(call.result.shape) >= _LARGE:
+        if isinstance(x, GraphValue) and isinstance(y, GraphValue):
             return pointwise(g, call, lambda t, _: _scaled(g, t) or g.node("Where", *t), bound)
-        chosen, constant = (x, y) if isinstance(x, Value) else (y, x)
-        if isinstance(chosen, Value) and isinstance(constant, np.ndarray) and _is_finite_scalar(constant):
+        chosen, constant = (x, y) if isinstance(x, GraphValue) else (y, x)
+        if isinstance(chosen, GraphValue) and isinstance(constant, np.ndarray) and _is_finite_scalar(constant):
             _guard(g, chosen)
             return pointwise(g, call, lambda t, _: _clamped(g, t, chosen is x), bound)
     return pointwise(g, call, lambda t, _: g.node("Where", *t), bound)
@@ -61,7 +61,7 @@ def _clamped(g: GraphBuilder, tensors: Sequence[str], first: bool) -> str:
     return g.node("Max", g.node("Min", x, sides[0]), g.node("Min", y, sides[1]))
 
 
-def _guard(g: GraphBuilder, value: Value) -> None:
+def _guard(g: GraphBuilder, value: GraphValue) -> None:
     if value.limit < np.inf:
         return
     tensors = [p.tensor for p in value.rows.parts] if value.rows is not None else [layout.dense(g, value)]

@@ -35,7 +35,7 @@ _LINES = 512
 
 
 @dataclass(frozen=True)
-class Block:
+class LineBlock:
     """What is driven at once: some of the inputs, and the planes that are read line by line.
 
     cells: conductances in levels for lines `first` .. of each plane, [inputs, planes * lines]. significance: what a
@@ -64,7 +64,7 @@ class Reader:
     arithmetic: Arithmetic
     planes: Planes
     signed: bool
-    blocks: tuple[Block, ...]
+    blocks: tuple[LineBlock, ...]
     linear: np.ndarray | None
 
     def read(
@@ -122,7 +122,7 @@ class Reader:
         scaled = (self.arithmetic.adc_max, self.planes.full_scale) if self.arithmetic.adc_mode == "scale" else None
         return _converters(real, self._code_type(real), self.arithmetic.adc_max, scaled, noisy)
 
-    def _noise_of(self, noise: np.ndarray, block: Block) -> np.ndarray:
+    def _noise_of(self, noise: np.ndarray, block: LineBlock) -> np.ndarray:
         """Noise [digits * n, planes * lines] of a block."""
         lines = slice(block.first, block.first + block.lines)
         each = [self.planes.noise_of(plane, noise)[:, :, lines] for plane in block.planes]
@@ -161,7 +161,7 @@ def reader(planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, n
 
 def _sorted(
     planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int
-) -> tuple[tuple[Block, ...], np.ndarray | None]:
+) -> tuple[tuple[LineBlock, ...], np.ndarray | None]:
     """Planes that are read line by line, by what they are driven with, and the others as integer weights."""
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
     kept: dict[tuple[int, int], list[Plane]] = {}
@@ -174,7 +174,7 @@ def _sorted(
             if linear is None:
                 linear = np.zeros((planes.inputs, planes.lines), np.int64)
             linear[plane.inputs] += (-levels if plane.sign else levels) << (arithmetic.cell_bits * plane.slice)
-    blocks: list[Block] = []
+    blocks: list[LineBlock] = []
     for inputs, of_block in kept.items():
         largest = max(cells.bounds[1], -cells.bounds[0]) * digit * (inputs[1] - inputs[0]) + noise
         real = np.float32 if largest < 1 << 24 else np.float64
@@ -183,7 +183,7 @@ def _sorted(
         for first in range(0, planes.lines, step):
             joined = np.concatenate([p.conductances[:, first : first + step] for p in of_block], axis=1).astype(real)
             joined *= real(1 / ONE)
-            blocks.append(Block(slice(*inputs), first, joined, np.array([significance]), tuple(of_block)))
+            blocks.append(LineBlock(slice(*inputs), first, joined, np.array([significance]), tuple(of_block)))
     return tuple(blocks), linear
 
 

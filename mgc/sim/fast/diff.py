@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.isa.instructions import Diff
-from mgc.sim.fast.builder import Placement, PlanBuilder
-from mgc.sim.fast.items import Arrays, Context, Slot
+from mgc.sim.fast.builder import LoweredStep, PlanBuilder
+from mgc.sim.fast.items import Arrays, RunContext, Slot
 from mgc.sim.fast.steps import FLOAT
 
 
@@ -28,7 +28,7 @@ class DiffItem:
     def writes(self) -> tuple[Slot, ...]:
         return tuple(s for s in self.results if s is not None)
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         held = [(arrays[o.id] if isinstance(o, Slot) else o).reshape(shape) for o, shape in self.operands]
         count = len(self.instruction.scores)
         target = held[count] if len(held) > count else self.instruction.target
@@ -52,4 +52,4 @@ def lower_diff(builder: PlanBuilder, d: Diff) -> None:
     builder.add(DiffItem(d, operands, tuple(results.get(b) for b in (d.loss, *d.deltas))))
     for buffer, slot in results.items():
         builder.hold(buffer, slot.id)
-    builder.placements.append(Placement(d.id, "diff", "numpy"))
+    builder.placements.append(LoweredStep(d.id, "diff", "numpy"))

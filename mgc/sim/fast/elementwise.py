@@ -15,9 +15,9 @@ import numpy as np
 from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.scaling import check_scaling
-from mgc.sim.fast.values import Element, Part, Rows, Value
+from mgc.sim.fast.values import Element, GraphValue, Part, Rows
 
-Operand = Value | np.ndarray
+Operand = GraphValue | np.ndarray
 """A value, or a constant."""
 
 Emit = Callable[[Sequence[str], list[int]], str]
@@ -35,25 +35,25 @@ def apply(
     logical: np.dtype,
     element: Element,
     emit: Emit,
-) -> Value:
+) -> GraphValue:
     """The element-wise result of `emit` over operands that broadcast to `shape`; its elements are `element`.
 
     Operands are aligned in rows if one of full shape has them, else as dense tensors. Raises NotLoweredError.
     """
     batched = check_scaling(operands, shape)
-    lead = next((o for o in operands if isinstance(o, Value) and o.shape == shape and o.rows is not None), None)
+    lead = next((o for o in operands if isinstance(o, GraphValue) and o.shape == shape and o.rows is not None), None)
     if lead is not None and 0 not in shape:
         try:
             rows = _over_rows(g, operands, shape, lead, batched, emit)
-            return Value(shape, logical, element, rows=rows, batched=batched)
+            return GraphValue(shape, logical, element, rows=rows, batched=batched)
         except _MisalignedError:
             pass
     tensors = [g.constant(o) if isinstance(o, np.ndarray) else layout.dense(g, o) for o in operands]
-    return Value(shape, logical, element, dense=emit(tensors, layout.leading(shape)), batched=batched)
+    return GraphValue(shape, logical, element, dense=emit(tensors, layout.leading(shape)), batched=batched)
 
 
 def _over_rows(
-    g: GraphBuilder, operands: Sequence[Operand], shape: tuple[int, ...], lead: Value, batched: bool, emit: Emit
+    g: GraphBuilder, operands: Sequence[Operand], shape: tuple[int, ...], lead: GraphValue, batched: bool, emit: Emit
 ) -> Rows:
     """The result in rows like the lead's."""
     assert lead.rows is not None
@@ -95,7 +95,7 @@ def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], rows: Rows,
     return _Lane(lambda k, span, part: layout.folded(g, own.parts[k], channels, part.fold).tensor)
 
 
-def _matching(g: GraphBuilder, operand: Value, rows: Rows) -> Rows:
+def _matching(g: GraphBuilder, operand: GraphValue, rows: Rows) -> Rows:
     """The operand's rows, in the same parts and order as `rows`."""
     own = operand.rows
     if own is not None and own.frame == rows.frame:
@@ -152,7 +152,7 @@ def _spans_samples(own: tuple[int, ...], shape: tuple[int, ...], rows: Rows) -> 
     return len(own) == len(shape) and own[0] == shape[0] == rows.frame.batch and prod(own) == own[0]
 
 
-def _broadcast_lane(g: GraphBuilder, operand: Value, shape: tuple[int, ...], rows: Rows) -> _Lane:
+def _broadcast_lane(g: GraphBuilder, operand: GraphValue, shape: tuple[int, ...], rows: Rows) -> _Lane:
     """An operand that is broadcast over positions: one number a sample, or one for each of its channels."""
     channels = rows.frame.channels
     if rows.frame.batch > 1 and operand.batched:

@@ -16,8 +16,8 @@ from mgc.isa.instructions import Mvm
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, available_threads
-from mgc.sim.fast.builder import Placement, Plan
-from mgc.sim.fast.items import Arrays, Context, DoubtError
+from mgc.sim.fast.builder import LoweredStep, Plan
+from mgc.sim.fast.items import Arrays, DoubtError, RunContext
 from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.plan import build
 from mgc.sim.fast.updates import LossyError
@@ -42,7 +42,7 @@ class _Executable:
     """
 
     plan: Plan
-    context: Context
+    context: RunContext
     slice: int
     last_uses: Mapping[int, Sequence[int]]
 
@@ -86,7 +86,7 @@ class FastEngine:
             return 1
         return self._executable().slice * self._threads * _ROUNDS
 
-    def plan_summary(self) -> tuple[Placement, ...]:
+    def plan_summary(self) -> tuple[LoweredStep, ...]:
         """Where every instruction (for VEC: every step) went, in program order."""
         return self.plan.placements
 
@@ -180,7 +180,7 @@ class FastEngine:
             plan = build(program, self._ideal, self._state.buffers, self._lossy)
             fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
             slice_ = max(1, min(_MOST, fit)) if program.entry.batched else 1
-            context = Context(program, self._ideal, self._host_threads)
+            context = RunContext(program, self._ideal, self._host_threads)
             self._made = _Executable(plan, context, slice_, plan.last_uses())
             if self._changes:
                 self._slots = plan.states.take(self._state, program)

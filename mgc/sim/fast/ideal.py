@@ -17,13 +17,13 @@ from mgc.sim.fast.quantisation import ideal_dequant
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, limit, logical, pointwise
-from mgc.sim.fast.values import Element, Frame, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue
 
 
 def _smooth(f: UnaryFunction) -> Lowering:
     """A function of one float32 operand with the attributes alpha and beta, as its ONNX form."""
 
-    def lower(g: GraphBuilder, call: Call) -> Value:
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
         if logical(call.args[0]) != FLOAT:
             raise NotLoweredError(f"{call.name} of {logical(call.args[0])}")
         alpha, beta = call.attributes
@@ -39,7 +39,7 @@ def _nodes(g: GraphBuilder, form: OnnxForm, x: str) -> str:
     return g.node(form.op_type, *parts, *constants, **form.attributes)
 
 
-def _lookup(g: GraphBuilder, call: Call) -> Value:
+def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
     """The function itself instead of its table."""
     code, alpha, beta, _, _ = call.attributes
     name = FUNCTIONS[int(code)].name
@@ -51,35 +51,35 @@ def _lookup(g: GraphBuilder, call: Call) -> Value:
     return lower(g, replace(call, name=name, args=call.args[:1], attributes=(alpha, beta)))
 
 
-def _quant(g: GraphBuilder, call: Call) -> Value:
+def _quant(g: GraphBuilder, call: Call) -> GraphValue:
     """x itself."""
     (x,) = call.args
-    if not isinstance(x, Value):
+    if not isinstance(x, GraphValue):
         raise NotLoweredError("quant of a constant")
     return x
 
 
-def _pow(g: GraphBuilder, call: Call) -> Value:
+def _pow(g: GraphBuilder, call: Call) -> GraphValue:
     if any(logical(a) != FLOAT for a in call.args):
         raise NotLoweredError("pow of other types than float32")
     return pointwise(g, call, lambda t, _: g.node("Pow", *t))
 
 
-def _matmul(g: GraphBuilder, call: Call) -> Value:
+def _matmul(g: GraphBuilder, call: Call) -> GraphValue:
     a, b = call.args
     if any(logical(o) != FLOAT for o in call.args):
         raise NotLoweredError("matmul of other types than float32")
     if min(len(o.shape) for o in call.args) < 2:
         raise NotLoweredError("matmul of a vector")
     batched = check_step("matmul", call.args, (), call.result.shape)
-    tensors = [dense(g, o) if isinstance(o, Value) else g.constant(o) for o in (a, b)]
-    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=g.node("MatMul", *tensors), batched=batched)
+    tensors = [dense(g, o) if isinstance(o, GraphValue) else g.constant(o) for o in (a, b)]
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=g.node("MatMul", *tensors), batched=batched)
 
 
-def _axis_map(g: GraphBuilder, call: Call) -> Value:
+def _axis_map(g: GraphBuilder, call: Call) -> GraphValue:
     x, matrix = call.args
     axis = int(call.attributes[0])
-    if not isinstance(x, Value) or x.logical != FLOAT or not isinstance(matrix, np.ndarray):
+    if not isinstance(x, GraphValue) or x.logical != FLOAT or not isinstance(matrix, np.ndarray):
         raise NotLoweredError("axis_map with a computed matrix, or of another type")
     rank = len(x.shape)
     if axis == rank - 2:
@@ -94,10 +94,10 @@ def _axis_map(g: GraphBuilder, call: Call) -> Value:
 
 
 def _reduce(op: str) -> Lowering:
-    def lower(g: GraphBuilder, call: Call) -> Value:
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
         (x,) = call.args
         keepdims, *axes = (int(a) for a in call.attributes)
-        if not isinstance(x, Value) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
+        if not isinstance(x, GraphValue) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
             raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
         rows, frame = x.rows, Frame.channels_first(x.shape)
         by_sample = list(range(2, len(x.shape)))

@@ -40,7 +40,7 @@ Arrays = dict[int, Any]
 """Slot id -> array (or opaque object; a list of k of them if batched)."""
 
 
-class Context:
+class RunContext:
     """What operations share: the program, the host, cells for instructions that run as the reference runs them."""
 
     def __init__(self, program: Program, ideal: bool, threads: int | None) -> None:
@@ -74,7 +74,7 @@ class Item(Protocol):
     def reads(self) -> tuple[Slot, ...]: ...
     @property
     def writes(self) -> tuple[Slot, ...]: ...
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         """Adds what it writes to `arrays`, for k micro-batches."""
         ...
 
@@ -98,7 +98,7 @@ class GraphItem:
     def writes(self) -> tuple[Slot, ...]:
         return tuple(self.fetches.values())
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         with self._lock:
             if threads not in self._sessions:
                 self._sessions[threads] = self.graph.session(threads)
@@ -132,7 +132,7 @@ class StepItem:
     def writes(self) -> tuple[Slot, ...]:
         return (self.result,)
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         args = [shaped(arrays, *a, k) if isinstance(a, tuple) else a for a in self.args]
         arrays[self.result.id] = evaluate(self.function, args, self.attributes, context.ideal)
 
@@ -159,7 +159,7 @@ class MachineItem:
     def writes(self) -> tuple[Slot, ...]:
         return tuple(s for _, s in self.after)
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         steps = list(zip(self.instructions, self.weights, strict=True))
         machine = context.machine([g for i, slot in steps if slot is None for g in i.reads_groups()])
         written: dict[int, int] = {}  # group -> the slot of the weights in its cells

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 
 
 def leading(shape: Sequence[int]) -> list[int]:
@@ -19,7 +19,7 @@ def leading(shape: Sequence[int]) -> list[int]:
     return [-1, *shape[1:]] if shape else []
 
 
-def dense(g: GraphBuilder, value: Value) -> str:
+def dense(g: GraphBuilder, value: GraphValue) -> str:
     """The tensor [k * shape[0], *shape[1:]] of a value, elements as `value.element` says."""
     if value.dense is not None:
         return value.dense
@@ -37,7 +37,7 @@ def dense(g: GraphBuilder, value: Value) -> str:
     return g.reshape(g.node("Transpose", spread, perm=[present.index(r) for r in order]), leading(value.shape))
 
 
-def plain(g: GraphBuilder, value: Value) -> str:
+def plain(g: GraphBuilder, value: GraphValue) -> str:
     """`dense` in the value's own element type, as the reference would hold it."""
     tensor, element = dense(g, value), value.element
     if element.bias:
@@ -47,7 +47,7 @@ def plain(g: GraphBuilder, value: Value) -> str:
     return tensor
 
 
-def viewed(g: GraphBuilder, value: Value, shape: tuple[int, ...]) -> Value:
+def viewed(g: GraphBuilder, value: GraphValue, shape: tuple[int, ...]) -> GraphValue:
     """The same memory under another shape."""
     if shape == value.shape:
         return value
@@ -55,7 +55,7 @@ def viewed(g: GraphBuilder, value: Value, shape: tuple[int, ...]) -> Value:
     return replace(value, shape=shape, dense=tensor)
 
 
-def rows_of(g: GraphBuilder, value: Value, frame: Frame) -> Rows:
+def rows_of(g: GraphBuilder, value: GraphValue, frame: Frame) -> Rows:
     """The rows of a value in a frame of its memory."""
     if value.rows is not None and value.rows.frame == frame:
         return value.rows

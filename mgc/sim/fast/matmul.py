@@ -17,7 +17,7 @@ import numpy as np
 
 from mgc.isa.functions import BY_NAME, evaluate
 from mgc.sim.fast.graph import GraphBuilder, Session
-from mgc.sim.fast.items import Arrays, Context, Slot, shaped
+from mgc.sim.fast.items import Arrays, RunContext, Slot, shaped
 
 _F64 = np.dtype(np.float64)
 _AT_ONCE = 1 << 22
@@ -41,7 +41,7 @@ class MatmulItem:
     def writes(self) -> tuple[Slot, ...]:
         return (self.result,)
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         a, b = (shaped(arrays, *x, k) if isinstance(x, tuple) else x for x in self.args)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             arrays[self.result.id] = evaluate(BY_NAME["matmul"].code, [a, b], (), False)

@@ -11,12 +11,12 @@ import numpy as np
 from mgc.functions.windows import strided_view
 from mgc.isa.instructions import Move, Ref
 from mgc.sim.fast import layout
-from mgc.sim.fast.builder import Placement, PlanBuilder
+from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import limit
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 
 Orientation = Callable[[Sequence[int]], Frame | None]
 
@@ -34,12 +34,12 @@ def lower_move(builder: PlanBuilder, move: Move) -> None:
         builder.as_reference([move], str(error))
         return
     builder.hold(move.dst, builder.define(value))
-    builder.placements.append(Placement(move.id, "move", "rows" if value.rows is not None else "dense"))
+    builder.placements.append(LoweredStep(move.id, "move", "rows" if value.rows is not None else "dense"))
 
 
 def lower(
     g: GraphBuilder, move: Move, sources: Mapping[Ref, Operand], shape: tuple[int, ...], dtype: np.dtype
-) -> Value:
+) -> GraphValue:
     """The destination of `shape` and program type `dtype`. Raises NotLoweredError for what is too large to tabulate.
 
     The copy is written down as a table, destination element -> source element; whatever form is chosen reproduces
@@ -48,13 +48,13 @@ def lower(
     if prod(shape) > _MOST or prod(shape) == 0:
         raise NotLoweredError(f"a destination of {prod(shape)} elements")
     table = _Table.of(move, sources, shape)
-    values = [o for o in sources.values() if isinstance(o, Value)]
+    values = [o for o in sources.values() if isinstance(o, GraphValue)]
     batched = any(v.batched for v in values)
     if batched and not all(v.batched for v in values):
         raise NotLoweredError("sources that differ between micro-batches, and others")
     element = values[0].element if values and all(v.element == values[0].element for v in values) else Element(dtype)
     numbers: list[Operand] = [*sources.values(), np.zeros(1, dtype)]
-    result = Value(shape, dtype, element, limit=max(map(limit, numbers)), span=_span(numbers), batched=batched)
+    result = GraphValue(shape, dtype, element, limit=max(map(limit, numbers)), span=_span(numbers), batched=batched)
     rows = _by_rows(g, table, result)
     if rows is not None:
         return replace(result, rows=rows)
@@ -65,7 +65,7 @@ def _span(operands: Sequence[Operand]) -> tuple[int, int] | None:
     """The span of a mixture of operands."""
     spans = []
     for o in operands:
-        if isinstance(o, Value):
+        if isinstance(o, GraphValue):
             spans.append(o.span)
         else:
             spans.append((int(o.min()), int(o.max())) if o.dtype.kind in "iu" and o.size else None)
@@ -135,9 +135,9 @@ class _Run:
     positions: np.ndarray
 
 
-def _by_rows(g: GraphBuilder, table: _Table, result: Value) -> Rows | None:
+def _by_rows(g: GraphBuilder, table: _Table, result: GraphValue) -> Rows | None:
     """The destination as rows, if some source lies in rows and the copy keeps channels together."""
-    if not any(isinstance(o, Value) and o.rows is not None for o in table.operands):
+    if not any(isinstance(o, GraphValue) and o.rows is not None for o in table.operands):
         return None
     for orientation in (Frame.channels_first, Frame.channels_last):
         frame = orientation(result.shape)
@@ -146,7 +146,7 @@ def _by_rows(g: GraphBuilder, table: _Table, result: Value) -> Rows | None:
             continue
         if len(runs) == 1:
             source = table.operands[runs[0].source]
-            assert isinstance(source, Value)
+            assert isinstance(source, GraphValue)
             rows = source.rows
             if rows is not None and runs[0].count == rows.frame.channels and source.element == result.element:
                 return _lazily(g, rows, runs[0].positions, frame, table.fill, result)
@@ -156,7 +156,7 @@ def _by_rows(g: GraphBuilder, table: _Table, result: Value) -> Rows | None:
     return None
 
 
-def _lazily(g: GraphBuilder, rows: Rows, at: np.ndarray, frame: Frame, fill: float, result: Value) -> Rows:
+def _lazily(g: GraphBuilder, rows: Rows, at: np.ndarray, frame: Frame, fill: float, result: GraphValue) -> Rows:
     """The same rows for other positions: nothing moves."""
     holes = at < 0
     if not fill or not holes.any():
@@ -181,7 +181,7 @@ def _runs(table: _Table, frame: Frame, orientation: Orientation) -> list[_Run] |
     while c < frame.channels:
         k = int(source_of_channel[c])
         source = table.operands[k]
-        if not isinstance(source, Value):
+        if not isinstance(source, GraphValue):
             return None
         own = source.rows.frame if source.rows is not None else orientation(source.shape)
         if own is None or own.batch != frame.batch:
@@ -209,12 +209,12 @@ def _runs(table: _Table, frame: Frame, orientation: Orientation) -> list[_Run] |
     return runs
 
 
-def _channels(g: GraphBuilder, table: _Table, run: _Run, result: Value) -> str:
+def _channels(g: GraphBuilder, table: _Table, run: _Run, result: GraphValue) -> str:
     """The channels of a run at the destination's positions: [n, positions, count]."""
     source = table.operands[run.source]
-    assert isinstance(source, Value)
+    assert isinstance(source, GraphValue)
     if source.element != result.element:
-        source = Value(source.shape, source.logical, result.element, dense=layout.plain(g, source))
+        source = GraphValue(source.shape, source.logical, result.element, dense=layout.plain(g, source))
     tensor = layout.take(g, layout.rows_of(g, source, run.frame), run.positions, source.element, table.fill)
     if run.count == run.frame.channels:
         return tensor
@@ -222,9 +222,9 @@ def _channels(g: GraphBuilder, table: _Table, run: _Run, result: Value) -> str:
     return g.node("Slice", tensor, *ends, g.constant([2]))
 
 
-def _whole_transpose(g: GraphBuilder, move: Move, table: _Table, result: Value) -> str | None:
+def _whole_transpose(g: GraphBuilder, move: Move, table: _Table, result: GraphValue) -> str | None:
     """The copy as one Transpose, if it is a permutation of a source's axes."""
-    if len(move.pieces) != 1 or not isinstance(table.operands[0], Value):
+    if len(move.pieces) != 1 or not isinstance(table.operands[0], GraphValue):
         return None
     (piece,), source = move.pieces, table.operands[0]
     axes = [k for k, n in enumerate(piece.extents) if n > 1]
@@ -247,7 +247,7 @@ def _whole_transpose(g: GraphBuilder, move: Move, table: _Table, result: Value) 
     return g.reshape(tensor, layout.leading(result.shape))
 
 
-def _by_blocks(g: GraphBuilder, table: _Table, result: Value) -> str:
+def _by_blocks(g: GraphBuilder, table: _Table, result: GraphValue) -> str:
     """The copy as one Gather of blocks, the longest that the table is made of."""
     origin = table.origin
     follows = (origin[1:] == origin[:-1] + 1) & (origin[:-1] >= 0) | (origin[1:] < 0) & (origin[:-1] < 0)
@@ -266,16 +266,16 @@ def _by_blocks(g: GraphBuilder, table: _Table, result: Value) -> str:
     return g.reshape(g.node("Gather", whole, g.constant(index.astype(np.int32)), axis=1), layout.leading(result.shape))
 
 
-def _flat(g: GraphBuilder, operand: Operand, size: int, block: int, result: Value) -> str:
+def _flat(g: GraphBuilder, operand: Operand, size: int, block: int, result: GraphValue) -> str:
     """A source as [k, size / block, block]."""
-    if isinstance(operand, Value):
+    if isinstance(operand, GraphValue):
         tensor = layout.dense(g, operand) if operand.element == result.element else layout.plain(g, operand)
         return g.reshape(tensor, [-1, size // block, block])
     stored = operand.astype(result.element.dtype) + result.element.dtype.type(result.element.bias)
     return _repeated(g, stored.reshape(1, size // block, block), result)
 
 
-def _repeated(g: GraphBuilder, array: np.ndarray, result: Value) -> str:
+def _repeated(g: GraphBuilder, array: np.ndarray, result: GraphValue) -> str:
     """A constant [1, blocks, block] for every micro-batch."""
     if not result.batched:
         return g.constant(array)

@@ -14,7 +14,7 @@ from mgc.isa.program import Program
 from mgc.sim.fast import im2col, kernels, layout, sliced
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
 from mgc.sim.fast.windows import SAMPLES, SharedProduct, cost, shared_products
 
@@ -28,11 +28,11 @@ def lower(
     g: GraphBuilder,
     program: Program,
     instructions: Sequence[Mvm],
-    source: Value,
+    source: GraphValue,
     shape: tuple[int, ...],
     ideal: bool,
     variables: Mapping[int, WeightVariable],
-) -> tuple[Value, list[str]]:
+) -> tuple[GraphValue, list[str]]:
     """All MVMs that write one destination (of `shape`), reading one source; also the kernels used, for each of them.
 
     Weights are constants, or `variables` of the graph, by group. `quantized`: the sums that the ISA defines, in an
@@ -72,7 +72,7 @@ def lower(
     rows = Rows(target_frame, tuple(parts), index)
     logical = np.dtype(np.float32 if ideal else np.int64)
     limit = max(m.limit for _, m in made)
-    value = Value(shape, logical, Element(dtype), rows=rows, limit=limit, batched=source.batched)
+    value = GraphValue(shape, logical, Element(dtype), rows=rows, limit=limit, batched=source.batched)
     return value, [used[i.id] for i in instructions]
 
 
@@ -136,7 +136,7 @@ class _Product:
     g: GraphBuilder
     program: Program
     shared: SharedProduct
-    source: Value
+    source: GraphValue
     frame: Frame
     ideal: bool
     exact: bool
@@ -253,7 +253,7 @@ class _Product:
         known = self.source.span or self.arithmetic.code_range(first.signed)
         return min(known[0], first.outside, 0), max(known[1], first.outside, 0)
 
-    def _sliced(self, x: str, split: sliced.Split, matrix: int) -> Sums:
+    def _sliced(self, x: str, split: sliced.ConverterSplit, matrix: int) -> Sums:
         """The integer product of a matrix plus what the converters of its inexact blocks change."""
         exact = self._multiply(x, split.weights[matrix])
         if split.corrections[matrix] is None:

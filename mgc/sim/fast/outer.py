@@ -10,11 +10,11 @@ import numpy as np
 
 from mgc.isa.instructions import Outer
 from mgc.sim.fast import layout
-from mgc.sim.fast.builder import Placement, PlanBuilder
+from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Frame, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue
 from mgc.sim.fast.weights import Sums, by_matrix, most_of, plane_dtype
 from mgc.sim.fast.windows import window_map
 
@@ -30,7 +30,7 @@ def lower_outer(builder: PlanBuilder, m: Outer) -> None:
 
     try:
         x, dy = operand(m.x), operand(m.dy)
-        if not isinstance(x, Value) or not isinstance(dy, Value):
+        if not isinstance(x, GraphValue) or not isinstance(dy, GraphValue):
             raise NotLoweredError("an OUTER of constants")
         scales = [operand(m.x_scale), operand(m.dy_scale)] if m.runs and not builder.ideal else []
         shape = builder.program.buffers[m.dst].shape
@@ -39,12 +39,18 @@ def lower_outer(builder: PlanBuilder, m: Outer) -> None:
         builder.as_reference([m], str(error))
         return
     builder.hold(m.dst, builder.define(value))
-    builder.placements.append(Placement(m.id, "outer", kernel))
+    builder.placements.append(LoweredStep(m.id, "outer", kernel))
 
 
 def outer(
-    g: GraphBuilder, m: Outer, x: Value, dy: Value, scales: Sequence[Operand], shape: tuple[int, ...], ideal: bool
-) -> tuple[Value, str]:
+    g: GraphBuilder,
+    m: Outer,
+    x: GraphValue,
+    dy: GraphValue,
+    scales: Sequence[Operand],
+    shape: tuple[int, ...],
+    ideal: bool,
+) -> tuple[GraphValue, str]:
     """The weight gradient [matrices, rows, cols] (`shape`), and the kernel."""
     matrices, depth, cols = shape
     inner = Frame.of(m.x_shape, m.x_strides, prod(x.shape))
@@ -86,14 +92,14 @@ def outer(
         found.append(g.reshape(spread, [1, depth, cols]))
     tensor = found[0] if matrices == 1 else g.node("Concat", *found, axis=0)
     logical = _F32 if ideal or scale is not None else np.dtype(np.int64)
-    return Value(shape, logical, Element(dtype), dense=tensor, limit=limit, batched=False), kernel
+    return GraphValue(shape, logical, Element(dtype), dense=tensor, limit=limit, batched=False), kernel
 
 
 def _run_scales(g: GraphBuilder, scales: Sequence[Operand], samples: int, runs: int) -> str:
     """float64 [runs, 1, 1]: the product of both scales of each run, those of its first sample."""
     found: list[str] = []
     for scale in scales:
-        tensor = layout.dense(g, scale) if isinstance(scale, Value) else g.constant(scale)
+        tensor = layout.dense(g, scale) if isinstance(scale, GraphValue) else g.constant(scale)
         if prod(scale.shape) == 1:
             tensor = g.reshape(tensor, [1, 1, 1])
         else:
@@ -134,7 +140,7 @@ def adds_in_order(count: int) -> bool:
     return True
 
 
-def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: Value, of_dy: Value, terms: int) -> Sums:
+def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: GraphValue, of_dy: GraphValue, terms: int) -> Sums:
     """x [runs, terms, K] transposed times dy [runs, terms, N] of codes in bytes: in int32 as far as no sum overflows,
     pieces of it added in float64.
     """

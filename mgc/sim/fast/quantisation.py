@@ -14,10 +14,10 @@ from mgc.sim.fast import elementwise
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical, pointwise
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.values import Element, GraphValue
 
 
-def quant(g: GraphBuilder, call: Call) -> Value:
+def quant(g: GraphBuilder, call: Call) -> GraphValue:
     """clip(round(x / scale) + zero, lo, hi) in float32, NaN as 0.
 
     Eight bits: QuantizeLinear, which divides, rounds half to even, adds the zero point (and 128 for signed codes, see
@@ -58,10 +58,10 @@ def quant(g: GraphBuilder, call: Call) -> Value:
     return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
 
 
-def dequant(g: GraphBuilder, call: Call) -> Value:
+def dequant(g: GraphBuilder, call: Call) -> GraphValue:
     """float32(acc * scale + bias), product and sum in float64: the same IEEE operations, never fused."""
     acc, scale, bias, _ = call.args
-    if not isinstance(acc, Value) or not isinstance(scale, np.ndarray) or not isinstance(bias, np.ndarray):
+    if not isinstance(acc, GraphValue) or not isinstance(scale, np.ndarray) or not isinstance(bias, np.ndarray):
         raise NotLoweredError("dequant with computed scale or bias")
     # adding +0 changes nothing but the sign of a zero, and acc = 0 times a positive scale is +0 already
     no_bias = not bias.any() and not np.signbit(bias).any() and bool((scale > 0).all())
@@ -78,10 +78,10 @@ def dequant(g: GraphBuilder, call: Call) -> Value:
     return replace(value, limit=finite(acc.limit * limit(scale) + limit(bias)))
 
 
-def ideal_dequant(g: GraphBuilder, call: Call) -> Value:
+def ideal_dequant(g: GraphBuilder, call: Call) -> GraphValue:
     """acc + bias_float in float32."""
     acc, _, _, bias = call.args
-    if logical(acc) != FLOAT or not isinstance(acc, Value) or not isinstance(bias, np.ndarray):
+    if logical(acc) != FLOAT or not isinstance(acc, GraphValue) or not isinstance(bias, np.ndarray):
         raise NotLoweredError(f"dequant of {logical(acc)}, or with a computed bias")
     if not bias.any():
         return acc
@@ -89,7 +89,7 @@ def ideal_dequant(g: GraphBuilder, call: Call) -> Value:
     return pointwise(g, trimmed, lambda t, _: g.node("Add", *t))
 
 
-def lookup(g: GraphBuilder, call: Call) -> Value:
+def lookup(g: GraphBuilder, call: Call) -> GraphValue:
     """values[i] + slopes[i] * (x - (lo + i * step)), i = clip(floor((x - lo) * (1/step)), 0, n - 1), NaN to 0.
 
     The same float32 operations in the same order. Entries are fetched by GatherElements over the flattened tensor,

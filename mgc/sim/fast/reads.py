@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from mgc.isa.instructions import Mvm, MvmT
 from mgc.sim.fast import mvm, transposed
-from mgc.sim.fast.builder import Placement, PlanBuilder
+from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Value
+from mgc.sim.fast.values import GraphValue
 from mgc.sim.fast.weights import WeightVariable
 
 
@@ -42,19 +42,19 @@ class _Reads:
             if len({program.root(m.src) for m in reads}) > 1:
                 raise NotLoweredError("MVMs of several sources")
             source = builder.operand(builder.holds(reads[0].src), program.buffers[reads[0].src].shape)
-            if not isinstance(source, Value):
+            if not isinstance(source, GraphValue):
                 raise NotLoweredError("an MVM of constants")
             value, kernels = _product(builder, reads, source, program.buffers[self.root].shape)
         except NotLoweredError as error:
             builder.as_reference(reads, str(error))
             return
         builder.hold(self.root, builder.define(value))
-        builder.placements += [Placement(m.id, m.mnemonic, k) for m, k in zip(reads, kernels, strict=True)]
+        builder.placements += [LoweredStep(m.id, m.mnemonic, k) for m, k in zip(reads, kernels, strict=True)]
 
 
 def _product(
-    builder: PlanBuilder, instructions: Sequence[Mvm | MvmT], source: Value, shape: tuple[int, ...]
-) -> tuple[Value, Sequence[str]]:
+    builder: PlanBuilder, instructions: Sequence[Mvm | MvmT], source: GraphValue, shape: tuple[int, ...]
+) -> tuple[GraphValue, Sequence[str]]:
     """What reads of one source make of one destination, and the kernel used for each of them."""
     program, ideal, versions = builder.program, builder.ideal, builder.versions
     forward = [m for m in instructions if isinstance(m, Mvm)]

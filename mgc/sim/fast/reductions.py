@@ -14,14 +14,14 @@ from mgc.sim.fast import layout, pairwise
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, finite, logical
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.windows import flatten
 
 
-def _source(call: Call) -> tuple[Value, PoolWindows, np.ndarray]:
+def _source(call: Call) -> tuple[GraphValue, PoolWindows, np.ndarray]:
     """The operand, the windows, and what they read: flat positions [windows, taps], -1 for padding."""
     (x,) = call.args
-    if not isinstance(x, Value):
+    if not isinstance(x, GraphValue):
         raise NotLoweredError("a pool of a constant")
     windows = windows_of(call.attributes)
     spatial = x.shape[2:]
@@ -39,7 +39,7 @@ def _nchw(shape: tuple[int, ...]) -> Frame:
     return frame
 
 
-def _pool_max(g: GraphBuilder, call: Call) -> Value:
+def _pool_max(g: GraphBuilder, call: Call) -> GraphValue:
     """Maxima are order-free, and Max passes NaN on as NumPy's does.
 
     Padding is left out by reading a tap inside twice; a window of padding only is refused.
@@ -67,7 +67,7 @@ def _pool_max(g: GraphBuilder, call: Call) -> Value:
     return replace(x, shape=call.result.shape, dense=None, rows=found)
 
 
-def _pool_average(g: GraphBuilder, call: Call) -> Value:
+def _pool_average(g: GraphBuilder, call: Call) -> GraphValue:
     """The ISA's own order: taps added in float64 one after the other, padding as zeros, one division, one rounding."""
     x, windows, reads = _source(call)
     if x.logical != FLOAT:
@@ -85,7 +85,7 @@ def _pool_average(g: GraphBuilder, call: Call) -> Value:
         raise NotLoweredError("a window that meets nothing")
     tensor = g.cast(g.node("Div", total, g.constant(count.reshape(1, -1, 1))), FLOAT)
     found = Rows(target, (Part(tensor, target.positions),), np.arange(target.positions))
-    return Value(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=x.limit, batched=x.batched)
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=x.limit, batched=x.batched)
 
 
 def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) -> np.ndarray:
@@ -100,11 +100,11 @@ def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) 
     return total.reshape(-1)
 
 
-def _reduce_sum(g: GraphBuilder, call: Call) -> Value:
+def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
     """Sum or mean in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once."""
     (x,) = call.args
     axes = [int(a) for a in call.attributes[1:]]
-    if not isinstance(x, Value) or x.logical != FLOAT or not axes or (x.batched and 0 in axes):
+    if not isinstance(x, GraphValue) or x.logical != FLOAT or not axes or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of {logical(x)}, or over nothing")
     n = prod(x.shape[a] for a in axes)
     if 0 in x.shape:
@@ -121,12 +121,12 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> Value:
     dense = g.reshape(g.cast(total, FLOAT), layout.leading(call.result.shape))
     # sums of what is not negative are not negative either
     least = 0.0 if x.least >= 0 else -math.inf
-    return Value(
+    return GraphValue(
         call.result.shape, FLOAT, Element(FLOAT), dense=dense, limit=finite(bound), least=least, batched=x.batched
     )
 
 
-def _reduced_axis(g: GraphBuilder, x: Value, axes: list[int], n: int) -> tuple[str, int]:
+def _reduced_axis(g: GraphBuilder, x: GraphValue, axes: list[int], n: int) -> tuple[str, int]:
     """x as [m, n, channels] with the reduced axes in the middle, what is kept around them; and channels."""
     rank = len(x.shape)
     rows = x.rows
@@ -145,10 +145,10 @@ def _reduced_axis(g: GraphBuilder, x: Value, axes: list[int], n: int) -> tuple[s
 def _reduce_extreme(op: str) -> Lowering:
     """Maximum or minimum over axes: order-free, of values known not to be NaN."""
 
-    def lower(g: GraphBuilder, call: Call) -> Value:
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
         (x,) = call.args
         keepdims, *axes = (int(a) for a in call.attributes)
-        if not isinstance(x, Value) or not axes or (x.batched and 0 in axes):
+        if not isinstance(x, GraphValue) or not axes or (x.batched and 0 in axes):
             raise NotLoweredError(f"{call.name} over the batch axis, of a constant, or over nothing")
         if x.element != Element(FLOAT) or not math.isfinite(x.limit):
             raise NotLoweredError(f"{call.name} of values that may be NaN, or of {x.logical}")

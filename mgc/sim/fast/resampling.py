@@ -10,13 +10,13 @@ from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, finite
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 
 _MOST_TERMS = 16
 """Entries of a matrix row at most: each costs a gather, a product and a sum."""
 
 
-def axis_map(g: GraphBuilder, call: Call) -> Value:
+def axis_map(g: GraphBuilder, call: Call) -> GraphValue:
     """The ISA's own order: float64 products of the nonzero entries, summed from the lowest column up, rounded once.
 
     Term t takes the t-th nonzero entry of every row. A row that has fewer adds a zero instead: sums start from +0 and
@@ -24,7 +24,12 @@ def axis_map(g: GraphBuilder, call: Call) -> Value:
     """
     x, matrix = call.args
     axis = int(call.attributes[0])
-    if not isinstance(x, Value) or not isinstance(matrix, np.ndarray) or x.logical != FLOAT or matrix.dtype != FLOAT:
+    if (
+        not isinstance(x, GraphValue)
+        or not isinstance(matrix, np.ndarray)
+        or x.logical != FLOAT
+        or matrix.dtype != FLOAT
+    ):
         raise NotLoweredError("axis_map with a computed matrix, or of another type than float32")
     used = matrix != 0
     terms = int(used.sum(axis=1).max(initial=0))
@@ -51,4 +56,4 @@ def axis_map(g: GraphBuilder, call: Call) -> Value:
     g.note(2 * prod(call.result.shape))
     found = Rows(target, (Part(g.cast(total, FLOAT), target.positions),), np.arange(target.positions))
     limit = finite(x.limit * float(np.abs(weights).sum(axis=1).max()))
-    return Value(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=limit, batched=x.batched)
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=limit, batched=x.batched)

@@ -19,18 +19,18 @@ from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.quantisation import quantises_exactly
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, logical
-from mgc.sim.fast.values import Element, Rows, Value
+from mgc.sim.fast.values import Element, GraphValue, Rows
 
 
-def quant_by(g: GraphBuilder, call: Call) -> Value:
+def quant_by(g: GraphBuilder, call: Call) -> GraphValue:
     """clip(round(x / scale), lo, hi) in float32, NaN as 0; one scale for all of x, or one a sample."""
     return _quant_by(g, call, sure=False)
 
 
-def guarded_quant_by(g: GraphBuilder, call: Call) -> Value:
+def guarded_quant_by(g: GraphBuilder, call: Call) -> GraphValue:
     """The same with a guard that scales are normal numbers: no quotient of two numbers is NaN then."""
     scale, sure = call.args[1], False
-    if isinstance(scale, Value) and scale.element == Element(FLOAT):
+    if isinstance(scale, GraphValue) and scale.element == Element(FLOAT):
         s = g.reshape(layout.dense(g, scale), [-1])
         both = g.node("Add", g.node("Abs", s), g.node("Abs", g.node("Reciprocal", s)))
         g.require(g.node("ReduceSum", both, g.constant([0]), keepdims=1))
@@ -40,7 +40,7 @@ def guarded_quant_by(g: GraphBuilder, call: Call) -> Value:
     return _quant_by(g, call, sure=sure)
 
 
-def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
+def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> GraphValue:
     """`quant_by` and `quant_dithered`; `sure`: x / scale is NaN only where x is."""
     x, scale = call.args[:2]
     if logical(x) != FLOAT or logical(scale) != FLOAT:
@@ -48,7 +48,7 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
     lo, hi, code = call.attributes
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
-    one = math.prod(scale.shape) == 1 and not (isinstance(scale, Value) and scale.batched)
+    one = math.prod(scale.shape) == 1 and not (isinstance(scale, GraphValue) and scale.batched)
     by_sample = len(scale.shape) == len(x.shape) > 0 and math.prod(scale.shape) == scale.shape[0]
     # QuantizeLinear makes NaN the tensor's 0
     direct = dtype.itemsize == 1 and (one or by_sample) and quantises_exactly() and (sure or element.bias == 0)
@@ -82,11 +82,11 @@ def _quant_by(g: GraphBuilder, call: Call, sure: bool) -> Value:
     return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
 
 
-def dequant_by(g: GraphBuilder, call: Call) -> Value:
+def dequant_by(g: GraphBuilder, call: Call) -> GraphValue:
     """float32(acc * ((scale1 * scale2) * factor)), products in float64: the same operations in the same order."""
     acc, *scales = call.args
     (factor,) = call.attributes
-    if not isinstance(acc, Value) or any(logical(s) != FLOAT for s in scales):
+    if not isinstance(acc, GraphValue) or any(logical(s) != FLOAT for s in scales):
         raise NotLoweredError(f"dequant_by of {logical(acc)}")
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
@@ -100,7 +100,7 @@ def dequant_by(g: GraphBuilder, call: Call) -> Value:
     return _in_order(g, elementwise.apply(g, call.args, call.result.shape, FLOAT, Element(FLOAT), emit))
 
 
-def _in_order(g: GraphBuilder, value: Value) -> Value:
+def _in_order(g: GraphBuilder, value: GraphValue) -> GraphValue:
     """The value with its rows in order: where it goes it meets others, masks and normalised values among them."""
     if value.rows is None:
         return value
@@ -112,11 +112,11 @@ def _without_others(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
     return rows if len(np.unique(rows.index)) == rows.total else layout.in_order(g, rows, element)
 
 
-def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
+def guarded_extreme(g: GraphBuilder, call: Call) -> GraphValue:
     """The greatest or the smallest number over axes: exact where the guard that comes with it holds."""
     (x,) = call.args
     keepdims, *axes = (int(a) for a in call.attributes)
-    if not isinstance(x, Value) or not axes or x.element != Element(FLOAT) or (x.batched and 0 in axes):
+    if not isinstance(x, GraphValue) or not axes or x.element != Element(FLOAT) or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
     op = "ReduceMax" if call.name == "reduce_max" else "ReduceMin"
     rows = x.rows
@@ -136,22 +136,22 @@ def guarded_extreme(g: GraphBuilder, call: Call) -> Value:
         most = [g.reshape(g.node(op, t, g.constant(every), keepdims=0), [1]) for t in tensors]
         found = most[0] if len(most) == 1 else g.node("Max" if op == "ReduceMax" else "Min", *most)
         found = g.reshape(found, [1] * len(call.result.shape))
-    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
 
 
-def run_max(g: GraphBuilder, call: Call) -> Value:
-    """The greatest number of each run of samples, told to every sample: exact where the guard with it holds."""
+def run_max(g: GraphBuilder, call: Call) -> GraphValue:
+    """The greatest number of each run of samples, given to every sample: exact where the guard with it holds."""
     return _run_max(g, call, guarded=True)
 
 
-def ideal_run_max(g: GraphBuilder, call: Call) -> Value:
+def ideal_run_max(g: GraphBuilder, call: Call) -> GraphValue:
     """The same of numbers that are finite if anything is right. No code has a scale then, but it may be asked for."""
     return _run_max(g, call, guarded=False)
 
 
-def _run_max(g: GraphBuilder, call: Call, guarded: bool) -> Value:
+def _run_max(g: GraphBuilder, call: Call, guarded: bool) -> GraphValue:
     (x,) = call.args
-    if not isinstance(x, Value) or x.element != Element(FLOAT):
+    if not isinstance(x, GraphValue) or x.element != Element(FLOAT):
         raise NotLoweredError(f"run_max of a constant, or of {logical(x)}")
     length = x.shape[0] // int(call.attributes[0])
     rows = x.rows
@@ -171,31 +171,31 @@ def _run_max(g: GraphBuilder, call: Call, guarded: bool) -> Value:
         count = g.node("Shape", found, start=0, end=1)
         found = g.node("Expand", found, g.node("Concat", count, g.constant([length]), axis=0))
     found = g.reshape(found, layout.leading(call.result.shape))
-    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=found, least=x.least, batched=x.batched)
 
 
-def ideal_extreme(g: GraphBuilder, call: Call) -> Value:
+def ideal_extreme(g: GraphBuilder, call: Call) -> GraphValue:
     """The greatest or the smallest number over axes, of numbers that are finite if anything is right."""
     (x,) = call.args
     keepdims, *axes = (int(a) for a in call.attributes)
-    if not isinstance(x, Value) or not axes or x.logical != FLOAT or (x.batched and 0 in axes):
+    if not isinstance(x, GraphValue) or not axes or x.logical != FLOAT or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
     op = "ReduceMax" if call.name == "reduce_max" else "ReduceMin"
     found = g.node(op, layout.dense(g, x), g.constant(axes), keepdims=keepdims)
-    return Value(call.result.shape, FLOAT, Element(FLOAT), dense=found, batched=x.batched)
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=found, batched=x.batched)
 
 
-def ideal_quant_by(g: GraphBuilder, call: Call) -> Value:
+def ideal_quant_by(g: GraphBuilder, call: Call) -> GraphValue:
     """x itself."""
     x = call.args[0]
-    if not isinstance(x, Value):
+    if not isinstance(x, GraphValue):
         raise NotLoweredError(f"{call.name} of a constant")
     return x
 
 
-def ideal_dequant_by(g: GraphBuilder, call: Call) -> Value:
+def ideal_dequant_by(g: GraphBuilder, call: Call) -> GraphValue:
     """acc itself, which is float32 in `float` numerics."""
     acc = call.args[0]
-    if not isinstance(acc, Value) or acc.logical != FLOAT:
+    if not isinstance(acc, GraphValue) or acc.logical != FLOAT:
         raise NotLoweredError(f"dequant_by of {logical(acc)}")
     return _in_order(g, acc)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Value
+from mgc.sim.fast.values import GraphValue
 
 _REDUCE = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")
 
@@ -16,13 +16,13 @@ def check_scaling(operands: Sequence[object], shape: tuple[int, ...]) -> bool:
     k micro-batches broadcast as one does if every batched operand spans axis 0 of the result, and no other does.
     Operands are values, or constants.
     """
-    batched = [o for o in operands if isinstance(o, Value) and o.batched]
+    batched = [o for o in operands if isinstance(o, GraphValue) and o.batched]
     if not batched:
         return False
     for o in operands:
         own: tuple[int, ...] = o.shape  # type: ignore[attr-defined]
         same_rank = len(own) == len(shape)
-        if isinstance(o, Value) and o.batched:
+        if isinstance(o, GraphValue) and o.batched:
             if not (same_rank and shape and own[0] == shape[0]):
                 raise NotLoweredError("an operand does not span the batch axis")
         elif same_rank and own[:1] != (1,):
@@ -33,8 +33,8 @@ def check_scaling(operands: Sequence[object], shape: tuple[int, ...]) -> bool:
 def check_step(name: str, operands: Sequence[object], attributes: Sequence[float], shape: tuple[int, ...]) -> bool:
     """`check_scaling` for the step of any function; `shape` is that of its result for one micro-batch."""
     first, *others = operands
-    other_batched = any(isinstance(o, Value) and o.batched for o in others)
-    first_batched = isinstance(first, Value) and first.batched
+    other_batched = any(isinstance(o, GraphValue) and o.batched for o in others)
+    first_batched = isinstance(first, GraphValue) and first.batched
     if not first_batched and not other_batched:
         return False
     if name in _REDUCE and 0 not in attributes[1:]:
@@ -57,7 +57,7 @@ def _check_matmul(operands: Sequence[object], shape: tuple[int, ...]) -> bool:
     a_shape, b_shape = a.shape, b.shape  # type: ignore[attr-defined]
     if len(shape) >= 3 and len(b_shape) != 1:  # stack axes: as an element-wise operation has them
         return check_scaling(operands, shape)
-    alone = isinstance(a, Value) and a.batched and not (isinstance(b, Value) and b.batched)
+    alone = isinstance(a, GraphValue) and a.batched and not (isinstance(b, GraphValue) and b.batched)
     if alone and len(a_shape) >= 2 and len(b_shape) <= 2:
         return True
     raise NotLoweredError("matmul mixes micro-batches, or does not lay them along axis 0")

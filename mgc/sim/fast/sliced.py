@@ -29,7 +29,7 @@ _LANES, _LANE_BITS = 4, 16
 
 
 @dataclass(frozen=True)
-class Block:
+class InexactBlock:
     """The inexact bitlines of one row block, in a grid: for each affected column as many as the worst one has.
 
     cells uint8 [rows of the block, depth, columns]; bitline [i, j] adds significance[i, j] times its codes to the j-th
@@ -51,11 +51,11 @@ class Correction:
     """The inexact blocks of one matrix, and the columns (of N) that they affect."""
 
     columns: np.ndarray
-    blocks: tuple[Block, ...]
+    blocks: tuple[InexactBlock, ...]
 
 
 @dataclass(frozen=True)
-class Split:
+class ConverterSplit:
     """Integer weights W' [matrices, K, N], and for each matrix its correction, if it needs one."""
 
     weights: np.ndarray
@@ -95,14 +95,14 @@ def _lanes(arithmetic: Arithmetic) -> list[np.ndarray]:
     return words
 
 
-def split(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> Split:
+def split(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> ConverterSplit:
     """Splits an MVM's weights [matrices, K, N] into an integer product and corrections."""
     exact = exact_blocks(weights, arithmetic, signed)
     cells = encode_weights(weights, arithmetic)  # [matrices, slices, signs, K, N]
     steps = np.array([[sign << (arithmetic.cell_bits * s) for sign in (1, -1)] for s in range(arithmetic.slices)])
     steps = steps[:, : arithmetic.signs].astype(np.int64)
     corrections = tuple(_correction(cells[m], exact[m], steps, arithmetic.rows) for m in range(len(weights)))
-    return Split(_linear(weights, cells, exact, steps, arithmetic), corrections, arithmetic, signed)
+    return ConverterSplit(_linear(weights, cells, exact, steps, arithmetic), corrections, arithmetic, signed)
 
 
 def _correction(cells: np.ndarray, exact: np.ndarray, steps: np.ndarray, rows: int) -> Correction | None:
@@ -110,7 +110,7 @@ def _correction(cells: np.ndarray, exact: np.ndarray, steps: np.ndarray, rows: i
     columns = np.flatnonzero(~exact.all(axis=(0, 2, 3)))
     if not columns.size:
         return None
-    blocks: list[Block] = []
+    blocks: list[InexactBlock] = []
     for k in range(len(exact)):
         inexact = ~exact[k, columns].reshape(len(columns), -1)  # [columns, slices * signs]
         depth = int(inexact.sum(axis=1).max())
@@ -122,7 +122,7 @@ def _correction(cells: np.ndarray, exact: np.ndarray, steps: np.ndarray, rows: i
         chosen = own[order, :, columns[None, :]]  # [depth, columns, rows]
         chosen = np.where(used[:, :, None], chosen, 0).transpose(2, 0, 1)
         significance = np.where(used, steps.reshape(-1)[order], 0)
-        blocks.append(Block(k * rows, np.ascontiguousarray(chosen), significance))
+        blocks.append(InexactBlock(k * rows, np.ascontiguousarray(chosen), significance))
     return Correction(columns, tuple(blocks))
 
 
@@ -141,7 +141,7 @@ def _linear(
 
 
 def emit(
-    g: GraphBuilder, x: str, element: Element, split: Split, matrix: int, windows: int
+    g: GraphBuilder, x: str, element: Element, split: ConverterSplit, matrix: int, windows: int
 ) -> tuple[str, np.dtype, int]:
     """The correction [n, windows, N] of a matrix for inputs x [n, windows, K], its type, and a bound on it.
 
@@ -197,7 +197,7 @@ def _digits(g: GraphBuilder, x: str, element: Element, table: tuple[tuple[int, i
     return parts[0] if len(parts) == 1 else g.node("Concat", *parts, axis=0)
 
 
-def _block(g: GraphBuilder, digits: str, split: Split, block: Block, dtype: np.dtype) -> str:
+def _block(g: GraphBuilder, digits: str, split: ConverterSplit, block: InexactBlock, dtype: np.dtype) -> str:
     """A block's sums of significance * term for each digit: [digits, n, windows, columns]."""
     rows, depth, columns = block.cells.shape
     if rows != split.weights.shape[1]:

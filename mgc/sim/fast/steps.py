@@ -20,7 +20,7 @@ from mgc.sim.fast import elementwise
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.values import Element, GraphValue
 
 FLOAT = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
@@ -40,17 +40,17 @@ class Call:
     clipped: bool = False
 
 
-Lowering = Callable[[GraphBuilder, Call], Value]
+Lowering = Callable[[GraphBuilder, Call], GraphValue]
 
 
 def logical(operand: Operand) -> np.dtype:
     """The element type that the program sees."""
-    return operand.logical if isinstance(operand, Value) else operand.dtype
+    return operand.logical if isinstance(operand, GraphValue) else operand.dtype
 
 
 def limit(operand: Operand) -> float:
     """A bound on an operand's magnitudes, inf if there is none (or a NaN)."""
-    if isinstance(operand, Value):
+    if isinstance(operand, GraphValue):
         return operand.limit
     if operand.dtype.kind == "b" or operand.size == 0:
         return 1.0
@@ -60,7 +60,7 @@ def limit(operand: Operand) -> float:
 
 def least(operand: Operand) -> float:
     """A lower bound of an operand's elements, -inf if none is known."""
-    if isinstance(operand, Value):
+    if isinstance(operand, GraphValue):
         return operand.least
     most = limit(operand)
     return float(operand.min()) if operand.size and math.isfinite(most) else -math.inf
@@ -78,7 +78,7 @@ def finite(bound: float) -> float:
 
 def in_program_type(g: GraphBuilder, operand: Operand, tensor: str) -> str:
     """A tensor of an operand's elements in the program's own type."""
-    if not isinstance(operand, Value) or operand.element == Element(operand.logical):
+    if not isinstance(operand, GraphValue) or operand.element == Element(operand.logical):
         return tensor
     if operand.element.bias:
         tensor = g.node("Sub", g.cast(tensor, np.int32), g.constant(np.int32(operand.element.bias)))
@@ -87,7 +87,7 @@ def in_program_type(g: GraphBuilder, operand: Operand, tensor: str) -> str:
 
 def pointwise(
     g: GraphBuilder, call: Call, make: Callable[[Sequence[str], list[int]], str], bound: float = math.inf
-) -> Value:
+) -> GraphValue:
     """The element-wise result of `make` over the operands in the program's types."""
 
     def emit(tensors: Sequence[str], shape: list[int]) -> str:
@@ -107,7 +107,7 @@ def _expect(call: Call, *dtypes: np.dtype) -> None:
 def _node(op: str, bound: Callable[..., float] | None = None, of: tuple[np.dtype, ...] = (FLOAT,)) -> Lowering:
     """A function that is one ONNX node. `bound` gives the result's bound from the operands'."""
 
-    def lower(g: GraphBuilder, call: Call) -> Value:
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
         _expect(call, *of)
         most = finite(bound(*map(limit, call.args))) if bound else math.inf
         return pointwise(g, call, lambda t, _: g.node(op, *t), most)
@@ -122,7 +122,7 @@ def _same(*bounds: float) -> float:
 def _at_least(lowering: Lowering, bound: Callable[[Call], float]) -> Lowering:
     """The same with a lower bound of the result, from that of the operands."""
 
-    def lower(g: GraphBuilder, call: Call) -> Value:
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
         return replace(lowering(g, call), least=rounded_down(bound(call)))
 
     return lower
@@ -140,31 +140,31 @@ def _root_of_least(call: Call) -> float:
     return math.sqrt(max(0.0, least(call.args[0])))
 
 
-def _root(g: GraphBuilder, call: Call) -> Value:
+def _root(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     bound = finite(math.sqrt(limit(x))) if least(x) >= 0 else math.inf
     return replace(_node("Sqrt")(g, call), limit=bound)
 
 
-def _reciprocal(g: GraphBuilder, call: Call) -> Value:
+def _reciprocal(g: GraphBuilder, call: Call) -> GraphValue:
     below = least(call.args[0])
     return replace(_node("Reciprocal")(g, call), limit=finite(1 / below) if below > 1e-37 else math.inf)
 
 
-def _div(g: GraphBuilder, call: Call) -> Value:
+def _div(g: GraphBuilder, call: Call) -> GraphValue:
     below = least(call.args[1])
     return replace(_node("Div")(g, call), limit=finite(limit(call.args[0]) / below) if below > 1e-37 else math.inf)
 
 
-def _relu(g: GraphBuilder, call: Call) -> Value:
+def _relu(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
-    if call.clipped and isinstance(x, Value) and x.logical == FLOAT:
+    if call.clipped and isinstance(x, GraphValue) and x.logical == FLOAT:
         # x <= 0 becomes 0, whose code is the lowest, as is x's own: rounding and clipping are monotone
         return x
     return _node("Relu", _same)(g, call)
 
 
-def _leaky_relu(g: GraphBuilder, call: Call) -> Value:
+def _leaky_relu(g: GraphBuilder, call: Call) -> GraphValue:
     _expect(call, FLOAT)
     alpha = float(np.float32(call.attributes[0]))
     bound = finite(limit(call.args[0]) * max(1.0, abs(alpha)))
@@ -175,7 +175,7 @@ def _scalar(g: GraphBuilder, value: float) -> str:
     return g.constant(np.float32(value))
 
 
-def _thresholded_relu(g: GraphBuilder, call: Call) -> Value:
+def _thresholded_relu(g: GraphBuilder, call: Call) -> GraphValue:
     _expect(call, FLOAT)
 
     def make(t: Sequence[str], _: list[int]) -> str:
@@ -190,14 +190,14 @@ def _clipped_line(g: GraphBuilder, x: str, alpha: float, beta: float) -> str:
     return g.node("Min", g.node("Max", line, _scalar(g, 0)), _scalar(g, 1))
 
 
-def _hard_sigmoid(g: GraphBuilder, call: Call) -> Value:
+def _hard_sigmoid(g: GraphBuilder, call: Call) -> GraphValue:
     _expect(call, FLOAT)
     alpha, beta = call.attributes
     bound = 1.0 if math.isfinite(limit(call.args[0])) else math.inf
     return pointwise(g, call, lambda t, _: _clipped_line(g, t[0], alpha, beta), bound)
 
 
-def _hard_swish(g: GraphBuilder, call: Call) -> Value:
+def _hard_swish(g: GraphBuilder, call: Call) -> GraphValue:
     _expect(call, FLOAT)
 
     def make(t: Sequence[str], _: list[int]) -> str:
@@ -206,7 +206,7 @@ def _hard_swish(g: GraphBuilder, call: Call) -> Value:
     return pointwise(g, call, make, limit(call.args[0]))
 
 
-def _prelu(g: GraphBuilder, call: Call) -> Value:
+def _prelu(g: GraphBuilder, call: Call) -> GraphValue:
     _expect(call, FLOAT)
     slope = call.args[1]
     # PRelu multiplies zeros too, which shows in their sign unless slopes are positive
@@ -221,13 +221,13 @@ def _prelu(g: GraphBuilder, call: Call) -> Value:
     return pointwise(g, call, make, finite(x * max(1.0, s)))
 
 
-def _where(g: GraphBuilder, call: Call) -> Value:
+def _where(g: GraphBuilder, call: Call) -> GraphValue:
     if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
         raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
     return pointwise(g, call, lambda t, _: g.node("Where", *t), max(map(limit, call.args[1:])))
 
 
-def _cast(g: GraphBuilder, call: Call) -> Value:
+def _cast(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     target = dtype_of_code(call.attributes[0])
     if target != FLOAT or logical(x) not in (FLOAT, BOOL, *map(np.dtype, ("int32", "int64", "uint8", "int8"))):
@@ -235,19 +235,19 @@ def _cast(g: GraphBuilder, call: Call) -> Value:
     return pointwise(g, call, lambda t, _: g.cast(t[0], FLOAT), finite(limit(x)))
 
 
-def _copy(g: GraphBuilder, call: Call) -> Value:
+def _copy(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
-    if not isinstance(x, Value):
+    if not isinstance(x, GraphValue):
         raise NotLoweredError("copy of a constant")
     return x
 
 
-def _gather(g: GraphBuilder, call: Call) -> Value:
+def _gather(g: GraphBuilder, call: Call) -> GraphValue:
     from mgc.sim.fast import layout
 
     x, indices = call.args
     axis = int(call.attributes[0])
-    if not isinstance(x, Value) or not isinstance(indices, np.ndarray) or (x.batched and axis == 0):
+    if not isinstance(x, GraphValue) or not isinstance(indices, np.ndarray) or (x.batched and axis == 0):
         raise NotLoweredError("gather with computed indices or along the batch axis")
     extent = x.shape[axis]
     if indices.size == 0 or indices.min() < -extent or indices.max() >= extent:

@@ -11,7 +11,7 @@ from mgc.isa.instructions import MvmT
 from mgc.sim.fast import layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Frame, Part, Rows, Value
+from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
 from mgc.sim.fast.windows import window_map
 
@@ -25,10 +25,10 @@ def lower(
     g: GraphBuilder,
     groups: Mapping[int, WeightVariable],
     instructions: Sequence[MvmT],
-    source: Value,
+    source: GraphValue,
     shape: tuple[int, ...],
     ideal: bool,
-) -> tuple[Value, str]:
+) -> tuple[GraphValue, str]:
     """All MVM_Ts that add into one destination (of `shape`), reading one source; and the kernel.
 
     Instead of scattering sums, each position of the destination gathers the errors of the windows that read it:
@@ -79,7 +79,7 @@ def lower(
         parts[k] = Part(tensors[0] if matrices == 1 else g.node("Concat", *tensors, axis=2), parts[k].rows)
         limit, kernel = max(limit, *(s.limit for s in found)), found[0].kernel
     logical = _F32 if ideal else np.dtype(np.int64)
-    value = Value(
+    value = GraphValue(
         shape, logical, Element(dtype), rows=Rows(target, tuple(parts), index), limit=limit, batched=source.batched
     )
     return value, kernel

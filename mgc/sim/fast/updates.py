@@ -14,8 +14,8 @@ from mgc.isa.instructions import Mvm, Update
 from mgc.isa.optimizers import in_reals, in_steps, optimize
 from mgc.sim.engine import failure
 from mgc.sim.fast import weights
-from mgc.sim.fast.builder import Placement, PlanBuilder
-from mgc.sim.fast.items import Arrays, Context, Slot
+from mgc.sim.fast.builder import LoweredStep, PlanBuilder
+from mgc.sim.fast.items import Arrays, RunContext, Slot
 from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.versions import Version
 
@@ -60,13 +60,13 @@ class UpdateItem:
     def writes(self) -> tuple[Slot, ...]:
         return (*(self.new.slots if isinstance(self.new, Version) else (self.new,)), *self.kept)
 
-    def run(self, context: Context, arrays: Arrays, k: int, threads: int) -> None:
+    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         try:
             self._run(arrays, context, threads)
         except ExecutionError as error:
             raise failure(context.program, self.instruction, error) from error
 
-    def _run(self, arrays: Arrays, context: Context, threads: int) -> None:
+    def _run(self, arrays: Arrays, context: RunContext, threads: int) -> None:
         def array(slot: Slot | np.ndarray) -> np.ndarray:
             found: np.ndarray = arrays[slot.id] if isinstance(slot, Slot) else slot
             return found
@@ -171,4 +171,4 @@ def lower_update(builder: PlanBuilder, u: Update) -> None:
         builder.hold(u.parameter, new.id)
     for buffer, slot in kept.items():
         builder.hold(buffer, slot.id)
-    builder.placements.append(Placement(u.id, "update", "numpy"))
+    builder.placements.append(LoweredStep(u.id, "update", "numpy"))

@@ -152,7 +152,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Value:
+class GraphValue:
     """A buffer's or register's content in one graph, in one form or two.
 
     shape: of one micro-batch. logical: its element type in the program. dense: tensor [k * shape[0], *shape[1:]].

@@ -13,7 +13,7 @@ from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
 from mgc.isa.instructions import BUFFER, CONSTANT, REGISTER, Ref, Step, Vec
 from mgc.isa.machine import IDEAL_DTYPE
-from mgc.sim.fast.builder import Held, Placement, PlanBuilder
+from mgc.sim.fast.builder import Held, LoweredStep, PlanBuilder
 from mgc.sim.fast.choice import where
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder
@@ -37,7 +37,7 @@ from mgc.sim.fast.scales import (
 )
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import STEPS, Call
-from mgc.sim.fast.values import Value
+from mgc.sim.fast.values import GraphValue
 
 QUANTISED = {
     "quant": quant,
@@ -67,14 +67,14 @@ UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": 
 
 def lower_vec(builder: PlanBuilder, kernel: Vec) -> None:
     """A kernel, step by step; as a whole if a step needs each micro-batch on its own."""
-    placements: list[Placement] = []
+    placements: list[LoweredStep] = []
     registers: list[Held] = []
     types = kernel.registers(builder.program)
     try:
         for number, step in enumerate(kernel.steps):
             held, place = _step(builder, kernel, number, registers, types)
             registers.append(held)
-            placements.append(Placement(kernel.id, function(step.function).name, *place))
+            placements.append(LoweredStep(kernel.id, function(step.function).name, *place))
     except NotLoweredError as error:
         builder.as_reference([kernel], str(error))
         return
@@ -133,7 +133,7 @@ def _step(
 
 def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Typed:
     """Type and shape of a step's result in this numerics: what was codes and sums is float32 in `float`."""
-    first = args[0].logical if isinstance(args[0], Value) else args[0].dtype
+    first = args[0].logical if isinstance(args[0], GraphValue) else args[0].dtype
     if ideal and name != "cast" and typed.dtype.kind in "iu" and first == IDEAL_DTYPE:
         return Typed(IDEAL_DTYPE, typed.shape)
     return typed
@@ -141,13 +141,13 @@ def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Ty
 
 def _certifiable(args: Sequence[Operand]) -> bool:
     """Whether a MATMUL's operands are float32 matrices or stacks of them."""
-    types = [a.logical if isinstance(a, Value) else a.dtype for a in args]
+    types = [a.logical if isinstance(a, GraphValue) else a.dtype for a in args]
     return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0
 
 
 def lower_step(
     g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool, guarded: bool = False
-) -> Value:
+) -> GraphValue:
     """The result of step `number` of a kernel; `guarded` allows forms that need a guard. Raises NotLoweredError."""
     step = vec.steps[number]
     name = function(step.function).name

@@ -16,7 +16,7 @@ from mgc.isa.crossbar import CrossbarGroup
 from mgc.sim.fast import kernels
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.values import Element, Value
+from mgc.sim.fast.values import Element, GraphValue
 
 _F64 = np.dtype(np.float64)
 _BYTE = 256
@@ -24,7 +24,7 @@ _BYTE = 256
 
 
 @dataclass(frozen=True)
-class Plane:
+class BytePlane:
     """One byte of every weight: operands minus `zero`, times `factor`, add up to the weight."""
 
     zero: int
@@ -36,12 +36,12 @@ def plane_dtype() -> np.dtype:
     return np.dtype(np.int8 if kernels.is_exact("u8s8") else np.uint8)
 
 
-def planes_of(weight_bits: int) -> tuple[Plane, ...]:
+def planes_of(weight_bits: int) -> tuple[BytePlane, ...]:
     """The planes of weights of up to 16 bits, the lowest byte first."""
     high = 0 if plane_dtype() == np.int8 else 128
     if weight_bits <= 8:
-        return (Plane(high, 1),)
-    return (Plane(high - 128, 1), Plane(high, 256))
+        return (BytePlane(high, 1),)
+    return (BytePlane(high - 128, 1), BytePlane(high, 256))
 
 
 def split(weights: np.ndarray, weight_bits: int) -> np.ndarray:
@@ -70,7 +70,7 @@ class WeightVariable:
     ideal: bool
 
     @property
-    def planes(self) -> tuple[Plane, ...]:
+    def planes(self) -> tuple[BytePlane, ...]:
         """What the tensors of its operands are; nothing in `float` numerics."""
         return () if self.ideal else planes_of(self.group.arithmetic.weight_bits)
 
@@ -108,7 +108,7 @@ def side_by_side(g: GraphBuilder, operands: Sequence[tuple[str, ...]], axis: int
     return tuple(g.node("Concat", *tensors, axis=axis) for tensors in zip(*operands, strict=True))
 
 
-def most_of(value: Value) -> int:
+def most_of(value: GraphValue) -> int:
     """The largest magnitude of a code; without knowledge that of all that its bytes can say."""
     if value.span is not None:
         return max(-value.span[0], value.span[1])
@@ -139,7 +139,7 @@ def product(
     element: Element,
     most: int,
     weights: tuple[str, ...],
-    planes: tuple[Plane, ...],
+    planes: tuple[BytePlane, ...],
     depth: int,
 ) -> Sums:
     """x [.., depth] @ weights [depth, N], exact: whole numbers in int32 or float64; without planes float32 reals.
@@ -176,7 +176,7 @@ def _whole(g: GraphBuilder, x: str, bias: int, factor: int) -> str:
     return x if factor == 1 else g.node("Mul", x, g.constant(np.float64(factor)))
 
 
-def _weights(g: GraphBuilder, tensors: tuple[str, ...], planes: tuple[Plane, ...]) -> str:
+def _weights(g: GraphBuilder, tensors: tuple[str, ...], planes: tuple[BytePlane, ...]) -> str:
     """The weights in float64."""
     wide = [_whole(g, t, p.zero, p.factor) for t, p in zip(tensors, planes, strict=True)]
     return wide[0] if len(wide) == 1 else g.node("Add", *wide)
