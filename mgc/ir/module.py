@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.graph import Graph
 from mgc.ir.op import IRError
 from mgc.ir.training import State
 from mgc.ir.types import tensor_type_of
@@ -34,14 +33,6 @@ class Entry:
     batched: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
 
-    def copy(self) -> Entry:
-        """An entry with a copy of the graph, which the attributes then refer to."""
-        graph = self.graph.copy()
-        image: dict[Value | Node, Value | Node] = dict(zip(self.graph.values(), graph.values(), strict=True))
-        image.update(zip(self.graph.nodes, graph.nodes, strict=True))
-        attributes = {name: attribute_image(a, image) for name, a in self.attributes.items()}
-        return replace(self, graph=graph, attributes=attributes)
-
 
 @dataclass(eq=False)
 class Module:
@@ -54,38 +45,6 @@ class Module:
     entries: tuple[Entry, ...]
     states: tuple[State, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
-
-    def entry(self, name: str) -> Entry:
-        """The entry of a name. IRError names those that there are."""
-        for entry in self.entries:
-            if entry.name == name:
-                return entry
-        raise IRError(f"the module has no entry {name!r}; it has {', '.join(e.name for e in self.entries) or 'none'}")
-
-    def copy(self) -> Module:
-        """A module whose graphs may be edited without changing this one's."""
-        return replace(self, entries=tuple(e.copy() for e in self.entries), attributes=dict(self.attributes))
-
-    def with_graphs(self, graphs: Mapping[str, Graph]) -> Module:
-        """The module with other graphs for the entries named; entries keep their attributes as they are."""
-        entries = tuple(replace(e, graph=graphs.get(e.name, e.graph)) for e in self.entries)
-        return replace(self, entries=entries)
-
-
-def attribute_image(attribute: Any, image: Mapping[Value | Node, Value | Node]) -> Any:
-    """The attribute with every value and node that it refers to replaced by its image."""
-    match attribute:
-        case Value() | Node():
-            return image.get(attribute, attribute)
-        case tuple() | frozenset():
-            return type(attribute)(attribute_image(a, image) for a in attribute)
-        case dict():
-            return {attribute_image(k, image): attribute_image(a, image) for k, a in attribute.items()}
-    if is_dataclass(attribute) and not isinstance(attribute, type):
-        old = {f.name: getattr(attribute, f.name) for f in fields(attribute) if f.init}
-        new = {name: attribute_image(a, image) for name, a in old.items()}
-        return attribute if all(new[name] is a for name, a in old.items()) else replace(attribute, **new)
-    return attribute
 
 
 def verify_module(module: Module, *, levels: tuple[int, ...] = (1,)) -> None:
