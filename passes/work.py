@@ -26,12 +26,10 @@ def row_block_mvms(op: Mvm, rows: int) -> int:
 
 
 def totals(graph: Graph, rows: int) -> tuple[int, int, int]:
-    """(macs_useful, macs_mapped, row-block MVMs) of one micro-batch of a level-2 graph."""
-    ops = [n.op for n in graph.nodes if isinstance(n.op, Mvm)]
-    return sum(op.macs_useful for op in ops), sum(map(macs_mapped, ops)), sum(row_block_mvms(op, rows) for op in ops)
+    """(macs_useful, macs_mapped, row-block MVMs) of one micro-batch of a level-2 graph.
 
-
-def training_totals(graph: Graph) -> tuple[int, int]:
-    """(macs_useful, macs_mapped) of a level-2 graph of training: reads of both kinds and weight gradients."""
+    Macs are those of reads of both kinds and of weight gradients.
+    """
     ops = [n.op for n in graph.nodes if isinstance(n.op, Mvm | MvmT | Outer)]
-    return sum(op.macs_useful for op in ops), sum(map(macs_mapped, ops))
+    reads = sum(row_block_mvms(op, rows) for op in ops if isinstance(op, Mvm))
+    return sum(op.macs_useful for op in ops), sum(map(macs_mapped, ops)), reads

@@ -8,7 +8,7 @@ from typing import Any
 from mgc.isa.program import Program
 from mgc.passes.chips import Split
 from mgc.passes.state import CompileState
-from mgc.passes.work import totals, training_totals
+from mgc.passes.work import totals
 from mgc.targets.codegen.bill import bill
 from mgc.targets.cost import CostModel
 
@@ -20,7 +20,7 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
     split: Split | None = attributes.get("split")
     work = [0, 0, 0]
     for entry in entries:
-        own = (*training_totals(entry.graph), totals(entry.graph, state.chip.crossbar.rows)[2])
+        own = totals(entry.graph, state.chip.crossbar.rows)
         work = [w + n * entry.repeats * entry.micro_batches for w, n in zip(work, own, strict=True)]
     hashes: dict[str, str] = attributes.get("hashes", {})
     meta: dict[str, Any] = {
