@@ -182,12 +182,12 @@ def partition(
     limits = [(tuple(sizes), capacity), *([(tuple(shares), room)] if shares is not None else [])]
     nets = _merge(nets)
     hint = _in_order(limits, nets, chips)
-    if hint is not None and traffic_of(nets, hint) == 0:
+    if hint is not None and link_traffic(nets, hint) == 0:
         return Partition(hint, 0, 0, "OPTIMAL")
     return _solve(limits, nets, chips, hint)
 
 
-def traffic_of(nets: Sequence[Net], chip_of: Sequence[int]) -> int:
+def link_traffic(nets: Sequence[Net], chip_of: Sequence[int]) -> int:
     """Bytes x links that a partition moves in one micro-batch."""
     spans = ([chip_of[layer] for layer in net.layers] for net in nets)
     return sum(net.size * (max(on) - min(on)) for net, on in zip(nets, spans, strict=True) if on)
@@ -272,10 +272,10 @@ def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int]
     parameters.max_deterministic_time = _EFFORT
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None if hint is None else Partition(tuple(hint), traffic_of(nets, hint), 0, "FEASIBLE")
+        return None if hint is None else Partition(tuple(hint), link_traffic(nets, hint), 0, "FEASIBLE")
     chip_of = tuple(sum(solver.boolean_value(v) for v in row[1:-1]) for row in beyond)
     return Partition(
-        chip_of, traffic_of(nets, chip_of), max(0, int(solver.best_objective_bound + 0.5)), solver.status_name(status)
+        chip_of, link_traffic(nets, chip_of), max(0, int(solver.best_objective_bound + 0.5)), solver.status_name(status)
     )
 
 

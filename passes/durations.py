@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec
+from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec, View
 from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax
 from mgc.ir.op import Op
 from mgc.ir.ops.update import Rule, Sgd
@@ -34,9 +34,25 @@ _UNARY: dict[str, Work] = {
 }
 
 
-def nbytes(value: Value) -> int:
-    """Bytes of a value in memory; 0 for an opaque one, whose size nobody knows."""
-    return value.type.nbytes if isinstance(value.type, TensorType) else 0
+def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
+    """Bytes of every value of a level-2 graph in memory; 0 for an opaque one, whose size nobody knows.
+
+    A crossbar sum, as products of codes leave it and moves pass it on, weighs what the target says.
+    """
+    sums: set[Value] = set()
+    sizes: dict[Value, int] = {}
+    for value in (*graph.inputs, *graph.constants):
+        sizes[value] = value.type.nbytes if isinstance(value.type, TensorType) else 0
+    for node in graph.nodes:
+        passed = isinstance(node.op, Copy | View) and node.inputs[0] in sums
+        for value in node.outputs:
+            tensor = value.type if isinstance(value.type, TensorType) else None
+            sizes[value] = tensor.nbytes if tensor else 0
+            made = isinstance(node.op, Mvm | MvmT | Outer) and tensor and tensor.dtype == DType.I64
+            if tensor and (passed or made):
+                sums.add(value)
+                sizes[value] = tensor.size * target.periphery.accumulator_bytes
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -151,13 +167,11 @@ class Durations:
 
     # -- the way out -----------------------------------------------------------------------------------------------
 
-    def link(self, value: Value) -> int:
-        """Cycles to load or store a value over the host link."""
-        return max(1, self.cost.host_cycles(-(-nbytes(value) // self.parts)))
-
-    def host(self, node: Node) -> int:
-        """Cycles of a host segment: its operands and results over the link; what the host computes is not known."""
-        return max(1, self.cost.host_cycles(sum(nbytes(v) for v in (*node.inputs, *node.outputs))))
+    def link(self, size: int) -> int:
+        """Cycles to move bytes to or from the host: what is loaded or stored, or operands and results of a segment that
+        the host runs; what it computes is not known.
+        """
+        return max(1, self.cost.host_cycles(-(-size // self.parts)))
 
 
 def signed_input(node: Node) -> bool:
@@ -217,9 +231,9 @@ def _nonzeros(matrix: Value | TensorType, type_: TensorType, graph: Graph) -> in
     return type_.size if data is None else int(np.count_nonzero(data))
 
 
-def bytes_read(op: Copy, operands: int) -> list[int]:
-    """Bytes that a copy's pieces read of each of its operands, repeats counted; a copy of nothing reads nothing."""
+def elements_read(op: Copy, operands: int) -> list[int]:
+    """Elements that a copy's pieces read of each of its operands, repeats counted; a copy of nothing reads nothing."""
     read = [0] * operands
     for p in op.pieces:
-        read[p.operand] += prod(p.extents) * op.result.dtype.numpy.itemsize
+        read[p.operand] += prod(p.extents)
     return read

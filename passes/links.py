@@ -11,14 +11,18 @@ from mgc.ir.mapped import Piece, Send, View
 from mgc.ir.mapped_training import UpdateCells
 from mgc.ir.types import TensorType
 from mgc.passes.chips import Net
-from mgc.passes.durations import nbytes
+from mgc.passes.durations import sizes_of
 from mgc.passes.operations import stored
 from mgc.passes.place import Placement
 from mgc.targets.description import Target
 
 
 def nets_of(
-    graph: Graph, near: Mapping[Node, str | None], number: Mapping[str, int], cells: Iterable[Value] = ()
+    graph: Graph,
+    near: Mapping[Node, str | None],
+    number: Mapping[str, int],
+    target: Target,
+    cells: Iterable[Value] = (),
 ) -> list[Net]:
     """The values that nodes of several layers make or read, with the `number` of each layer; `near` as in `Placement`.
 
@@ -34,7 +38,8 @@ def nets_of(
         for value in (*_carried(node), *node.outputs):
             if root[value] not in skipped:
                 layers.setdefault(root[value], set()).add(number[layer])
-    return [Net(nbytes(v), frozenset(on)) for v, on in layers.items() if len(on) > 1]
+    sizes = sizes_of(graph, target)
+    return [Net(sizes[v], frozenset(on)) for v, on in layers.items() if len(on) > 1]
 
 
 def send_between_chips(graph: Graph, placement: Placement, target: Target, cells: Iterable[Value] = ()) -> None:

@@ -11,7 +11,7 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.module import Entry
 from mgc.passes.allocate import Demand
 from mgc.passes.chips import Net, Split, split
-from mgc.passes.durations import Durations, nbytes, signed_input, windows_of
+from mgc.passes.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.links import nets_of, send_between_chips
 from mgc.passes.lower_training.residents import Residents, residents_in
 from mgc.passes.manager import Pass
@@ -84,22 +84,22 @@ def split_of(state: CompileState, crossbars: int | None = None) -> Split:
     nets: list[Net] = []
     if target.structure.chips > 1:
         for entry in running:
-            near = near_layers(entry.graph, _anchors(entry, residents))
+            near = near_layers(entry.graph, _anchors(entry, residents), target)
             homes = homes_in(entry.graph, residents)
             nets += (
                 replace(n, size=n.size * entry.repeats)
-                for n in nets_of(entry.graph, near, number, cells_in(homes, residents))
+                for n in nets_of(entry.graph, near, number, target, cells_in(homes, residents))
             )
     if state.trains:
         demands = _of_an_iteration(running, residents, number, target)
         return split(demands, nets, target, crossbars=crossbars)
     (entry,) = running
     demands = _of_a_stream(entry, residents, number, target)
-    cost = CostModel(target)
+    cost, sizes = CostModel(target), sizes_of(entry.graph, target)
     # what crosses the host link takes its time whatever the crossbars do
     floor = max(
-        sum(cost.host_cycles(nbytes(v)) for v in entry.graph.inputs),
-        sum(cost.host_cycles(nbytes(v)) for _, v in entry.graph.outputs),
+        sum(cost.host_cycles(sizes[v]) for v in entry.graph.inputs),
+        sum(cost.host_cycles(sizes[v]) for _, v in entry.graph.outputs),
     )
     return split(demands, nets, target, micro_batches=entry.micro_batches, floor=floor, crossbars=crossbars)
 
@@ -153,8 +153,8 @@ class PlaceGroups(Pass):
         order = list(dict.fromkeys(g.layer for g in groups))
         if not state.trains and groups:
             graph = state.graph
-            near = near_layers(graph, _anchors(state.entry, residents))
-            order = in_order_of_traffic(groups, traffic_of(graph, near), state.chip)
+            near = near_layers(graph, _anchors(state.entry, residents), state.chip)
+            order = in_order_of_traffic(groups, traffic_of(graph, near, state.chip), state.chip)
         placed = lay_out(groups, order, state.chip)
         return state.with_entries(state.module.entries, groups=placed, persistent=_persistent(residents, state.target))
 

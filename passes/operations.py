@@ -10,8 +10,7 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
-from mgc.ir.types import TensorType
-from mgc.passes.durations import Durations, Place, Source, bytes_read, nbytes, signed_input, windows_of
+from mgc.passes.durations import Durations, Place, Source, elements_read, signed_input, sizes_of, windows_of
 from mgc.passes.partition import Geometry
 from mgc.passes.place import Placement
 from mgc.passes.plan import Operation, OperationKind, UnitKind, UnitPlan
@@ -93,7 +92,7 @@ class Builder:
     def build(self) -> Work:
         """All operations of the graph."""
         graph, axes = self.graph, self.streaming.axes
-        self.root = stored(graph)
+        self.root, self.sizes = stored(graph), sizes_of(graph, self.target)
         self._find_places()
         for k, group in enumerate(self.placement.groups):
             self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
@@ -101,21 +100,21 @@ class Builder:
         for port, name in enumerate(self.data):
             self._take(inputs[name] in axes)
             unit = self._unit("link", "in", UnitPlan("link in", "link"))
-            self._add("load", unit, self.durations.link(inputs[name]), (), (inputs[name],), port=port)
+            self._add("load", unit, self.durations.link(self.sizes[inputs[name]]), (), (inputs[name],), port=port)
         for node in graph.nodes:
             self._take(node in self.streaming.nodes, node)
             self._operations_of(node)
         for port, name in enumerate(self.results):
             self._take(outputs[name] in axes)
             unit = self._unit("link", "out", UnitPlan("link out", "link"))
-            self._add("store", unit, self.durations.link(outputs[name]), (outputs[name],), (), port=port)
+            self._add("store", unit, self.durations.link(self.sizes[outputs[name]]), (outputs[name],), (), port=port)
         split = self.streaming.split
         return Work(
             tuple(self._throttled() if self.pipelined and self.channel else self.operations),
             tuple(self.unit_plans),
             {v: tuple(w) for v, w in self.writers.items()},
             {v: tuple(self.readers.get(v, ())) for v in self.writers},
-            {v: -(-nbytes(v) // split) if v in axes else nbytes(v) for v in self.writers},
+            {v: -(-self.sizes[v] // split) if v in axes else self.sizes[v] for v in self.writers},
             frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
             tuple(self.versions),
         )
@@ -170,13 +169,18 @@ class Builder:
         structure = self.target.structure
         return tiles if structure.chips == 1 else f"chip {first // structure.tiles_per_chip} {tiles}"
 
-    def _source(self, value: Value, most: int | None = None) -> Source:
-        """The traffic of a stored value, all of it or `most` bytes; of what is shared out, a part's share."""
-        root = self.root[value]
-        size = nbytes(value) if most is None else min(most, nbytes(value))
+    def _source(self, value: Value, elements: int | None = None) -> Source:
+        """The traffic of a stored value, once or of so many `elements`; of what is shared out, a part's share."""
+        root, size = self.root[value], self.sizes[value]
+        if elements is not None:
+            size = min(size, elements * self._item(value))
         if value in self.streaming.axes or (self.node is not None and value in self.node.outputs):
             size = -(-size // self.durations.parts)
         return Source(size, None if root in self.offchip else self.place[root])
+
+    def _item(self, value: Value) -> int:
+        """Bytes of an element."""
+        return self.sizes[value] // max(1, value.tensor.size)
 
     def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
         """`Durations.streamed` of the next operation; takes down what it moves off-chip."""
@@ -308,14 +312,20 @@ class Builder:
             case ops.DiffBlock():
                 self._whole("diff", node, self._diff_block(here), durations.diff(node, node.op))
             case Copy():
-                read = zip(node.inputs, bytes_read(node.op, len(node.inputs)), strict=True)
+                read = zip(node.inputs, elements_read(node.op, len(node.inputs)), strict=True)
                 constants = self.graph.constants
-                moved = [self._source(v, size) for v, size in read if v not in constants]
+                moved = [self._source(v, count) for v, count in read if v not in constants]
                 duration = self._streamed(0, [*moved, self._source(node.outputs[0])], here)
                 self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs)
             case ops.Host():
                 unit = self._unit("host", 0, UnitPlan("host", "host"))
-                self._add("host", unit, durations.host(node), node.inputs, node.outputs)
+                self._add(
+                    "host",
+                    unit,
+                    durations.link(sum(self.sizes[v] for v in (*node.inputs, *node.outputs))),
+                    node.inputs,
+                    node.outputs,
+                )
             case _:
                 raise TypeError(f"{node.op.name} is no operation: lower it first")
 
@@ -337,7 +347,7 @@ class Builder:
         moved = [self._source(node.inputs[0]), self._source(node.outputs[0])]
         # whatever memory the value comes from, it leaves by the port of the sender
         gate = Place((op.sender * self.target.structure.tiles_per_chip,))
-        link = self.durations.crossing(nbytes(node.outputs[0]), gate, here)
+        link = self.durations.crossing(self.sizes[node.outputs[0]], gate, here)
         name = f"chip {op.sender} to chip {op.chip}"
         unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
         self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs)
@@ -349,8 +359,6 @@ class Builder:
     def _mvm(self, node: Node, op: Mvm) -> None:
         """The reads of a product's groups; what versions of cells they read is among the node's operands."""
         x, result = node.inputs[0], node.outputs[0]
-        assert isinstance(result.type, TensorType)
-        item = result.type.dtype.numpy.itemsize
         whole = [s for s in self._traffic((x,), (result,)) if s.place is None]
         for k, part in enumerate(op.parts):
             index = self._group_of(node, k)
@@ -362,7 +370,7 @@ class Builder:
             # a part's sums are collected in its own tiles; off-chip, all parts share the channel
             moved = [s for s in self._traffic((x,), ()) if s.place is not None]
             if result not in self.offchip:
-                moved.append(Source(windows * part.matrices * part.cols * item, here))
+                moved.append(Source(windows * part.matrices * part.cols * self._item(result), here))
             stream = self._streamed if k == 0 else self.durations.streamed
             duration = stream(work, [*moved, *whole], here)
             read = (x, node.inputs[1 + k])
@@ -391,7 +399,7 @@ class Builder:
         for k, part in enumerate(op.parts):
             work = self.durations.outer(self.durations.windows(op, part), part, len(here.tiles))
             result = node.outputs[k]
-            moved = [*self._traffic(node.inputs, ()), Source(-(-nbytes(result) // self.durations.parts), here)]
+            moved = [*self._traffic(node.inputs, ()), Source(-(-self.sizes[result] // self.durations.parts), here)]
             self._add("outer", unit, self._streamed(work, moved, here), node.inputs, (result,), part=k)
 
     def _update_cells(self, node: Node, op: UpdateCells) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm, Send
 from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
-from mgc.passes.durations import Place, nbytes
+from mgc.passes.durations import Place, sizes_of
 from mgc.passes.plan import GroupMap
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
@@ -36,7 +36,9 @@ class Placement:
     @staticmethod
     def of(graph: Graph, anchors: Mapping[Node, str], groups: tuple[GroupMap, ...], target: Target) -> Placement:
         """The placement of a graph's nodes near groups that have their crossbars; `anchors` as in `near_layers`."""
-        return Placement(groups, service(groups, target), near_layers(graph, anchors), target.structure.tiles_per_chip)
+        return Placement(
+            groups, service(groups, target), near_layers(graph, anchors, target), target.structure.tiles_per_chip
+        )
 
     def place_of(self, node: Node) -> Place:
         """Where a node's work is done; tile 0 if nothing on the chip is near it. What is sent to a chip arrives at its
@@ -117,11 +119,11 @@ def snake_of_tiles(target: Target) -> list[int]:
     return [chip * per_chip + tile for chip in range(target.structure.chips) for tile in order]
 
 
-def near_layers(graph: Graph, anchors: Mapping[Node, str]) -> dict[Node, str | None]:
+def near_layers(graph: Graph, anchors: Mapping[Node, str], target: Target) -> dict[Node, str | None]:
     """The layer near which each node runs: the one where most bytes of its operands were made (of several the last),
     else the first one that depends on it. `anchors` gives the nodes that have a layer of their own.
     """
-    position: dict[str, int] = {}
+    sizes, position = sizes_of(graph, target), dict[str, int]()
     for i, node in enumerate(graph.nodes):
         if node in anchors:
             position.setdefault(anchors[node], i)
@@ -132,7 +134,7 @@ def near_layers(graph: Graph, anchors: Mapping[Node, str]) -> dict[Node, str | N
         for value in dict.fromkeys(node.inputs):
             made = made_near.get(value)
             if made is not None:
-                size[made] = size.get(made, 0) + nbytes(value)
+                size[made] = size.get(made, 0) + sizes[value]
         last = max(size, key=lambda layer: (size[layer], position[layer]), default=None)
         near[node] = anchors.get(node, last)
         made_near.update(dict.fromkeys(node.outputs, near[node]))
@@ -150,8 +152,9 @@ def near_layers(graph: Graph, anchors: Mapping[Node, str]) -> dict[Node, str | N
     return near
 
 
-def traffic_of(graph: Graph, near: Mapping[Node, str | None]) -> dict[tuple[str, str], int]:
+def traffic_of(graph: Graph, near: Mapping[Node, str | None], target: Target) -> dict[tuple[str, str], int]:
     """What goes from layer to layer in one micro-batch."""
+    sizes = sizes_of(graph, target)
     made_near: dict[Value, str | None] = {}
     traffic: dict[tuple[str, str], int] = {}
     for node in graph.nodes:
@@ -159,7 +162,7 @@ def traffic_of(graph: Graph, near: Mapping[Node, str | None]) -> dict[tuple[str,
         for value in dict.fromkeys(node.inputs):
             there = made_near.get(value)
             if here is not None and there is not None and here != there:
-                traffic[there, here] = traffic.get((there, here), 0) + nbytes(value)
+                traffic[there, here] = traffic.get((there, here), 0) + sizes[value]
         made_near.update(dict.fromkeys(node.outputs, here))
     return traffic
 

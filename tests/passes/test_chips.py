@@ -16,7 +16,7 @@ from mgc.ir.mapped import Mvm, Send
 from mgc.ir.types import DType, TensorType
 from mgc.isa.verify import verify
 from mgc.passes.allocate import Demand, allocate, least_run_cycles, run_cycles
-from mgc.passes.chips import Net, partition, split, traffic_of
+from mgc.passes.chips import Net, link_traffic, partition, split
 from mgc.sim.simulator import Simulator
 from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel, Route
@@ -45,14 +45,14 @@ def every_partition(sizes, chips, capacity):
 @given(problems())
 def test_the_partition_has_the_least_traffic_of_all(problem):
     sizes, nets, chips, capacity = problem
-    all_traffic = [traffic_of(nets, chip_of) for chip_of in every_partition(sizes, chips, capacity)]
+    all_traffic = [link_traffic(nets, chip_of) for chip_of in every_partition(sizes, chips, capacity)]
     found = partition(sizes, nets, chips, capacity)
     if not all_traffic:
         assert found is None
         return
     assert found is not None
     assert found.status == "OPTIMAL"
-    assert found.traffic == found.least_traffic == min(all_traffic) == traffic_of(nets, found.chip_of)
+    assert found.traffic == found.least_traffic == min(all_traffic) == link_traffic(nets, found.chip_of)
     assert found.chip_of in set(every_partition(sizes, chips, capacity))
 
 
@@ -81,7 +81,7 @@ def test_layers_that_share_much_lie_together_and_a_line_of_chips_is_crossed_one_
     assert found is not None
     assert found.chip_of[0] == found.chip_of[2] != found.chip_of[1] == found.chip_of[3]
     assert (found.traffic, found.status) == (1, "OPTIMAL")
-    assert traffic_of([Net(7, frozenset((0, 1)))], (0, 3)) == 21
+    assert link_traffic([Net(7, frozenset((0, 1)))], (0, 3)) == 21
 
 
 def test_a_layer_larger_than_a_chip_lies_across_the_border():

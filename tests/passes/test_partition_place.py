@@ -193,11 +193,12 @@ def test_neighbours_on_the_snake_are_neighbours_on_the_mesh():
 
 
 def test_traffic_runs_between_the_homes_of_kernels():
-    graph = level2(chain(3), load_target("liu2018"))
+    target = load_target("liu2018")
+    graph = level2(chain(3), target)
     layers = [n for n in graph.nodes if isinstance(n.op, Mvm)]
     a, b, c = (n.outputs[0].name for n in layers)
-    near = near_layers(graph, dict(zip(layers, (a, b, c), strict=True)))
-    traffic = traffic_of(graph, near)
+    near = near_layers(graph, dict(zip(layers, (a, b, c), strict=True)), target)
+    traffic = traffic_of(graph, near, target)
     assert set(traffic) == {(a, b), (b, c)}
     assert set(traffic.values()) == {4 * 36}  # codes of one byte
     kernels = [n for n in graph.nodes if isinstance(n.op, Vec)]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checker import check, facts_of_program
 
 import mgc
 from mgc.compiler import compile_training
 from mgc.isa.instructions import Mvm, MvmT, Outer, Update
 from mgc.isa.memory import element_bytes, nbytes
+from mgc.report.views import memory
 from mgc.targets import CostModel, load_target
 from mgc.targets.codegen.account import Account
 
@@ -106,3 +108,16 @@ def test_inference_counts_sums_and_codes_alike():
             signed=i.signed,
         )
         assert account.energy(i).edram == pytest.approx(registers.edram + account.cost.edram_energy(moved).edram)
+
+
+def test_lighter_sums_take_less_memory_and_no_more_time_as_the_verifier_counts_them():
+    default = load_target("liu2018")
+    periphery = default.periphery.model_copy(update={"accumulator_bytes": 4})
+    light = default.model_copy(update={"periphery": periphery})
+    networks = {"discriminator": DATA / "dcgan_D_ts.onnx", "loss": "bce", "batch": 4}
+    heavy, lighter = (compile_training(DATA / "dcgan_G_ts.onnx", target=t, **networks) for t in (default, light))
+    assert not check(facts_of_program(lighter.part("discriminator and generator"), {}))
+    assert lighter.iteration_cycles <= heavy.iteration_cycles
+    assert lighter.meta["energy_j"] < heavy.meta["energy_j"]
+    used = [{s["space"]: s["bytes"] for s in memory.facts(p)["spaces"]}["edram"] for p in (heavy, lighter)]
+    assert used[1] < used[0]
