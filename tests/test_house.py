@@ -87,7 +87,7 @@ def test_a_users_own_modules_do_not_stand_in_the_way(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-STILL_CIRCULAR = {"mgc.targets.codegen.", "mgc.cli.", "mgc.frontend.", "mgc.compiler", "mgc.dump", "mgc"}
+STILL_CIRCULAR = {"mgc.cli.", "mgc.frontend.", "mgc.compiler", "mgc.dump", "mgc"}
 """Modules, by how their names begin, whose circles of imports are still to be opened; a last one may go with them."""
 
 

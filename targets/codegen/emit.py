@@ -105,6 +105,19 @@ class Walk:
             self.constant_of[key] = index
         return Ref(CONSTANT, self.constant_of[key])
 
+    def table(self, name: str, data: np.ndarray) -> Ref:
+        """A constant with a table; equal tables are one."""
+        data = np.ascontiguousarray(data)
+        for constant in self.constants:
+            known = self.tensors[constant.tensor]
+            same = constant.name == name and known.dtype == data.dtype and known.shape == data.shape
+            if same and known.tobytes() == data.tobytes():
+                return Ref(CONSTANT, constant.id)
+        index = len(self.constants)
+        self.tensors[f"const.{index}"] = data
+        self.constants.append(Constant(index, name, f"const.{index}"))
+        return Ref(CONSTANT, index)
+
     def ref(self, value: Value) -> Ref:
         """The operand for a value: its constant or its buffer."""
         if value in self.graph.constants:
@@ -373,7 +386,10 @@ class _Emitter:
             case mapped_training.UpdateCells() | ops.Update():
                 return _update(walk, common, node, node.op, op.group)
             case ops.DiffBlock():
-                return diff_instruction(walk, common, node, self.chip.diff_block.table_segments)
+                operands = [walk.ref(v) for v in node.inputs]
+                results = [walk.buffer_of.get(v, -1) for v in node.outputs]
+                segments = self.chip.diff_block.table_segments
+                return diff_instruction(common, node, segments, operands, results, walk.table)
             case mapped.Vec():
                 return _vec(walk, common, node, node.op)
             case mapped.Copy():

@@ -26,6 +26,15 @@ from mgc.targets.codegen.diff import diff_instruction
 from mgc.targets.codegen.emit import Walk
 
 HEADER = {f.name for f in fields(Instruction)}
+
+
+def emitted(walk, node, segments):
+    """The DIFF of a node, as codegen's walk over a graph makes it."""
+    operands = [walk.ref(v) for v in node.inputs]
+    results = [walk.buffer_of.get(v, -1) for v in node.outputs]
+    return diff_instruction(dict.fromkeys(HEADER, 0), node, segments, operands, results, walk.table)
+
+
 FUNCTIONS = ("cross-entropy", "minimax", "least-squares", "wasserstein", "hinge")
 
 
@@ -57,7 +66,7 @@ def diff_of(op, arrays, segments=256):
         walk.buffer_of[value] = builder.input(value.shape, batched=False).index
     results = [builder.buffer("real", "float32", v.shape) for v in outputs]
     walk.buffer_of |= {v: r.index for v, r in zip(outputs, results, strict=True)}
-    made = diff_instruction(walk, dict.fromkeys(HEADER, 0), graph.nodes[0], segments)
+    made = emitted(walk, graph.nodes[0], segments)
     for constant in walk.constants:
         builder.constant(walk.tensors[constant.tensor])
     builder.add(Diff, "diff", **{f.name: getattr(made, f.name) for f in fields(made) if f.name not in HEADER})
@@ -214,7 +223,7 @@ def test_equal_tables_are_one_constant():
     walk.buffer_of[x] = 0
     for target in (0.0, 1.0):
         graph.add_multi(DiffBlock("cross-entropy", target=target), x)
-    made = [diff_instruction(walk, dict.fromkeys(HEADER, 0), n, 256) for n in graph.nodes]
+    made = [emitted(walk, n, 256) for n in graph.nodes]
     assert made[0].table == made[1].table
     assert len(walk.constants) == 1
     assert (made[0].loss, made[0].deltas) == (-1, (-1,))  # nobody gave them a buffer
