@@ -20,9 +20,9 @@ from mgc.options import CompileOptions, takes_options
 from mgc.passes.manager import Pass, PassManager, PassRecord
 from mgc.passes.pipeline import passes
 from mgc.passes.registry import by_name
-from mgc.passes.split_batch import Batching
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
+from mgc.passes.tensor.split_batch import Batching
 from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
 from mgc.passes.training.lift import lift
 from mgc.passes.training.passes import TrainingSetup, Weights

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from mgc.passes.calibrate import CalibrationMethod, Scales
-from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerLinear
-from mgc.passes.lower_moves import LowerMoves
-from mgc.passes.lower_vec import LowerVec
+from mgc.passes.lowering.lower_linear import LowerLinear
+from mgc.passes.lowering.lower_moves import LowerMoves
+from mgc.passes.lowering.lower_vec import LowerVec
+from mgc.passes.lowering.settle_versions import SettleVersions
 from mgc.passes.manager import Pass
-from mgc.passes.mapping import Allocate, PlaceGroups, SendValues
-from mgc.passes.partition import Partition
-from mgc.passes.quantize import Quantize
-from mgc.passes.schedule import Schedule
-from mgc.passes.settle import SettleVersions
-from mgc.passes.split_batch import SplitBatch
+from mgc.passes.mapping.groups import Allocate, PlaceGroups, SendValues
+from mgc.passes.mapping.partition import Partition
+from mgc.passes.quantizing.calibrate import CalibrationMethod, Scales
+from mgc.passes.quantizing.quantize import Quantize
+from mgc.passes.scheduling.schedule import Schedule
+from mgc.passes.tensor.fold import Fold
+from mgc.passes.tensor.split_batch import SplitBatch
 from mgc.passes.training.passes import Compose, Differentiate, FuseLoss, Testing
 
 MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), Schedule())

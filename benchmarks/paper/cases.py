@@ -11,7 +11,7 @@ import mgc
 from benchmarks import networks
 from mgc.compiler import compile_training
 from mgc.isa.program import Program
-from mgc.passes.partition import CapacityError
+from mgc.passes.mapping.partition import CapacityError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.report.views.summary import headline
 from mgc.targets.codegen.bill import bill

@@ -15,13 +15,13 @@ import numpy as np
 
 from mgc.ir.graph import Graph
 from mgc.passes.manager import Tools
+from mgc.passes.mapping.work import useful_macs
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.network import downstream
 from mgc.passes.quantizing.observed import coded_values, graph_macs, takes_shifted_codes
 from mgc.passes.quantizing.samples import Samples
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.trials import Trials, below, next_layers, output_elements, whole_network
-from mgc.passes.work import useful_macs
 
 # Multiply-accumulates that the search, and the check of its result, may cost; how many trials of a value are expected.
 _SEARCH_MACS = 1.6e11

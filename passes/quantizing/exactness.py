@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.quantizing.nearest import rounded
 from mgc.targets.description import Crossbar
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import Conv, ConvTranspose, MatMul, Unary
 from mgc.ir.types import TensorType
+from mgc.passes.mapping.work import useful_macs
 from mgc.passes.quantizing.tables import needs_table
-from mgc.passes.work import useful_macs
 
 
 def activation_operand(graph: Graph, node: Node) -> Value | None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mgc.ir.graph import Value
-from mgc.passes.operations import Work
-from mgc.passes.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from mgc.passes.mapping.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
 from mgc.passes.scheduling.cyclic import overlap_runs
 from mgc.passes.scheduling.iterations import moves_of, waits_of
 from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, Slots, peak, slot_waits, spill, steady_slots
 from mgc.passes.scheduling.modulo import steady_state
+from mgc.passes.scheduling.operations import Work
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mgc.passes.operations import Work
 from mgc.passes.scheduling.cyclic import with_ancestors
+from mgc.passes.scheduling.operations import Work
 from mgc.passes.scheduling.problem import Problem
 from mgc.passes.scheduling.sections import sections_of
 from mgc.passes.streaming.analysis import Streaming

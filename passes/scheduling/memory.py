@@ -9,9 +9,9 @@ from heapq import heappop, heappush
 import numpy as np
 
 from mgc.ir.graph import Value
-from mgc.passes.operations import Work
-from mgc.passes.plan import LINE_BYTES, BufferPlan
+from mgc.passes.mapping.plan import LINE_BYTES, BufferPlan
 from mgc.passes.scheduling.modulo import SteadyState
+from mgc.passes.scheduling.operations import Work
 from mgc.passes.scheduling.problem import Edge, Tasks
 
 Slots = Mapping[Value, int]

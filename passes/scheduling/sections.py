@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from mgc.passes.operations import Work
-from mgc.passes.plan import Operation
+from mgc.passes.mapping.plan import Operation
+from mgc.passes.scheduling.operations import Work
 from mgc.passes.streaming.analysis import Streaming
 from mgc.passes.streaming.dataflow import Dataflow
 

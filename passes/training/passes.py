@@ -12,7 +12,7 @@ from mgc.ir.module import Entry
 from mgc.ir.op import register_attr
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Data, Phase, Statistic, TrainingModel
-from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.losses.fuse_loss import fuse_losses
 from mgc.passes.manager import Pass
 from mgc.passes.state import CompileState, with_graph
 from mgc.passes.training.compose import DISCRIMINATOR, GENERATOR, compose

@@ -12,7 +12,7 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
 from mgc.ir.types import tensor_type_of
-from mgc.passes.folding.simplify import simplify
+from mgc.passes.tensor.simplify import simplify
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.optimizers import clipped, updated, with_rate

@@ -46,11 +46,20 @@ from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import StatePiece, StoredState
 from mgc.isa.verify_schedule import check_schedule
-from mgc.passes.durations import Durations
-from mgc.passes.lower_training.residents import residents_in
 from mgc.passes.manager import Pass
-from mgc.passes.mapping import homes_in
-from mgc.passes.plan import BufferPlan, EntryPlan, GroupMap, HomePiece, Operation, PersistentPlan, Resident, UnitKind
+from mgc.passes.mapping.durations import Durations
+from mgc.passes.mapping.groups import homes_in
+from mgc.passes.mapping.plan import (
+    BufferPlan,
+    EntryPlan,
+    GroupMap,
+    HomePiece,
+    Operation,
+    PersistentPlan,
+    Resident,
+    UnitKind,
+)
+from mgc.passes.mapping.residents import residents_in
 from mgc.passes.state import CompileState
 from mgc.targets.codegen.diff import diff_instruction
 from mgc.targets.codegen.meta import meta_of

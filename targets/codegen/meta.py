@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from mgc.isa.program import Program
-from mgc.passes.chips import Split
+from mgc.passes.mapping.chips import Split
+from mgc.passes.mapping.work import totals
 from mgc.passes.state import CompileState
-from mgc.passes.work import totals
 from mgc.targets.codegen.bill import bill
 from mgc.targets.cost import CostModel
 

@@ -21,7 +21,7 @@ from benchmarks.paper.cases import (
 )
 from benchmarks.paper.page import Results, number, page, table
 from benchmarks.paper.sensitivity import VARIATIONS
-from mgc.passes.partition import CapacityError
+from mgc.passes.mapping.partition import CapacityError
 from mgc.targets.description import TargetError
 from mgc.targets.loader import load_target
 

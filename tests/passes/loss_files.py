@@ -8,7 +8,7 @@ import numpy as np
 from mgc.frontend import import_model
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import DiffBlock
-from mgc.passes.fuse_loss import FusedLosses, fuse_losses
+from mgc.passes.losses.fuse_loss import FusedLosses, fuse_losses
 
 FOLDER = Path(__file__).parent.parent / "data" / "losses"
 FILES = (

@@ -11,15 +11,15 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
-from mgc.passes.calibrate import Scales
-from mgc.passes.lower_conv import LowerLinear
-from mgc.passes.lower_moves import LowerMoves
-from mgc.passes.lower_vec import LowerVec
+from mgc.passes.lowering.lower_linear import LowerLinear
+from mgc.passes.lowering.lower_moves import LowerMoves
+from mgc.passes.lowering.lower_vec import LowerVec
 from mgc.passes.manager import PassManager
+from mgc.passes.mapping.plan import EntryPlan
 from mgc.passes.pipeline import MAPPING
-from mgc.passes.plan import EntryPlan
-from mgc.passes.quantize import Quantize
-from mgc.passes.schedule import Schedule
+from mgc.passes.quantizing.calibrate import Scales
+from mgc.passes.quantizing.quantize import Quantize
+from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.state import CompileState
 from mgc.targets.codegen.emit import Emit

@@ -11,8 +11,8 @@ from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import Op
 from mgc.ir.types import tensor_type_of
-from mgc.passes.split_batch import Batching
 from mgc.passes.state import CompileState, Tools
+from mgc.passes.tensor.split_batch import Batching
 from mgc.targets.loader import load_target
 
 

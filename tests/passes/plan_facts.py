@@ -5,7 +5,7 @@ from networks import Mapped
 
 from mgc.ir.mapped import Mvm
 from mgc.ir.types import TensorType
-from mgc.passes.operations import covers, stored
+from mgc.passes.scheduling.operations import covers, stored
 from mgc.targets.description import Target
 
 

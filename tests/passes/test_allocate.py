@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgc.passes.allocate import Demand, allocate, least_bottleneck
+from mgc.passes.mapping.allocate import Demand, allocate, least_bottleneck
 
 
 @st.composite

@@ -13,8 +13,8 @@ from pass_graphs import state_of
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
-from mgc.passes.calibrate import Calibration, Scales, observe
 from mgc.passes.quantizing import clipping
+from mgc.passes.quantizing.calibrate import Calibration, Scales, observe
 from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.state import CompileState, Tools, UnsupportedError

@@ -15,8 +15,8 @@ from mgc.ir.graph import evaluate
 from mgc.ir.mapped import Mvm, Send
 from mgc.ir.types import DType, TensorType
 from mgc.isa.verify import verify
-from mgc.passes.allocate import Demand, allocate, least_run_cycles, run_cycles
-from mgc.passes.chips import Net, link_traffic, partition, split
+from mgc.passes.mapping.allocate import Demand, allocate, least_run_cycles, run_cycles
+from mgc.passes.mapping.chips import Net, link_traffic, partition, split
 from mgc.sim.simulator import Simulator
 from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel, Route

@@ -24,7 +24,7 @@ from mgc.ir.ops import (
 )
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.fold import Fold
+from mgc.passes.tensor.fold import Fold
 
 RNG = np.random.default_rng(7)
 

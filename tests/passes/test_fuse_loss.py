@@ -9,7 +9,7 @@ from mgc.frontend import export_graph
 from mgc.ir.graph import evaluate
 from mgc.ir.ops import DiffBlock
 from mgc.ir.verifier import verify
-from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.losses.fuse_loss import fuse_losses
 from mgc.passes.training.passes import FuseLoss
 
 CE, LS, W = "cross-entropy", "least-squares", "wasserstein"

@@ -9,7 +9,7 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Conv, DiffBlock
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.losses.fuse_loss import fuse_losses
 
 BATCH = 4
 

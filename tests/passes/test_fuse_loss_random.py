@@ -11,7 +11,7 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.fuse_loss import fuse_losses
+from mgc.passes.losses.fuse_loss import fuse_losses
 from mgc.passes.training.differentiate import gradients
 
 BATCH = 5

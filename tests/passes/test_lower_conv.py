@@ -17,9 +17,9 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.ops import Binary, Conv, ConvTranspose, Host, MatMul
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.lower_conv import LowerLinear
+from mgc.passes.lowering.lower_linear import LowerLinear
 from mgc.passes.manager import Tools
-from mgc.passes.work import macs_mapped, row_block_mvms, totals
+from mgc.passes.mapping.work import macs_mapped, row_block_mvms, totals
 
 
 def lowered(graph: Graph) -> Graph:

@@ -10,10 +10,10 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import Copy, Dequant, Quant, Vec, View
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.lower_moves import lower_moves
-from mgc.passes.lower_vec import lower_vec
+from mgc.passes.lowering.lower_moves import lower_moves
+from mgc.passes.lowering.lower_vec import lower_vec
+from mgc.passes.lowering.pieces import runs
 from mgc.passes.manager import UnsupportedError
-from mgc.passes.moves.pieces import runs
 
 F32 = DType.F32
 

@@ -20,8 +20,8 @@ from mgc.ir.mapped import Mvm
 from mgc.ir.ops import Host
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.isa.verify import verify
-from mgc.passes.lower_moves import lower_moves
-from mgc.passes.lower_vec import lower_vec
+from mgc.passes.lowering.lower_moves import lower_moves
+from mgc.passes.lowering.lower_vec import lower_vec
 from mgc.sim.replay import replay
 from mgc.sim.simulator import Simulator
 from mgc.targets.loader import load_target

@@ -12,11 +12,11 @@ from pass_graphs import state_of
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, Vec
 from mgc.isa import crossbar as isa
-from mgc.passes.crossbar_rows import exact_columns
-from mgc.passes.durations import Durations, signed_input, windows_of
-from mgc.passes.mapping import Allocate, PlaceGroups, placement_of
-from mgc.passes.partition import CapacityError, Geometry, Partition, order_rows
-from mgc.passes.place import near_layers, snake_of_tiles, traffic_of
+from mgc.passes.mapping.crossbar_rows import exact_columns
+from mgc.passes.mapping.durations import Durations, signed_input, windows_of
+from mgc.passes.mapping.groups import Allocate, PlaceGroups, placement_of
+from mgc.passes.mapping.partition import CapacityError, Geometry, Partition, order_rows
+from mgc.passes.mapping.place import near_layers, snake_of_tiles, traffic_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Crossbar
 from mgc.targets.loader import load_target

@@ -20,14 +20,14 @@ from mgc.ir.mapped import Dequant, Lookup, Mvm, Quant
 from mgc.ir.ops import Binary, Concat, Conv, ConvTranspose, MatMul, Pad, Pool, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.calibrate import Calibration, Scales
-from mgc.passes.crossbar_rows import exact_columns
-from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerLinear
+from mgc.passes.lowering.lower_linear import LowerLinear
 from mgc.passes.manager import CompileState, PassManager, Tools, UnsupportedError
-from mgc.passes.quantize import Quantize
+from mgc.passes.mapping.crossbar_rows import exact_columns
+from mgc.passes.quantizing.calibrate import Calibration, Scales
+from mgc.passes.quantizing.quantize import Quantize
 from mgc.passes.quantizing.signs import NonNegative
-from mgc.passes.split_batch import SplitBatch
+from mgc.passes.tensor.fold import Fold
+from mgc.passes.tensor.split_batch import SplitBatch
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows
-from mgc.passes.crossbar_rows import exact_columns
+from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.quantizing.exactness import keep_exact
 from mgc.passes.quantizing.feedback import output_error, round_with_feedback
 from mgc.passes.quantizing.nearest import column_scales, rounded

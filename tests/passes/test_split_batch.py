@@ -13,8 +13,8 @@ from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Concat, Conv, Expand, MatMul, Pool, Reduce, Reshape, Transpose, Unary
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.split_batch import SplitBatch, split
 from mgc.passes.state import Tools
+from mgc.passes.tensor.split_batch import SplitBatch, split
 
 
 def network(batch: int) -> Graph:

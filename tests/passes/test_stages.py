@@ -18,11 +18,11 @@ from mgc.ir.ops import BatchNorm, Binary, ConvTranspose, Unary
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.calibrate import Calibration
-from mgc.passes.fold import Fold
-from mgc.passes.lower_conv import LowerLinear
-from mgc.passes.quantize import Quantize
-from mgc.passes.split_batch import SplitBatch
+from mgc.passes.lowering.lower_linear import LowerLinear
+from mgc.passes.quantizing.calibrate import Calibration
+from mgc.passes.quantizing.quantize import Quantize
+from mgc.passes.tensor.fold import Fold
+from mgc.passes.tensor.split_batch import SplitBatch
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*/*.onnx"))
 

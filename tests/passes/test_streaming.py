@@ -11,7 +11,7 @@ from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece, View, Windows
 from mgc.ir.mapped_training import Outer, QuantBy
 from mgc.ir.ops import Binary, DiffBlock, Reduce, Reshape, Sgd, Unary, Update
 from mgc.ir.types import DType, TensorType
-from mgc.passes.lower_vec import lower_vec
+from mgc.passes.lowering.lower_vec import lower_vec
 from mgc.passes.streaming.analysis import best_split, streaming_of
 
 BATCH, GROUPS = 8, 4

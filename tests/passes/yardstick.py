@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Unary
 from mgc.ir.types import DType, TensorType
-from mgc.passes.operations import Work
-from mgc.passes.plan import Operation, UnitPlan
+from mgc.passes.mapping.plan import Operation, UnitPlan
 from mgc.passes.scheduling.entry import EntryRun, finer, schedule_entry
+from mgc.passes.scheduling.operations import Work
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import Streaming
 

@@ -7,7 +7,7 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Sgd
 from mgc.ir.training import NEXT, Data, Phase, State, TrainingModel, TrainingStep
 from mgc.ir.types import DType, TensorType
-from mgc.passes.lower_training.residents import Residents
+from mgc.passes.mapping.residents import Residents
 from mgc.passes.training.step import training_iteration
 
 PHASE = Phase("net", "loss")

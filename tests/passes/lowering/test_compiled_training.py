@@ -16,7 +16,7 @@ from mgc.frontend.inference_form import to_inference_form
 from mgc.isa.asm import assemble, disassemble
 from mgc.isa.program import Program
 from mgc.isa.state import read_state
-from mgc.passes.partition import CapacityError
+from mgc.passes.mapping.partition import CapacityError
 from mgc.sim import Simulator, replay
 from mgc.targets.loader import load_target
 from mgc.training.entries import entry_for_testing

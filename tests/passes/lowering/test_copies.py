@@ -7,7 +7,7 @@ from compiled import composed_program, follow
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mgc.passes.lower_training.copies import _envelope, _joined  # the two steps that have a brute-force answer
+from mgc.passes.lowering.trained.copies import _envelope, _joined  # the two steps that have a brute-force answer
 from mgc.targets.loader import load_target
 
 

@@ -14,7 +14,7 @@ from mgc.ir.op import IRError
 from mgc.ir.ops import Adam, Conv, ConvTranspose, MatMul, Sgd, Update
 from mgc.ir.training import Phase
 from mgc.ir.verifier import verify
-from mgc.passes.lower_training.step import HEADROOM, lower_training
+from mgc.passes.lowering.trained.entries import HEADROOM, lower_training
 from mgc.passes.manager import UnsupportedError
 from mgc.targets.loader import load_target
 

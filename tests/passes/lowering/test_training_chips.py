@@ -5,7 +5,7 @@ from compiled import composed_program, follow
 from version_checker import version_faults
 
 from mgc.isa.verify_schedule import faults_of
-from mgc.passes.partition import CapacityError
+from mgc.passes.mapping.partition import CapacityError
 from mgc.sim import replay
 from mgc.targets.loader import load_target
 

@@ -10,13 +10,13 @@ from mgc.ir.ops import Adam, Binary, Reduce, Sgd, Update
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
-from mgc.passes.lower_moves import lower_moves
-from mgc.passes.lower_training.prepare import prepare
-from mgc.passes.lower_training.quantize import quantize_training
-from mgc.passes.lower_training.step import lower_training
-from mgc.passes.lower_vec import lower_vec
+from mgc.passes.lowering.lower_moves import lower_moves
+from mgc.passes.lowering.lower_vec import lower_vec
+from mgc.passes.lowering.trained.entries import lower_training
+from mgc.passes.lowering.versions import homes_of, is_update, order, settle
 from mgc.passes.manager import UnsupportedError
-from mgc.passes.versions import homes_of, is_update, order, settle
+from mgc.passes.quantizing.on_chip import quantize_training
+from mgc.passes.tensor.prepare import prepare
 from mgc.targets.loader import load_target
 
 TARGET = load_target("liu2018")

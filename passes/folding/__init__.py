@@ -1,1 +1,0 @@
-"""The rewrites that the `fold` pass is made of."""

@@ -1,1 +1,0 @@
-"""How weighted ops become windowed matrix products."""

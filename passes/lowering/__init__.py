@@ -1,0 +1,1 @@
+"""From tensor level to crossbar products, moves and vector kernels."""

@@ -1,0 +1,168 @@
+"""The lower-linear pass: convolutions and matrix products become reads of crossbars."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.module import Entry
+from mgc.ir.op import Op
+from mgc.ir.ops import Cast, Conv, ConvTranspose, Expand, Host, MatMul, Reshape, Transpose
+from mgc.ir.types import DType
+from mgc.passes.lowering.conv import lower_conv
+from mgc.passes.lowering.matmul import lower_matmul
+from mgc.passes.lowering.trained.copies import lower_with_copies
+from mgc.passes.manager import Pass
+from mgc.passes.mapping.work import useful_macs
+from mgc.passes.state import CompileState, Exporter, with_graph
+
+_MAX_SPATIAL = 3
+
+
+@dataclass(frozen=True)
+class LowerLinear(Pass):
+    """Where nothing is trained, every conv, conv_transpose and matmul with one constant operand becomes an `mvm` on
+    real values, zero-free: no stuffed zero is stored or streamed, a residue class that no tap reaches has no part, taps
+    that meet only padding are dropped. Rows are channel-major. A matmul of two computed operands stays, for the vector
+    unit; a convolution with computed weights, or over more than three axes, becomes a `host` op that says so.
+
+    Where weights are trained, all entries share the groups that their weights lie in: see `lower_training`. The module
+    then has `residents`, and every entry has all of them among its inputs.
+    """
+
+    name: ClassVar[str] = "lower-linear"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        if not state.trains:
+            return super().run(state)
+        entries = state.module.entries
+        times = [e.repeats if e.kind == "train" else 0 for e in entries]
+        found = lower_with_copies([e.graph for e in entries], times, state.module.states, state.target)
+        lowered = [with_graph(e, g) for e, g in zip(entries, found.graphs, strict=True)]
+        return state.with_entries(lowered, residents=found.residents)
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        return with_graph(entry, lower_frozen(entry.graph.copy(), state.tools.export))
+
+
+def lower_frozen(graph: Graph, export: Exporter) -> Graph:
+    """Lowers the products by constants of `graph` in place and returns it; see `LowerLinear`."""
+    for node in list(graph.nodes):
+        if isinstance(node.op, Conv | ConvTranspose):
+            reason = _reason_against(graph, node, node.op)
+            if reason:
+                _to_host(node, reason, export)
+            else:
+                _lower_conv_node(graph, node, node.op)
+        elif isinstance(node.op, MatMul) and node.inputs[0].tensor.dtype.is_float:
+            _lower_matmul_node(graph, node)
+    graph.prune()
+    return graph
+
+
+def group_name(node: Node, weights: Value) -> str:
+    """What the crossbar group of a weighted op is called: the module that holds its weights, else the ONNX node."""
+    module = re.fullmatch(r"(.+)[._]weight(\.\d+)?", weights.name)
+    if module:
+        return module[1]
+    if not node.sources:
+        return weights.name
+    # torch's exporters name nodes /path/to/module/OpType
+    path = [p for p in node.sources[0].split("/") if p]
+    return path[-2] if node.sources[0].startswith("/") and len(path) > 1 else node.sources[0]
+
+
+def _reason_against(graph: Graph, node: Node, op: Conv | ConvTranspose) -> str:
+    """Why a convolution cannot go to crossbars; empty if it can."""
+    if node.inputs[1] not in graph.constants:
+        return f"{op.name} with computed weights: crossbars hold constants"
+    if len(op.strides) > _MAX_SPATIAL:
+        return f"{op.name} over {len(op.strides)} spatial axes: address generators have {_MAX_SPATIAL}"
+    return ""
+
+
+def _to_host(node: Node, reason: str, export: Exporter) -> None:
+    alone = Graph(node.op.name)
+    operands = [alone.add_input(f"x{k}", v.type) for k, v in enumerate(node.inputs)]
+    results = alone.add_multi(node.op, *operands)
+    alone.outputs = [(f"y{k}", v) for k, v in enumerate(results)]
+    form = node.op.onnx(*(v.tensor for v in node.inputs))
+    node.op = Host(export(alone), reason, (form.op_type,), tuple(v.type for v in node.outputs))
+
+
+def _lower_conv_node(graph: Graph, node: Node, op: Conv | ConvTranspose) -> None:
+    x, w = node.inputs
+    y = node.outputs[0]
+    lowered = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w), useful_macs(node))
+    weights = [_weights(graph, part.name, data) for part, data in zip(lowered.op.parts, lowered.weights, strict=True)]
+    at = graph.nodes.index(node)
+    graph.nodes.remove(node)
+    if not lowered.op.parts:
+        # every tap meets padding only
+        graph.replace({y: graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)})
+        for source in node.sources:
+            graph.absorbed.setdefault(source, "every kernel tap reads padding: the result is zero")
+        return
+    chain = _Chain(graph, at, node.sources)
+    dtype = x.tensor.dtype
+    chain.finish(chain.cast(chain.add(lowered.op, chain.cast(x, DType.F32), *weights), dtype), y)
+
+
+def _lower_matmul_node(graph: Graph, node: Node) -> None:
+    left, right = node.inputs
+    if (left in graph.constants) == (right in graph.constants):
+        return
+    constant_left = left in graph.constants
+    x, w = (right, left) if constant_left else (left, right)
+    y = node.outputs[0]
+    plan = lower_matmul(x.shape, graph.constants[w].data, constant_left, group_name(node, w))
+    weights = _weights(graph, plan.op.parts[0].name, plan.weights)
+    at = graph.nodes.index(node)
+    graph.nodes.remove(node)
+    chain = _Chain(graph, at, node.sources)
+    value = chain.cast(x, DType.F32)
+    if value.shape != plan.operand:
+        value = chain.add(Reshape(plan.operand), value)
+    if value.shape != plan.expand:
+        value = chain.add(Expand(plan.expand), value)
+    value = chain.transpose(value, plan.perm)
+    value = chain.transpose(chain.add(plan.op, value, weights), plan.result_perm)
+    if value.shape != y.shape:
+        value = chain.add(Reshape(y.shape), value)
+    chain.finish(chain.cast(value, x.tensor.dtype), y)
+
+
+def _weights(graph: Graph, name: str, data: np.ndarray) -> Value:
+    return graph.add_constant(np.asarray(data, np.float32), f"{name}.w")
+
+
+@dataclass
+class _Chain:
+    """Adds nodes one after the other at a place in the graph."""
+
+    graph: Graph
+    at: int
+    sources: tuple[str, ...]
+
+    def add(self, op: Op, *inputs: Value) -> Value:
+        value = self.graph.add(op, *inputs, sources=self.sources, at=self.at)
+        self.at += 1
+        return value
+
+    def cast(self, value: Value, to: DType) -> Value:
+        return value if value.tensor.dtype is to else self.add(Cast(to), value)
+
+    def finish(self, value: Value, result: Value) -> None:
+        """Lets the last node added make `result`, in place of the `value` that it makes now: names stay."""
+        node = self.graph.nodes[self.at - 1]
+        assert node.outputs == (value,)
+        assert value.type == result.type
+        node.outputs = (result,)
+
+    def transpose(self, value: Value, perm: tuple[int, ...]) -> Value:
+        return value if perm == tuple(range(len(perm))) else self.add(Transpose(perm), value)

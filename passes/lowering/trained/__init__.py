@@ -1,0 +1,1 @@
+"""Weights that training changes: how the entries of a program share them on crossbars."""

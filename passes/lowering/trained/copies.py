@@ -1,0 +1,144 @@
+"""Which weights are worth a second copy where one array could be read both ways.
+
+A transposed read takes slices x signs turns, a read of a copy one; but replicas could have the copy's crossbars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from mgc.ir.graph import Graph
+from mgc.ir.training import State
+from mgc.passes.lowering.trained.entries import LoweredTraining, lower_training
+from mgc.passes.lowering.versions import homes_of
+from mgc.passes.mapping.allocate import Demand, allocate, choices, hull_of
+from mgc.passes.mapping.partition import Geometry
+from mgc.passes.mapping.plan import Resident
+from mgc.passes.mapping.reads import Reads, reads_of
+from mgc.passes.mapping.residents import Residents
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+
+_Point = tuple[int, int, bool]
+"""A choice for one weight: cycles of its reads, crossbars, whether it has a second copy."""
+
+
+def lower_with_copies(
+    graphs: Sequence[Graph], times: Sequence[int], states: Sequence[State], target: Target
+) -> LoweredTraining:
+    """`lower_training` with the second copies that the target needs or, if it says `copies = "fast"`, that shorten the
+    reads of an iteration. `times` says how often each graph runs in one; 0 for testing.
+    """
+    least = lower_training(graphs, states, target)
+    if not target.training.transposed_read or target.training.copies == "least":
+        return least
+    chosen = worth_copying(least, times, target)
+    if not chosen:
+        return least
+    more = lower_training(graphs, states, target, chosen)
+    return more if _cycles(more, times, target) < _cycles(least, times, target) else least
+
+
+def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target) -> frozenset[str]:
+    """The states of the weights that get a second copy, so that the reads of an iteration take least time in all.
+
+    A weight has so many crossbars, shared out over its groups' replicas, of one array or of two; the lower convex hull
+    of all that gives, for each weight, the cycles that a crossbar saves next. The best are taken until the budget is
+    used up. A copy is taken to need as many crossbars as the first.
+    """
+    reads = _reads(lowered, times, target)
+    budget, interval = target.structure.crossbars, CostModel(target).read_interval_cycles()
+    curves: list[tuple[str, list[_Point]]] = []
+    for groups in _weights(lowered.residents).values():
+        here = [reads.get(r.name, Reads()) for r in groups]
+        sizes = [_crossbars(r, target) for r in groups]
+        turns = CostModel(target).transposed_turns()
+        one = _curve([(s, r.turns(turns)) for s, r in zip(sizes, here, strict=True)], interval, budget)
+        points = [(cycles, held, False) for cycles, held in one]
+        if groups[0].state and any(r.transposed for r in here):
+            ways = ([r.forward for r in here], [r.transposed for r in here])
+            first, second = (_curve(list(zip(sizes, way, strict=True)), interval, budget) for way in ways)
+            points += [(cycles, held, True) for cycles, held in _joined(first, second) if held <= budget]
+        curves.append((groups[0].state, _envelope(points)))
+    at = [0] * len(curves)
+    left = budget - sum(points[0][1] for _, points in curves)
+    steps = sorted(
+        ((b[0] - a[0]) / (b[1] - a[1]), n, k, b[1] - a[1])
+        for n, (_, points) in enumerate(curves)
+        for k, (a, b) in enumerate(pairwise(points))
+    )
+    for _, n, k, held in steps:
+        if at[n] == k and held <= left:
+            at[n], left = k + 1, left - held
+    return frozenset(state for (state, points), k in zip(curves, at, strict=True) if points[k][2])
+
+
+def _weights(residents: Residents) -> dict[str, list[Resident]]:
+    """The groups of each copy of a weight."""
+    found: dict[str, list[Resident]] = {}
+    for resident in residents.groups:
+        found.setdefault(resident.layer, []).append(resident)
+    return found
+
+
+def _reads(lowered: LoweredTraining, times: Sequence[int], target: Target) -> Mapping[str, Reads]:
+    names = [r.name for r in lowered.residents.all]
+    return reads_of(lowered.graphs, [homes_of(g, names) for g in lowered.graphs], times, target)
+
+
+def _crossbars(resident: Resident, target: Target) -> int:
+    if resident.part is None:
+        raise ValueError(f"{resident.name} is no group")
+    crossbar = target.crossbar.model_copy(update={"weight_bits": target.training.master_bits})
+    return Geometry.of(resident.part, crossbar).crossbars
+
+
+def _curve(groups: Sequence[tuple[int, int]], interval: int, budget: int) -> list[tuple[int, int]]:
+    """(cycles, crossbars) along the hull of the choices for groups of so many (crossbars, reads) that work together."""
+    found = choices([Demand(0, size, max(1, reads), interval) for size, reads in groups], budget)
+    return [found[k][:2] for k in hull_of(found, 0, len(found) - 1)]
+
+
+def _joined(first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The curve of two arrays, one read after the other: crossbars go where they save most first."""
+    cycles, held = first[0][0] + second[0][0], first[0][1] + second[0][1]
+    steps = [(b[0] - a[0], b[1] - a[1]) for c in (first, second) for a, b in pairwise(c)]
+    points = [(cycles, held)]
+    # stable: steps of one curve that save alike stay in its order
+    for saved, taken in sorted(steps, key=lambda step: step[0] / step[1]):
+        cycles, held = cycles + saved, held + taken
+        points.append((cycles, held))
+    return points
+
+
+def _envelope(points: Sequence[_Point]) -> list[_Point]:
+    """The lower convex hull of cycles over crossbars, cycles falling strictly."""
+    falling: list[_Point] = []
+    for point in sorted(points, key=lambda p: (p[1], p[0], p[2])):
+        if not falling or point[0] < falling[-1][0]:
+            falling.append(point)
+    kept: list[_Point] = []
+    for point in falling:
+        while len(kept) > 1:
+            (la, ca, _), (lb, cb, _) = kept[-2:]
+            if (la - lb) * (point[1] - ca) > (la - point[0]) * (cb - ca):
+                break
+            kept.pop()
+        kept.append(point)
+    return kept
+
+
+def _cycles(lowered: LoweredTraining, times: Sequence[int], target: Target) -> float:
+    """Cycles of an iteration's reads with the best replicas; without end if one copy of all does not fit."""
+    reads, turns = _reads(lowered, times, target), CostModel(target).transposed_turns()
+    interval = CostModel(target).read_interval_cycles()
+    demands: list[Demand] = []
+    for layer, groups in enumerate(_weights(lowered.residents).values()):
+        for group in groups:
+            each = reads.get(group.name, Reads())
+            work = max(1, each.turns(turns))
+            demands.append(Demand(layer, _crossbars(group, target), work, interval))
+    if sum(d.crossbars for d in demands) > target.structure.crossbars:
+        return float("inf")
+    return float(allocate(demands, target.structure.crossbars).latency)

@@ -1,0 +1,1 @@
+"""Crossbar groups: partition, replicas, chips, places; what work costs there."""

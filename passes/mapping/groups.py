@@ -1,0 +1,191 @@
+"""allocate, place, send: from groups that fit to groups that lie on crossbars, near what they talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Mvm
+from mgc.ir.module import Entry
+from mgc.passes.lowering.versions import homes_of
+from mgc.passes.manager import Pass
+from mgc.passes.mapping.allocate import Demand
+from mgc.passes.mapping.chips import Net, Split, split
+from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
+from mgc.passes.mapping.links import nets_of, send_between_chips
+from mgc.passes.mapping.partition import Geometry
+from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
+from mgc.passes.mapping.plan import GroupMap, PersistentPlan
+from mgc.passes.mapping.reads import Reads, reads_of
+from mgc.passes.mapping.residents import Residents, residents_in
+from mgc.passes.scheduling.memory import footprint
+from mgc.passes.state import CompileState, with_graph
+from mgc.targets.cost import CostModel
+from mgc.targets.description import Target
+
+RESIDENT_SHARE = 0.5
+"""The part of the tiles' memory that persistent buffers may take; what is left over goes off-chip."""
+
+
+def homes_in(graph: Graph, residents: Residents) -> dict[Value, str]:
+    """The resident that each value is a version of; a constant is one under the resident's name."""
+    names = {r.name for r in residents.groups if r.cells is not None}
+    return {v: v.name for v in graph.constants if v.name in names} | homes_of(graph, residents.names)
+
+
+def _anchors(entry: Entry, residents: Residents) -> dict[Node, str]:
+    layer_of = {r.name: r.layer for r in residents.all if r.layer}
+    return anchors_of(entry.graph, homes_in(entry.graph, residents), layer_of)
+
+
+def placement_of(entry: Entry, state: CompileState) -> Placement:
+    """Where an entry's nodes run, after `place`."""
+    anchors = _anchors(entry, residents_in(state.module))
+    return Placement.of(entry.graph, anchors, state.module.attributes["groups"], state.chip)
+
+
+def cells_in(homes: Mapping[Value, str], residents: Residents) -> list[Value]:
+    """The versions of weights in crossbars."""
+    groups = {r.name for r in residents.groups}
+    return [value for value, home in homes.items() if home in groups]
+
+
+@dataclass(frozen=True)
+class Allocate(Pass):
+    """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, see
+    `mgc.passes.mapping.chips` and `mgc.passes.mapping.allocate`; the module then has `groups` without crossbars, and
+    the `split` that they are of. `crossbars` caps the budget (0: all that the target has).
+    """
+
+    name: ClassVar[str] = "allocate"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+    crossbars: int = 0
+
+    def run(self, state: CompileState) -> CompileState:
+        residents = residents_in(state.module)
+        found = split_of(state, self.crossbars or None)
+        layers = list(dict.fromkeys(r.layer for r in residents.groups))
+        chip_of = dict(zip(layers, found.chip_of or [-1] * len(layers), strict=True))
+        groups: list[GroupMap] = []
+        for r, replicas in zip(residents.groups, found.allocation.replicas, strict=True):
+            if r.part is not None:
+                size = Geometry.of(r.part, state.chip.crossbar).crossbars
+                groups.append(GroupMap(r.name, r.part.name, r.layer, replicas, size, chip=chip_of[r.layer]))
+        return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
+
+
+def split_of(state: CompileState, crossbars: int | None = None) -> Split:
+    """The chip of every layer and the replicas of every group, in the order of the residents."""
+    residents, target = residents_in(state.module), state.chip
+    number = {layer: i for i, layer in enumerate(dict.fromkeys(r.layer for r in residents.groups))}
+    running = [e for e in state.module.entries if e.kind == "train" or not state.trains]
+    nets: list[Net] = []
+    if target.structure.chips > 1:
+        for entry in running:
+            near = near_layers(entry.graph, _anchors(entry, residents), target)
+            homes = homes_in(entry.graph, residents)
+            nets += (
+                replace(n, size=n.size * entry.repeats)
+                for n in nets_of(entry.graph, near, number, target, cells_in(homes, residents))
+            )
+    if state.trains:
+        demands = _of_an_iteration(running, residents, number, target)
+        return split(demands, nets, target, crossbars=crossbars)
+    (entry,) = running
+    demands = _of_a_stream(entry, residents, number, target)
+    cost, sizes = CostModel(target), sizes_of(entry.graph, target)
+    # what crosses the host link takes its time whatever the crossbars do
+    floor = max(
+        sum(cost.host_cycles(sizes[v]) for v in entry.graph.inputs),
+        sum(cost.host_cycles(sizes[v]) for _, v in entry.graph.outputs),
+    )
+    return split(demands, nets, target, micro_batches=entry.micro_batches, floor=floor, crossbars=crossbars)
+
+
+def _of_a_stream(entry: Entry, residents: Residents, number: Mapping[str, int], target: Target) -> list[Demand]:
+    """What groups ask for that one product each reads, micro-batch after micro-batch."""
+    durations, homes = Durations(target), homes_in(entry.graph, residents)
+    found: dict[str, Demand] = {}
+    for node in entry.graph.nodes:
+        if isinstance(node.op, Mvm):
+            for k, part in enumerate(node.op.parts):
+                home, geometry = homes[node.inputs[1 + k]], Geometry.of(part, target.crossbar)
+                cycles, once = durations.window(part, geometry.row_blocks, signed=signed_input(node))
+                layer = number[residents.by_name[home].layer]
+                found[home] = Demand(layer, geometry.crossbars, windows_of(node.op, part), cycles, once)
+    return [found[r.name] for r in residents.groups]
+
+
+def _of_an_iteration(
+    entries: Iterable[Entry], residents: Residents, number: Mapping[str, int], target: Target
+) -> list[Demand]:
+    """What groups ask for that several products read, both ways, in one iteration: all reads together."""
+    entries = list(entries)
+    homes = [homes_of(e.graph, residents.names) for e in entries]
+    reads = reads_of([e.graph for e in entries], homes, [e.repeats for e in entries], target)
+    cost = CostModel(target)
+    found: list[Demand] = []
+    for r in residents.groups:
+        if r.part is not None:
+            work = max(1, reads.get(r.name, Reads()).turns(cost.transposed_turns()))
+            found.append(
+                Demand(
+                    number[r.layer], Geometry.of(r.part, target.crossbar).crossbars, work, cost.read_interval_cycles()
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class PlaceGroups(Pass):
+    """Every replica gets crossbars of its own, close to what it talks to, see `mgc.passes.mapping.place`; what else
+    lives from run to run gets bytes, the small ones on the chip as far as their share of the memory goes; after
+    allocate.
+    """
+
+    name: ClassVar[str] = "place"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        residents = residents_in(state.module)
+        groups: tuple[GroupMap, ...] = state.module.attributes["groups"]
+        order = list(dict.fromkeys(g.layer for g in groups))
+        if not state.trains and groups:
+            graph = state.graph
+            near = near_layers(graph, _anchors(state.entry, residents), state.chip)
+            order = in_order_of_traffic(groups, traffic_of(graph, near, state.chip), state.chip)
+        placed = lay_out(groups, order, state.chip)
+        return state.with_entries(state.module.entries, groups=placed, persistent=_persistent(residents, state.target))
+
+
+def _persistent(residents: Residents, target: Target) -> tuple[PersistentPlan, ...]:
+    room = int(target.edram.bytes_per_tile * target.structure.tiles * RESIDENT_SHARE)
+    used = {"edram": 0, "dram": 0}
+    places: dict[str, PersistentPlan] = {}
+    for resident in sorted(residents.buffers, key=lambda r: r.nbytes):
+        size = footprint(resident.nbytes, 1)
+        space = "edram" if used["edram"] + size <= room else "dram"
+        places[resident.name] = PersistentPlan(resident.name, space, used[space])
+        used[space] += size
+    return tuple(places[r.name] for r in residents.buffers)
+
+
+@dataclass(frozen=True)
+class SendValues(Pass):
+    """Values that are needed on another chip are sent there, see `mgc.passes.mapping.links`; after place. Results are
+    equal bit for bit.
+    """
+
+    name: ClassVar[str] = "send"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        if state.chip.structure.chips == 1:
+            return entry
+        entry = with_graph(entry, entry.graph.copy())
+        residents = residents_in(state.module)
+        cells = cells_in(homes_in(entry.graph, residents), residents)
+        send_between_chips(entry.graph, placement_of(entry, state), state.chip, cells)
+        return entry

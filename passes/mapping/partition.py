@@ -1,0 +1,229 @@
+"""partition: weight matrices onto crossbars: row order, geometry, capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart
+from mgc.ir.module import Entry
+from mgc.passes.lowering.versions import homes_of
+from mgc.passes.manager import Pass
+from mgc.passes.mapping.crossbar_rows import exact_columns
+from mgc.passes.mapping.durations import signed_input
+from mgc.passes.mapping.plan import Resident
+from mgc.passes.mapping.residents import residents_in
+from mgc.passes.state import CompileState, UnsupportedError, with_graph
+from mgc.targets.description import Crossbar, Target
+
+
+class CapacityError(UnsupportedError):
+    """The weights need more crossbars than the target has. `needed` and `available` count crossbars."""
+
+    def __init__(self, message: str, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the matrices of one part lie on the crossbars of one replica.
+
+    Row k is in row block k // rows; column c, slice s, sign g is physical column q = (c * slices + s) * signs + g, in
+    column block q // cols. Crossbars are numbered matrix-major, then row block, then column block.
+    """
+
+    matrices: int
+    matrix_rows: int
+    matrix_cols: int
+    rows: int
+    cols: int
+    slices: int
+    signs: int
+
+    @staticmethod
+    def of(part: MvmPart, crossbar: Crossbar) -> Geometry:
+        """The geometry of a part on crossbars as described."""
+        return Geometry(
+            part.matrices, part.rows, part.cols, crossbar.rows, crossbar.cols, crossbar.slices(), crossbar.signs
+        )
+
+    @property
+    def row_blocks(self) -> int:
+        """Crossbars one above the other, for one matrix."""
+        return -(-self.matrix_rows // self.rows)
+
+    @property
+    def physical_columns(self) -> int:
+        """Bit lines of one matrix."""
+        return self.matrix_cols * self.slices * self.signs
+
+    @property
+    def column_blocks(self) -> int:
+        """Crossbars side by side, for one matrix."""
+        return -(-self.physical_columns // self.cols)
+
+    @property
+    def crossbars(self) -> int:
+        """Crossbars of one replica."""
+        return self.matrices * self.row_blocks * self.column_blocks
+
+    def cell(
+        self, matrix: np.ndarray, row: np.ndarray, column: np.ndarray, slice_: np.ndarray, sign: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(crossbar in the replica, word line, bit line) of a cell; operands broadcast."""
+        q = (column * self.slices + slice_) * self.signs + sign
+        block = (matrix * self.row_blocks + row // self.rows) * self.column_blocks + q // self.cols
+        return block, row % self.rows, q % self.cols
+
+
+@dataclass(frozen=True)
+class Partition(Pass):
+    """Every part of every product has a crossbar group of its own, a resident of the module; they must fit.
+
+    For weights that nothing writes, rows go channel-major or tap-major, whichever leaves fewer columns that an ADC
+    could clip (on a tie as they are); weights are permuted to match, integer and real. CapacityError if one copy of
+    everything needs more crossbars than the target has. Results are equal bit for bit.
+    """
+
+    name: ClassVar[str] = "partition"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+
+    def run(self, state: CompileState) -> CompileState:
+        residents = residents_in(state.module)
+        entries: list[Entry] = []
+        frozen: list[Resident] = []
+        for entry in state.module.entries:
+            graph = order_rows(entry.graph.copy(), state.chip)
+            frozen += frozen_residents(graph, {*residents.names, *(r.name for r in frozen)})
+            entries.append(with_graph(entry, graph))
+        groups = [replace(r, sources=_sources(r, entries, residents.names)) for r in residents.groups]
+        check_capacity((*groups, *frozen), state)
+        every = replace(residents, all=(*groups, *frozen, *residents.buffers))
+        return state.with_entries(entries, residents=every)
+
+
+def _sources(resident: Resident, entries: Sequence[Entry], names: Collection[str]) -> tuple[str, ...]:
+    """The ONNX nodes whose products read a group that training writes."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        homes = homes_of(entry.graph, names)
+        for node in entry.graph.nodes:
+            if isinstance(node.op, Mvm) and any(homes.get(v) == resident.name for v in node.inputs[1:]):
+                found.update(dict.fromkeys(node.sources))
+    return tuple(found)
+
+
+def order_rows(graph: Graph, target: Target) -> Graph:
+    """Chooses the order of rows of constant weights in place and returns the graph; see `Partition`."""
+    done: dict[tuple[Value, str, int], Value] = {}
+    for node in graph.nodes:
+        # an ADC that scales is exact or not by each cell alone: the order of rows changes nothing
+        if isinstance(node.op, Mvm) and target.crossbar.adc_mode == "clip" and node.inputs[1] in graph.constants:
+            _order_rows(graph, node, node.op, target.crossbar, done)
+    graph.prune()
+    return graph
+
+
+def frozen_residents(graph: Graph, taken: Collection[str]) -> list[Resident]:
+    """The groups of the constant weights of a graph: each part's integers become a constant of its own, in place, which
+    has the group's name.
+    """
+    taken = set(taken)
+    names: dict[str, int] = {}
+    found: list[Resident] = []
+    for node in graph.nodes:
+        if not isinstance(node.op, Mvm) or node.inputs[1] not in graph.constants:
+            continue
+        inputs = list(node.inputs)
+        for k, part in enumerate(node.op.parts):
+            held = graph.constants[inputs[1 + k]]
+            while inputs[1 + k].name in taken:
+                inputs[1 + k] = graph.add_constant(held.data, f"{part.name}.cells")
+            taken.add(inputs[1 + k].name)
+            real = graph.constants[inputs[1 + len(node.op.parts) + k]].data
+            count = names[part.name] = names.get(part.name, 0) + 1
+            unique = replace(part, name=part.name if count == 1 else f"{part.name}#{count}")
+            layer, sources = node.outputs[0].name, node.sources
+            cells = np.ascontiguousarray(held.data)
+            resident = Resident(inputs[1 + k].name, np.ascontiguousarray(real), part=unique, layer=layer)
+            found.append(replace(resident, cells=cells, sources=sources))
+        node.inputs = tuple(inputs)
+    return found
+
+
+def _order_rows(
+    graph: Graph, node: Node, op: Mvm, crossbar: Crossbar, done: dict[tuple[Value, str, int], Value]
+) -> None:
+    """Chooses the row order of every part of one node. `done` remembers what was permuted already."""
+    parts = list(op.parts)
+    inputs = list(node.inputs)
+    for k, part in enumerate(op.parts):
+        weights = graph.constants[inputs[1 + k]].data
+        taps = part.windows.tap_total
+        if taps == 1 or part.channels == 1 or not np.issubdtype(weights.dtype, np.integer):
+            continue
+        signed = signed_input(node)
+        exact = int(exact_columns(weights, crossbar, signed=signed).sum())
+        if exact == part.matrices * part.cols:
+            continue
+        other = TAP_MAJOR if part.row_order == CHANNEL_MAJOR else CHANNEL_MAJOR
+        if int(exact_columns(_reordered(weights, part, other), crossbar, signed=signed).sum()) <= exact:
+            continue
+        parts[k] = replace(part, row_order=other)
+        for at in range(1 + k, len(inputs), len(op.parts)):
+            old = graph.constants[inputs[at]]
+            key = old.value, other, taps
+            if key not in done:
+                data = np.ascontiguousarray(_reordered(old.data, part, other))
+                done[key] = graph.add_constant(
+                    data, f"{old.value.name}.{other}", group=old.group, onnx_name=old.onnx_name
+                )
+            inputs[at] = done[key]
+    node.op = replace(op, parts=tuple(parts))
+    node.inputs = tuple(inputs)
+
+
+def _reordered(weights: np.ndarray, part: MvmPart, order: str) -> np.ndarray:
+    """Rows of [matrices, rows, cols] taken from the part's order to the other one."""
+    matrices, rows, cols = weights.shape
+    channels, taps = part.channels, part.windows.tap_total
+    outer, inner = (channels, taps) if order == TAP_MAJOR else (taps, channels)
+    return weights.reshape(matrices, outer, inner, cols).swapaxes(1, 2).reshape(matrices, rows, cols)
+
+
+def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
+    """CapacityError if one copy of all weights needs more crossbars than the target has."""
+    need: dict[str, int] = {}
+    for group in groups:
+        if group.part is not None:
+            name = ", ".join(group.sources) if group.cells is not None and group.sources else group.layer
+            need[name] = need.get(name, 0) + Geometry.of(group.part, state.chip.crossbar).crossbars
+    needed, available = sum(need.values()), state.target.structure.crossbars
+    if needed > available:
+        width = "training.master_bits" if state.trains else "crossbar.weight_bits"
+        raise CapacityError(capacity_message(need, state.chip, width), needed, available)
+
+
+def capacity_message(need: Mapping[str, int], target: Target, width: str) -> str:
+    """What does not fit, and what to change; `need` has the crossbars of each layer, `width` names the weight bits."""
+    needed = sum(need.values())
+    structure, crossbar = target.structure, target.crossbar
+    largest = sorted(need.items(), key=lambda item: (-item[1], item[0]))[:5]
+    chips = -(-needed // structure.crossbars_per_chip)
+    cells = crossbar.slices() * crossbar.signs
+    return "\n  ".join(
+        (
+            f"the weights need {needed:,} crossbars; target {target.name} has {structure.crossbars:,} "
+            f"({structure.chips} chip{'s' if structure.chips > 1 else ''} of {structure.crossbars_per_chip:,})",
+            f"largest layers: {'; '.join(f'{name}: {count:,}' for name, count in largest)}",
+            f"what to change in the target file: [structure] chips = {chips} would hold them; each weight now takes "
+            f"{cells} cells ({width} = {crossbar.weight_bits}, crossbar.cell_bits = {crossbar.cell_bits}, "
+            f"encoding {crossbar.encoding}): fewer of those or more cell_bits take fewer; or use a smaller model",
+        )
+    )

@@ -1,0 +1,413 @@
+"""operations: the instructions to be, each with its unit, its duration and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+from mgc.ir import ops
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
+from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
+from mgc.passes.mapping.durations import Durations, Place, Source, elements_read, signed_input, sizes_of, windows_of
+from mgc.passes.mapping.partition import Geometry
+from mgc.passes.mapping.place import Placement
+from mgc.passes.mapping.plan import Operation, OperationKind, UnitKind, UnitPlan
+from mgc.passes.streaming.analysis import Streaming
+from mgc.targets.description import Target
+
+
+@dataclass(frozen=True)
+class Work:
+    """All operations in topological order, and the units that run them.
+
+    `writers` and `readers` give for each stored value the operations that write and read it; `sizes` its bytes for one
+    micro-batch, or for one part of what is there part by part; `holey` are those with parts that nothing writes.
+    `versions` are the uses of what lives from run to run, in order: its name, the operation, whether it writes it.
+    """
+
+    operations: tuple[Operation, ...]
+    units: tuple[UnitPlan, ...]
+    writers: dict[Value, tuple[int, ...]]
+    readers: dict[Value, tuple[int, ...]]
+    sizes: dict[Value, int]
+    holey: frozenset[Value]
+    versions: tuple[tuple[str, int, bool], ...] = ()
+
+
+def covers(op: Mvm) -> bool:
+    """Whether the parts together write every position of the result."""
+    return sum(windows_of(op, p) * p.matrices * p.cols for p in op.parts) == prod(op.out_shape)
+
+
+def stored(graph: Graph) -> dict[Value, Value]:
+    """The value in whose memory each value lies: itself, or for a view what it is a view of."""
+    root: dict[Value, Value] = {v: v for v in (*graph.inputs, *graph.constants)}
+    for node in graph.nodes:
+        for value in node.outputs:
+            root[value] = root[node.inputs[0]] if isinstance(node.op, View) else value
+    return root
+
+
+@dataclass
+class Builder:
+    """Makes the operations of one entry, node by node.
+
+    `homes` gives the resident that a value is a version of (`mgc.passes.lowering.versions`), weights that nothing
+    writes included; `group_number` the crossbar group of a resident. Inputs named in `data` and outputs named in
+    `results` cross the host link. `offchip` are the values in off-chip memory, residents included: their traffic goes
+    there. `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its
+    share of the traffic: it is kept where it is added.
+
+    Operations of one node share the off-chip channel. Where micro-batches are `pipelined` and the channel would be the
+    busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of the
+    channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
+    """
+
+    graph: Graph
+    target: Target
+    placement: Placement
+    homes: Mapping[Value, str]
+    group_number: Mapping[str, int]
+    data: Sequence[str]
+    results: Sequence[str]
+    offchip: frozenset[Value] = frozenset()
+    streaming: Streaming = field(default_factory=Streaming)
+    pipelined: bool = False
+    operations: list[Operation] = field(default_factory=list)
+    units: dict[tuple[str, object], int] = field(default_factory=dict)
+    unit_plans: list[UnitPlan] = field(default_factory=list)
+    writers: dict[Value, list[int]] = field(default_factory=dict)
+    readers: dict[Value, list[int]] = field(default_factory=dict)
+    place: dict[Value, Place] = field(default_factory=dict)
+    ancestors: list[int] = field(default_factory=list)
+    complete: list[int] = field(default_factory=list)
+    channel: dict[int, int] = field(default_factory=dict)
+    versions: list[tuple[str, int, bool]] = field(default_factory=list)
+    last_write: dict[str, int] = field(default_factory=dict)
+    reads_since: dict[str, list[int]] = field(default_factory=dict)
+    node: Node | None = None
+
+    def build(self) -> Work:
+        """All operations of the graph."""
+        graph, axes = self.graph, self.streaming.axes
+        self.root, self.sizes = stored(graph), sizes_of(graph, self.target)
+        self._find_places()
+        for k, group in enumerate(self.placement.groups):
+            self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
+        inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)
+        for port, name in enumerate(self.data):
+            self._take(inputs[name] in axes)
+            unit = self._unit("link", "in", UnitPlan("link in", "link"))
+            self._add("load", unit, self.durations.link(self.sizes[inputs[name]]), (), (inputs[name],), port=port)
+        for node in graph.nodes:
+            self._take(node in self.streaming.nodes, node)
+            self._operations_of(node)
+        for port, name in enumerate(self.results):
+            self._take(outputs[name] in axes)
+            unit = self._unit("link", "out", UnitPlan("link out", "link"))
+            self._add("store", unit, self.durations.link(self.sizes[outputs[name]]), (outputs[name],), (), port=port)
+        split = self.streaming.split
+        return Work(
+            tuple(self._throttled() if self.pipelined and self.channel else self.operations),
+            tuple(self.unit_plans),
+            {v: tuple(w) for v, w in self.writers.items()},
+            {v: tuple(self.readers.get(v, ())) for v in self.writers},
+            {v: -(-self.sizes[v] // split) if v in axes else self.sizes[v] for v in self.writers},
+            frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
+            tuple(self.versions),
+        )
+
+    def _throttled(self) -> list[Operation]:
+        """The operations, one of them so long that its unit is as busy as the off-chip channel."""
+        load: dict[int, int] = {}
+        for op in self.operations:
+            load[op.unit] = load.get(op.unit, 0) + op.duration
+        index = max(self.channel, key=lambda i: (self.channel[i], -i))
+        busy = sum(self.channel.values())
+        if busy <= max(load.values()):
+            return self.operations
+        op = self.operations[index]
+        slower = replace(op, duration=op.duration + busy - load[op.unit])
+        return [*self.operations[:index], slower, *self.operations[index + 1 :]]
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def _find_places(self) -> None:
+        """Where each stored value is made; a graph input is loaded to where it is read first."""
+        inputs = set(self.graph.inputs)
+        for node in reversed(self.graph.nodes):
+            for value in node.inputs:
+                if self.root[value] in inputs:
+                    self.place[self.root[value]] = self.placement.place_of(node)
+        for value in self.graph.inputs:
+            self.place.setdefault(value, Place((0,)))
+        for node in self.graph.nodes:
+            self.place.update(dict.fromkeys(node.outputs, self.placement.place_of(node)))
+
+    def _take(self, streamed: bool, node: Node | None = None) -> None:
+        """The next operations take the batch part by part, or all of it."""
+        self.durations = Durations(self.target, self.streaming.split if streamed else 1)
+        self.node = node
+
+    def _unit(self, kind: UnitKind, key: object, plan: UnitPlan) -> int:
+        if (kind, key) not in self.units:
+            self.units[kind, key] = len(self.unit_plans)
+            self.unit_plans.append(plan)
+        return self.units[kind, key]
+
+    def _unit_at(self, kind: UnitKind, place: Place) -> int:
+        """The vector unit, port, gradient unit or write drivers of a place."""
+        what = "port" if kind == "dma" else kind
+        return self._unit(kind, place, UnitPlan(f"{self._where(place)} {what}", kind, place.tiles[0], place.tiles))
+
+    def _where(self, place: Place) -> str:
+        """A place in words, with its chip where there are several (an id counts tiles chip after chip)."""
+        first, last = place.tiles[0], place.tiles[-1]
+        tiles = f"tile {first}" if first == last else f"tiles {first}-{last}"
+        structure = self.target.structure
+        return tiles if structure.chips == 1 else f"chip {first // structure.tiles_per_chip} {tiles}"
+
+    def _source(self, value: Value, elements: int | None = None) -> Source:
+        """The traffic of a stored value, once or of so many `elements`; of what is shared out, a part's share."""
+        root, size = self.root[value], self.sizes[value]
+        if elements is not None:
+            size = min(size, elements * self._item(value))
+        if value in self.streaming.axes or (self.node is not None and value in self.node.outputs):
+            size = -(-size // self.durations.parts)
+        return Source(size, None if root in self.offchip else self.place[root])
+
+    def _item(self, value: Value) -> int:
+        """Bytes of an element."""
+        return self.sizes[value] // max(1, value.tensor.size)
+
+    def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
+        """`Durations.streamed` of the next operation; takes down what it moves off-chip."""
+        size = sum(s.size for s in moved if s.place is None)
+        if size:
+            self.channel[len(self.operations)] = self.durations.cost.dram_cycles(size)
+        return self.durations.streamed(work, moved, here)
+
+    def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
+        """Constants cost nothing: tables and scales sit in the unit."""
+        values = [v for v in dict.fromkeys(read) if v not in self.graph.constants]
+        return [self._source(v) for v in (*values, *written)]
+
+    # -- what waits for what ---------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        kind: OperationKind,
+        unit: int,
+        duration: int,
+        read: Sequence[Value],
+        written: Sequence[Value],
+        also: Sequence[int] = (),
+        **fields: object,
+    ) -> int:
+        """Adds an operation after the writers of all that it reads, after who reads what it overwrites, and after
+        `also`; gives its number.
+        """
+        index, streamed = len(self.operations), self.durations.parts > 1
+        part: dict[int, None] = dict.fromkeys(also)  # the same part of these must have ended
+        every: dict[int, None] = {}  # all of these
+        for value in read:
+            root = self.root[value]
+            if root in self.graph.constants:
+                continue
+            if root in self.homes:
+                self._read_version(self.homes[root], index, every)
+                continue
+            (part if value in self.streaming.axes else every).update(dict.fromkeys(self.writers[root]))
+            readers = self.readers.setdefault(root, [])
+            if not readers or readers[-1] != index:
+                readers.append(index)
+        for value in written:
+            if value in self.homes:
+                self._write_version(self.homes[value], index, every)
+            else:
+                self.writers.setdefault(value, []).append(index)
+        after, after_all = self._reduced(part, every, streamed)
+        made = Operation(kind, unit, duration, after, after_all=after_all, streamed=streamed, node=self.node)
+        self.operations.append(replace(made, **fields))
+        return index
+
+    def _read_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        """Takes down that an operation reads what lives from run to run, after who wrote it last in this run."""
+        self.versions.append((home, index, False))
+        if home in self.last_write:
+            wait[self.last_write[home]] = None
+        readers = self.reads_since.setdefault(home, [])
+        if not readers or readers[-1] != index:
+            readers.append(index)
+
+    def _write_version(self, home: str, index: int, wait: dict[int, None]) -> None:
+        """Takes down that an operation overwrites it, after who read it since it was written last."""
+        self.versions.append((home, index, True))
+        if home in self.last_write:
+            wait[self.last_write[home]] = None
+        wait.update(dict.fromkeys(i for i in self.reads_since.get(home, []) if i != index))
+        self.last_write[home] = index
+        self.reads_since[home] = []
+
+    def _reduced(
+        self, part: Iterable[int], every: Iterable[int], streamed: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Those to wait for that no other one implies, part by part and whole; takes down all that comes before.
+
+        Bits of `ancestors` are the operations whose same part has ended, of `complete` those all of whose parts have.
+        """
+        operations = self.operations
+        strong = dict.fromkeys(every)
+        weak: dict[int, None] = {}
+        for i in part:
+            # what is not streamed has one task, which is all of it; and so waits who is not
+            (weak if streamed and operations[i].streamed else strong)[i] = None
+        after: list[int] = []
+        after_all: list[int] = []
+        before = complete = 0
+        for i in sorted({**weak, **strong}, reverse=True):
+            if complete >> i & 1 or (i not in strong and before >> i & 1):
+                continue
+            if i in strong:
+                complete |= self.ancestors[i] | 1 << i
+                before |= complete
+                (after_all if streamed and operations[i].streamed else after).append(i)
+            else:
+                before |= self.ancestors[i] | 1 << i
+                complete |= self.complete[i]
+                after.append(i)
+        self.ancestors.append(before)
+        self.complete.append(complete)
+        return tuple(sorted(after)), tuple(sorted(after_all))
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def _operations_of(self, node: Node) -> None:
+        here, durations = self.placement.place_of(node), self.durations
+        match node.op:
+            case View():
+                return
+            case Mvm():
+                self._mvm(node, node.op)
+            case MvmT():
+                self._mvm_t(node, node.op)
+            case Outer():
+                self._outer(node, node.op)
+            case UpdateCells():
+                self._update_cells(node, node.op)
+            case Send():
+                self._send(node, node.op)
+            case Vec():
+                self._whole(
+                    "vec",
+                    node,
+                    self._unit_at("vector", here),
+                    durations.vec(self.graph, node, node.op, len(here.tiles)),
+                )
+            case ops.Update(rule, clip):
+                cycles = durations.update(node.outputs[0].tensor.size, rule, clip is not None, len(here.tiles))
+                self._whole("update", node, self._unit_at("vector", here), cycles)
+            case ops.DiffBlock():
+                self._whole("diff", node, self._diff_block(here), durations.diff(node, node.op))
+            case Copy():
+                read = zip(node.inputs, elements_read(node.op, len(node.inputs)), strict=True)
+                constants = self.graph.constants
+                moved = [self._source(v, count) for v, count in read if v not in constants]
+                duration = self._streamed(0, [*moved, self._source(node.outputs[0])], here)
+                self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs)
+            case ops.Host():
+                unit = self._unit("host", 0, UnitPlan("host", "host"))
+                self._add(
+                    "host",
+                    unit,
+                    durations.link(sum(self.sizes[v] for v in (*node.inputs, *node.outputs))),
+                    node.inputs,
+                    node.outputs,
+                )
+            case _:
+                raise TypeError(f"{node.op.name} is no operation: lower it first")
+
+    def _whole(self, kind: OperationKind, node: Node, unit: int, work: int) -> None:
+        """A node that is one operation, which its operands and results stream past."""
+        duration = self._streamed(work, self._traffic(node.inputs, node.outputs), self.placement.place_of(node))
+        self._add(kind, unit, duration, node.inputs, node.outputs)
+
+    def _diff_block(self, here: Place) -> int:
+        """The diff-block of the chip that a place is on."""
+        structure = self.target.structure
+        chip = here.tiles[0] // structure.tiles_per_chip
+        name = "diff-block" if structure.chips == 1 else f"chip {chip} diff-block"
+        return self._unit("diff", chip, UnitPlan(name, "diff"))
+
+    def _send(self, node: Node, op: Send) -> None:
+        """A value to the neighbouring chip; each direction of a link is a unit."""
+        here = self.placement.place_of(node)
+        moved = [self._source(node.inputs[0]), self._source(node.outputs[0])]
+        # whatever memory the value comes from, it leaves by the port of the sender
+        gate = Place((op.sender * self.target.structure.tiles_per_chip,))
+        link = self.durations.crossing(self.sizes[node.outputs[0]], gate, here)
+        name = f"chip {op.sender} to chip {op.chip}"
+        unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
+        self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs)
+
+    def _group_of(self, node: Node, part: int) -> int:
+        """The crossbar group that a part of a product reads."""
+        return self.group_number[self.homes[node.inputs[1 + part]]]
+
+    def _mvm(self, node: Node, op: Mvm) -> None:
+        """The reads of a product's groups; what versions of cells they read is among the node's operands."""
+        x, result = node.inputs[0], node.outputs[0]
+        whole = [s for s in self._traffic((x,), (result,)) if s.place is None]
+        for k, part in enumerate(op.parts):
+            index = self._group_of(node, k)
+            group = self.placement.groups[index]
+            blocks = Geometry.of(part, self.target.crossbar).row_blocks
+            windows = self.durations.windows(op, part)
+            work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
+            here = Place(group.tiles)
+            # a part's sums are collected in its own tiles; off-chip, all parts share the channel
+            moved = [s for s in self._traffic((x,), ()) if s.place is not None]
+            if result not in self.offchip:
+                moved.append(Source(windows * part.matrices * part.cols * self._item(result), here))
+            stream = self._streamed if k == 0 else self.durations.streamed
+            duration = stream(work, [*moved, *whole], here)
+            read = (x, node.inputs[1 + k])
+            self._add("mvm", self.units["crossbar", index], duration, read, (result,), part=k, group=index)
+
+    def _mvm_t(self, node: Node, op: MvmT) -> None:
+        """Parts add into one result, the first of them begins it."""
+        dy, result = node.inputs[0], node.outputs[0]
+        first: list[int] = []
+        for k, part in enumerate(op.parts):
+            index = self._group_of(node, k)
+            group = self.placement.groups[index]
+            here = Place(group.tiles)
+            windows = self.durations.windows(op, part)
+            blocks = Geometry.of(part, self.target.crossbar).column_blocks
+            work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
+            stream = self._streamed if k == 0 else self.durations.streamed
+            duration = stream(work, self._traffic((dy,), (result,)), here)
+            unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])
+            number = self._add("mvm_t", unit, duration, read, (result,), first, part=k, group=index)
+            first = first or [number]
+
+    def _outer(self, node: Node, op: Outer) -> None:
+        here = self.placement.place_of(node)
+        unit = self._unit_at("gradient", here)
+        for k, part in enumerate(op.parts):
+            work = self.durations.outer(self.durations.windows(op, part), part, len(here.tiles))
+            result = node.outputs[k]
+            moved = [*self._traffic(node.inputs, ()), Source(-(-self.sizes[result] // self.durations.parts), here)]
+            self._add("outer", unit, self._streamed(work, moved, here), node.inputs, (result,), part=k)
+
+    def _update_cells(self, node: Node, op: UpdateCells) -> None:
+        """Arithmetic, then row after row is written; all replicas at once."""
+        index = self.group_number[self.homes[node.inputs[0]]]
+        group = self.placement.groups[index]
+        here = Place(group.tiles)
+        cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
+        cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), len(group.crossbars))
+        duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
+        self._add("update", self._unit_at("writer", here), duration, node.inputs, node.outputs, group=index)

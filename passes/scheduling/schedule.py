@@ -1,0 +1,124 @@
+"""schedule: every operation gets a unit, a duration, what it waits for and its starts; every value its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from mgc.ir.graph import Value
+from mgc.ir.module import Entry
+from mgc.ir.training import NEXT
+from mgc.passes.lowering.versions import is_update
+from mgc.passes.manager import Pass
+from mgc.passes.mapping.groups import homes_in, placement_of
+from mgc.passes.mapping.place import Placement
+from mgc.passes.mapping.plan import EntryPlan, PersistentPlan
+from mgc.passes.mapping.residents import Residents, residents_in
+from mgc.passes.scheduling.entry import EntryRun, EntrySchedule, finer, schedule_entry
+from mgc.passes.scheduling.memory import footprint
+from mgc.passes.scheduling.operations import Builder, Work, stored
+from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.state import CompileState, with_graph
+from mgc.passes.streaming.analysis import Streaming, best_split
+from mgc.passes.streaming.dataflow import DATAFLOWS
+from mgc.targets.description import Target
+
+
+@dataclass(frozen=True)
+class Schedule(Pass):
+    """Every entry gets a `plan`: its operations with units, durations, waits and starts, and the bytes of its values;
+    after send.
+
+    A schedule is never worse than the best list schedule, its bound is proven; `effort` and `workers` are CP-SAT's
+    (deterministic time; equal options give equal schedules), see `mgc.passes.scheduling`.
+    """
+
+    name: ClassVar[str] = "schedule"
+    levels: ClassVar[tuple[int, ...]] = (1, 2)
+    effort: float = SolverOptions.effort
+    workers: int = SolverOptions.workers
+
+    def run_entry(self, entry: Entry, state: CompileState) -> Entry:
+        return with_graph(
+            entry, entry.graph, plan=_Planner(entry, state).plan(SolverOptions(self.effort, self.workers))
+        )
+
+
+@dataclass
+class _Planner:
+    """Makes an entry's operations for a cut of the batch into parts and a choice of what is off-chip."""
+
+    entry: Entry
+    state: CompileState
+    residents: Residents = field(init=False)
+    homes: Mapping[Value, str] = field(init=False)
+    placement: Placement = field(init=False)
+    streaming: Streaming = field(default_factory=Streaming)
+
+    def __post_init__(self) -> None:
+        entry, state, graph = self.entry, self.state, self.entry.graph
+        self.residents = residents_in(state.module)
+        self.homes, self.placement = homes_in(graph, self.residents), placement_of(entry, state)
+        names = self.residents.by_name
+        self.data = tuple(v.name for v in graph.inputs if v.name not in names)
+        self.results = tuple(n for n, _ in graph.outputs if n.removesuffix(NEXT) not in names)
+        persistent: tuple[PersistentPlan, ...] = state.module.attributes["persistent"]
+        self.kept = {p.resident for p in persistent if p.space == "dram"}
+        self.used = {"edram": 0, "dram": 0}
+        for p in persistent:
+            self.used[p.space] += footprint(names[p.resident].nbytes, 1)
+
+    @property
+    def target(self) -> Target:
+        """The chip."""
+        return self.state.chip
+
+    def plan(self, options: SolverOptions) -> EntryPlan:
+        """The entry's schedule: of a run of micro-batches, or of a batch that is cut into parts."""
+        entry, graph = self.entry, self.entry.graph
+        room = self.target.edram.bytes_per_tile * self.target.structure.tiles - self.used["edram"]
+        flow = DATAFLOWS[self.state.dataflow]
+        runs = sum(e.repeats for e in self.state.module.entries if e.kind == "train")
+        if flow.iterations and (entry.kind != "train" or runs > 1):
+            flow = replace(flow, iterations=False)  # what overlaps is whole iterations of one entry
+        if entry.kind == "train" and flow.split:
+            self.streaming = best_split(graph, self.data, self.homes, entry.micro_batch)
+        run = EntryRun(self.work, self.streaming, stored(graph), self.phases, flow, entry.micro_batches)
+        return self._plan(schedule_entry(run, finer(self.streaming.split), room, options))
+
+    def work(self, split: int, offchip: frozenset[Value]) -> Work:
+        """The operations with the batch in parts and some values off-chip."""
+        kept = {v for v, home in self.homes.items() if home in self.kept}
+        return Builder(
+            self.entry.graph,
+            self.target,
+            self.placement,
+            self.homes,
+            {r.name: k for k, r in enumerate(self.residents.groups)},
+            self.data,
+            self.results,
+            offchip | kept,
+            self.streaming.coarser(split),
+            self.entry.micro_batches > 1,
+        ).build()
+
+    def phases(self, work: Work) -> dict[int, int]:
+        """The phase of each operation that updates weights, phases numbered in the order of their updates."""
+        state = {s.name: s.group for s in self.state.module.states}
+        group = {r.name: state.get(r.state, "") for r in self.residents.all}
+        numbers: dict[str, int] = {}
+        found: dict[int, int] = {}
+        for k, op in enumerate(work.operations):
+            if op.node is not None and is_update(op.node):
+                name = group[self.homes[op.node.inputs[0]]]
+                found[k] = numbers.setdefault(name, len(numbers))
+        return found
+
+    def _plan(self, done: EntrySchedule) -> EntryPlan:
+        """The plan, its buffers after the persistent ones."""
+        buffers = {v: replace(b, offset=b.offset + self.used[b.space]) for v, b in done.buffers.items()}
+        parted = frozenset(self.streaming.axes) if done.split > 1 else frozenset()
+        return EntryPlan(
+            done.operations, done.units, buffers, done.schedule, self.data, self.results, done.split, parted
+        )

@@ -1,0 +1,1 @@
+"""Tensor level: batches split, constants folded."""
