@@ -13,7 +13,6 @@ import numpy as np
 
 # importing them makes their ops and attribute classes known
 import mgc.ir.mapped
-import mgc.ir.mapped_training
 import mgc.ir.ops  # noqa: F401
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.module import Entry, Module

@@ -7,8 +7,22 @@ from typing import ClassVar
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, Quant, Step, Vec, View
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
+from mgc.ir.mapped import (
+    Copy,
+    Dequant,
+    DequantBy,
+    Lookup,
+    Mvm,
+    MvmT,
+    Outer,
+    Quant,
+    QuantBy,
+    RunMax,
+    Step,
+    UpdateCells,
+    Vec,
+    View,
+)
 from mgc.ir.module import Entry
 from mgc.passes.lowering.versions import Homes, homes_of, order
 from mgc.passes.manager import Pass

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Piece, View
-from mgc.ir.mapped_training import UpdateCells
+from mgc.ir.mapped import Copy, Piece, UpdateCells, View
 from mgc.ir.ops import Update
 from mgc.ir.training import NEXT
 from mgc.passes.manager import UnsupportedError

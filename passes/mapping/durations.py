@@ -10,8 +10,7 @@ import numpy as np
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Dequant, Lookup, Mvm, MvmPart, Quant, Vec, View
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax
+from mgc.ir.mapped import Copy, Dequant, DequantBy, Lookup, Mvm, MvmPart, MvmT, Outer, Quant, QuantBy, RunMax, Vec, View
 from mgc.ir.op import Op
 from mgc.ir.ops.update import Rule, Sgd
 from mgc.ir.types import DType, TensorType

@@ -7,8 +7,7 @@ from math import prod
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Piece, Send, View
-from mgc.ir.mapped_training import UpdateCells
+from mgc.ir.mapped import Piece, Send, UpdateCells, View
 from mgc.ir.types import TensorType
 from mgc.passes.mapping.chips import Net
 from mgc.passes.mapping.durations import sizes_of

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Mvm, Send
-from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
+from mgc.ir.mapped import Mvm, MvmT, Outer, Send, UpdateCells
 from mgc.passes.mapping.durations import Place, sizes_of
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.cost import CostModel

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mgc.ir.graph import Graph, Value
-from mgc.ir.mapped import Mvm
-from mgc.ir.mapped_training import MvmT
+from mgc.ir.mapped import Mvm, MvmT
 from mgc.passes.mapping.durations import signed_input
 from mgc.targets.description import Target
 

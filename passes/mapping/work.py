@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mgc.ir.graph import Graph, Node
-from mgc.ir.mapped import Mvm
-from mgc.ir.mapped_training import MvmT, Outer
+from mgc.ir.mapped import Mvm, MvmT, Outer
 from mgc.ir.types import TensorType
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from mgc.ir.flow import by_samples, part_size
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Mvm
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, RunMax, UpdateCells
+from mgc.ir.mapped import DequantBy, Mvm, MvmT, Outer, QuantBy, RunMax, UpdateCells
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Reduce, Reshape, Transpose, Unary, Where
 from mgc.ir.types import DType, TensorType

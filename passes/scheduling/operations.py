@@ -8,8 +8,7 @@ from math import prod
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Mvm, Send, Vec, View
-from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
+from mgc.ir.mapped import Copy, Mvm, MvmT, Outer, Send, UpdateCells, Vec, View
 from mgc.passes.mapping.durations import Durations, Place, Source, elements_read, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.partition import Geometry
 from mgc.passes.mapping.place import Placement

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgc.ir import mapped, mapped_training, ops
+from mgc.ir import mapped, ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry as SourceEntry
 from mgc.ir.op import register_attr
@@ -362,7 +362,7 @@ class _Emitter:
         match node.op:
             case mapped.Mvm():
                 return _mvm(walk, common, node, node.op, op)
-            case mapped_training.MvmT(parts, source, result):
+            case mapped.MvmT(parts, source, result):
                 return MvmT(
                     **common,
                     group=op.group,
@@ -376,7 +376,7 @@ class _Emitter:
                     dst_strides=result.strides,
                     **window_fields(parts[op.part]),
                 )
-            case mapped_training.Outer(parts, source, errors, runs=runs):
+            case mapped.Outer(parts, source, errors, runs=runs):
                 x, dy, *scales = node.inputs
                 return Outer(
                     **common,
@@ -392,7 +392,7 @@ class _Emitter:
                     dy_strides=errors.strides,
                     **window_fields(parts[op.part]),
                 )
-            case mapped_training.UpdateCells() | ops.Update():
+            case mapped.UpdateCells() | ops.Update():
                 return _update(walk, common, node, node.op, op.group)
             case ops.DiffBlock():
                 operands = [walk.ref(v) for v in node.inputs]
@@ -481,7 +481,7 @@ def _note_factor(walk: Walk, node: Node, value: Value) -> None:
     match node.op:
         case mapped.Mvm():
             walk.factors[value] = walk.arithmetic.factor
-        case mapped_training.MvmT():
+        case mapped.MvmT():
             walk.factors[value] = walk.arithmetic.transposed_factor
         case mapped.View() | mapped.Copy() if node.inputs[0] in walk.factors:
             walk.factors[value] = walk.factors[node.inputs[0]]
@@ -492,16 +492,16 @@ def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -
     if isinstance(value.type, OpaqueType):
         return "opaque"
     match node.op:
-        case mapped.Mvm() | mapped_training.MvmT():
+        case mapped.Mvm() | mapped.MvmT():
             return "acc"
-        case mapped_training.Outer(runs=runs):
+        case mapped.Outer(runs=runs):
             return "real" if runs else "acc"
         case mapped.Copy() | mapped.View():
             return kinds[node.inputs[0]]
         case mapped.Vec():
             values: list[BufferKind] = [kinds[v] for v in node.inputs]
             for step in node.op.steps:
-                is_code = isinstance(step.op, mapped.Quant | mapped_training.QuantBy)
+                is_code = isinstance(step.op, mapped.Quant | mapped.QuantBy)
                 values.append("code" if is_code else "real")
             return values[node.op.results[k]]
     return "real"
@@ -524,9 +524,7 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
     )
 
 
-def _update(
-    walk: Walk, common: dict[str, Any], node: Node, op: mapped_training.UpdateCells | ops.Update, group: int
-) -> Update:
+def _update(walk: Walk, common: dict[str, Any], node: Node, op: mapped.UpdateCells | ops.Update, group: int) -> Update:
     buffer, count = walk.buffer_of, len(op.rule.moments)
     limit = math.inf if op.clip is None else op.clip
     return Update(
@@ -558,7 +556,7 @@ def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
     for step in op.steps:
         function, attributes = step.op.vec()
         dequant = isinstance(step.op, mapped.Dequant)
-        if isinstance(step.op, mapped_training.DequantBy) and step.args[0] < operands:
+        if isinstance(step.op, mapped.DequantBy) and step.args[0] < operands:
             attributes = (attributes[0] * walk.factors.get(node.inputs[step.args[0]], 1.0),)
         args = tuple(ref(a, accumulator_scale=dequant and position == 1) for position, a in enumerate(step.args))
         steps.append(Step(function_code(function), args, attributes))

@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given, settings
 
 from mgc.ir.graph import Graph, evaluate
-from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Layout, Mvm, MvmPart, Windows
-from mgc.ir.mapped_training import DequantBy, MvmT, Outer, QuantBy, UpdateCells
+from mgc.ir.mapped import (
+    CHANNEL_MAJOR,
+    TAP_MAJOR,
+    DequantBy,
+    Layout,
+    Mvm,
+    MvmPart,
+    MvmT,
+    Outer,
+    QuantBy,
+    UpdateCells,
+    Windows,
+)
 from mgc.ir.op import IRError
 from mgc.ir.ops.update import Adam, RmsProp, Sgd
 from mgc.ir.text import parse_graph, print_graph

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from mgc.ir.flow import reshaped
 from mgc.ir.graph import Graph
-from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece, View, Windows
-from mgc.ir.mapped_training import Outer, QuantBy
+from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Outer, Piece, QuantBy, View, Windows
 from mgc.ir.ops import Binary, DiffBlock, Reduce, Reshape, Sgd, Unary, Update
 from mgc.ir.types import DType, TensorType
 from mgc.passes.lowering.lower_vec import lower_vec

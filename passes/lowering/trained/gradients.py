@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mgc.ir.graph import Node, Value
-from mgc.ir.mapped import Layout
-from mgc.ir.mapped_training import Outer
+from mgc.ir.mapped import Layout, Outer
 from mgc.ir.ops import Conv, ConvTranspose, ConvWeightGrad, Gather, Transpose
 from mgc.passes.lowering.trained.products import Cells, Product, conv_product, equal, numbered, outer_of_rows
 from mgc.passes.lowering.trained.weights import MAX_SPATIAL, Survey, where

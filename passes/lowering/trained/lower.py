@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, Piece
-from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
+from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, MvmT, Outer, Piece, UpdateCells
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Cast, Conv, ConvTranspose, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
 from mgc.ir.training import NEXT, State

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from steps import assert_close, feeds_of, initial, run_lowered, step_of, to_homes, to_states
 
-from mgc.ir.mapped import Mvm
-from mgc.ir.mapped_training import MvmT, Outer, UpdateCells
+from mgc.ir.mapped import Mvm, MvmT, Outer, UpdateCells
 from mgc.ir.op import IRError
 from mgc.ir.ops import Adam, Conv, ConvTranspose, MatMul, Sgd, Update
 from mgc.ir.training import Phase

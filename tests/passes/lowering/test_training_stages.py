@@ -5,7 +5,7 @@ import pytest
 from steps import step_of, to_homes
 
 from mgc.ir.graph import Graph, evaluate
-from mgc.ir.mapped_training import UpdateCells
+from mgc.ir.mapped import UpdateCells
 from mgc.ir.ops import Adam, Binary, Reduce, Sgd, Update
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.types import DType, TensorType

@@ -1,8 +1,4 @@
-"""Level-2 ops of training: transposed reads, weight gradients, updates of cells, codes with scales made on the chip.
-
-They mean what the instructions MVM_T, OUTER and UPDATE and the vector functions quant_by and dequant_by mean, in the
-same order of operations.
-"""
+"""Products on crossbars: reads as stored and transposed, weight gradients, updates of cells."""
 
 from __future__ import annotations
 
@@ -13,37 +9,116 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.functions import codes
-from mgc.functions.dtypes import CODES
-from mgc.functions.windows import Layout
-from mgc.ir.flow import Axis, by_samples, part_size
-from mgc.ir.mapped import MvmPart, product_axes
-from mgc.ir.op import IRError, Op, register
+from mgc.functions.windows import Layout, Windows
+from mgc.ir.flow import Axis, by_samples, leading, part_size
+from mgc.ir.mapped.operands import tensors
+from mgc.ir.op import IRError, Op, register, register_attr
 from mgc.ir.ops.update import Rule
 from mgc.ir.types import DType, TensorType, ValueType
 
+register_attr(Layout)
+register_attr(Windows)
 
-def _tensors(op: str, types: tuple[ValueType, ...], count: int) -> list[TensorType]:
-    if len(types) != count:
-        raise IRError(f"{op}: {count} operands are expected, not {len(types)}")
-    found = [t for t in types if isinstance(t, TensorType)]
-    if len(found) < count:
-        raise IRError(f"{op}: an operand is opaque")
-    return found
+CHANNEL_MAJOR = "channel-major"  # row = channel * taps + tap  (tap fastest)
+TAP_MAJOR = "tap-major"  # row = tap * channels + channel
 
 
-def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Stacked matrix products of integers in int64, or of reals in float64."""
-    if np.issubdtype(a.dtype, np.floating) or np.issubdtype(b.dtype, np.floating):
-        return np.matmul(a.astype(np.float64), b.astype(np.float64))
-    largest = int(np.abs(a.astype(np.int64)).max(initial=0)) * int(np.abs(b.astype(np.int64)).max(initial=0))
-    if largest * a.shape[-1] < 1 << 53:  # whole numbers that float64 holds
-        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
-    return np.matmul(a.astype(np.int64), b.astype(np.int64))
+@register_attr
+@dataclass(frozen=True)
+class MvmPart:
+    """One crossbar group's share of an `Mvm`: `matrices` weight matrices of `rows` x `cols`, over `windows`.
+
+    Matrix g reads input channels [g*rows/taps, (g+1)*rows/taps) and writes output channels [g*cols, (g+1)*cols).
+    """
+
+    name: str
+    matrices: int
+    rows: int
+    cols: int
+    row_order: str
+    windows: Windows
+
+    @property
+    def channels(self) -> int:
+        """Input channels that one matrix reads."""
+        return self.rows // self.windows.tap_total
+
+    @property
+    def tap_fastest(self) -> bool:
+        """The order of the rows, as instructions have it."""
+        return self.row_order == CHANNEL_MAJOR
+
+    def gather_inputs(self, x: np.ndarray, outside: int = 0) -> np.ndarray:
+        """The crossbar inputs [matrices, batch*windows, rows] of x [batch, channels, *spatial]; `outside` beyond it."""
+        return self.windows.gather_inputs(x, self.matrices, self.channels, self.tap_fastest, outside)
 
 
-def _weight_gradient(part: MvmPart, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """[matrices, rows, cols]: what the windows of a part read, times the errors of what they wrote."""
-    return _exact(part.gather_inputs(x).transpose(0, 2, 1), part.windows.gather_outputs(dy, part.matrices))
+def product_axes(
+    source: Layout, result: Layout, shapes: tuple[tuple[int, ...], tuple[int, ...]], axes: Sequence[Axis], split: int
+) -> Sequence[Axis] | None:
+    """The axes of a windowed product, from the shapes of its operand and result: a sample's windows are its own."""
+    axis = leading(shapes[1], split)
+    if axis is None or any(a is not None for a in axes[1:]):
+        return None
+    taken = by_samples(source, part_size(axes[0], shapes[0], split), split)
+    given = by_samples(result, part_size(axis, shapes[1], split), split)
+    return (axis,) if taken and given else None
+
+
+def product_type(op: Mvm | MvmT, types: Sequence[ValueType]) -> tuple[TensorType]:
+    """The result of a product with the weights of its parts: each part's, and the real ones or none."""
+    x, *weights = tensors(op.name, types)
+    if len(weights) not in (len(op.parts), 2 * len(op.parts)):
+        raise IRError(f"{op.name}: {len(op.parts)} parts but {len(weights)} weight operands")
+    for part, w in zip(op.parts, weights, strict=False):
+        if w.shape != (part.matrices, part.rows, part.cols):
+            raise IRError(f"{op.name}: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}")
+        if w.dtype.is_float != x.dtype.is_float:
+            raise IRError(f"{op.name}: part {part.name}: weights {w} do not go with input {x}")
+    return (TensorType(x.dtype if x.dtype.is_float else DType.I64, op.out_shape),)
+
+
+@register
+@dataclass(frozen=True)
+class Mvm(Op):
+    """Windowed matrix products of one input on crossbars; the parts write disjoint positions of one result.
+
+    Operands: x, then for each part its weight matrices [matrices, rows, cols]. Real x and weights give the real
+    product; integer codes and integer weights give the exact integer product in i64 (what ADCs that never clip give).
+    After `quantize` a part's real weights follow all integer ones (2 operands a part): `float` numerics reads them.
+    Result: dense [*out_shape], zero where no part writes. `macs_useful` counts the multiply-accumulates of the level-1
+    op that it was lowered from (design section 4). `outside` is the code that windows read beyond the input: that of 0.
+    """
+
+    name: ClassVar[str] = "mvm"
+    level: ClassVar[int] = 2
+    parts: tuple[MvmPart, ...]
+    source: Layout
+    result: Layout
+    out_shape: tuple[int, ...]
+    macs_useful: int = 0
+    outside: int = 0
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        return product_type(self, types)
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, *weights = arrays
+        real = np.issubdtype(x.dtype, np.floating)
+        out = np.zeros(self.out_shape, x.dtype if real else np.int64)
+        source = self.source.view(np.ascontiguousarray(x))
+        target = self.result.view(out)
+        for part, w in zip(self.parts, weights, strict=False):
+            rows = part.gather_inputs(source, 0 if real else self.outside)
+            # float64 products of integers are exact below 2^53: far above any crossbar's sum
+            dot = np.matmul(rows.astype(np.float64), w.astype(np.float64))
+            part.windows.scatter_outputs(dot if real else dot.astype(np.int64), target)
+        return (out,)
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
 
 
 @register
@@ -66,14 +141,7 @@ class MvmT(Op):
     macs_useful: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        double = len(types) == 1 + 2 * len(self.parts)
-        dy, *weights = _tensors(self.name, types, 1 + (1 + double) * len(self.parts))
-        for part, w in zip(self.parts, weights, strict=False):
-            if w.shape != (part.matrices, part.rows, part.cols):
-                raise IRError(f"mvm_t: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}")
-            if w.dtype.is_float != dy.dtype.is_float:
-                raise IRError(f"mvm_t: part {part.name}: weights {w} do not go with errors {dy}")
-        return (TensorType(dy.dtype if dy.dtype.is_float else DType.I64, self.out_shape),)
+        return product_type(self, types)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         dy, *weights = arrays
@@ -89,6 +157,21 @@ class MvmT(Op):
         self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
     ) -> Sequence[Axis] | None:
         return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
+
+
+def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Stacked matrix products of integers in int64, or of reals in float64."""
+    if np.issubdtype(a.dtype, np.floating) or np.issubdtype(b.dtype, np.floating):
+        return np.matmul(a.astype(np.float64), b.astype(np.float64))
+    largest = int(np.abs(a.astype(np.int64)).max(initial=0)) * int(np.abs(b.astype(np.int64)).max(initial=0))
+    if largest * a.shape[-1] < 1 << 53:  # whole numbers that float64 holds
+        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
+    return np.matmul(a.astype(np.int64), b.astype(np.int64))
+
+
+def _weight_gradient(part: MvmPart, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """[matrices, rows, cols]: what the windows of a part read, times the errors of what they wrote."""
+    return _exact(part.gather_inputs(x).transpose(0, 2, 1), part.windows.gather_outputs(dy, part.matrices))
 
 
 @register
@@ -114,7 +197,7 @@ class Outer(Op):
     runs: int = 0
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        x, dy, *scales = _tensors(self.name, types, 4 if self.runs else 2)
+        x, dy, *scales = tensors(self.name, types, 4 if self.runs else 2)
         samples = self.source.shape[0]
         if self.runs and samples % self.runs:
             raise IRError(f"outer: {samples} samples are no {self.runs} equal runs")
@@ -182,7 +265,7 @@ class UpdateCells(Op):
         if not isinstance(self.rule, Rule):
             raise IRError(f"update_cells: {self.rule!r} is no optimizer")
         names = ("g", *self.rule.moments)
-        w, *others = _tensors(self.name, types, 1 + len(names) + self.rule.counts)
+        w, *others = tensors(self.name, types, 1 + len(names) + self.rule.counts)
         if w.dtype not in (DType.F32, DType.I16) or not 2 <= self.weight_bits <= 16 or not self.weight_scale > 0:
             raise IRError(f"update_cells: w is {w} with {self.weight_bits} bits of scale {self.weight_scale}")
         for name, t in zip(names, others, strict=False):
@@ -202,102 +285,3 @@ class UpdateCells(Op):
         if integers:
             new = codes.in_steps(new, self.weight_scale, self.weight_bits).astype(w.dtype)
         return (new, *moments)
-
-
-@register
-@dataclass(frozen=True)
-class RunMax(Op):
-    """The greatest element of each of `runs` equal runs of samples (axis 0), told to every sample of the run.
-
-    Operand: x f32 [N, ...]. Result: f32 [N, 1, ..., 1].
-    """
-
-    name: ClassVar[str] = "run_max"
-    level: ClassVar[int] = 2
-    runs: int
-
-    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        (x,) = _tensors(self.name, types, 1)
-        if x.dtype != DType.F32 or not x.shape or self.runs < 1 or not x.size or x.shape[0] % self.runs:
-            raise IRError(f"run_max of {x}: {self.runs} equal runs of samples are expected")
-        return (TensorType(DType.F32, (x.shape[0], *(1 for _ in x.shape[1:]))),)
-
-    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        (x,) = arrays
-        return (codes.run_max(x, self.runs),)
-
-    def vec(self) -> tuple[str, tuple[float, ...]]:
-        return self.name, (float(self.runs),)
-
-    def batch_axes(
-        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
-    ) -> Sequence[Axis] | None:
-        return (0,) if axes[0] == 0 and self.runs % split == 0 else None
-
-
-@register
-@dataclass(frozen=True)
-class QuantBy(Op):
-    """Real to code with a scale that is an operand: clip(round_half_even(x / s), lo, hi) in float32, NaN to 0.
-
-    Operands: x f32, s f32 (broadcast against x); if `dithered`, d f32 (broadcast against x): the code of x + d * s.
-    """
-
-    name: ClassVar[str] = "quant_by"
-    level: ClassVar[int] = 2
-    elementwise = "all"
-    lo: int
-    hi: int
-    to: DType
-    dithered: bool = False
-
-    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        x, s, *dither = _tensors(self.name, types, 2 + self.dithered)
-        for d in dither:
-            if d.dtype != DType.F32 or np.broadcast_shapes(x.shape, d.shape) != x.shape:
-                raise IRError(f"quant_by: x is {x}, the dither is {d}")
-        if x.dtype != DType.F32 or s.dtype != DType.F32 or np.broadcast_shapes(x.shape, s.shape) != x.shape:
-            raise IRError(f"quant_by: x is {x}, the scale is {s}")
-        return (x.with_dtype(self.to),)
-
-    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        x, s, *dither = arrays
-        with np.errstate(all="ignore"):
-            x = codes.dithered(x, s, *dither) if dither else x
-        return (codes.quant(x, s, self.lo, self.hi, self.to.numpy),)
-
-    def vec(self) -> tuple[str, tuple[float, ...]]:
-        numbers = (float(self.lo), float(self.hi), float(CODES[self.to.numpy.name]))
-        return "quant_dithered" if self.dithered else "quant_by", numbers
-
-
-@register
-@dataclass(frozen=True)
-class DequantBy(Op):
-    """Accumulator to real with scales that are operands: float32(acc * ((s1 * s2) * factor)), products in float64.
-
-    Operands: acc i64, s1 f32 and s2 f32 (broadcast against acc; a constant 1 where there is only one). `factor` is
-    what is known beforehand: the weight scale of the groups and the factor of their arithmetic. In `float` numerics,
-    where acc is real, the result is acc.
-    """
-
-    name: ClassVar[str] = "dequant_by"
-    level: ClassVar[int] = 2
-    elementwise = "all"
-    factor: float
-
-    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        acc, s1, s2 = _tensors(self.name, types, 3)
-        shape = np.broadcast_shapes(acc.shape, s1.shape, s2.shape)
-        if acc.dtype != DType.I64 or s1.dtype != DType.F32 or s2.dtype != DType.F32 or shape != acc.shape:
-            raise IRError(f"dequant_by: the accumulator is {acc}, the scales are {s1} and {s2}")
-        if not self.factor > 0:
-            raise IRError(f"dequant_by: factor {self.factor} is not positive")
-        return (acc.with_dtype(DType.F32),)
-
-    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        acc, s1, s2 = arrays
-        return (codes.dequant_by(acc, s1, s2, self.factor),)
-
-    def vec(self) -> tuple[str, tuple[float, ...]]:
-        return self.name, (self.factor,)
