@@ -189,7 +189,7 @@ W = (1, 6, 2)
 @pytest.mark.parametrize(
     ("op", "types", "message"),
     [
-        (MVM_T, [(I8, SHAPE)], "2 operands are expected, not 1"),
+        (MVM_T, [(I8, SHAPE)], "1 parts but 0 weight operands"),
         (MVM_T, [(I8, SHAPE), (I16, (1, 6, 3))], "part p: weights"),
         (MVM_T, [(I8, SHAPE), (F4, W)], "do not go with errors"),
         (OUTER, [(I8, SHAPE), (F4, SHAPE)], "both codes, or of one float type"),

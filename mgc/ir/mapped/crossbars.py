@@ -68,13 +68,14 @@ def product_axes(
 def product_type(op: Mvm | MvmT, types: Sequence[ValueType]) -> tuple[TensorType]:
     """The result of a product with the weights of its parts: each part's, and the real ones or none."""
     x, *weights = tensors(op.name, types)
+    what = "errors" if isinstance(op, MvmT) else "input"
     if len(weights) not in (len(op.parts), 2 * len(op.parts)):
         raise IRError(f"{op.name}: {len(op.parts)} parts but {len(weights)} weight operands")
     for part, w in zip(op.parts, weights, strict=False):
         if w.shape != (part.matrices, part.rows, part.cols):
             raise IRError(f"{op.name}: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}")
         if w.dtype.is_float != x.dtype.is_float:
-            raise IRError(f"{op.name}: part {part.name}: weights {w} do not go with input {x}")
+            raise IRError(f"{op.name}: part {part.name}: weights {w} do not go with {what} {x}")
     return (TensorType(x.dtype if x.dtype.is_float else DType.I64, op.out_shape),)
 
 
