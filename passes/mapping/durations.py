@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 import numpy as np
 
+from mgc.functions.binary import BINARY
+from mgc.functions.unary import UNARY
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, DequantBy, Lookup, Mvm, MvmPart, MvmT, Outer, Quant, QuantBy, RunMax, Vec, View
@@ -20,17 +23,14 @@ from mgc.targets.description import CostClass, Target
 Work = dict[CostClass, int]
 """Operations of each cost class."""
 
-_BINARY: dict[str, CostClass] = {"mul": "multiply", "div": "divide", "mod": "divide", "fmod": "divide", "pow": "table"}
-_UNARY: dict[str, Work] = {
-    **{fn: {"simple": 1} for fn in ("neg", "abs", "sign", "floor", "ceil", "round", "relu", "not", "isnan", "isinf")},
-    "sqrt": {"divide": 1},
-    "reciprocal": {"divide": 1},
+_COMPOSED: dict[str, Work] = {
     "leaky_relu": {"simple": 1, "multiply": 1},
-    "thresholded_relu": {"simple": 1},
+    "prelu": {"simple": 1, "multiply": 1},
     "hard_sigmoid": {"multiply": 1, "simple": 3},
     "hard_swish": {"multiply": 2, "simple": 3},
     "softsign": {"simple": 2, "divide": 1},
 }
+"""What functions take that are several operations; of others the table of functions says it."""
 
 
 def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
@@ -139,7 +139,7 @@ class Durations:
         averaged = node.inputs[1].tensor.size if op.pairing == "average" else 0
         return self.cost.diff_cycles(-(-node.inputs[0].tensor.size // self.parts), averaged)
 
-    def streamed(self, work: int, moved: Sequence[Source], here: Place) -> int:
+    def stream(self, work: int, moved: Sequence[Source], here: Place) -> int:
         """Cycles of `work` while data streams between `here` and other places.
 
         Memory of the tiles here is read or written at its bandwidth; what comes from elsewhere crosses the network, or
@@ -152,17 +152,17 @@ class Durations:
             slowest = max(slowest, self.cost.dram_cycles(dram))
         for source in moved:
             if source.place is not None and source.place != here:
-                slowest = max(slowest, self.crossing(source.size, source.place, here), work + self.head(source, here))
+                slowest = max(slowest, self.cross(source.size, source.place, here), work + self.head(source, here))
         return max(1, slowest)
 
-    def crossing(self, size: int, source: Place, here: Place) -> int:
+    def cross(self, size: int, source: Place, here: Place) -> int:
         """Cycles for bytes to cross the network; tiles of both places work in parallel, as many as the smaller has."""
         route = self.cost.route(source.tiles[0], here.tiles[0])
         return self.cost.move_cycles(-(-size // min(len(source.tiles), len(here.tiles))), route)
 
     def head(self, source: Source, here: Place) -> int:
         """Cycles until the first byte arrives."""
-        return self.crossing(1, source.place, here) if source.place is not None and source.size else 0
+        return self.cross(1, source.place, here) if source.place is not None and source.size else 0
 
     # -- the way out -----------------------------------------------------------------------------------------------
 
@@ -189,12 +189,9 @@ def _work(
     """What a step does: operations an element, for each number of elements."""
     size = result.size
     match op:
-        case ops.Unary(fn):
-            return [(size, _UNARY.get(fn, {"table": 1}))]
-        case ops.Binary("prelu"):
-            return [(size, {"simple": 1, "multiply": 1})]
-        case ops.Binary(fn):
-            return [(size, {_BINARY.get(fn, "simple"): 1})]
+        case ops.Unary(fn) | ops.Binary(fn):
+            cost = UNARY[fn].cost if isinstance(op, ops.Unary) else BINARY[fn].cost
+            return [(size, _COMPOSED.get(fn, {cast(CostClass, cost): 1}))]
         case Lookup():
             return [(size, {"table": 1})]
         case Quant():

@@ -182,11 +182,11 @@ class Builder:
         return self.sizes[value] // max(1, value.tensor.size)
 
     def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
-        """`Durations.streamed` of the next operation; takes down what it moves off-chip."""
+        """`Durations.stream` of the next operation; takes down what it moves off-chip."""
         size = sum(s.size for s in moved if s.place is None)
         if size:
             self.channel[len(self.operations)] = self.durations.cost.dram_cycles(size)
-        return self.durations.streamed(work, moved, here)
+        return self.durations.stream(work, moved, here)
 
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
         """Constants cost nothing: tables and scales sit in the unit."""
@@ -346,7 +346,7 @@ class Builder:
         moved = [self._source(node.inputs[0]), self._source(node.outputs[0])]
         # whatever memory the value comes from, it leaves by the port of the sender
         gate = Place((op.sender * self.target.structure.tiles_per_chip,))
-        link = self.durations.crossing(self.sizes[node.outputs[0]], gate, here)
+        link = self.durations.cross(self.sizes[node.outputs[0]], gate, here)
         name = f"chip {op.sender} to chip {op.chip}"
         unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
         self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs)
@@ -370,7 +370,7 @@ class Builder:
             moved = [s for s in self._traffic((x,), ()) if s.place is not None]
             if result not in self.offchip:
                 moved.append(Source(windows * part.matrices * part.cols * self._item(result), here))
-            stream = self._streamed if k == 0 else self.durations.streamed
+            stream = self._streamed if k == 0 else self.durations.stream
             duration = stream(work, [*moved, *whole], here)
             read = (x, node.inputs[1 + k])
             self._add("mvm", self.units["crossbar", index], duration, read, (result,), part=k, group=index)
@@ -386,7 +386,7 @@ class Builder:
             windows = self.durations.windows(op, part)
             blocks = Geometry.of(part, self.target.crossbar).column_blocks
             work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
-            stream = self._streamed if k == 0 else self.durations.streamed
+            stream = self._streamed if k == 0 else self.durations.stream
             duration = stream(work, self._traffic((dy,), (result,)), here)
             unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])
             number = self._add("mvm_t", unit, duration, read, (result,), first, part=k, group=index)
