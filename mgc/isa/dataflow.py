@@ -6,7 +6,7 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Mvm, MvmT, WriteCells
+from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.tables import Tables
 
 
@@ -24,9 +24,22 @@ def changing(program: Tables) -> tuple[int, ...]:
     return tuple(
         i.id
         for i in program.instructions
-        if not isinstance(i, WriteCells)
-        and (i.writes_groups() or any(program.buffers[b].persistent for b in i.writes()))
+        if i.timed and (i.writes_groups() or any(program.buffers[b].persistent for b in i.writes()))
     )
+
+
+def lasting_uses(program: Tables) -> dict[tuple[str, int], list[tuple[Instruction, bool]]]:
+    """("buffer", root) or ("group", id) of all that persists -> who uses it after PROGRAM, and whether it writes it."""
+    uses: dict[tuple[str, int], list[tuple[Instruction, bool]]] = {}
+    for i in program.instructions:
+        if not i.timed:
+            continue
+        writes = {("buffer", program.root(b)) for b in i.writes()} | {("group", g) for g in i.writes_groups()}
+        reads = {("buffer", program.root(b)) for b in i.reads()} | {("group", g) for g in i.reads_groups()}
+        for what in sorted(writes | reads):
+            if what[0] == "group" or program.buffers[what[1]].persistent:
+                uses.setdefault(what, []).append((i, what in writes))
+    return uses
 
 
 def ancestors(program: Tables) -> list[int]:
@@ -136,15 +149,7 @@ def _check_races(program: Tables, before: list[int]) -> None:
     streamed = [k for k in changing(program) if program.instructions[k].streamed]
     if streamed:
         raise ProgramError(f"instruction {streamed[0]} changes what persists part of a batch after part of a batch")
-    touching: dict[tuple[str, int], list[tuple[Instruction, bool]]] = {}
-    for i in program.instructions:
-        if isinstance(i, WriteCells):
-            continue
-        writes = {("buffer", program.root(b)) for b in i.writes()} | {("group", g) for g in i.writes_groups()}
-        reads = {("buffer", program.root(b)) for b in i.reads()} | {("group", g) for g in i.reads_groups()}
-        for what in sorted(writes | reads):
-            if what[0] == "group" or program.buffers[what[1]].persistent:
-                touching.setdefault(what, []).append((i, what in writes))
+    touching = lasting_uses(program)
     touching = {what: users for what, users in touching.items() if any(writes for _, writes in users)}
     if not touching:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from mgc.isa.machine import Machine
 from mgc.isa.resources import Resources
@@ -36,6 +36,14 @@ class Instruction:
     opcode: ClassVar[int] = 0
     mnemonic: ClassVar[str] = ""
     cost_class: ClassVar[str] = ""
+    timed: ClassVar[bool] = True
+    """Whether the schedule has tasks of it."""
+    takes_opaque: ClassVar[bool] = False
+    """Whether its operands may be what only the host can hold."""
+    stage: ClassVar[Literal["", "loss", "backward"]] = ""
+    """The stage of training that it begins, if it is for one."""
+    learns: ClassVar[bool] = False
+    """Whether it is a step of an optimizer."""
 
     id: int
     unit: int
@@ -61,6 +69,16 @@ class Instruction:
     def writes(self) -> tuple[int, ...]:
         """Ids of the buffers it writes."""
         return ()
+
+    def deltas_written(self) -> tuple[int, ...]:
+        """Ids of the buffers it writes that hold error deltas of a loss: what follows from them is backward."""
+        return ()
+
+    def subject(self, program: Resources) -> str:
+        """What it is about, in words: its crossbar group, port or functions, or else the buffers that it makes."""
+        groups = (*self.reads_groups(), *self.writes_groups())
+        named = [program.groups[g] for g in groups] or [program.buffers[b] for b in self.writes()]
+        return ", ".join(n.name for n in named)
 
     def reads_groups(self) -> tuple[int, ...]:
         """Ids of the crossbar groups whose cells it reads."""

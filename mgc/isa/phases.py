@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Diff, MvmT, Outer, Update
 from mgc.isa.tables import Tables
 
 StageKind = Literal["setup", "forward", "loss", "backward", "update"]
@@ -95,7 +94,7 @@ class _Flow:
         needed: dict[int, set[str]] = {i.id: set() for i in self._own}
         for i in reversed(self._own):
             phase = self._changed(i)
-            if isinstance(i, Update) and phase:
+            if i.learns and phase:
                 needed[i.id].add(phase)
             for j in self._next[i.id]:
                 needed[i.id] |= needed[j]
@@ -110,17 +109,17 @@ class _Flow:
         return phases
 
     def _find_kinds(self) -> dict[int, StageKind]:
-        deltas = {d.id: set(self._transient(b for b in d.deltas if b != -1)) for d in self._own if isinstance(d, Diff)}
+        deltas = {i.id: set(self._transient(i.deltas_written())) for i in self._own}
         by_id = {i.id: i for i in self._own}
         kinds: dict[int, StageKind] = {}
         for i in self._own:
             reads = set(self._transient(i.reads()))
-            backward = isinstance(i, MvmT | Outer) or any(
-                kinds[j] == "backward" or (j in deltas and reads & deltas[j]) for j in self._before[i.id]
+            backward = i.stage == "backward" or any(
+                kinds[j] == "backward" or reads & deltas[j] for j in self._before[i.id]
             )
             if self._changed(i) is not None:
                 kinds[i.id] = "update"
-            elif isinstance(i, Diff):
+            elif i.stage == "loss":
                 kinds[i.id] = "loss"
             elif backward:
                 kinds[i.id] = "backward"

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import WriteCells
 from mgc.isa.tables import Tables
 
 Task = tuple[int, int]
@@ -25,7 +24,7 @@ class Need:
 
 def count_of(program: Tables, instruction: Instruction) -> int:
     """How many tasks an instruction has; a PROGRAM has none. The program has one entry."""
-    if isinstance(instruction, WriteCells):
+    if not instruction.timed:
         return 0
     entry = program.entry
     if entry.schedule.split > 1:
@@ -40,7 +39,7 @@ def needs(program: Tables, instruction: Instruction, number: int) -> Iterator[Ne
         yield Need((instruction.id, number - 1))
     if schedule.split == 1:
         for j in (*instruction.after, *instruction.after_all):
-            if not isinstance(table[j], WriteCells):
+            if table[j].timed:
                 yield Need((j, number))
         for j, lag in instruction.after_previous:
             if schedule.interval:

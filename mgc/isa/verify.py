@@ -18,7 +18,7 @@ from mgc.isa.dtypes import CODES, is_float, numpy_dtype
 from mgc.isa.entry import EntryKind
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
-from mgc.isa.instructions import Host, Load, Store, WriteCells
+from mgc.isa.instructions import Load, Store, WriteCells
 from mgc.isa.memory import BufferKind, Port
 from mgc.isa.parts import part_of
 from mgc.isa.ranges import check_ranges
@@ -235,7 +235,7 @@ def _check_instruction(program: Tables, index: int) -> None:
             raise ProgramError(f"{where}: buffer {b} does not exist; there are {len(program.buffers)}")
         if program.buffers[b].parts not in (1, split):
             raise ProgramError(f"{where}: buffer {b} has {program.buffers[b].parts} parts, the run is split in {split}")
-    if not isinstance(i, Host | Load | Store):
+    if not i.takes_opaque:
         opaque = [b for b in (*i.reads(), *i.writes()) if program.buffers[b].kind == "opaque"]
         if opaque:
             raise ProgramError(f"{where}: buffer {program.buffers[opaque[0]].name} is opaque")

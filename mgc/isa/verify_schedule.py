@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mgc.isa.dataflow import ancestors, ancestors_before, check_dataflow
+from mgc.isa.dataflow import ancestors, ancestors_before, check_dataflow, lasting_uses
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Mvm, WriteCells
+from mgc.isa.instructions import Mvm
 from mgc.isa.memory import Buffer
 from mgc.isa.parts import part_of
 from mgc.isa.tables import Tables
@@ -85,7 +85,7 @@ class _Facts:
 
     @property
     def timed(self) -> list[Instruction]:
-        return [i for i in self.program.instructions if not isinstance(i, WriteCells)]
+        return [i for i in self.program.instructions if i.timed]
 
 
 # -- tasks ------------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def _slots(f: _Facts) -> Iterator[str]:
         before.append(row)
         for i in program.instructions:
             bits = 0
-            if not isinstance(i, WriteCells):
+            if i.timed:
                 for need in needs(program, i, k):
                     j, m = need.task
                     bits |= before[m][j] | 1 << (m * count + j)
@@ -302,14 +302,7 @@ def _slots(f: _Facts) -> Iterator[str]:
 def _versions(f: _Facts) -> Iterator[str]:
     program = f.program
     before = ancestors(program)
-    uses: dict[tuple[str, int], list[tuple[Instruction, bool]]] = {}
-    for i in f.timed:
-        written = {("group", g) for g in i.writes_groups()} | {("buffer", program.root(b)) for b in i.writes()}
-        read = {("group", g) for g in i.reads_groups()} | {("buffer", program.root(b)) for b in i.reads()}
-        for what in sorted(written | read):
-            if what[0] == "group" or program.buffers[what[1]].persistent:
-                uses.setdefault(what, []).append((i, what in written))
-    for (kind, index), own in uses.items():
+    for (kind, index), own in lasting_uses(program).items():
         changes = [i for i, writes in own if writes]
         if not changes:
             continue

@@ -58,6 +58,7 @@ def check_windows(
             )
 
 
+@dataclass(frozen=True)
 class Windowed:
     """An instruction that loops over windows: the fields of its address generator, and the generator itself."""
 

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.instructions import BUFFER, REGISTER, Move, Ref, Vec
 from mgc.isa.program import Program
-from mgc.report import trace
 from mgc.report.palette import WAVE_COLOURS
 
 MAX_CELLS = 256
@@ -134,7 +133,7 @@ def _origin(vec: Vec, value: Ref) -> str | int:
     """The function behind a value of a kernel, or the buffer that it is only a copy of."""
     while value.space == REGISTER:
         step = vec.steps[value.index]
-        name = trace.step_name(step)
+        name = step.name
         if name not in ("cast", "copy", "reshape"):
             return name
         value = step.args[0]

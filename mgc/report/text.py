@@ -97,9 +97,10 @@ def folded(text: str, width: int) -> list[str]:
     return [*lines, text]
 
 
-def table(columns: Sequence[Column], rows: Iterable[Row]) -> RenderableType:
-    """Rows under titles."""
-    return Table(tuple(columns), tuple(rows))
+def table(columns: Sequence[str], rows: Iterable[Row]) -> RenderableType:
+    """Rows under titles. A column whose title starts with ">" is right-aligned, one with "~" may fold."""
+    made = (Column(c.lstrip(">~"), number=c.startswith(">"), fold=c.startswith("~")) for c in columns)
+    return Table(tuple(made), tuple(rows))
 
 
 def pairs(items: Iterable[tuple[str, str]]) -> RenderableType:

@@ -2,21 +2,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mgc.report.text import Column, Heading, folded, pairs, section, stack, table, to_text
+from mgc.report.text import Heading, folded, pairs, section, stack, table, to_text
 
 
 def test_numbers_stand_right_and_names_left():
-    shown = to_text(table([Column("name"), Column("n", number=True)], [("a", "1"), ("bcd", "1,000")]))
+    shown = to_text(table(["name", ">n"], [("a", "1"), ("bcd", "1,000")]))
     assert shown == "name      n\na         1\nbcd   1,000\n"
 
 
 def test_headings_span_the_columns():
-    shown = to_text(table([Column("a"), Column("b")], [Heading("all of these"), ("1", "2")]))
+    shown = to_text(table(["a", "b"], [Heading("all of these"), ("1", "2")]))
     assert shown == "a  b\nall of these\n1  2\n"
 
 
 def test_only_columns_that_may_fold_are_narrowed():
-    columns = [Column("fixed"), Column("name", fold=True), Column("n", number=True)]
+    columns = ["fixed", "~name", ">n"]
     shown = to_text(table(columns, [("abcdef", "layers/one/two/three/four", "12")]), width=30)
     assert shown == ("fixed   name                 n\nabcdef  layers/one/two/     12\n        three/four\n")
 
@@ -44,5 +44,5 @@ def test_folded_lines_fit_and_lose_nothing_but_blanks(text, width):
 
 @given(st.integers(20, 100), st.lists(st.tuples(st.text("abc/._", max_size=60), st.text("xyz ", max_size=60))))
 def test_tables_fit_whatever_the_width(width, rows):
-    shown = to_text(table([Column("a", fold=True), Column("b", fold=True)], rows), width=width)
+    shown = to_text(table(["~a", "~b"], rows), width=width)
     assert max(map(len, shown.splitlines())) <= width

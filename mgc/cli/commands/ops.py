@@ -19,11 +19,11 @@ def ops(json: Json = False, debug: Debug = False) -> None:
     if json:
         console.emit_json({"onnx": ONNX_VERSION, "places": PLACES, "ops": [row._asdict() for row in TABLE]})
         return
-    from mgc.report.text import Column, pairs, section, stack, table
+    from mgc.report.text import pairs, section, stack, table
 
     on_chip = [row for row in TABLE if row.runs_on != ("host",)]
     rows = [(_name(row.op, row.domain), ", ".join(row.runs_on), "; ".join(row.host_when)) for row in on_chip]
-    columns = [Column("op", fold=True), Column("runs on", fold=True), Column("on the host where", fold=True)]
+    columns = ["~op", "~runs on", "~on the host where"]
     on_host = ", ".join(_name(row.op, row.domain) for row in TABLE if row.runs_on == ("host",))
     console.emit(
         stack(

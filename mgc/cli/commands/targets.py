@@ -34,20 +34,14 @@ def targets(
         listed = [{"name": t.name, "title": t.title, "crossbars": t.crossbars} for t in found]
         console.emit_json({"default": DEFAULT_TARGET, "targets": listed})
         return
-    from mgc.report.text import Column, table
+    from mgc.report.text import table
     from mgc.report.units import count
 
     rows = [
         (t.name, t.title, count(t.crossbars), f"{t.crossbar.rows}×{t.crossbar.cols}", str(t.crossbar.adc_bits))
         for t in found
     ]
-    columns = [
-        Column("target"),
-        Column("what it is", fold=True),
-        Column("crossbars", number=True),
-        Column("size", number=True),
-        Column("ADC bits", number=True),
-    ]
+    columns = ["target", "~what it is", ">crossbars", ">size", ">ADC bits"]
     console.emit(table(columns, rows))
     console.note(
         f"The default is {DEFAULT_TARGET}. `mgc targets NAME` prints a file to change; --target takes it back."

@@ -81,6 +81,7 @@ class Load(Instruction):
     opcode: ClassVar[int] = 5
     mnemonic: ClassVar[str] = "load"
     cost_class: ClassVar[str] = "link"
+    takes_opaque: ClassVar[bool] = True
 
     port: int
     dst: int
@@ -91,6 +92,9 @@ class Load(Instruction):
         port = program.inputs[self.port]
         if port.buffer != self.dst:
             raise ProgramError(f"input {port.name} is in buffer {port.buffer}, not {self.dst}")
+
+    def subject(self, program: Resources) -> str:
+        return program.inputs[self.port].name
 
     def execute(self, machine: Machine) -> None:
         machine.write(self.dst, machine.inputs[self.port])
@@ -107,6 +111,7 @@ class Store(Instruction):
     opcode: ClassVar[int] = 6
     mnemonic: ClassVar[str] = "store"
     cost_class: ClassVar[str] = "link"
+    takes_opaque: ClassVar[bool] = True
 
     src: Ref
     port: int
@@ -122,6 +127,9 @@ class Store(Instruction):
         value = program.operand(self.src.space, self.src.index)
         if value.shape != port.shape:
             raise ProgramError(f"output {port.name} has shape {list(port.shape)}, the value is {value}")
+
+    def subject(self, program: Resources) -> str:
+        return program.outputs[self.port].name
 
     def execute(self, machine: Machine) -> None:
         value = machine.read(self.src)
@@ -146,6 +154,7 @@ class Host(Instruction):
     opcode: ClassVar[int] = 7
     mnemonic: ClassVar[str] = "host"
     cost_class: ClassVar[str] = "host"
+    takes_opaque: ClassVar[bool] = True
 
     segment: int
     args: tuple[Ref, ...]
@@ -158,6 +167,9 @@ class Host(Instruction):
             opaque = ref.space == BUFFER and 0 <= ref.index < len(program.buffers)
             if not (opaque and program.buffers[ref.index].kind == "opaque"):
                 program.operand(ref.space, ref.index)
+
+    def subject(self, program: Resources) -> str:
+        return ", ".join(dict.fromkeys(program.host_segments[self.segment].op_types))
 
     def execute(self, machine: Machine) -> None:
         results = machine.host(self.segment, [machine.read(ref) for ref in self.args])

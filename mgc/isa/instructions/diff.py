@@ -44,6 +44,7 @@ class Diff(Instruction):
     opcode: ClassVar[int] = 11
     mnemonic: ClassVar[str] = "diff"
     cost_class: ClassVar[str] = "diff"
+    stage: ClassVar = "loss"
 
     function: int
     pairing: int
@@ -152,6 +153,9 @@ class Diff(Instruction):
         for buffer, delta in zip(self.deltas, deltas, strict=False):
             if buffer != -1:
                 machine.write(buffer, delta)
+
+    def deltas_written(self) -> tuple[int, ...]:
+        return tuple(b for b in self.deltas if b != -1)
 
     def reads(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(r.index for r in (*self.scores, *self.targets) if r.space == BUFFER))

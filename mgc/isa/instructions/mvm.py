@@ -26,6 +26,7 @@ class WriteCells(Instruction):
     opcode: ClassVar[int] = 1
     mnemonic: ClassVar[str] = "program"
     cost_class: ClassVar[str] = "write"
+    timed: ClassVar[bool] = False
 
     group: int
 
@@ -71,18 +72,10 @@ class Mvm(Windowed, Instruction):
     src: int
     dst: int
     signed: bool
-    tap_fastest: bool
     src_shape: tuple[int, ...]
     src_strides: tuple[int, ...]
     dst_shape: tuple[int, ...]
     dst_strides: tuple[int, ...]
-    count: tuple[int, ...]
-    taps: tuple[int, ...]
-    in_base: tuple[int, ...]
-    in_stride: tuple[int, ...]
-    in_dilation: tuple[int, ...]
-    out_base: tuple[int, ...]
-    out_stride: tuple[int, ...]
     outside: int = 0
 
     @property

@@ -50,24 +50,17 @@ class MvmT(Windowed, Instruction):
     opcode: ClassVar[int] = 8
     mnemonic: ClassVar[str] = "mvm_t"
     cost_class: ClassVar[str] = "crossbar"
+    stage: ClassVar = "backward"
 
     group: int
     src: int
     dst: int
     signed: bool
     accumulate: bool
-    tap_fastest: bool
     src_shape: tuple[int, ...]
     src_strides: tuple[int, ...]
     dst_shape: tuple[int, ...]
     dst_strides: tuple[int, ...]
-    count: tuple[int, ...]
-    taps: tuple[int, ...]
-    in_base: tuple[int, ...]
-    in_stride: tuple[int, ...]
-    in_dilation: tuple[int, ...]
-    out_base: tuple[int, ...]
-    out_stride: tuple[int, ...]
 
     @property
     def inner(self) -> BufferLayout:
@@ -157,6 +150,7 @@ class Outer(Windowed, Instruction):
     opcode: ClassVar[int] = 9
     mnemonic: ClassVar[str] = "outer"
     cost_class: ClassVar[str] = "gradient"
+    stage: ClassVar = "backward"
 
     x: int
     dy: int
@@ -164,18 +158,10 @@ class Outer(Windowed, Instruction):
     dy_scale: int
     runs: int
     dst: int
-    tap_fastest: bool
     x_shape: tuple[int, ...]
     x_strides: tuple[int, ...]
     dy_shape: tuple[int, ...]
     dy_strides: tuple[int, ...]
-    count: tuple[int, ...]
-    taps: tuple[int, ...]
-    in_base: tuple[int, ...]
-    in_stride: tuple[int, ...]
-    in_dilation: tuple[int, ...]
-    out_base: tuple[int, ...]
-    out_stride: tuple[int, ...]
 
     @property
     def inner(self) -> BufferLayout:
@@ -285,6 +271,7 @@ class Update(Instruction):
     opcode: ClassVar[int] = 10
     mnemonic: ClassVar[str] = "update"
     cost_class: ClassVar[str] = "write"
+    learns: ClassVar[bool] = True
 
     optimizer: int
     hyper: tuple[float, ...]
@@ -330,6 +317,9 @@ class Update(Instruction):
                 raise ProgramError(f"the step is {value}, one int64 is expected")
         if not self.lo <= self.hi:
             raise ProgramError(f"weights cannot be clipped to {self.lo}..{self.hi}")
+
+    def subject(self, program: Resources) -> str:
+        return program.groups[self.group].name if self.group >= 0 else program.buffers[self.parameter].name
 
     def execute(self, machine: Machine) -> None:
         program = machine.program

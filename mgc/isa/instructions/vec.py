@@ -14,6 +14,9 @@ from mgc.isa.machine import Machine
 from mgc.isa.memory import BUFFER, REGISTER, Ref
 from mgc.isa.resources import Resources
 
+_SHOWN = 4
+"""Steps of a kernel that its subject names."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -22,6 +25,12 @@ class Step:
     function: int
     args: tuple[Ref, ...]
     attributes: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its function; of a table look-up that of the function which the table stands for."""
+        name = function(self.function).name
+        return function(int(self.attributes[0])).name if name == "lookup" else name
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,10 @@ class Vec(Instruction):
             value, buffer = self._type(program, store.value, types), program.operand(BUFFER, store.dst)
             if value != buffer:
                 raise ProgramError(f"a value {value} is stored to buffer {store.dst}, which is {buffer}")
+
+    def subject(self, program: Resources) -> str:
+        done = [s.name for s in self.steps[:_SHOWN]] + ["…"] * (len(self.steps) > _SHOWN)
+        return "+".join(done) or super().subject(program)
 
     def execute(self, machine: Machine) -> None:
         registers: list[np.ndarray] = []

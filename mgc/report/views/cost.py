@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
-from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, percent, si
 
 _YEAR = 365.25 * 24 * 3600
@@ -157,7 +157,7 @@ def _shares(parts: Mapping[str, float], unit: str, what: str, *, plain: bool = F
     total = sum(parts.values()) or 1.0
     ordered = sorted(parts.items(), key=lambda item: (-item[1], item[0]))
     rows = [(name, f"{v:,.3g} {unit}" if plain else si(v, unit), percent(v / total)) for name, v in ordered if v]
-    return table([Column("component"), Column(what, number=True), Column("share", number=True)], rows)
+    return table(["component", f">{what}", ">share"], rows)
 
 
 def _phases(phases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> RenderableType:
@@ -172,10 +172,5 @@ def _phases(phases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Renderab
             top = sorted((c for c in components.items() if c[1]), key=lambda item: (-item[1], item[0]))[:2]
             mostly = ", ".join(f"{name} {percent(joules / spent)}" for name, joules in top)
             rows.append((f"  {stage}", si(spent, "J"), percent(spent / total), mostly))
-    columns = [
-        Column("stage"),
-        Column("energy", number=True),
-        Column("share", number=True),
-        Column("mostly", fold=True),
-    ]
+    columns = ["stage", ">energy", ">share", "~mostly"]
     return table(columns, rows)

@@ -12,7 +12,7 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
 from mgc.report import trace
-from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, names, ranges
 
 _COMMON = tuple(f.name for f in fields(Instruction))
@@ -60,13 +60,7 @@ def render(program: Program) -> RenderableType:
             last = nodes
         after = ranges(i.after)
         rows.append((count(i.id), trace.label(program, i), program.units[i.unit].name, count(i.duration), after))
-    columns = [
-        Column("id", number=True),
-        Column("instruction", fold=True),
-        Column("unit", fold=True),
-        Column("cycles", number=True),
-        Column("after", fold=True),
-    ]
+    columns = [">id", "~instruction", "~unit", ">cycles", "~after"]
     by_opcode = ", ".join(f"{n} {name}" for name, n in counts(program).items())
     head = pairs(
         [

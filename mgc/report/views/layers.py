@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
-from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, percent
 
 LEGEND = (
@@ -52,15 +52,7 @@ def render(program: Program) -> RenderableType:
     for layer in layers:
         rows.append(Heading(", ".join(layer["onnx_nodes"]) or layer["name"]))
         rows.append(("", *cells(layer)))
-    columns = [
-        Column(""),
-        Column("input", number=True),
-        Column("codes", number=True),
-        Column("clipped", number=True),
-        Column("exact", number=True),
-        Column("weights", number=True),
-        Column("output", number=True),
-    ]
+    columns = ["", ">input", ">codes", ">clipped", ">exact", ">weights", ">output"]
     worst = min((v["output_snr_db"] for v in layers if v["output_snr_db"] is not None), default=None)
     head = pairs([("layers", count(len(layers))), ("least output SNR", decibels(worst))])
     return stack(head, section("Calibration and error", stack(table(columns, rows), "", LEGEND)))

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.program import Program
-from mgc.report.text import Column, Heading, Row, pairs, section, stack, table
+from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, names, percent, ranges, shape
 
 
@@ -53,18 +53,15 @@ def _chips_of(program: Program, group: CrossbarGroup) -> list[int]:
     return sorted({tile // structure["tiles_per_chip"] for tile in group.tiles}) if structure else []
 
 
+_SIZES = ("matrices", "rows", "cols", "row_blocks", "column_blocks", "crossbars_per_replica", "replicas")
+
+
 def _group(program: Program, group: CrossbarGroup) -> dict[str, Any]:
     return {
         "id": group.id,
         "name": group.name,
         "onnx_nodes": list(group.sources),
-        "matrices": group.matrices,
-        "rows": group.rows,
-        "cols": group.cols,
-        "row_blocks": group.row_blocks,
-        "column_blocks": group.column_blocks,
-        "crossbars_per_replica": group.crossbars_per_replica,
-        "replicas": group.replicas,
+        **{name: getattr(group, name) for name in _SIZES},
         "crossbars": len(group.crossbars),
         "crossbar_ids": list(group.crossbars),
         "tiles": list(group.tiles),
@@ -102,14 +99,14 @@ def render(program: Program) -> RenderableType:
         )
         rows.append(row)
     columns = [
-        Column("group", fold=True),
-        Column("weights", number=True),
-        Column("blocks", number=True),
-        Column("copies", number=True),
-        Column("xbars", number=True),
-        Column("cells", number=True),
-        *([Column("chip", fold=True)] if len(apart) > 1 else []),
-        Column("tiles", fold=True),
+        "~group",
+        ">weights",
+        ">blocks",
+        ">copies",
+        ">xbars",
+        ">cells",
+        *(["~chip"] if len(apart) > 1 else []),
+        "~tiles",
     ]
     legend = "weights: matrices × rows × columns; blocks: crossbars down × across, a matrix; cells: share in use"
     return stack(pairs(head), section("Crossbar groups", stack(table(columns, rows), "", legend)))

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from mgc.isa.memory import nbytes, slot_bytes
 from mgc.isa.program import Program
-from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.text import pairs, section, stack, table
 from mgc.report.units import count, shape, size
 
 
@@ -19,13 +19,7 @@ def facts(program: Program) -> dict[str, Any]:
         "spaces": [{"space": name, "bytes": used} for name, used in _spaces(program).items()],
         "buffers": [
             {
-                "id": b.id,
-                "name": b.name,
-                "kind": b.kind,
-                "dtype": b.dtype,
-                "shape": list(b.shape),
-                "space": b.space,
-                "offset": b.offset,
+                **{name: getattr(b, name) for name in ("id", "name", "kind", "dtype", "shape", "space", "offset")},
                 "bytes": nbytes(b, program.target),
                 "slots": b.slots,
                 "parts": b.parts,
@@ -68,25 +62,9 @@ def render(program: Program) -> RenderableType:
         )
         for b in program.buffers
     ]
-    columns = [
-        Column("id", number=True),
-        Column("buffer", fold=True),
-        Column("kind"),
-        Column("dtype"),
-        Column("shape", number=True, fold=True),
-        Column("space"),
-        Column("offset", number=True),
-        Column("bytes", number=True),
-        Column("slots", number=True),
-    ]
+    columns = [">id", "~buffer", "kind", "dtype", ">shape", "space", ">offset", ">bytes", ">slots"]
     constants = [(count(c.id), c.name, *_tensor(program.tensors[c.tensor])) for c in program.constants]
-    constant_columns = [
-        Column("id", number=True),
-        Column("constant", fold=True),
-        Column("dtype"),
-        Column("shape", number=True),
-        Column("bytes", number=True),
-    ]
+    constant_columns = [">id", "~constant", "dtype", ">shape", ">bytes"]
     return stack(
         pairs(head),
         section(

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from mgc.isa.entry import Entry
 from mgc.isa.program import Program
 from mgc.report.gantt import Gantt
-from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.text import pairs, section, stack, table
 from mgc.report.timeline import Task, Timeline, timelines
 from mgc.report.units import count, percent, si
 
@@ -132,13 +132,7 @@ def _critical(timeline: Timeline) -> RenderableType:
         for run in shown
     ]
     few = f", its {len(shown)} longest of {count(len(runs))} steps" if len(shown) < len(runs) else ""
-    columns = [
-        Column("start", number=True),
-        Column("cycles", number=True),
-        Column("share", number=True),
-        Column("unit", fold=True),
-        Column("task", fold=True),
-    ]
+    columns = [">start", ">cycles", ">share", "~unit", "~task"]
     return section(f"Critical path{few}", table(columns, rows))
 
 
@@ -158,14 +152,7 @@ def _units(timeline: Timeline) -> RenderableType:
         for u, tasks in timeline.by_unit.items()
         if u in kept
     ]
-    columns = [
-        Column("unit", fold=True),
-        Column("kind"),
-        Column("tasks", number=True),
-        Column("busy", number=True),
-        Column("share", number=True),
-        Column(""),
-    ]
+    columns = ["~unit", "kind", ">tasks", ">busy", ">share", ""]
     few = f", the {len(kept)} busiest of {count(len(busy))}" if len(kept) < len(busy) else ""
     return section(f"Units (busy, in cycles){few}", table(columns, rows))
 
@@ -177,12 +164,7 @@ def _order(timeline: Timeline) -> RenderableType:
         (count(t.start), count(t.end), timeline.program.units[t.unit].name, timeline.labels[t.instruction])
         for t in first[:_LONGEST_ORDER]
     ]
-    columns = [
-        Column("start", number=True),
-        Column("end", number=True),
-        Column("unit", fold=True),
-        Column("task", fold=True),
-    ]
+    columns = [">start", ">end", "~unit", "~task"]
     few = f": the first {len(rows)} of {count(len(first))} tasks (all: --format json)" if len(rows) < len(first) else ""
     return section(f"Micro-batch 0, in order of start{few}", table(columns, rows))
 

@@ -10,7 +10,7 @@ from mgc.isa.instructions import Host
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
 from mgc.report import trace
-from mgc.report.text import Column, pairs, section, stack, table
+from mgc.report.text import pairs, section, stack, table
 from mgc.report.units import count, ranges, shape, si, size
 from mgc.report.views.instructions import counts
 from mgc.report.views.mapping import used_and_available
@@ -102,13 +102,7 @@ def facts(program: Program) -> dict[str, Any]:
 
 
 def _port(port: Port) -> dict[str, Any]:
-    return {
-        "name": port.name,
-        "dtype": port.dtype,
-        "shape": list(port.shape),
-        "batched": port.batched,
-        "dims": list(port.dims),
-    }
+    return {name: getattr(port, name) for name in ("name", "dtype", "shape", "batched", "dims")}
 
 
 def overview(program: Program) -> RenderableType:
@@ -133,7 +127,7 @@ def overview(program: Program) -> RenderableType:
     if not on_host:
         return pairs(head)
     rows = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in on_host]
-    columns = [Column("op", fold=True), Column("ONNX node", fold=True), Column("why", fold=True)]
+    columns = ["~op", "~ONNX node", "~why"]
     return stack(pairs(head), section("Run on the host, not on the chip", table(columns, rows)))
 
 
@@ -158,16 +152,9 @@ def render(program: Program) -> RenderableType:
         for kind, all_ports in (("input", program.inputs), ("output", program.outputs))
         for p in all_ports
     ]
-    port_columns = [
-        Column(""),
-        Column("name", fold=True),
-        Column("dtype"),
-        Column("in the model", fold=True),
-        Column("a micro-batch"),
-        Column("batched"),
-    ]
+    port_columns = ["", "~name", "dtype", "~in the model", "a micro-batch", "batched"]
     rows = [(n["node"], _where(n)) for n in nodes(program)]
-    node_columns = [Column("ONNX node", fold=True), Column("went to", fold=True)]
+    node_columns = ["~ONNX node", "~went to"]
     return stack(
         pairs([("program", program.name), ("tensors", f"{size(held)} in {len(program.tensors)}")]),
         overview(program),
