@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -29,7 +28,7 @@ COLUMNS = ("crossbars", "instructions", "makespan", "bound", "energy_j", "output
 
 
 def _mgc(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mgc.cli", *arguments, "--json"]
+    command = [sys.executable, "-c", "from mgc.cli import main; main()", *arguments, "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"mgc {' '.join(arguments)}\n{done.stderr}")
@@ -53,10 +52,11 @@ def _figures(compiled: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[st
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    """The figures of every model, by its name; files go to `folder`."""
-    found: dict[str, dict[str, Any]] = {}
+def measure(folder: Path, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures of every model, by its name, but those that are `found` already; files go to `folder`."""
     for path in sorted((ROOT / "models").glob("*/*.onnx")):
+        if path.stem in found:
+            continue
         program, outputs = str(folder / f"{path.stem}.mgc"), folder / f"{path.stem}.npz"
         compiled = _mgc("compile", str(path), "--batch", "4", "-o", program)
         _mgc("run", program, "-n", "4", "--seed", "1", "-o", str(outputs))
@@ -64,8 +64,12 @@ def measure(folder: Path) -> dict[str, dict[str, Any]]:
             found[path.stem] = _figures(compiled, dict(archive))
         print(path.stem, found[path.stem], file=sys.stderr, flush=True)
     for entry in ZOO:
+        if f"zoo {entry.name}" in found:
+            continue
         program, checkpoint = str(folder / f"{entry.name}.mgc"), folder / entry.name
-        compiled = _mgc(*re.sub(r"-o \S+", f"-o {program}", entry.compile).split()[1:])
+        command = shlex.split(entry.compile)[1:]
+        command[command.index("-o") + 1] = program
+        compiled = _mgc(*command)
         train = shlex.split(entry.train)[1:]
         train[train.index("--checkpoint") + 1] = str(checkpoint)
         _mgc("train", program, *train[2:])
@@ -99,7 +103,8 @@ def main() -> None:
         print(compare(*(json.loads(path.read_text()) for path in given.compare)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder))
+        known = json.loads(given.o.read_text()) if given.o and given.o.is_file() else {}
+        found = measure(Path(folder), known)
     text = json.dumps(found, indent=1)
     if given.o:
         given.o.write_text(text + "\n")

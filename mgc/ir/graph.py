@@ -7,11 +7,10 @@ A `Graph` is mutable through a handful of methods; passes build a new graph or e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from mgc.ir.op import IRError, Op
@@ -317,10 +316,7 @@ class Graph:
     def sort(self) -> None:
         """Puts the nodes in topological order, stable with respect to the present one. IRError on a cycle."""
         producer = self._index().producer
-        needs = nx.DiGraph()
-        needs.add_nodes_from(self.nodes)
-        needs.add_edges_from((n, producer[v]) for n in self.nodes for v in n.inputs if v in producer)
-        order: list[Node] = list(nx.dfs_postorder_nodes(needs))
+        order = depth_first(self.nodes, lambda n: (producer[v] for v in n.inputs if v in producer))
         made: set[Value] = set()
         for node in order:
             for value in node.inputs:
@@ -352,6 +348,28 @@ class Graph:
         new.outputs = [(name, image[v]) for name, v in self.outputs]
         new._names = {v.name for v in image}
         return new
+
+
+def depth_first(nodes: Iterable[Node], needs: Callable[[Node], Iterable[Node]]) -> list[Node]:
+    """Every node after all that it needs, unless that goes round in a circle; else in the order given.
+
+    networkx has it too, but its import alone takes longer than compiling a small network.
+    """
+    order: dict[Node, None] = {}
+    entered: set[Node] = set()
+    for root in nodes:
+        stack = [(root, iter(needs(root)))] if root not in entered else []
+        entered.add(root)
+        while stack:
+            node, rest = stack[-1]
+            following = next((n for n in rest if n not in entered), None)
+            if following is None:
+                order[node] = None
+                stack.pop()
+            else:
+                entered.add(following)
+                stack.append((following, iter(needs(following))))
+    return list(order)
 
 
 def evaluate(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

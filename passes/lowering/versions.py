@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.graph import Graph, Node, Value, depth_first
 from mgc.ir.mapped import Copy, Piece, UpdateCells, View
 from mgc.ir.ops import Update
 from mgc.ir.training import NEXT
@@ -69,8 +69,6 @@ def order(graph: Graph, homes: Homes) -> None:
     Nodes that need not move keep their order. UnsupportedError if that cannot be: an old version is needed after the
     new one.
     """
-    import networkx as nx
-
     version: dict[Value, Value] = {v: v for v in homes}  # which version a value is, itself or as a view of it
     readers: dict[Value, list[Node]] = {}
     for node in graph.nodes:
@@ -81,17 +79,16 @@ def order(graph: Graph, homes: Homes) -> None:
                 readers.setdefault(version[value], []).append(node)
     producers = graph.producers()
     latest = {homes[v]: v for v in graph.inputs if v in homes}
-    needs = nx.DiGraph()
-    needs.add_nodes_from(graph.nodes)
+    needs: dict[Node, list[Node]] = {}
     for node in graph.nodes:
-        needs.add_edges_from((node, producers[v]) for v in node.inputs if v in producers)
+        needs[node] = [producers[v] for v in node.inputs if v in producers]
         for value in node.outputs:
             if value in homes:
-                needs.add_edges_from((node, n) for n in readers.get(latest[homes[value]], ()) if n is not node)
+                needs[node] += (n for n in readers.get(latest[homes[value]], ()) if n is not node)
                 latest[homes[value]] = value
-    nodes = list(nx.dfs_postorder_nodes(needs))
+    nodes = depth_first(graph.nodes, needs.__getitem__)
     at = {node: k for k, node in enumerate(nodes)}
-    for node, earlier in needs.edges:
+    for node, earlier in ((after, before) for after in nodes for before in needs[after]):
         if at[earlier] > at[node]:
             raise UnsupportedError(
                 f"%{node.outputs[0].name} needs %{earlier.outputs[0].name}, which overwrites an old version of "
