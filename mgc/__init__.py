@@ -12,12 +12,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mgc.version import VERSION
+
 if TYPE_CHECKING:
     from mgc.compiler import compile, compile_training
     from mgc.isa.program import Program
     from mgc.simulator import Simulator
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME = {
     "compile": "mgc.compiler",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import mgc
 from mgc.dump import dump_to
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
@@ -29,6 +28,7 @@ from mgc.passes.training.passes import TrainingSetup, Weights
 from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
+from mgc.version import VERSION
 
 if TYPE_CHECKING:
     from mgc.frontend.importer import ImportedModel
@@ -72,7 +72,7 @@ def compile_with_stats(
     report("import", 0.0)
     warnings: list[str] = []
     module = (_training_module if options.trains else _inference_module)(model, options, warnings)
-    module.attributes["compiler"] = {"version": mgc.__version__, "seed": options.seed}
+    module.attributes["compiler"] = {"version": VERSION, "seed": options.seed}
     state = CompileState(module, chip, compile_tools(), options.seed, warnings)
     imported = PassRecord("import", time.perf_counter() - begin)
     steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
@@ -270,15 +270,15 @@ def _with_templates(state: CompileState) -> CompileState:
     """A training module with the models that trained weights go back into, and its testing entry; see `Testing`."""
     import onnx
 
-    from mgc.frontend.skeleton import composed_skeletons, step_skeletons
+    from mgc.frontend.template import composed_templates, step_templates
 
     attributes, states = state.module.attributes, state.module.states
     models = {name: onnx.load_model_from_string(data) for name, data in attributes["models"].items()}
     if DISCRIMINATOR in models:
-        templates = composed_skeletons(models, states)
+        templates = composed_templates(models, states)
     else:
         ((name, model),) = models.items()
-        templates = step_skeletons(model, states, attributes["parameters"][name])
+        templates = step_templates(model, states, attributes["parameters"][name])
     state.warnings.extend(templates.warnings)
     entries = [*state.module.entries, *_testing(templates.testing, state)]
     done = state.with_entries(entries, export=templates.meta(), templates=templates.tensors())

@@ -19,6 +19,7 @@ from onnx.backend.base import Backend, BackendRep
 
 import mgc
 from mgc.frontend.dims import dimension_names
+from mgc.frontend.onnx_graph import keep
 from mgc.isa.program import Program
 
 # From which operand on an op's inputs are parameters; every other op's operands are data, or are integers that the
@@ -83,6 +84,15 @@ def _sizes(model: onnx.ModelProto, data: Mapping[str, Any]) -> dict[str, int]:
     return sizes
 
 
+def with_fixed_inputs(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """A copy of a model with some inputs as initializers of these values."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    keep(copy.graph.input, lambda i: i.name not in values)
+    copy.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in values.items())
+    return copy
+
+
 class MgcRep(BackendRep):
     """A prepared model: `run` it, or look at the compiled `program`."""
 
@@ -107,14 +117,14 @@ class MgcRep(BackendRep):
         feeds = dict(inputs) if isinstance(inputs, dict) else dict(zip(self._inputs, inputs, strict=False))
         fixed = {n: np.asarray(feeds[n]) for n in self._parameters if n in feeds and isinstance(feeds[n], np.ndarray)}
         data = {n: v for n, v in feeds.items() if n not in fixed}
-        self._last = self._specialised(fixed, data)
+        self._last = self._specialise(fixed, data)
         results = mgc.Simulator(self._last, engine="reference", numerics="float").run(data)
         return tuple(results[o.name] for o in self._model.graph.output)
 
     def _compile(self, model: onnx.ModelProto, dims: Mapping[str, int] | None = None) -> Program:
         return mgc.compile(model, target=self._target, calibrate="none", dims=dims)
 
-    def _specialised(self, fixed: dict[str, np.ndarray], data: dict[str, Any]) -> Program:
+    def _specialise(self, fixed: dict[str, np.ndarray], data: dict[str, Any]) -> Program:
         digest = hashlib.sha256()
         for name, value in sorted(fixed.items()):
             digest.update(f"{name}:{value.dtype}:{value.shape};".encode())
@@ -123,12 +133,7 @@ class MgcRep(BackendRep):
             digest.update(f"{name}:{getattr(value, 'shape', type(value))};".encode())
         key = digest.hexdigest()
         if key not in self._programs:
-            model = onnx.ModelProto()
-            model.CopyFrom(self._model)
-            kept = [i for i in model.graph.input if i.name not in fixed]
-            del model.graph.input[:]
-            model.graph.input.extend(kept)
-            model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in fixed.items())
+            model = with_fixed_inputs(self._model, fixed)
             self._programs = {key: self._compile(model, _sizes(model, data))}
         return self._programs[key]
 

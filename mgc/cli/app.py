@@ -15,6 +15,7 @@ from mgc.cli.commands.run import run
 from mgc.cli.commands.targets import targets
 from mgc.cli.commands.train import train
 from mgc.cli.options import CompileCommand
+from mgc.version import VERSION
 
 app = typer.Typer(
     name="mgc",
@@ -40,9 +41,7 @@ app.command("ops")(ops)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import mgc
-
-        typer.echo(f"mgc {mgc.__version__}")
+        typer.echo(f"mgc {VERSION}")
         raise typer.Exit
 
 

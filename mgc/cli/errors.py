@@ -1,23 +1,10 @@
-"""What a command's failure becomes: one clear message on stderr and an exit code, in one place."""
+"""The errors that a user may see, and how they name the files at fault."""
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
-
-import typer
-
-from mgc.cli import interrupt
-
-BAD_INPUT = 2
-CHECK_FAILED = 1
-
-P = ParamSpec("P")
 
 # The errors that the layers below raise for what the user gave them. Named, not imported: an error's module is
 # loaded by the time it is raised, and `mgc --help` must not load them all.
@@ -34,9 +21,6 @@ _KNOWN = (
     ("mgc.report.png", "PictureError"),
     ("mgc.targets.problems", "TargetError"),
 )
-
-
-_OURS = ("mgc", "passes", "targets")
 
 
 class UserError(ValueError):
@@ -58,62 +42,3 @@ def known_errors() -> tuple[type[Exception], ...]:
     """The classes of `_KNOWN` whose modules are loaded."""
     modules = ((sys.modules.get(module), name) for module, name in _KNOWN)
     return tuple(getattr(module, name) for module, name in modules if hasattr(module, name))
-
-
-def command(function: Callable[P, None]) -> Callable[P, None]:
-    """Decorator of every command: its errors become a message and an exit code; `debug` adds the traceback."""
-
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        debug = bool(kwargs.get("debug"))
-        try:
-            function(*args, **kwargs)
-            sys.stdout.flush()
-        except (typer.Exit, typer.Abort):
-            _flush()
-            raise
-        except KeyboardInterrupt:
-            _fail("interrupted", debug)
-            raise typer.Exit(interrupt.EXIT_CODE) from None
-        except BrokenPipeError:  # `mgc ... | head`: the reader has seen enough
-            _hush_stdout()
-        except Exception as error:
-            _fail(_message(error), debug)
-            raise typer.Exit(BAD_INPUT) from None
-
-    return guarded
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, known_errors()):
-        return f"error: {error}"
-    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in _OURS:
-        return f"error: the Python package {error.name} is missing: install it, or mgc anew with all it needs"
-    if isinstance(error, MemoryError):
-        return "error: out of memory: try a smaller --batch or -n"
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"error: {place}{error.strerror or error}"
-    kind = type(error).__name__
-    return f"error: this is a bug in mgc, please report it: {kind}: {error} (--debug shows where)"
-
-
-def _fail(message: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exc(file=sys.stderr)
-    from mgc.cli.console import complain
-
-    complain(message)
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _hush_stdout()
-
-
-def _hush_stdout() -> None:
-    """Lets the interpreter flush into nothing when it ends, instead of complaining."""
-    null: Any = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
 from mgc.cli.errors import UserError, about
-from mgc.cli.loading import load_array
+from mgc.cli.files import load_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class Feeds:
                     part[name] = array
             yield part
 
-    def joined(self, results: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
+    def join(self, results: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
         """The results of all `parts(size)` as one, without those of the filling."""
         import numpy as np
 
@@ -81,7 +81,7 @@ def files_by_name(specs: Sequence[str], inputs: Sequence[str]) -> dict[str, Path
     return files
 
 
-def feeds(
+def make_feeds(
     program: Program,
     files: Mapping[str, Path],
     samples: int | None,
@@ -108,10 +108,10 @@ def feeds(
             console.note(f"{files[name]} holds {found} samples: the first {count} are used")
             given[name] = given[name][: count * rows[name]]
     try:
-        drawn = _drawn(draw_inputs, program, count, seed, given)
+        drawn = _draw(draw_inputs, program, count, seed, given)
     except SimulationError as error:
         raise UserError(f"{error} with --input NAME=FILE.npy") from error
-    checked = _checked(program, {**given, **drawn}, files, count if rows else program.entry.micro_batch)
+    checked = _check(program, {**given, **drawn}, files, count if rows else program.entry.micro_batch)
     group = None if program.entry.batched or not rows else program.entry.micro_batch
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
 
@@ -149,7 +149,7 @@ def _rows_of_a_sample(program: Program) -> dict[str, int]:
     return {}
 
 
-def _drawn(
+def _draw(
     draw: Callable[..., dict[str, np.ndarray]], program: Program, count: int, seed: int, given: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Draws for `count` samples; a program of whole batches draws batch after batch from one seed each."""
@@ -161,9 +161,7 @@ def _drawn(
     return {name: np.concatenate([r[name] for r in runs])[:count] for name in runs[0]}
 
 
-def _checked(
-    program: Program, arrays: Mapping[str, Any], files: Mapping[str, Path], count: int
-) -> dict[str, np.ndarray]:
+def _check(program: Program, arrays: Mapping[str, Any], files: Mapping[str, Path], count: int) -> dict[str, np.ndarray]:
     """The arrays in the program's types. SimulationError where one has not the type or shape that is expected."""
     from mgc.sim.inputs import check_inputs
 
@@ -173,4 +171,4 @@ def _checked(
             return checked
         whole = Feeds(dict(arrays), (), count, None, frozenset(arrays))
         parts = [check_inputs(program, part)[0] for part in whole.parts(program.entry.micro_batch)]
-        return whole.joined(parts, program.entry.micro_batch)
+        return whole.join(parts, program.entry.micro_batch)

@@ -1,16 +1,25 @@
-"""Output files: checked before the work begins, written whole or not at all, never over an input."""
+"""The files of a command: inputs checked and read, outputs checked before the work begins, written whole or not at all,
+never over an input.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mgc.cli.errors import UserError
+from mgc.cli.errors import UserError, about
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mgc.isa.program import Program
 
 _unfinished: set[Path] = set()
 _number = count()
@@ -87,3 +96,54 @@ def _same(a: Path, b: Path) -> bool:
         return os.path.samefile(a, b)
     except OSError:  # one does not exist
         return os.path.realpath(a) == os.path.realpath(b)
+
+
+def load_program(path: Path) -> Program:
+    """A program file, verified."""
+    check_input(path, "an .mgc program")
+    from mgc.isa.program import Program
+
+    with about(path):
+        return Program.load(path)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The one array of an .npy file; nothing in it is executed."""
+    check_input(path, "an .npy array")
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path} is no readable .npy array ({error}): write it with numpy.save") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} is an .npz archive of several arrays: give one array, written with numpy.save")
+    return array
+
+
+def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes what `numpy.load` reads. `numpy.savez` takes names as keywords and so refuses some ("file").
+
+    Element types that NumPy itself does not have (bfloat16) are written as float32, which holds them exactly.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, value in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # its date is fixed: 1980
+            member.external_attr = 0o644 << 16
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, _storable(name, value), allow_pickle=False)
+
+
+def _storable(name: str, value: Any) -> np.ndarray:
+    import numpy as np
+
+    array = np.asarray(value) if not isinstance(value, (list, tuple, dict)) and value is not None else None
+    if array is not None and array.dtype.kind == "O" and all(isinstance(v, str) for v in array.reshape(-1)):
+        array = array.astype(np.str_)
+    if array is None or array.dtype.kind == "O":
+        raise UserError(f"-o: output {name!r} is no array ({type(value).__name__}) and cannot go into an .npz file")
+    if array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat", "float8")):
+        return array.astype(np.float32)
+    return array

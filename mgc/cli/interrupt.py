@@ -4,7 +4,7 @@ Python raises KeyboardInterrupt only between its own instructions, and a solver 
 native code for minutes. The signal also writes a byte into a pipe, where a thread waits: if the command has not ended a
 moment later, the thread removes unfinished files and ends the process.
 
-A command that wants to end in order (`deferred`) is only told of the first signal; a second one ends it as ever.
+A command that wants to end in order (`defer`) is only told of the first signal; a second one ends it as ever.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+from mgc.cli.files import discard_unfinished
 
 EXIT_CODE = 130
 """What a shell expects of a command ended by Ctrl-C: 128 + SIGINT."""
@@ -48,8 +50,8 @@ def install() -> None:
 
 
 @contextmanager
-def deferred(told: Callable[[], None] = lambda: None) -> Iterator[Callable[[], int]]:
-    """In the block, the first Ctrl-C or SIGTERM calls `told`, and the callable that is given gives its number (0
+def defer(on_signal: Callable[[], None] = lambda: None) -> Iterator[Callable[[], int]]:
+    """In the block, the first Ctrl-C or SIGTERM calls `on_signal`, and the callable that is given gives its number (0
     before); a second one ends the command as ever. Without effect outside the main thread.
     """
     global _deferral
@@ -62,7 +64,7 @@ def deferred(told: Callable[[], None] = lambda: None) -> Iterator[Callable[[], i
         if deferral.number:
             raise KeyboardInterrupt
         deferral.number = number
-        told()
+        on_signal()
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     _deferral = deferral
@@ -87,8 +89,6 @@ def _watch(reader: int) -> None:
                 deferral.seen = True
                 continue
             time.sleep(_GRACE_S)
-            from mgc.cli.files import discard_unfinished
-
             discard_unfinished()
             os.write(2, b"\ninterrupted\n")
             os._exit(128 + number)

@@ -40,7 +40,7 @@ def reference_outputs(model: Path, fed: Feeds, threads: int | None) -> dict[str,
     if not fed.batched:
         return _run(session, names, fed.arrays, model)
     size = fed.group or _fixed_batch(wanted, fed) or min(_CHUNK, fed.samples)
-    return fed.joined([_run(session, names, part, model) for part in fed.parts(size)], size)
+    return fed.join([_run(session, names, part, model) for part in fed.parts(size)], size)
 
 
 class _Evaluator:

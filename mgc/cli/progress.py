@@ -37,17 +37,17 @@ class _Line:
     """One line that grows: the stages, and from time to time how much is done."""
 
     def __init__(self, title: str) -> None:
-        self._title, self._begun, self._stage, self._told = title, False, "", time.monotonic()
+        self._title, self._begun, self._stage, self._shown_at = title, False, "", time.monotonic()
 
     def tell(self, stage: str, share: float) -> None:
         """Adds a word for a new stage, or a number every few seconds."""
         now = time.monotonic()
-        if share >= 1 or (stage == self._stage and now - self._told < _EVERY_S):
+        if share >= 1 or (stage == self._stage and now - self._shown_at < _EVERY_S):
             return
         word = stage if stage != self._stage else f"{share:.0%}"
         sys.stderr.write(f" {word}" if self._begun else f"{self._title}: {word}")
         sys.stderr.flush()
-        self._begun, self._stage, self._told = True, stage, now
+        self._begun, self._stage, self._shown_at = True, stage, now
 
     def end(self) -> None:
         """Ends the line if there is one."""

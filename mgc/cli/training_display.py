@@ -66,15 +66,15 @@ class _Bar:
 
 class _Lines:
     def __init__(self, steps: int) -> None:
-        self._steps, self._told, self._last = steps, time.monotonic(), None
+        self._steps, self._shown_at, self._last = steps, time.monotonic(), None
 
     def show(self, progress: Progress) -> None:
         self._last: Progress | None = progress
-        if time.monotonic() - self._told >= _EVERY_S:
+        if time.monotonic() - self._shown_at >= _EVERY_S:
             self.end()
 
     def end(self) -> None:
         """The line of the last step that has none yet."""
         if self._last is not None:
             console.note(f"step {self._last.steps} of {self._steps}: {state_of(self._last)}")
-            self._told, self._last = time.monotonic(), None
+            self._shown_at, self._last = time.monotonic(), None

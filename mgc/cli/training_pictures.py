@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
-from mgc.cli.feeding import Feeds, counts_samples, feeds
-from mgc.cli.files import whole_file
-from mgc.cli.simulating import simulated
+from mgc.cli.feeding import Feeds, counts_samples, make_feeds
+from mgc.cli.simulation import save_picture, simulate
 
 if TYPE_CHECKING:
     from mgc.isa.program import Program
@@ -53,7 +52,7 @@ class Pictures:
         from mgc.training.data.feeding import Noise
 
         if not counts_samples(self._part):
-            return feeds(self._part, {}, None, seed)
+            return make_feeds(self._part, {}, None, seed)
         given: dict[str, Any] = {}
         for port in self._part.inputs:
             supply = feeder.supplies.get(port.name)
@@ -62,7 +61,7 @@ class Pictures:
                 numbers = range(1, min(-(-SAMPLES // max(1, len(first))), feeder.steps * feeder.batches))
                 given[port.name] = np.concatenate([first, *(supply.batch(k) for k in numbers)])
         count = min([SAMPLES, *map(len, given.values())])
-        return feeds(self._part, {}, count, seed, {name: array[:count] for name, array in given.items()})
+        return make_feeds(self._part, {}, count, seed, {name: array[:count] for name, array in given.items()})
 
     def after(self, step: int) -> None:
         """Draws if it is time to."""
@@ -78,7 +77,6 @@ class Pictures:
         from mgc.training.inference import load_weights
 
         load_weights(self._simulator, self._trainee.weights())
-        picture = draw(self._part, simulated(self._simulator, self._fed, lambda stage, share: None))
-        with whole_file(path) as temporary:
-            picture.image.save(temporary, format="PNG")
+        picture = draw(self._part, simulate(self._simulator, self._fed))
+        save_picture(picture, path)
         return f"{path}: {picture.shown} {picture.kind} of output {picture.output}"

@@ -10,6 +10,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto,
 from onnx.helper import make_attribute, make_model, make_node, make_opsetid
 from onnx.numpy_helper import from_array
 
+from mgc.frontend.onnx_graph import fresh_name, rename_values
 from mgc.frontend.operand import onnx_type
 from mgc.ir.build import Build
 from mgc.ir.gradients import decompose
@@ -74,9 +75,7 @@ class _Exporter:
     # -- names and types -------------------------------------------------------------------------------------------
 
     def _fresh(self, hint: str) -> str:
-        name, k = hint, 1
-        while name in self.taken:
-            name, k = f"{hint}.{k}", k + 1
+        name = fresh_name(hint, self.taken)
         self.taken.add(name)
         return name
 
@@ -152,22 +151,16 @@ class _Exporter:
                 self._form(part, operands, inputs[-1], label)
         inputs += [self._constant(c, result) for c in form.constants]
         unused = [self._fresh(f"{result}.unused") for _ in range(form.result)]
-        made = make_node(form.op_type, inputs, [*unused, result], name=self._fresh_node(label))
+        made = make_node(form.op_type, inputs, [*unused, result], name=self._fresh(f"/{label}")[1:])
         made.attribute.extend(_attribute(k, v) for k, v in form.attributes.items())
         self.proto.node.append(made)
-
-    def _fresh_node(self, label: str) -> str:
-        name, k = label, 1
-        while f"/{name}" in self.taken:
-            name, k = f"{label}.{k}", k + 1
-        self.taken.add(f"/{name}")
-        return name
 
     def _host(self, node: Node, op: Host) -> None:
         """Inlines a host op's model, renamed so that nothing clashes."""
         model = _at_opset(onnx.load_model_from_string(op.model), self.opsets[""], node)
         inner = model.graph
-        _prefix(inner, self._fresh("host/"))
+        prefix = self._fresh("host/")
+        rename_values(inner, lambda name: prefix + name, lambda name: prefix + name)
         self.ir_version = max(self.ir_version, int(model.ir_version))
         for entry in model.opset_import:
             self.opsets.setdefault(entry.domain, int(entry.version))
@@ -179,21 +172,6 @@ class _Exporter:
         for outer, info in zip(node.outputs, inner.output, strict=True):
             self.proto.node.append(make_node("Identity", [info.name], [self._name(outer)]))
             self.opaque[outer] = info.type
-
-
-def _prefix(graph: GraphProto, prefix: str) -> None:
-    """Puts a prefix before every name of a closed graph, subgraphs included, in place."""
-    for thing in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
-        thing.name = prefix + thing.name
-    for node in graph.node:
-        for names in (node.input, node.output):
-            renamed = [name and prefix + name for name in names]
-            del names[:]
-            names.extend(renamed)
-        node.name = node.name and prefix + node.name
-        for attribute in node.attribute:
-            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                _prefix(inner, prefix)
 
 
 def _export_opset(graph: Graph) -> int:

@@ -14,8 +14,8 @@ from onnx.helper import make_opsetid
 from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import HANDLERS
-from mgc.frontend.host_model import free_names
 from mgc.frontend.load import MAX_ELEMENTS, to_array
+from mgc.frontend.onnx_graph import free_names
 from mgc.frontend.operand import Known, type_of_known
 from mgc.ir.graph import Graph, Value, evaluate
 from mgc.ir.op import IRError

@@ -9,6 +9,7 @@ from onnx import NodeProto, TypeProto
 from onnx.defs import SchemaError
 
 from mgc.frontend.context import NodeView
+from mgc.frontend.onnx_graph import subgraphs
 
 # nodes, names of inputs and outputs, opset of each domain
 Body = tuple[list[NodeProto], list[str], list[str], dict[str, int]]
@@ -69,10 +70,9 @@ def _filled(node: NodeProto, values: dict[str, onnx.AttributeProto]) -> NodeProt
                 given.CopyFrom(values[attribute.ref_attr_name])
                 given.name = attribute.name
             continue
-        kept = filled.attribute.add()
-        kept.CopyFrom(attribute)
-        for graph in (*((kept.g,) if kept.HasField("g") else ()), *kept.graphs):
-            inner = [_filled(n, values) for n in graph.node]
-            del graph.node[:]
-            graph.node.extend(inner)
+        filled.attribute.add().CopyFrom(attribute)
+    for graph in subgraphs(filled):
+        inner = [_filled(n, values) for n in graph.node]
+        del graph.node[:]
+        graph.node.extend(inner)
     return filled

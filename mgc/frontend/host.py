@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import networkx as nx
 from onnx import NodeProto, TypeProto
 
 from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.host_model import (
     Piece,
     build_model,
-    free_names,
     implemented_types,
     inferred_types,
     probe_model,
     rename_captured,
 )
+from mgc.frontend.onnx_graph import free_names
 from mgc.frontend.operand import Known, Sym, ir_type, onnx_type, type_of_known
 from mgc.ir.graph import Graph, Node
 from mgc.ir.ops import Host
@@ -131,27 +132,17 @@ def _segments(graph: Graph, pieces: dict[Node, Piece]) -> list[list[Node]]:
     """
     producer = graph.producers()
     phase: dict[Node, int] = {}
-    parent: dict[Node, Node] = {n: n for n in pieces}
-
-    def root(n: Node) -> Node:
-        while parent[n] is not n:
-            n = parent[n]
-        return n
-
+    joined = nx.Graph()
     for node in graph.nodes:
         before = [producer[v] for v in node.inputs if v in producer]
         least = max((phase[b] for b in before), default=0)
         phase[node] = least if least % 2 == (node in pieces) else least + 1
-        if node not in pieces:
-            continue
-        for b in before:
-            if b in pieces and phase[b] == phase[node] and _compatible(pieces[b], pieces[node]):
-                parent[root(b)] = root(node)
-    groups: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
         if node in pieces:
-            groups.setdefault(root(node), []).append(node)
-    return list(groups.values())
+            joined.add_node(node)
+            same = [b for b in before if b in pieces and phase[b] == phase[node]]
+            joined.add_edges_from((b, node) for b in same if _compatible(pieces[b], pieces[node]))
+    order = {node: k for k, node in enumerate(graph.nodes)}
+    return [sorted(group, key=order.__getitem__) for group in nx.connected_components(joined)]
 
 
 def _compatible(a: Piece, b: Piece) -> bool:

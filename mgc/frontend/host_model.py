@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, Valu
 from onnx.helper import make_model, make_node, make_opsetid, make_tensor_type_proto
 
 from mgc.frontend.errors import ModelError
+from mgc.frontend.onnx_graph import own_names, subgraphs
 from mgc.ir.graph import Value
 
 
@@ -79,38 +80,11 @@ def _constant_node(value: Any, name: str) -> NodeProto:
     raise ModelError("a constant sequence cannot be passed to the host", where=f"value {name!r}")
 
 
-def free_names(node: NodeProto) -> list[str]:
-    """Names that the node's subgraphs take from outside."""
-    found: dict[str, None] = {}
-
-    def walk(graph: GraphProto, inherited: frozenset[str]) -> None:
-        local = set(inherited) | {i.name for i in graph.input} | {t.name for t in graph.initializer}
-        for inner in graph.node:
-            found.update({name: None for name in inner.input if name and name not in local})
-            for sub in subgraphs(inner):
-                walk(sub, frozenset(local))
-            local.update(inner.output)
-        found.update({o.name: None for o in graph.output if o.name not in local})
-
-    for graph in subgraphs(node):
-        walk(graph, frozenset())
-    return list(found)
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The node's graph attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
 def rename_captured(node: NodeProto, mapping: Mapping[str, str]) -> None:
     """Renames captured values in the node's subgraphs, in place; inner definitions of a name shadow it."""
 
     def walk(graph: GraphProto, names: Mapping[str, str]) -> None:
-        local = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-        names = {k: v for k, v in names.items() if k not in local}
+        names = {k: v for k, v in names.items() if k not in own_names(graph)}
         for inner in graph.node:
             for i, name in enumerate(inner.input):
                 inner.input[i] = names.get(name, name)

@@ -20,6 +20,7 @@ from mgc.frontend.functions import function_body, schema_of
 from mgc.frontend.handlers import HANDLERS
 from mgc.frontend.host import HostBuilder, is_tensor, known_type
 from mgc.frontend.load import to_array
+from mgc.frontend.onnx_graph import subgraphs
 from mgc.frontend.operand import Known
 from mgc.ir.graph import Value
 from mgc.ir.op import IRError
@@ -220,8 +221,7 @@ def _where(node: NodeProto, source: str) -> str:
 def _domains(node: NodeProto) -> set[str]:
     """Domains of the ops in the node's subgraphs."""
     found: set[str] = set()
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            for inner in graph.node:
-                found |= {"" if inner.domain == "ai.onnx" else inner.domain, *_domains(inner)}
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            found |= {"" if inner.domain == "ai.onnx" else inner.domain, *_domains(inner)}
     return found

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from mgc.frontend.errors import ModelError
+from mgc.frontend.onnx_graph import subgraphs
 from mgc.frontend.validation import opset_versions
 
 # No constant that a model computes is larger; one that is comes from a damaged file.
@@ -53,10 +54,7 @@ def load_model(source: Source) -> LoadedModel:
         raise ModelError("sparse initializers are not supported", where=name, todo="store them dense")
     opsets = opset_versions(proto)
     for tensor in _nested_tensors(proto.graph):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            tensor.raw_data = external_bytes(tensor, folder)
-            tensor.ClearField("external_data")
-            tensor.data_location = TensorProto.DEFAULT
+        embed_data(tensor, folder)
     weights: dict[str, TensorProto] = {}
     for tensor in proto.graph.initializer:
         if not tensor.name:
@@ -109,9 +107,17 @@ def _nested_tensors(graph: GraphProto) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for sub in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from sub.initializer
-                yield from _nested_tensors(sub)
+        for sub in subgraphs(node):
+            yield from sub.initializer
+            yield from _nested_tensors(sub)
+
+
+def embed_data(tensor: TensorProto, folder: Path | None) -> None:
+    """Takes a tensor's data out of another file into the tensor, in place."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        tensor.raw_data = external_bytes(tensor, folder)
+        tensor.ClearField("external_data")
+        tensor.data_location = TensorProto.DEFAULT
 
 
 def external_bytes(tensor: TensorProto, folder: Path | None) -> bytes:

@@ -8,6 +8,7 @@ from functools import cache
 from onnx import GraphProto, TensorProto
 
 from mgc.frontend.modules import role_of
+from mgc.frontend.onnx_graph import NodeGraph
 
 Anchors = frozenset[tuple[str, int]]
 
@@ -21,13 +22,8 @@ class Neighbours:
 
     def __init__(self, graph: GraphProto, tensors: Mapping[str, TensorProto]) -> None:
         self.tensors = tensors
-        self.nodes = list(graph.node)
-        self.producer = {o: i for i, n in enumerate(self.nodes) for o in n.output if o}
-        self.consumers: dict[int, list[int]] = {}
-        for i, node in enumerate(self.nodes):
-            for name in node.input:
-                if name in self.producer:
-                    self.consumers.setdefault(self.producer[name], []).append(i)
+        self.graph = NodeGraph(graph.node)
+        self.nodes = self.graph.nodes
         self.before = cache(self._before)
         self.after = cache(self._after)
 
@@ -41,18 +37,14 @@ class Neighbours:
         ]
 
     def _search(self, start: int, *, forward: bool) -> Anchors:
+        step = self.graph.flow.successors if forward else self.graph.flow.predecessors
         found: set[tuple[str, int]] = set()
         seen, edge, distance = {start}, [start], 0
         while edge:
             distance += 1
-            following: list[int] = []
-            for i in edge:
-                if forward:
-                    near = self.consumers.get(i, [])
-                else:
-                    near = [self.producer[n] for n in self.nodes[i].input if n in self.producer]
-                following += [j for j in near if j not in seen]
-                seen.update(near)
+            near = dict.fromkeys(j for i in edge for j in step(i))
+            following = [j for j in near if j not in seen]
+            seen.update(following)
             edge = []
             for j in following:
                 weights = self._weights(j)

@@ -13,11 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import networkx as nx
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from mgc.frontend.inference_form import to_inference_form
 from mgc.frontend.modules import Modules
+from mgc.frontend.onnx_graph import NodeGraph, names_read
 
 _MAY_FOLLOW = frozenset(
     [
@@ -95,26 +97,18 @@ class _Step:
     model: ModelProto
     groups: Mapping[str, str]
     qualified: Mapping[str, str]
-    nodes: Sequence[NodeProto] = field(init=False)
-    producer: dict[str, int] = field(init=False)
-    consumers: dict[str, list[int]] = field(init=False)
-
+    graph: NodeGraph = field(init=False)
     uses: list[frozenset[str]] = field(init=False)  # parameters that a node reads, through static nodes as well
     reaches: list[frozenset[str]] = field(init=False)  # parameters that a node depends on
     dynamic: list[bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nodes = list(self.model.graph.node)
-        self.producer = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}
-        self.consumers, self.uses, self.reaches, self.dynamic = {}, [], [], []
-        inputs = self._inputs
+        self.graph = graph = NodeGraph(self.model.graph.node)
+        self.uses, self.reaches, self.dynamic = [], [], []
         static_uses: dict[str, frozenset[str]] = {}
-        for k, node in enumerate(self.nodes):
-            reads = node_inputs(node)
-            for name in dict.fromkeys(reads):
-                self.consumers.setdefault(name, []).append(k)
-            before = [self.producer[n] for n in reads if n in self.producer and self.producer[n] < k]
-            self.dynamic.append(any(n in inputs for n in reads) or any(self.dynamic[j] for j in before))
+        for k, (node, reads) in enumerate(zip(graph.nodes, graph.reads, strict=True)):
+            before = [graph.producer[n] for n in reads if graph.producer.get(n, k) < k]
+            self.dynamic.append(any(n in self._inputs for n in reads) or any(self.dynamic[j] for j in before))
             valued = [n for n in reads if n not in _of_type_only(node)]
             uses = {n for n in valued if n in self.groups}
             uses |= {p for n in valued for p in static_uses.get(n, ())}
@@ -122,6 +116,14 @@ class _Step:
             self.reaches.append(frozenset(uses).union(*(self.reaches[j] for j in before)))
             if not self.dynamic[k]:
                 static_uses |= {name: self.uses[k] for name in node.output if name}
+
+    @property
+    def nodes(self) -> list[NodeProto]:
+        return self.graph.nodes
+
+    @property
+    def producer(self) -> Mapping[str, int]:
+        return self.graph.producer
 
     @cached_property
     def modules(self) -> Modules:
@@ -162,20 +164,16 @@ class _Step:
 
     def ancestors(self, numbers: Iterable[int], stop: frozenset[int] = frozenset()) -> set[int]:
         """The nodes that some nodes depend on, these included; not beyond `stop`."""
-        found: set[int] = set()
-        pending = list(numbers)
-        while pending:
-            k = pending.pop()
-            if k in found or k in stop:
-                continue
-            found.add(k)
-            pending += [self.producer[n] for n in node_inputs(self.nodes[k]) if n in self.producer]
-        return found
+        flow = nx.restricted_view(self.graph.flow, stop, ())
+        return set().union(*({k} | nx.ancestors(flow, k) for k in numbers if k not in stop))
 
     def dynamic_inputs(self, k: int) -> list[str]:
         """A node's operands that depend on the graph's inputs."""
-        names = dict.fromkeys(node_inputs(self.nodes[k]))
-        return [n for n in names if (self.dynamic[self.producer[n]] if n in self.producer else n in self._inputs)]
+        return [
+            n
+            for n in self.graph.reads[k]
+            if (self.dynamic[self.producer[n]] if n in self.producer else n in self._inputs)
+        ]
 
     @cached_property
     def _inputs(self) -> set[str]:
@@ -185,18 +183,6 @@ class _Step:
 def _of_type_only(node: NodeProto) -> list[str]:
     """The operands whose values do not matter, only their shape or type."""
     return list(node.input[1:] if node.op_type == "CastLike" else node.input if node.op_type in _OF_SHAPE else ())
-
-
-def node_inputs(node: NodeProto) -> list[str]:
-    """All names that a node reads, those in its subgraphs that come from outside included."""
-    names = [n for n in node.input if n]
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            own = {n for inner in graph.node for n in inner.output}
-            own |= {i.name for i in graph.input} | {t.name for t in graph.initializer}
-            names += [n for inner in graph.node for n in node_inputs(inner) if n not in own]
-            names += [o.name for o in graph.output if o.name not in own]
-    return names
 
 
 def _extract(step: _Step, part: frozenset[str], name: str) -> ModelProto:
@@ -232,7 +218,7 @@ def _tail(step: _Step, part: frozenset[str], first: set[int], body: set[int], fo
 
 
 def _read_in(step: _Step, name: str, body: set[int]) -> bool:
-    return any(k in body for k in step.consumers.get(name, ()))
+    return any(k in body for k in step.graph.readers.get(name, ()))
 
 
 def _tail_by_module(
@@ -276,7 +262,7 @@ def _chain(step: _Step, end: str) -> list[int]:
     allowed = _MAY_FOLLOW | _ELEMENTWISE if followed else _MAY_FOLLOW  # before a loss, what is not an activation is it
     chain: list[int] = []
     while True:
-        readers = step.consumers.get(end, [])
+        readers = step.graph.readers.get(end, [])
         if end in outputs or len(readers) != 1:
             break
         (k,) = readers
@@ -285,7 +271,7 @@ def _chain(step: _Step, end: str) -> list[int]:
             break
         chain.append(k)
         end = node.output[0]
-    readers = step.consumers.get(end, [])
+    readers = step.graph.readers.get(end, [])
     if followed and readers and step.uses[readers[0]]:  # without what the network that follows begins with
         begin = _begins_with(step, readers[0])
         kinds = [step.nodes[k].op_type for k in chain]
@@ -295,13 +281,8 @@ def _chain(step: _Step, end: str) -> list[int]:
 
 def _is_followed(step: _Step, name: str) -> bool:
     """Whether a node with parameters depends on a value: another network, and not just a loss."""
-    reached = {name}
-    for k in range(min(step.consumers.get(name, [0])), len(step.nodes)):
-        if any(n in reached for n in node_inputs(step.nodes[k])):
-            if step.uses[k]:
-                return True
-            reached |= set(step.nodes[k].output)
-    return False
+    followers = {j for k in step.graph.readers.get(name, ()) for j in (k, *nx.descendants(step.graph.flow, k))}
+    return any(step.uses[k] for k in followers)
 
 
 def _begins_with(step: _Step, anchor: int) -> list[str]:
@@ -349,7 +330,7 @@ def _as_model(step: _Step, numbers: Sequence[int], outputs: Sequence[str], name:
     graph = result.graph
     nodes = [step.nodes[k] for k in numbers]
     made = {n for node in nodes for n in node.output}
-    read = dict.fromkeys(n for node in nodes for n in node_inputs(node))
+    read = dict.fromkeys(n for node in nodes for n in names_read(node))
     initializers = {t.name: t for t in source.graph.initializer}
     inputs = [n for n in read if n not in made and n not in initializers]
     missing = [n for n in (*inputs, *outputs) if n not in types]

@@ -1,4 +1,4 @@
-"""Loading a model to be trained: initializers untangled, parameters kept as they are, and what is known of them."""
+"""Loading a model to be trained: initializers split, parameters kept as they are, and what is known of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from mgc.frontend.importer import ImportedModel, import_model
-from mgc.frontend.load import Source, external_bytes, load_model, to_array
-from mgc.frontend.untangle import untangle
+from mgc.frontend.load import Source, embed_data, load_model, to_array
+from mgc.frontend.split_initializers import split_initializers
 
 
 @dataclass
@@ -37,17 +37,14 @@ def load_trainable(source: Source, *, batch: int = 1, dims: Mapping[str, int] | 
     """
     loaded = load_model(source)
     for tensor in loaded.weights.values():
-        if tensor.data_location == TensorProto.EXTERNAL:
-            tensor.raw_data = external_bytes(tensor, loaded.folder)
-            tensor.ClearField("external_data")
-            tensor.data_location = TensorProto.DEFAULT
-    untangled = untangle(loaded.proto)
-    imported = import_model(untangled.model, batch=batch, dims=dims, keep_parameters=True)
+        embed_data(tensor, loaded.folder)
+    split = split_initializers(loaded.proto)
+    imported = import_model(split.model, batch=batch, dims=dims, keep_parameters=True)
     imported.model_sha256 = loaded.sha256
     weights: dict[str, np.ndarray] = {}
-    for tensor in untangled.model.graph.initializer:
+    for tensor in split.model.graph.initializer:
         array = to_array(tensor)
-        if array.dtype.kind == "f" or tensor.name in untangled.parameters:
+        if array.dtype.kind == "f" or tensor.name in split.parameters:
             weights[tensor.name] = array.astype(np.float32, copy=False)
-    warnings = (*imported.warnings, *untangled.warnings)
-    return TrainableModel(imported, untangled.model, weights, untangled.parameters, tuple(dict.fromkeys(warnings)))
+    warnings = (*imported.warnings, *split.warnings)
+    return TrainableModel(imported, split.model, weights, split.parameters, tuple(dict.fromkeys(warnings)))

@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mgc.cli.archive import save_npz
 from mgc.cli.errors import UserError
+from mgc.cli.files import save_npz
 
 ARRAYS = {
     "file": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -11,7 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from mgc.cli import console, errors
-from mgc.cli.errors import UserError, about, command
+from mgc.cli.command import command
+from mgc.cli.errors import UserError, about
 
 
 def run(function, *args):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mgc.cli.errors import UserError
-from mgc.cli.feeding import Feeds, feeds, input_files
-from mgc.cli.loading import load_array
+from mgc.cli.feeding import Feeds, input_files, make_feeds
+from mgc.cli.files import load_array
 from mgc.isa.entry import Entry
 from mgc.isa.memory import Buffer, Port
 
@@ -34,25 +34,25 @@ def saved(path, array):
 
 
 def test_the_batch_is_drawn_where_nothing_is_said():
-    fed = feeds(program(Z, micro_batches=7), {}, None, 3)
+    fed = make_feeds(program(Z, micro_batches=7), {}, None, 3)
     assert fed.samples == 7
     assert fed.drawn == ("z",)
     assert fed.arrays["z"].shape == (7, 5)
     assert fed.arrays["z"].dtype == np.float32
-    again = feeds(program(Z, micro_batches=7), {}, None, 3).arrays["z"]
+    again = make_feeds(program(Z, micro_batches=7), {}, None, 3).arrays["z"]
     np.testing.assert_array_equal(fed.arrays["z"], again)
-    assert not np.array_equal(again, feeds(program(Z, micro_batches=7), {}, None, 4).arrays["z"])
+    assert not np.array_equal(again, make_feeds(program(Z, micro_batches=7), {}, None, 4).arrays["z"])
 
 
 def test_files_say_how_many_samples(tmp_path):
     z = saved(tmp_path / "z.npy", np.ones((4, 5), np.float32))
-    fed = feeds(program(Z), {"z": z}, None, 0)
+    fed = make_feeds(program(Z), {"z": z}, None, 0)
     assert (fed.samples, fed.drawn) == (4, ())
 
 
 def test_n_takes_the_first_samples_and_says_so(tmp_path, capsys):
     z = saved(tmp_path / "z.npy", np.arange(20, dtype=np.float32).reshape(4, 5))
-    fed = feeds(program(Z), {"z": z}, 2, 0)
+    fed = make_feeds(program(Z), {"z": z}, 2, 0)
     np.testing.assert_array_equal(fed.arrays["z"], np.arange(10).reshape(2, 5))
     assert "holds 4 samples: the first 2 are used" in capsys.readouterr().err
 
@@ -60,17 +60,17 @@ def test_n_takes_the_first_samples_and_says_so(tmp_path, capsys):
 def test_too_few_samples_are_refused(tmp_path):
     z = saved(tmp_path / "z.npy", np.ones((4, 5), np.float32))
     with pytest.raises(UserError, match="holds 4 samples, 6 are asked for"):
-        feeds(program(Z), {"z": z}, 6, 0)
+        make_feeds(program(Z), {"z": z}, 6, 0)
     none = saved(tmp_path / "none.npy", np.ones((0, 5), np.float32))
     with pytest.raises(UserError, match="holds 0 samples, 1 are asked for"):
-        feeds(program(Z), {"z": none}, None, 0)
+        make_feeds(program(Z), {"z": none}, None, 0)
 
 
 def test_inputs_that_cannot_be_drawn_must_be_given(tmp_path):
     with pytest.raises(UserError, match=r"label .* give its values with --input"):
-        feeds(program(Z, LABEL), {}, 2, 0)
+        make_feeds(program(Z, LABEL), {}, 2, 0)
     label = saved(tmp_path / "label.npy", np.array([1, 2, 3]))
-    fed = feeds(program(Z, LABEL), {"label": label}, None, 0)
+    fed = make_feeds(program(Z, LABEL), {"label": label}, None, 0)
     assert (fed.samples, fed.drawn) == (3, ("z",))
 
 
@@ -88,13 +88,13 @@ def test_inputs_that_cannot_be_drawn_must_be_given(tmp_path):
 def test_wrong_shapes_and_types_name_the_input_and_the_file(tmp_path, array, message):
     z = saved(tmp_path / "z.npy", array)
     with pytest.raises(UserError, match=message) as caught:
-        feeds(program(Z), {"z": z}, None, 0)
+        make_feeds(program(Z), {"z": z}, None, 0)
     assert str(z) in str(caught.value)
 
 
 def test_doubles_are_taken_for_floats(tmp_path):
     z = saved(tmp_path / "z.npy", np.full((1, 5), 0.1))
-    assert feeds(program(Z), {"z": z}, None, 0).arrays["z"].dtype == np.float32
+    assert make_feeds(program(Z), {"z": z}, None, 0).arrays["z"].dtype == np.float32
 
 
 def test_names_of_inputs():
@@ -127,25 +127,25 @@ def test_files_that_hold_no_array(tmp_path):
 
 def test_a_model_that_mixes_samples_runs_batch_after_batch(tmp_path):
     whole = program(Port("z", 0, "float32", (4, 5), False), batched=False, micro_batch=4, output=(4, 2))
-    fed = feeds(whole, {}, 10, 0)
+    fed = make_feeds(whole, {}, 10, 0)
     assert (fed.samples, fed.group, fed.arrays["z"].shape) == (10, 4, (10, 5))
     parts = list(fed.parts(4))
     assert [p["z"].shape for p in parts] == [(4, 5)] * 3
     np.testing.assert_array_equal(parts[2]["z"][1:], np.repeat(fed.arrays["z"][9:], 3, axis=0))
-    joined = fed.joined([{"y": p["z"][:, :2]} for p in parts], 4)
+    joined = fed.join([{"y": p["z"][:, :2]} for p in parts], 4)
     np.testing.assert_array_equal(joined["y"], fed.arrays["z"][:, :2])
     z = saved(tmp_path / "z.npy", np.ones((6, 5), np.float32))
-    assert feeds(whole, {"z": z}, None, 0).arrays["z"].shape == (6, 5)
+    assert make_feeds(whole, {"z": z}, None, 0).arrays["z"].shape == (6, 5)
     with pytest.raises(UserError, match=r"shape \[4, 3\]"):
-        feeds(whole, {"z": saved(tmp_path / "w.npy", np.ones((6, 3), np.float32))}, None, 0)
+        make_feeds(whole, {"z": saved(tmp_path / "w.npy", np.ones((6, 3), np.float32))}, None, 0)
 
 
 def test_a_model_without_samples_takes_no_n():
     plain = program(Port("x", 0, "float32", (3, 4), False), batched=False, output=(7,))
-    fed = feeds(plain, {}, None, 0)
+    fed = make_feeds(plain, {}, None, 0)
     assert (fed.samples, fed.group, fed.batched) == (1, None, frozenset())
     with pytest.raises(UserError, match="leave -n out"):
-        feeds(plain, {}, 3, 0)
+        make_feeds(plain, {}, 3, 0)
 
 
 def test_several_rows_a_sample_stay_together():
@@ -153,4 +153,4 @@ def test_several_rows_a_sample_stay_together():
     fed = Feeds({"x": rows}, (), 3, None, frozenset({"x", "y"}))
     parts = list(fed.parts(2))
     np.testing.assert_array_equal(parts[1]["x"], rows[[4, 5, 4, 5]])
-    np.testing.assert_array_equal(fed.joined([{"y": p["x"]} for p in parts], 2)["y"], rows)
+    np.testing.assert_array_equal(fed.join([{"y": p["x"]} for p in parts], 2)["y"], rows)

@@ -19,7 +19,7 @@ import hashlib, pathlib, signal, sys, time, typer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from mgc.cli import interrupt
-from mgc.cli.errors import command
+from mgc.cli.command import command
 from mgc.cli.files import whole_file
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -91,14 +91,14 @@ def test_a_command_whose_reader_left_still_succeeds(tmp_path):
 PATIENT = """
 import hashlib, sys, typer
 from mgc.cli import interrupt
-from mgc.cli.errors import command
+from mgc.cli.command import command
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 @app.command()
 @command
 def work() -> None:
-    with interrupt.deferred(lambda: print("told", file=sys.stderr, flush=True)) as asked:
+    with interrupt.defer(lambda: print("told", file=sys.stderr, flush=True)) as asked:
         print("ready", file=sys.stderr, flush=True)
         while not asked():
             hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**4)

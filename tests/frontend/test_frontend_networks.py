@@ -1,4 +1,4 @@
-"""Networks taken out of step models, models side by side, skeletons filled with trained weights."""
+"""Networks taken out of step models, models side by side, templates filled with trained weights."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 
 from mgc.frontend.errors import ModelError
 from mgc.frontend.inference_form import to_inference_form
-from mgc.frontend.merging import merge_models
+from mgc.frontend.merge import merge_models
 from mgc.frontend.networks import extract_networks
-from mgc.frontend.skeleton import composed_skeletons, step_skeletons
+from mgc.frontend.template import composed_templates, step_templates
 from mgc.frontend.training_model import load_trainable
 from mgc.ir.training import State
 from mgc.training.export import filled
@@ -155,7 +155,7 @@ def test_models_of_different_opsets_stay_apart():
     models = {"generator": linear((3, 5), "z", "y", opset=17), "discriminator": linear((5, 2), "x", "s", opset=18)}
     with pytest.raises(ModelError, match=r"use versions 17 and 18 of operator set 'ai\.onnx'"):
         merge_models(models)
-    found = composed_skeletons(models, states_of(models))
+    found = composed_templates(models, states_of(models))
     assert found.whole is None
     assert found.meta()["whole"] is None
     assert len(found.networks) == 2
@@ -174,7 +174,7 @@ def states_of(models):
 
 
 @pytest.mark.parametrize("same", [False, True], ids=["own names", "same names"])
-def test_skeletons_of_a_composed_step(same):
+def test_templates_of_a_composed_step(same):
     names = {"weight": "net.weight"} if same else {}
     models = {
         "generator": linear((3, 5), "x" if same else "z", "y", **names),
@@ -182,7 +182,7 @@ def test_skeletons_of_a_composed_step(same):
     }
     states = states_of(models)
     weights = {s.name: s.initial * 2 for s in states}
-    found = composed_skeletons(models, states)
+    found = composed_templates(models, states)
     assert found.testing is found.networks[0]
     assert [s.name for s in found.networks] == ["generator", "discriminator"]
     assert b"".join(s.initial.tobytes() for s in states if s.initial.any()) not in found.tensors()["onnx/whole model"]
@@ -208,14 +208,14 @@ def test_skeletons_of_a_composed_step(same):
 
 
 @pytest.mark.parametrize("name", ["step_dcgan_ts", "step_cyclegan_dynamo", "step_mlp_bce_ts"])
-def test_skeletons_of_a_step_model(name):
+def test_templates_of_a_step_model(name):
     loaded = load_trainable(DATA / f"{name}.onnx")
     states = [
         State(p, "parameter", loaded.weights[p], group(q), p)
         for p, q in loaded.parameters.items()
         if p in loaded.weights
     ]
-    found = step_skeletons(loaded.model, states, loaded.parameters)
+    found = step_templates(loaded.model, states, loaded.parameters)
     assert found.warnings == ()
     assert found.whole is not None
     weights = {s.name: s.initial * np.float32(1.5) for s in states}
@@ -237,16 +237,16 @@ def test_skeletons_of_a_step_model(name):
         assert set(found.testing.states) == {s.name for s in states if s.group == "generators"}
     else:
         assert found.testing.name == "generator"
-    for skeleton in found.networks:
-        assert set(skeleton.states) == {s.name for s in states if s.group == skeleton.name} or "cyclegan" in name
-        entry = meta["networks"][skeleton.name]
+    for template in found.networks:
+        assert set(template.states) == {s.name for s in states if s.group == template.name} or "cyclegan" in name
+        entry = meta["networks"][template.name]
         onnx.checker.check_model(filled(tensors[entry["tensor"]].tobytes(), entry["states"], weights), full_check=True)
 
 
-def test_skeletons_are_deterministic_and_small():
+def test_templates_are_deterministic_and_small():
     loaded = load_trainable(DATA / "step_dcgan_ts.onnx")
     states = [State(p, "parameter", loaded.weights[p], group(q), p) for p, q in loaded.parameters.items()]
-    first, second = (step_skeletons(loaded.model, states, loaded.parameters).tensors() for _ in range(2))
+    first, second = (step_templates(loaded.model, states, loaded.parameters).tensors() for _ in range(2))
     assert all(first[n].tobytes() == second[n].tobytes() for n in first)
     assert first["onnx/whole model"].nbytes < loaded.model.ByteSize() - sum(s.initial.nbytes for s in states) + 99
 

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sim"))
 from builder import ProgramBuilder
 from training_programs import DENSE, TinyGan, coded, real_of
 
-from mgc.frontend.skeleton import composed_skeletons
+from mgc.frontend.template import composed_templates
 from mgc.ir.training import State
 from mgc.isa.entry import Entry
 from mgc.isa.instructions import BUFFER, Load, Ref, WriteCells
@@ -138,8 +138,8 @@ def gan_program(critic_steps=1, **sizes):
         State(n, "parameter", getattr(gan, n), network, n, network)
         for n, network in {"g": "generator", "b": "generator", "d": "discriminator"}.items()
     ]
-    skeletons = composed_skeletons(models, states)
-    meta = {"export": skeletons.meta(), META: training_meta({"x": "data", "z": "noise"})}
+    templates = composed_templates(models, states)
+    meta = {"export": templates.meta(), META: training_meta({"x": "data", "z": "noise"})}
     return replace(
-        gan.program, tensors={**gan.program.tensors, **skeletons.tensors()}, meta={**gan.program.meta, **meta}
+        gan.program, tensors={**gan.program.tensors, **templates.tensors()}, meta={**gan.program.meta, **meta}
     )

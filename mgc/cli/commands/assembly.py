@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import UserError, about, command
-from mgc.cli.files import check_input, check_outputs, whole_file
-from mgc.cli.loading import load_program
+from mgc.cli.command import command
+from mgc.cli.errors import UserError, about
+from mgc.cli.files import check_input, check_outputs, load_program, whole_file
 from mgc.cli.options import Debug, Json, ProgramFile
 
 

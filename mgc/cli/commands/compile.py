@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import UserError, about, command
+from mgc.cli.command import command
+from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.options import Debug, Json, compile_options, with_compile_options
 from mgc.cli.progress import progress

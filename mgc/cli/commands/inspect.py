@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import UserError, command
-from mgc.cli.files import check_outputs, whole_file
-from mgc.cli.loading import load_program
+from mgc.cli.command import command
+from mgc.cli.errors import UserError
+from mgc.cli.files import check_outputs, load_program, whole_file
 from mgc.cli.options import Debug, Json, ProgramFile, Seed
 from mgc.report import FORMATS
 
@@ -70,7 +70,7 @@ def inspect(
     loaded = load_program(program)
     pictures = []
     if samples is not None:
-        from mgc.cli.testing import sample_pictures
+        from mgc.cli.simulation import sample_pictures
 
         pictures = sample_pictures(program, loaded, samples, seed, checkpoint)
     if output is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgc.cli import console
-from mgc.cli.errors import command
+from mgc.cli.command import command
 from mgc.cli.options import Debug, Json
 
 
@@ -13,18 +13,17 @@ def ops(json: Json = False, debug: Debug = False) -> None:
 
     The table is made by importing ONNX's own test cases. An op that is in no list runs on the host as well.
     """
-    from mgc.cli.op_support import PLACES
+    from mgc.cli.op_support import PLACES, all_ops
     from mgc.cli.op_table import ONNX_VERSION, TABLE
 
     if json:
-        console.emit_json({"onnx": ONNX_VERSION, "places": PLACES, "ops": [row._asdict() for row in TABLE]})
+        console.emit_json({"onnx": ONNX_VERSION, "places": PLACES, "ops": [row._asdict() for row in all_ops()]})
         return
     from mgc.report.text import pairs, section, stack, table
 
-    on_chip = [row for row in TABLE if row.runs_on != ("host",)]
-    rows = [(_name(row.op, row.domain), ", ".join(row.runs_on), "; ".join(row.host_when)) for row in on_chip]
+    rows = [(_name(row.op, row.domain), ", ".join(row.runs_on), "; ".join(row.host_when)) for row in TABLE]
     columns = ["~op", "~runs on", "~on the host where"]
-    on_host = ", ".join(_name(row.op, row.domain) for row in TABLE if row.runs_on == ("host",))
+    on_host = ", ".join(_name(row.op, row.domain) for row in all_ops() if row.runs_on == ("host",))
     console.emit(
         stack(
             pairs(PLACES.items()),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import CHECK_FAILED, about, command
-from mgc.cli.files import check_input, check_outputs, whole_file
-from mgc.cli.loading import load_program
+from mgc.cli.command import CHECK_FAILED, command
+from mgc.cli.errors import about
+from mgc.cli.feeding import input_files, make_feeds, refuse_nan
+from mgc.cli.files import check_input, check_outputs, load_program, save_npz, whole_file
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import progress
-from mgc.cli.testing import to_test
+from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
 
 if TYPE_CHECKING:
     from mgc.cli.comparison import Comparison
@@ -55,11 +56,7 @@ def run(
     """
     if check is not None:
         check_input(check, "an ONNX model")
-    loaded, weights = to_test(program, load_program(program), checkpoint)
-    from mgc.cli.feeding import feeds, input_files, refuse_nan
-    from mgc.cli.simulating import simulated
-    from mgc.sim import Simulator
-
+    loaded, weights = testing_part(program, load_program(program), checkpoint)
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
     check_outputs({"-o": output, "--png": png}, inputs)
@@ -68,17 +65,13 @@ def run(
 
         check_drawable(loaded)
     mode: Any = numerics.value
-    simulator = Simulator(loaded, engine=engine.value, numerics=mode, threads=threads, seed=seed)
-    if weights is not None:
-        from mgc.training.inference import load_weights
-
-        load_weights(simulator, weights)
-    fed = feeds(loaded, files, samples, seed)
+    simulator = make_simulator(loaded, weights, engine=engine.value, numerics=mode, threads=threads, seed=seed)
+    fed = make_feeds(loaded, files, samples, seed)
     if mode != "float":
         refuse_nan(fed.arrays, files)
     begin = time.perf_counter()
     with progress("run") as tell, about(program):
-        outputs = simulated(simulator, fed, tell)
+        outputs = simulate(simulator, fed, tell)
     seconds = time.perf_counter() - begin
     stated = None if weights is not None else loaded.meta.get("model_sha256")
     checked = _check(stated, fed, outputs, check, threads) if check is not None else None
@@ -126,8 +119,6 @@ def _is_source(model: Path, stated: str | None) -> bool:
 
 
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
-    from mgc.cli.archive import save_npz
-
     drawn = {f"input/{name}": fed.arrays[name] for name in fed.drawn}
     with whole_file(path) as temporary:
         save_npz(temporary, {**drawn, **outputs})
@@ -138,8 +129,7 @@ def _draw(path: Path, program: Program, outputs: dict[str, Any]) -> None:
     from mgc.report.png import draw
 
     picture = draw(program, outputs)
-    with whole_file(path) as temporary:
-        picture.image.save(temporary, format="PNG")
+    save_picture(picture, path)
     part = f"{picture.shown} of {picture.samples}" if picture.shown < picture.samples else str(picture.samples)
     console.note(
         f"{path}: {part} {picture.kind} of output {picture.output}, values {picture.low:g} to {picture.high:g}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import command
+from mgc.cli.command import command
 from mgc.cli.options import Debug, Json
 
 

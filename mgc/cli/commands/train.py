@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgc.cli import console, interrupt
-from mgc.cli.errors import CHECK_FAILED, UserError, about, command
-from mgc.cli.files import check_outputs, whole_file
-from mgc.cli.loading import load_program
+from mgc.cli.command import CHECK_FAILED, command
+from mgc.cli.errors import UserError, about
+from mgc.cli.files import check_outputs, load_program, whole_file
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def train(
         check_writable(plan)
     feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, files, console.note)
     pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
-    outcome = _trained(trainee, feeds, Schedule(steps, checkpoint_every or 100), seed, checkpoint, resume, pictures)
+    outcome = _train(trainee, feeds, Schedule(steps, checkpoint_every or 100), seed, checkpoint, resume, pictures)
     if _is_done(outcome, steps):
         if plan is not None:
             _write_models(plan, loaded, trainee)
@@ -112,7 +112,7 @@ def train(
     _end(outcome, steps)
 
 
-def _trained(
+def _train(
     trainee: Trainee,
     feeds: Feeder,
     schedule: Schedule,
@@ -133,7 +133,7 @@ def _trained(
         if progress.resumed_from:
             console.note(f"resumed from step {progress.resumed_from} ({progress.checkpoint})")
 
-    with display(schedule.steps) as shown, interrupt.deferred(_told) as asked:
+    with display(schedule.steps) as shown, interrupt.defer(_announce_stop) as asked:
 
         def stepped(progress: Progress) -> None:
             shown.show(progress)
@@ -153,7 +153,7 @@ def _trained(
     return outcome
 
 
-def _told() -> None:
+def _announce_stop() -> None:
     console.note("\n" * sys.stderr.isatty() + "stopping after this step; once more ends at once")
 
 

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mgc.frontend.modules import Modules, Origin
+from mgc.frontend.split_initializers import split_initializers
 from mgc.frontend.training_model import load_trainable
-from mgc.frontend.untangle import untangle
 from mgc.ir.ops import BatchNorm
 
 DATA = Path(__file__).parents[1] / "data" / "training"
@@ -65,7 +65,7 @@ def test_nothing_is_written_to_the_model_that_was_given():
     assert proto.SerializeToString(deterministic=True) == before
 
 
-def test_the_untangled_model_still_is_the_model():
+def test_the_split_model_still_is_the_model():
     import onnxruntime
 
     rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_the_untangled_model_still_is_the_model():
 
     for name in ("dynamo", "bare", "tseval"):
         proto = onnx.load(DATA / f"step_dcgan_{name}.onnx")
-        for found, expected in zip(run(untangle(proto).model), run(proto), strict=True):
+        for found, expected in zip(run(split_initializers(proto).model), run(proto), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 
@@ -117,7 +117,7 @@ RNG = np.random.default_rng(0)
 def test_a_bias_that_was_dropped_because_it_is_zero_comes_back():
     gemm = helper.make_node("Gemm", ["x", "net.0.weight"], ["y"], transB=1)
     noted(gemm, ["", "net", "net.0"], call("linear", "%x", "%p_net_0_weight", "%p_net_0_bias"))
-    found = untangle(model([gemm], {"net.0.weight": RNG.standard_normal((5, 3))}))
+    found = split_initializers(model([gemm], {"net.0.weight": RNG.standard_normal((5, 3))}))
     assert found.parameters == {"net.0.weight": "net.0.weight", "net.0.bias": "net.0.bias"}
     assert list(found.model.graph.node[0].input) == ["x", "net.0.weight", "net.0.bias"]
     (bias,) = [t for t in found.model.graph.initializer if t.name == "net.0.bias"]
@@ -127,18 +127,23 @@ def test_a_bias_that_was_dropped_because_it_is_zero_comes_back():
 def test_a_bias_that_never_was_does_not():
     gemm = helper.make_node("Gemm", ["x", "net.0.weight"], ["y"], transB=1)
     noted(gemm, ["", "net", "net.0"], call("linear", "%x", "%p_net_0_weight", "None"))
-    assert len(untangle(model([gemm], {"net.0.weight": RNG.standard_normal((5, 3))})).model.graph.initializer) == 1
+    assert (
+        len(split_initializers(model([gemm], {"net.0.weight": RNG.standard_normal((5, 3))})).model.graph.initializer)
+        == 1
+    )
 
 
 def test_buffers_are_no_parameters():
     add = noted(helper.make_node("Add", ["x", "net.offset"], ["y"]), ["", "net"], call("add", "%x", "%b_net_offset"))
-    assert untangle(model([add], {"net.offset": RNG.standard_normal(3)})).parameters == {}
+    assert split_initializers(model([add], {"net.offset": RNG.standard_normal(3)})).parameters == {}
 
 
 def test_weights_computed_from_others_are_mentioned():
     gemm = helper.make_node("Gemm", ["x", "mul", "net.0.bias"], ["y"], transB=1)
     noted(gemm, ["", "net", "net.0"], call("linear", "%x", "%mul", "%p_net_0_bias"))
-    found = untangle(model([gemm], {"mul": RNG.standard_normal((5, 3)), "net.0.bias": RNG.standard_normal(5)}))
+    found = split_initializers(
+        model([gemm], {"mul": RNG.standard_normal((5, 3)), "net.0.bias": RNG.standard_normal(5)})
+    )
     assert found.parameters == {"mul": "net.0.weight", "net.0.bias": "net.0.bias"}
     (warning,) = found.warnings
     assert "initializer mul (net.0.weight) was computed from other parameters" in warning
@@ -148,7 +153,7 @@ def test_dropout_that_was_left_out_is_mentioned():
     node = noted(helper.make_node("Identity", ["x"], ["y"]), ["", "net", "net.1"], call("clone", "%x"))
     hierarchy = "['M', 'torch.nn.modules.dropout.Dropout', 'aten.clone.default']"
     node.metadata_props.add(key="pkg.torch.onnx.class_hierarchy", value=hierarchy)
-    (warning,) = untangle(model([node], {})).warnings
+    (warning,) = split_initializers(model([node], {})).warnings
     assert warning == "dropout net.1 was left out by the exporter: training goes without it"
 
 
@@ -166,7 +171,7 @@ def chain(with_loss):
 
 @pytest.mark.parametrize("with_loss", [False, True])
 def test_merged_biases_without_notes(with_loss):
-    found = untangle(chain(with_loss))
+    found = split_initializers(chain(with_loss))
     assert set(found.parameters) == {"a.weight", "b.weight", "a.bias", "b.bias"}
     names = [list(n.input) for n in found.model.graph.node]
     assert names[0][2] == "a.bias"
@@ -179,7 +184,7 @@ def test_a_tied_weight_stays_tied():
         helper.make_node("MatMul", ["x", "a.weight"], ["h"]),
         helper.make_node("MatMul", ["h", "a.weight"], ["y"]),
     ]
-    found = untangle(model(nodes, {"a.weight": RNG.standard_normal((3, 3))}))
+    found = split_initializers(model(nodes, {"a.weight": RNG.standard_normal((3, 3))}))
     assert found.parameters == {"a.weight": "a.weight"}
 
 
@@ -191,7 +196,7 @@ def test_one_slope_for_several_layers_is_ambiguous():
         helper.make_node("PRelu", ["q", "act.weight"], ["y"]),
     ]
     weights = {"a.weight": RNG.standard_normal((3, 3)), "b.weight": RNG.standard_normal((3, 3)), "act.weight": [0.25]}
-    found = untangle(model(nodes, weights))
+    found = split_initializers(model(nodes, weights))
     assert "act.weight" in found.parameters
     assert [
         "initializer act.weight is used in several layers; it is trained as one parameter that they share" in w

@@ -2,8 +2,8 @@
 
 Both exporters make one initializer of all that have equal data: a BatchNorm's running_mean and bias while both are
 zero, and those of all layers of the same width. The TorchScript exporter leaves an Identity under each name; the
-dynamo exporter leaves nothing but its notes on every node (`mgc.frontend.modules`). To be trained they must be apart.
-Only data whose elements are all equal is taken apart: other shared data is a tied weight.
+dynamo exporter leaves nothing but its notes on every node (`mgc.frontend.modules`). To be trained they must be split.
+Only data whose elements are all equal is split: other shared data is a tied weight.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.numpy_helper import from_array
 
-from mgc.frontend.folded import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
 from mgc.frontend.load import to_array
+from mgc.frontend.lost_parameters import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
 from mgc.frontend.modules import Modules, Origin, folded_norm, is_noted, left_out_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
+from mgc.frontend.onnx_graph import fresh_name, keep
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 @dataclass
-class Untangled:
+class SplitModel:
     """A model whose initializers are one for each parameter of a module.
 
     `parameters` maps every initializer that a training script would hold for a parameter to its qualified name in
@@ -53,22 +54,22 @@ class Use:
         return role_of(self.node, self.index)
 
 
-def untangle(model: ModelProto) -> Untangled:
-    """A copy of the model with merged initializers apart again, and which initializers are parameters."""
+def split_initializers(model: ModelProto) -> SplitModel:
+    """A copy of the model with merged initializers split again, and which initializers are parameters."""
     copy = ModelProto()
     copy.CopyFrom(model)
-    return _Untangler(copy).run()
+    return _Splitter(copy).run()
 
 
-class _Untangler:
+class _Splitter:
     def __init__(self, model: ModelProto) -> None:
-        self.result = Untangled(model)
+        self.result = SplitModel(model)
         self.graph = model.graph
         self.tensors = {t.name: t for t in self.graph.initializer if t.data_type in _FLOATS}
         self.made_up: set[tuple[int, int]] = set()  # operands that had a name the exporter made up: (node, index)
         self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.tensors)
 
-    def run(self) -> Untangled:
+    def run(self) -> SplitModel:
         self._drop_identities()
         tie_transposed(self.graph, self.tensors)
         modules = Modules(self.tensors, self.graph.node)
@@ -97,25 +98,23 @@ class _Untangler:
         module, else another name for the same.
         """
         alias: dict[str, str] = {}
-        kept: list[NodeProto] = []
         outputs = {o.name for o in self.graph.output}
+        gone: set[str] = set()
         for node in self.graph.node:
             source = alias.get(node.input[0], node.input[0]) if node.op_type == "Identity" and node.input else ""
             if source not in self.tensors or node.output[0] in outputs:
-                kept.append(node)
-            elif MODULE_NAME.fullmatch(node.output[0]):
+                continue
+            gone.add(node.output[0])
+            if MODULE_NAME.fullmatch(node.output[0]):
                 self._add_copy(source, node.output[0])
             else:
                 alias[node.output[0]] = source
-        for order, node in enumerate(kept):
+        keep(self.graph.node, lambda node: node.output[0] not in gone)
+        for order, node in enumerate(self.graph.node):
             for i, name in enumerate(node.input):
                 if name in alias:
                     node.input[i] = alias[name]
                     self.made_up.add((order, i))
-        if len(kept) < len(self.graph.node):
-            nodes = [NodeProto.FromString(n.SerializeToString()) for n in kept]
-            del self.graph.node[:]
-            self.graph.node.extend(nodes)
 
     def _restore_biases(self, modules: Modules) -> None:
         """Gives back the biases that the dynamo exporter leaves out because they are all zero (so far)."""
@@ -159,7 +158,7 @@ class _Untangler:
         array = to_array(tensor)
         return array.size > 0 and bool(np.all(array == array.reshape(-1)[0]))
 
-    # -- taking apart ----------------------------------------------------------------------------------------------
+    # -- splitting -------------------------------------------------------------------------------------------------
 
     def _split_by_name(self, name: str, uses: dict[str, list[Use]]) -> None:
         """By what the traced calls say each operand is."""
@@ -230,18 +229,11 @@ class _Untangler:
     def _give(self, found: list[Use], old: str, new: str, uses: dict[str, list[Use]]) -> None:
         """Lets uses of `old` read an initializer called `new`."""
         if new != old:
-            if new in self.taken:
-                new = self._fresh(new)
+            new = fresh_name(new, self.taken)
             self._add_copy(old, new)
             for use in found:
                 use.node.input[use.index] = new
         uses[new] = found
-
-    def _fresh(self, hint: str) -> str:
-        k = 1
-        while f"{hint}.{k}" in self.taken:
-            k += 1
-        return f"{hint}.{k}"
 
     def _add_copy(self, source: str, name: str) -> None:
         copy = self.graph.initializer.add()
@@ -306,9 +298,9 @@ class _Untangler:
             where = f"{weight or node.name} ({modules.of(node) or node.name})"
             norms.add(modules.of(node))
             folded.setdefault(KEEP_TORCHSCRIPT if made_up else KEEP_DYNAMO, {})[where] = None
-        for keep, places in folded.items():
+        for how, places in folded.items():
             self.result.warnings.append(
                 f"a normalisation (of batches or weights) was folded by the exporter into {', '.join(places)}: trained "
-                f"as plain layers, not as your script trains them; to keep it, export with {keep}"
+                f"as plain layers, not as your script trains them; to keep it, export with {how}"
             )
         return norms

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mgc.frontend.split_initializers import split_initializers
 from mgc.frontend.training_model import load_trainable
-from mgc.frontend.untangle import untangle
 
 RNG = np.random.default_rng(0)
 SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
@@ -48,7 +48,7 @@ def test_a_transposed_copy_is_the_parameter_again():
     ids=["other", "uniform", "symmetric"],
 )
 def test_what_may_be_another_layer_stays_one(weight, copy):
-    assert set(untangle(tied(weight, copy)).parameters) == {"net.a.weight", "onnx::MatMul_9"}
+    assert set(split_initializers(tied(weight, copy)).parameters) == {"net.a.weight", "onnx::MatMul_9"}
 
 
 def gain(name, **notes):
@@ -65,18 +65,18 @@ NOTES = {
 
 
 def test_a_constant_in_a_module_is_named_with_the_way_out():
-    (warning,) = untangle(model([gain("onnx::Mul_7")], {"onnx::Mul_7": RNG.standard_normal((1, 3))})).warnings
+    (warning,) = split_initializers(model([gain("onnx::Mul_7")], {"onnx::Mul_7": RNG.standard_normal((1, 3))})).warnings
     assert warning.startswith(
         "computed by the exporter, so not trained, whatever parameters are in it: onnx::Mul_7 (in"
     )
     assert warning.endswith("training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)")
-    (warning,) = untangle(model([gain("view", **NOTES)], {"view": RNG.standard_normal((1, 3))})).warnings
+    (warning,) = split_initializers(model([gain("view", **NOTES)], {"view": RNG.standard_normal((1, 3))})).warnings
     assert "view (in net); to keep them, export with torch.onnx.export(..., dynamo=True, optimize=False)" in warning
 
 
 def test_a_number_that_the_call_was_given_is_not_mentioned():
     notes = NOTES | {"fx_node": NOTES["fx_node"].replace("%view", "0.5")}
-    assert untangle(model([gain("val_1", **notes)], {"val_1": np.float32(0.5)})).warnings == []
+    assert split_initializers(model([gain("val_1", **notes)], {"val_1": np.float32(0.5)})).warnings == []
 
 
 def test_the_exporters_list_says_what_is_lost():
@@ -86,22 +86,22 @@ def test_the_exporters_list_says_what_is_lost():
     )
     nodes = [gain("view", **NOTES), helper.make_node("Add", ["y", "net.bias"], ["s"], name="/net/Add")]
     weights = {"view": RNG.standard_normal((1, 3)), "net.bias": RNG.standard_normal(3)}
-    (warning,) = untangle(model(nodes, weights, signature)).warnings
+    (warning,) = split_initializers(model(nodes, weights, signature)).warnings
     assert warning.startswith("net.gain is in the file as a constant at most, so not trained; to keep all, export with")
     weights["net.gain"] = weights.pop("view")
     nodes[0] = gain("net.gain", **NOTES | {"fx_node": NOTES["fx_node"].replace("%view", "%p_net_gain")})
-    assert untangle(model(nodes, weights, signature)).warnings == []
+    assert split_initializers(model(nodes, weights, signature)).warnings == []
 
 
 def test_a_parameter_of_the_model_itself_is_one_too():
     """The TorchScript exporter gives it no module's name, and does not say whether it is a buffer."""
-    found = untangle(model([gain("gamma")], {"gamma": RNG.standard_normal(3)}))
+    found = split_initializers(model([gain("gamma")], {"gamma": RNG.standard_normal(3)}))
     assert found.parameters == {"gamma": "gamma"}
     (warning,) = found.warnings
     assert warning.startswith("trained as parameters: gamma; the TorchScript exporter does not tell them from buffers")
     held = {"scale": RNG.standard_normal((3, 3))}
     turned = helper.make_node("Transpose", ["scale"], ["t"], name="/Transpose", perm=[1, 0])
     product = helper.make_node("MatMul", ["x", "t"], ["y"], name="/MatMul")
-    assert untangle(model([turned, product], held)).parameters == {"scale": "scale"}
+    assert split_initializers(model([turned, product], held)).parameters == {"scale": "scale"}
     product.name = turned.name = ""  # nobody knows what exported this
-    assert untangle(model([turned, product], held)).parameters == {}
+    assert split_initializers(model([turned, product], held)).parameters == {}

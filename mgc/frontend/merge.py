@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, inliner
 
 from mgc.frontend.errors import ModelError
+from mgc.frontend.onnx_graph import fresh_name, keep, rename_values, subgraphs
 
 
 def merge_models(models: Mapping[str, ModelProto], name_of: Callable[[str, str], str] | None = None) -> ModelProto:
@@ -35,17 +36,17 @@ def merge_models(models: Mapping[str, ModelProto], name_of: Callable[[str, str],
             if given and given in held:
                 shared.add(given)
             elif wanted in taken:
-                wanted = _fresh(f"{name}.{wanted}", taken | names)
+                wanted = fresh_name(f"{name}.{wanted}", taken | names, 2)
             renamed[tensor.name] = wanted
             held |= {given} if given else set()
         for info in part.graph.input:
             if info.name not in renamed:
                 same = info.name in inputs and inputs[info.name].type == info.type
                 clash = info.name in taken and not same
-                renamed[info.name] = _fresh(f"{name}.{info.name}", taken | names) if clash else info.name
+                renamed[info.name] = fresh_name(f"{name}.{info.name}", taken | names, 2) if clash else info.name
         for other in names - set(renamed):
-            renamed[other] = _fresh(f"{name}/{other}", taken | names) if other in taken else other
-        rename_values(part.graph, renamed)
+            renamed[other] = fresh_name(f"{name}/{other}", taken | names, 2) if other in taken else other
+        rename_values(part.graph, lambda name, names=renamed: names.get(name, name))
         for info in part.graph.input:
             inputs.setdefault(info.name, info)
         taken |= set(renamed.values())
@@ -62,11 +63,7 @@ def _own(model: ModelProto) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     weights = {t.name for t in copy.graph.initializer}
-    free = [i for i in copy.graph.input if i.name not in weights]
-    if len(free) < len(copy.graph.input):
-        kept = [ValueInfoProto.FromString(i.SerializeToString()) for i in free]
-        del copy.graph.input[:]
-        copy.graph.input.extend(kept)
+    keep(copy.graph.input, lambda i: i.name not in weights)
     return copy
 
 
@@ -98,36 +95,10 @@ def _names(graph: GraphProto) -> set[str]:
     return found
 
 
-def subgraphs(node: NodeProto) -> list[GraphProto]:
-    """The graphs among a node's attributes."""
-    return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    number, wanted = 1, name
-    while name in taken:
-        number += 1
-        name = f"{wanted}.{number}"
-    return name
-
-
-def rename_values(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Renames values in a graph and its subgraphs, in place; names must stay unique."""
-    items: list[ValueInfoProto | TensorProto] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    for item in items:
-        item.name = names.get(item.name, item.name)
-    for node in graph.node:
-        for field in (node.input, node.output):
-            for k, name in enumerate(field):
-                field[k] = names.get(name, name)
-        for inner in subgraphs(node):
-            rename_values(inner, names)
-
-
 def _number_nodes(nodes: Sequence[NodeProto]) -> None:
     """Node names must differ: later ones of a name get a number."""
     taken: set[str] = set()
     for node in nodes:
         if node.name:
-            node.name = _fresh(node.name, taken)
+            node.name = fresh_name(node.name, taken, 2)
             taken.add(node.name)

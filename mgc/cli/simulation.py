@@ -1,0 +1,108 @@
+"""Runs a program as a command is asked to: the part that is run, with which weights, on any number of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgc.cli import console
+from mgc.cli.errors import UserError, about
+from mgc.cli.feeding import make_feeds
+from mgc.cli.files import whole_file
+from mgc.cli.progress import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mgc.cli.feeding import Feeds
+    from mgc.cli.progress import Progress
+    from mgc.isa.program import Program
+    from mgc.report.html.page import Sample
+    from mgc.report.png import Picture
+    from mgc.sim import Simulator
+
+
+def testing_part(
+    path: Path, program: Program, checkpoint: Path | None
+) -> tuple[Program, Mapping[str, np.ndarray] | None]:
+    """What of a program is run to see what it makes: itself, or the testing entry of one that trains. Beside it the
+    weights of the checkpoint, None for those it was compiled with.
+    """
+    if checkpoint is None and len(program.entries) == 1:
+        return program, None
+    from mgc.training.entries import entry_for_testing
+    from mgc.training.inference import checkpoint_weights
+
+    with about(path):
+        part = entry_for_testing(program)
+    if checkpoint is None:
+        console.note("with the weights before training: --checkpoint DIR takes those of a checkpoint")
+        return part, None
+    step, weights = checkpoint_weights(program, checkpoint, console.warn)
+    console.note(f"with the weights of step {step}")
+    return part, weights
+
+
+def make_simulator(part: Program, weights: Mapping[str, np.ndarray] | None, **options: Any) -> Simulator:
+    """A simulator of what `testing_part` gives."""
+    from mgc.sim import Simulator
+
+    simulator = Simulator(part, **options)
+    if weights is not None:
+        from mgc.training.inference import load_weights
+
+        load_weights(simulator, weights)
+    return simulator
+
+
+def simulate(simulator: Simulator, fed: Feeds, tell: Progress = lambda stage, share: None) -> dict[str, Any]:
+    """The outputs for all the samples that are fed, batch after batch where the model mixes samples."""
+
+    def samples_done(done: int, total: int) -> None:
+        tell("", done / total if total else 1.0)
+
+    if fed.group is None:
+        return simulator.run(fed.arrays, samples_done)
+    results = []
+    for part in fed.parts(fed.group):
+        results.append(simulator.run(part))
+        samples_done(min(len(results) * fed.group, fed.samples), fed.samples)
+    return fed.join(results, fed.group)
+
+
+def save_picture(picture: Picture, path: Path) -> None:
+    """Writes a grid of images or waveforms as PNG."""
+    with whole_file(path) as temporary:
+        picture.image.save(temporary, format="PNG")
+
+
+def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpoint: Path | None) -> list[Sample]:
+    """Runs `count` samples in quantized numerics on drawn inputs; the grid of images or waveforms that they are.
+
+    UserError if no output can be drawn.
+    """
+    import io
+
+    from mgc.report.html.page import Sample
+    from mgc.report.png import PictureError, check, draw
+
+    part, weights = testing_part(path, program, checkpoint)
+    try:
+        check(part)
+    except PictureError as error:
+        raise UserError(f"{str(error).split('. Leave')[0]}. Leave --samples out.") from error
+    simulator = make_simulator(part, weights, seed=seed)
+    with progress("run") as tell, about(path):
+        outputs = simulate(simulator, make_feeds(part, {}, count, seed), tell)
+    picture = draw(part, outputs)
+    file = io.BytesIO()
+    picture.image.save(file, format="PNG", optimize=True)
+    state = ", the weights before training" if len(program.entries) > 1 else ""
+    if checkpoint is not None:
+        state = f", weights of {checkpoint.name}"
+    caption = (
+        f"{picture.shown} {picture.kind} of output {picture.output}, quantized numerics, seed {seed}, values "
+        f"{picture.low:g} to {picture.high:g}{state}"
+    )
+    return [Sample(file.getvalue(), caption)]
