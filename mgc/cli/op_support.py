@@ -1,4 +1,4 @@
-"""What the support table says of ops: rows, and those of all that ONNX defines."""
+"""What the support table says of one op."""
 
 from __future__ import annotations
 
@@ -22,14 +22,3 @@ class OpSupport(NamedTuple):
     domain: str
     runs_on: tuple[str, ...]
     host_when: tuple[str, ...] = ()
-
-
-def all_ops() -> list[OpSupport]:
-    """A row for every op that ONNX defines or the importer knows, in order of domain and name."""
-    from onnx.defs import get_all_schemas
-
-    from mgc.cli.op_table import TABLE
-
-    rows = {(s.domain, s.name): OpSupport(s.name, s.domain, ("host",)) for s in get_all_schemas()}
-    rows |= {(row.domain, row.op): row for row in TABLE}
-    return [rows[op] for op in sorted(rows)]

@@ -1,4 +1,6 @@
-"""Progress of long work on stderr: a bar in a terminal, elsewhere one line that names the stages."""
+"""Progress of long work on stderr: a bar in a terminal, elsewhere one line that names the stages, and of training a
+line every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mgc.cli import console
+
+if TYPE_CHECKING:
+    from mgc.training.loop import Progress as TrainingProgress
 
 Progress = Callable[[str, float], None]
 """(stage, "" if there is only one; share of the whole work that is done, 0 to 1)."""
@@ -23,14 +31,64 @@ def progress(title: str) -> Iterator[Progress]:
         finally:
             line.end()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    with _bar(title, 1.0, rate=False) as update:
+        yield lambda stage, share: update(description=f"{title} {stage}".rstrip(), completed=share)
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda stage, share: bar.update(task, description=f"{title} {stage}".rstrip(), completed=share)
+
+@contextmanager
+def training_progress(steps: int) -> Iterator[Callable[[TrainingProgress], None]]:
+    """Shows the losses and the rate of each step that the callback is told of, until the block ends."""
+    if sys.stderr.isatty():
+        with _bar("train", steps, rate=True) as update:
+            yield lambda progress: update(description=f"train  {losses_and_rate(progress)}", completed=progress.steps)
+        return
+    last: TrainingProgress | None = None
+    shown_at = time.monotonic()
+
+    def show() -> None:
+        nonlocal last, shown_at
+        if last is not None:
+            console.note(f"step {last.steps} of {steps}: {losses_and_rate(last)}")
+            last, shown_at = None, time.monotonic()
+
+    def step(progress: TrainingProgress) -> None:
+        nonlocal last
+        last = progress
+        if time.monotonic() - shown_at >= 2 * _EVERY_S:
+            show()
+
+    try:
+        yield step
+    finally:
+        show()
+
+
+def losses_and_rate(progress: TrainingProgress) -> str:
+    """ "loss_d 1.386  loss_g 0.693  12.3 steps/s"."""
+    done = progress.steps - progress.resumed_from
+    rate = [f"{done / progress.seconds:,.1f} steps/s"] if done and progress.seconds else []
+    return "  ".join([*(f"{name} {values[-1]:.4g}" for name, values in progress.history.items() if values), *rate])
+
+
+@contextmanager
+def _bar(title: str, total: float, *, rate: bool) -> Iterator[Callable[..., None]]:
+    """A bar with what is done in per cent, or in steps with the time left; what is given changes it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    done = (MofNCompleteColumn(), TimeRemainingColumn()) if rate else (TaskProgressColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(16 if rate else 40), *done)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda **changes: bar.update(task, **changes)
 
 
 class _Line:

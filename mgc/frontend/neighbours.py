@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
+import networkx as nx
 from onnx import GraphProto, TensorProto
 
 from mgc.frontend.modules import role_of
@@ -22,8 +23,12 @@ class Neighbours:
 
     def __init__(self, graph: GraphProto, tensors: Mapping[str, TensorProto]) -> None:
         self.tensors = tensors
-        self.graph = NodeGraph(graph.node)
-        self.nodes = self.graph.nodes
+        self.nodes = list(graph.node)
+        self.flow = NodeGraph(self.nodes).flow
+        # behind a weight, search ends
+        outwards = [(i, j) for i, j in self.flow.edges if not self._weights(i)]
+        inwards = [(j, i) for i, j in self.flow.edges if not self._weights(j)]
+        self.open = {True: nx.DiGraph(outwards), False: nx.DiGraph(inwards)}
         self.before = cache(self._before)
         self.after = cache(self._after)
 
@@ -37,21 +42,11 @@ class Neighbours:
         ]
 
     def _search(self, start: int, *, forward: bool) -> Anchors:
-        step = self.graph.flow.successors if forward else self.graph.flow.predecessors
-        found: set[tuple[str, int]] = set()
-        seen, edge, distance = {start}, [start], 0
-        while edge:
-            distance += 1
-            near = dict.fromkeys(j for i in edge for j in step(i))
-            following = [j for j in near if j not in seen]
-            seen.update(following)
-            edge = []
-            for j in following:
-                weights = self._weights(j)
-                found.update((w, distance) for w in weights)
-                if not weights:
-                    edge.append(j)
-        return frozenset(found)
+        near = set((self.flow.successors if forward else self.flow.predecessors)(start))
+        flow = self.open[forward]
+        flow.add_nodes_from(near)
+        distances = nx.multi_source_dijkstra_path_length(flow, near) if near else {}
+        return frozenset((w, distance + 1) for j, distance in distances.items() for w in self._weights(j))
 
     def _before(self, i: int) -> Anchors:
         own = self._weights(i)

@@ -20,33 +20,12 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 from mgc.frontend.inference_form import to_inference_form
 from mgc.frontend.modules import Modules
 from mgc.frontend.onnx_graph import NodeGraph, names_read
+from mgc.functions.unary import UNARY
 
-_MAY_FOLLOW = frozenset(
-    [
-        "Sigmoid",
-        "Tanh",
-        "Relu",
-        "LeakyRelu",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Clip",
-        "PRelu",
-        "Softmax",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "Identity",
-        "Dropout",
-        "BatchNormalization",
-    ]
-)
-_ELEMENTWISE = frozenset(["Add", "Sub", "Mul", "Div", "Neg", "Softplus", "Softsign", "Mish", "ThresholdedRelu"])
+_ACTIVATIONS = {f.onnx for f in UNARY.values() if f.activation} | {"HardSwish", "Clip", "PRelu", "Softmax"}
+_SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"}
+_MAY_FOLLOW = _ACTIVATIONS | _SHAPES | {"Dropout", "BatchNormalization"}
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Softplus", "ThresholdedRelu"}
 _OF_SHAPE = frozenset(("Shape", "Size"))
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -174,6 +153,14 @@ class _Step:
             for n in self.graph.reads[k]
             if (self.dynamic[self.producer[n]] if n in self.producer else n in self._inputs)
         ]
+
+    @cached_property
+    def types(self) -> dict[str, ValueInfoProto]:
+        """The types of all values, as far as they can be inferred."""
+        model = self.model
+        with suppress(RuntimeError, ValueError):  # inference refuses what it does not know
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return {info.name: info for info in (*model.graph.value_info, *model.graph.output, *model.graph.input)}
 
     @cached_property
     def _inputs(self) -> set[str]:
@@ -304,27 +291,18 @@ def _begins_with(step: _Step, anchor: int) -> list[str]:
 
 def _outputs(step: _Step, body: set[int]) -> list[str]:
     """What no node of the body reads, in the order in which it is made."""
-    types = _types(step.model)
     found: list[str] = []
     for k in sorted(body):
         for name in step.nodes[k].output[:1]:
-            info = types.get(name)
+            info = step.types.get(name)
             is_float = info is None or info.type.tensor_type.elem_type in _FLOATS
             if step.dynamic[k] and is_float and not _read_in(step, name, body):
                 found.append(name)
     return found
 
 
-def _types(model: ModelProto) -> dict[str, ValueInfoProto]:
-    """The types of all values, as far as they can be inferred."""
-    with suppress(RuntimeError, ValueError):  # inference refuses what it does not know
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    graph = model.graph
-    return {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}
-
-
 def _as_model(step: _Step, numbers: Sequence[int], outputs: Sequence[str], name: str) -> ModelProto:
-    source, types = step.model, _types(step.model)
+    source, types = step.model, step.types
     result = ModelProto()
     result.CopyFrom(source)
     graph = result.graph

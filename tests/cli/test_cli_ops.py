@@ -5,7 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mgc.cli.app import app
-from mgc.cli.op_support import PLACES, all_ops
+from mgc.cli.commands.ops import all_ops
+from mgc.cli.op_support import PLACES
 from mgc.cli.op_table import ONNX_VERSION, TABLE
 
 

@@ -8,36 +8,27 @@ from typing import Annotated
 
 import typer
 
+import mgc.report as reports
 from mgc.cli import console
 from mgc.cli.command import command
 from mgc.cli.errors import UserError
 from mgc.cli.files import check_outputs, load_program, whole_file
 from mgc.cli.options import Debug, Json, ProgramFile, Seed
-from mgc.report import FORMATS
+from mgc.report import FORMATS, VIEWS, formats
 
+View = StrEnum("View", [(name, name) for name in VIEWS])
+FIRST = View(VIEWS[0])
 
-class View(StrEnum):
-    """What to look at."""
-
-    summary = "summary"
-    schedule = "schedule"
-    mapping = "mapping"
-    layers = "layers"
-    memory = "memory"
-    instructions = "instructions"
-    cost = "cost"
+_PICTURES = "; ".join(f"{', '.join(drawn)}: the {view}" for view in VIEWS if (drawn := formats(view)[2:-1]))
 
 
 @command
 def inspect(
     program: ProgramFile,
-    view: Annotated[View, typer.Argument(help="What to look at.")] = View.summary,
+    view: Annotated[View, typer.Argument(help="What to look at.")] = FIRST,
     format: Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(FORMATS),
-            help="html: one page with everything; pictures and traces: the schedule. [default: text]",
-        ),
+        typer.Option(metavar="|".join(FORMATS), help=f"html: one page with everything; {_PICTURES}. [default: text]"),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write there instead of stdout.")] = None,
     samples: Annotated[
@@ -56,8 +47,6 @@ def inspect(
     The summary also tells where every ONNX node went. The page (--format html -o FILE) needs no network; the trace
     (schedule --format perfetto) opens in ui.perfetto.dev.
     """
-    import mgc.report as reports
-
     wanted = format or ("json" if json else "text")
     if json and wanted != "json" and output is None:
         raise UserError(f"--json and --format {wanted} both want stdout: give the {wanted} a file with -o")

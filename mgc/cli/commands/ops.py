@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mgc.cli import console
 from mgc.cli.command import command
 from mgc.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from mgc.cli.op_support import OpSupport
 
 
 @command
@@ -13,7 +18,7 @@ def ops(json: Json = False, debug: Debug = False) -> None:
 
     The table is made by importing ONNX's own test cases. An op that is in no list runs on the host as well.
     """
-    from mgc.cli.op_support import PLACES, all_ops
+    from mgc.cli.op_support import PLACES
     from mgc.cli.op_table import ONNX_VERSION, TABLE
 
     if json:
@@ -35,3 +40,15 @@ def ops(json: Json = False, debug: Debug = False) -> None:
 
 def _name(op: str, domain: str) -> str:
     return f"{domain}.{op}" if domain else op
+
+
+def all_ops() -> list[OpSupport]:
+    """A row for every op that ONNX defines or the importer knows, in order of domain and name."""
+    from onnx.defs import get_all_schemas
+
+    from mgc.cli.op_support import OpSupport
+    from mgc.cli.op_table import TABLE
+
+    rows = {(s.domain, s.name): OpSupport(s.name, s.domain, ("host",)) for s in get_all_schemas()}
+    rows |= {(row.domain, row.op): row for row in TABLE}
+    return [rows[op] for op in sorted(rows)]

@@ -15,6 +15,7 @@ from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_outputs, load_program, whole_file
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
+from mgc.cli.progress import training_progress
 
 if TYPE_CHECKING:
     from mgc.cli.training_pictures import Pictures
@@ -121,7 +122,6 @@ def _train(
     resume: bool,
     pictures: Pictures | None,
 ) -> Outcome:
-    from mgc.cli.training_display import display
     from mgc.training.errors import Diverged
     from mgc.training.loop import Listener, train
     from mgc.training.store import Store
@@ -133,10 +133,10 @@ def _train(
         if progress.resumed_from:
             console.note(f"resumed from step {progress.resumed_from} ({progress.checkpoint})")
 
-    with display(schedule.steps) as shown, interrupt.defer(_announce_stop) as asked:
+    with training_progress(schedule.steps) as show, interrupt.defer(_announce_stop) as asked:
 
         def stepped(progress: Progress) -> None:
-            shown.show(progress)
+            show(progress)
             if pictures is not None:
                 pictures.after(progress.steps)
 
