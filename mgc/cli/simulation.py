@@ -29,7 +29,9 @@ def testing_part(
     """What of a program is run to see what it makes: itself, or the testing entry of one that trains. Beside it the
     weights of the checkpoint, None for those it was compiled with.
     """
-    if checkpoint is None and len(program.entries) == 1:
+    if not _trains(program):
+        if checkpoint is not None:
+            raise UserError(f"{path} has no testing entry, being compiled for inference: leave --checkpoint out")
         return program, None
     from mgc.training.entries import entry_for_testing
     from mgc.training.inference import checkpoint_weights
@@ -42,6 +44,10 @@ def testing_part(
     step, weights = checkpoint_weights(program, checkpoint, console.warn)
     console.note(f"with the weights of step {step}")
     return part, weights
+
+
+def _trains(program: Program) -> bool:
+    return any(entry.kind == "train" for entry in program.entries)
 
 
 def make_simulator(part: Program, weights: Mapping[str, np.ndarray] | None, **options: Any) -> Simulator:
@@ -98,7 +104,7 @@ def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpo
     picture = draw(part, outputs)
     file = io.BytesIO()
     picture.image.save(file, format="PNG", optimize=True)
-    state = ", the weights before training" if len(program.entries) > 1 else ""
+    state = ", the weights before training" if _trains(program) else ""
     if checkpoint is not None:
         state = f", weights of {checkpoint.name}"
     caption = (
