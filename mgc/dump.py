@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-import mgc
 from mgc.ir.files import read_module, write_module
 from mgc.ir.module import Module, verify_module
 from mgc.ir.op import register_attr
@@ -25,6 +24,7 @@ from mgc.passes.registry import parse_passes
 from mgc.passes.state import CompileState, Tools
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
+from mgc.version import VERSION
 
 DEFAULT_TARGET = "liu2018"
 
@@ -57,7 +57,7 @@ def write_stage(state: CompileState, path: Path, name: str, later: Sequence[Pass
 
 def stage_header(name: str, later: Sequence[Pass]) -> tuple[str, ...]:
     """The first lines of a stage: the pass that made it, the next one, and those after that."""
-    first = f"mgc {mgc.__version__}, after: {name}"
+    first = f"mgc {VERSION}, after: {name}"
     if not later:
         return first, "the last stage"
     then = (f"then: {','.join(map(str, later[1:]))}",) if len(later) > 1 else ()

@@ -69,7 +69,7 @@ def _training(flag: str, metavar: str | None, help: str, type: Any = str, defaul
 
 def refuse(message: str) -> NoReturn:
     """Raises UnsupportedError."""
-    from mgc.passes.manager import UnsupportedError
+    from mgc.passes.state import UnsupportedError
 
     raise UnsupportedError(message)
 

@@ -8,7 +8,7 @@ import pytest
 
 import mgc
 from mgc.options import SPELLINGS, CompileOptions, document
-from mgc.passes.manager import UnsupportedError
+from mgc.passes.state import UnsupportedError
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -16,7 +16,7 @@ _KNOWN = (
     ("mgc.isa.error", "ProgramError"),
     ("mgc.sim.engine", "SimulationError"),
     ("mgc.training.errors", "TrainingError"),
-    ("mgc.passes.manager", "UnsupportedError"),
+    ("mgc.passes.state", "UnsupportedError"),
     ("mgc.report", "ReportError"),
     ("mgc.report.png", "PictureError"),
     ("mgc.targets.problems", "TargetError"),

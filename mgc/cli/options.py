@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +42,17 @@ EngineOption = Annotated[Engine, typer.Option("--engine", help="reference: cell 
 Threads = Annotated[int | None, typer.Option("--threads", metavar="T", min=1, help="Threads at most. [default: all]")]
 
 
+def one_of(names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
+    """A parser of options that takes these names, which are looked up only when there is one to parse."""
+
+    def choose(text: str) -> str:
+        if text not in names():
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(names())}.")
+        return text
+
+    return choose
+
+
 class CompileCommand(TyperCommand):
     """A command whose help names values that are looked up only when it is asked for."""
 
@@ -71,20 +82,11 @@ def _parameter(name: str, spelling: Spelling) -> inspect.Parameter:
         metavar=spelling.metavar,
         help=spelling.help,
         min=spelling.minimum,
-        parser=_chooser(spelling) if spelling.names else None,
+        parser=one_of(spelling.choices) if spelling.names else None,
     )
     kind = spelling.type if default is not None else spelling.type | None
     annotation = Annotated[kind, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _chooser(spelling: Spelling) -> Callable[[str], str]:
-    def choose(text: str) -> str:
-        if text not in spelling.choices():
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(spelling.choices())}.")
-        return text
-
-    return choose
 
 
 def compile_options(given: Mapping[str, Any]) -> CompileOptions:

@@ -46,7 +46,7 @@ class Neighbours:
         flow = self.open[forward]
         flow.add_nodes_from(near)
         distances = nx.multi_source_dijkstra_path_length(flow, near) if near else {}
-        return frozenset((w, distance + 1) for j, distance in distances.items() for w in self._weights(j))
+        return frozenset((w, int(distance) + 1) for j, distance in distances.items() for w in self._weights(j))
 
     def _before(self, i: int) -> Anchors:
         own = self._weights(i)

@@ -28,10 +28,7 @@ SCHEMA_VERSION = 1
 # (view, format) -> module with `draw(program, title) -> str`
 _PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}
 
-FORMATS = ("text", "json", *dict.fromkeys(f for _, f in _PICTURES), "html")
-
-
-FORMATS = ("text", "json", *(format for _, format in _PICTURES), "html")
+FORMATS = ("text", "json", *dict.fromkeys(format for _, format in _PICTURES), "html")
 """All formats."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,8 @@ from mgc.cli import console
 from mgc.cli.command import command
 from mgc.cli.errors import UserError
 from mgc.cli.files import check_outputs, load_program, whole_file
-from mgc.cli.options import Debug, Json, ProgramFile, Seed
+from mgc.cli.options import Debug, Json, ProgramFile, Seed, one_of
 from mgc.report import FORMATS, VIEWS, formats
-
-View = StrEnum("View", [(name, name) for name in VIEWS])
-FIRST = View(VIEWS[0])
 
 _PICTURES = "; ".join(f"{', '.join(drawn)}: the {view}" for view in VIEWS if (drawn := formats(view)[2:-1]))
 
@@ -25,7 +21,10 @@ _PICTURES = "; ".join(f"{', '.join(drawn)}: the {view}" for view in VIEWS if (dr
 @command
 def inspect(
     program: ProgramFile,
-    view: Annotated[View, typer.Argument(help="What to look at.")] = FIRST,
+    view: Annotated[
+        str,
+        typer.Argument(metavar="VIEW", help=f"What to look at: {', '.join(VIEWS)}.", parser=one_of(lambda: VIEWS)),
+    ] = VIEWS[0],
     format: Annotated[
         str | None,
         typer.Option(metavar="|".join(FORMATS), help=f"html: one page with everything; {_PICTURES}. [default: text]"),
