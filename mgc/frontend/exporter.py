@@ -111,7 +111,7 @@ class _Exporter:
         if isinstance(node.op, Host):
             self._host(node, node.op)
             return
-        if self._decomposed(node):
+        if self._decompose(node):
             return
         types = [v.tensor for v in node.inputs]
         form = node.op.onnx(*types)
@@ -119,7 +119,7 @@ class _Exporter:
             raise IRError(f"{node.op.name}: {len(node.outputs)} results have no ONNX form")
         self._form(form, [self._name(v) for v in node.inputs], self._name(node.outputs[0]), _label(node))
 
-    def _decomposed(self, node: Node) -> bool:
+    def _decompose(self, node: Node) -> bool:
         """Writes an op without an ONNX form as the ops that it is made of; False if it has a form."""
         scratch = Graph(_names={v.name for v in self.graph.values()})
         inputs = [Value(scratch.fresh_name(v.name), v.type) for v in node.inputs]

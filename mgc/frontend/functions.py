@@ -55,10 +55,10 @@ def function_body(view: NodeView, opsets: dict[str, int]) -> Body | None:
     values.update({a.name: a for a in view.proto.attribute})
     inner = dict(opsets)
     inner.update({("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in function.opset_import})
-    return [_filled(node, values) for node in function.node], list(function.input), list(function.output), inner
+    return [_fill(node, values) for node in function.node], list(function.input), list(function.output), inner
 
 
-def _filled(node: NodeProto, values: dict[str, onnx.AttributeProto]) -> NodeProto:
+def _fill(node: NodeProto, values: dict[str, onnx.AttributeProto]) -> NodeProto:
     """The node with references to the function's attributes replaced by their values, in subgraphs too."""
     filled = NodeProto()
     filled.CopyFrom(node)
@@ -72,7 +72,7 @@ def _filled(node: NodeProto, values: dict[str, onnx.AttributeProto]) -> NodeProt
             continue
         filled.attribute.add().CopyFrom(attribute)
     for graph in subgraphs(filled):
-        inner = [_filled(n, values) for n in graph.node]
+        inner = [_fill(n, values) for n in graph.node]
         del graph.node[:]
         graph.node.extend(inner)
     return filled

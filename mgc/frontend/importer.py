@@ -53,7 +53,7 @@ def import_model(
     so that they can be trained and go back under their own names. Raises ModelError: what is wrong, where, what to do.
     """
     loaded = load_model(source)
-    model = _inlined(loaded)
+    model = _inline(loaded)
     check_text(model.graph)
     names = unique_names(model.graph.node)
     check_definitions(model.graph, loaded.weights, names)
@@ -129,7 +129,7 @@ def _output(ctx: Context, host: HostBuilder, scope: Scope, info: ValueInfoProto,
     return ctx.cast(operand.value, declared) if is_float and declared is not None else value
 
 
-def _inlined(loaded: LoadedModel) -> ModelProto:
+def _inline(loaded: LoadedModel) -> ModelProto:
     """The model with its own functions inlined; opsets that they bring are added to the loaded model's."""
     model = loaded.proto
     if not model.functions:

@@ -111,7 +111,7 @@ class Interpreter:
             reason = f"{node.op_type} of a value without a static shape, or of a type that the chip does not have"
         elif (domain, node.op_type) in HANDLERS:
             try:
-                return self._handled(view)
+                return self._handle(view)
             except Unsupported as error:
                 reason = f"{node.op_type}: {error}"
         if known and kept:
@@ -120,16 +120,16 @@ class Interpreter:
             if results is not None:
                 return results
         if not draws and not opaque:
-            results = self._expanded(view, opsets)
+            results = self._expand(view, opsets)
             if results is not None:
                 return results
-        return self._hosted(view, reason, scope, opsets)
+        return self._send_to_host(view, reason, scope, opsets)
 
     def _stamp(self, view: NodeView) -> None:
         self.ctx.source = view.source
         self.ctx.hint = next((o for o in view.outputs if o), view.op_type)
 
-    def _handled(self, view: NodeView) -> list[Operand | None]:
+    def _handle(self, view: NodeView) -> list[Operand | None]:
         """The results by the node's handler. What it added is taken back if it gives up."""
         count = len(self.ctx.graph.nodes)
         try:
@@ -163,7 +163,7 @@ class Interpreter:
             raise ModelError(f"branch output {missing[0]!r} is undefined", where=view.where)
         return [inner[o.name] for o in graph.output]
 
-    def _expanded(self, view: NodeView, opsets: dict[str, int]) -> list[Operand | None] | None:
+    def _expand(self, view: NodeView, opsets: dict[str, int]) -> list[Operand | None] | None:
         """The results by the op's definition as a function; None if it has none, or if part of it needs the host."""
         body = function_body(view, opsets)
         if body is None:
@@ -183,7 +183,7 @@ class Interpreter:
             return None
         return [inner.get(name) for name in outputs[: len(view.outputs)]]
 
-    def _hosted(self, view: NodeView, reason: str, scope: Scope, opsets: dict[str, int]) -> list[Operand | None]:
+    def _send_to_host(self, view: NodeView, reason: str, scope: Scope, opsets: dict[str, int]) -> list[Operand | None]:
         """The results of the node run off-chip; ModelError if nothing there can run it either."""
         used = {"", view.domain, *_domains(view.proto)}
         needed = {domain: version for domain, version in opsets.items() if domain in used}

@@ -149,10 +149,10 @@ class Modules:
     def _origin(self, argument: str, node: NodeProto) -> Origin:
         known = _PARAMETER.fullmatch(argument)
         if known is not None:
-            return Origin(known[1], self._dotted(known[2], self.of(node)))
+            return Origin(known[1], self._qualify(known[2], self.of(node)))
         return Origin("f" if argument.startswith("%") else "")
 
-    def _dotted(self, flat: str, module: str) -> str:
+    def _qualify(self, flat: str, module: str) -> str:
         """The qualified name whose dots were written as underscores: of a known module, or of the one that used it."""
         candidates = set(self.paths)
         while module:

@@ -17,7 +17,7 @@ _BINARY = {f.onnx.op_type: f.name for f in BINARY.values() if f.onnx.op_type not
 _UNARY = {f.onnx: f for f in UNARY.values() if f.onnx not in ("", "IsInf", "Selu", "Gelu")}
 
 
-def _aligned(ctx: Context, n: NodeView, a: Operand, b: Operand) -> Value:
+def _align(ctx: Context, n: NodeView, a: Operand, b: Operand) -> Value:
     """The second operand under the broadcasting that opsets before 7 had: aligned at attribute `axis`."""
     axis = n.attr("axis", None)
     if n.opset >= 7 or not n.attr("broadcast", 0) or axis is None:
@@ -33,7 +33,7 @@ def _aligned(ctx: Context, n: NodeView, a: Operand, b: Operand) -> Value:
 def binary(ctx: Context, n: NodeView) -> Result:
     """Two-operand functions with NumPy broadcasting."""
     a, b = n.operand(0), n.operand(1)
-    return ctx.binary(_BINARY[n.op_type], ctx.value(a), _aligned(ctx, n, a, b))
+    return ctx.binary(_BINARY[n.op_type], ctx.value(a), _align(ctx, n, a, b))
 
 
 @handles(*_UNARY)

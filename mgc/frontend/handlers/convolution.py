@@ -47,7 +47,7 @@ def window_pads(
     return (*(b for b, _ in pairs), *(e for _, e in pairs))
 
 
-def cropped(ctx: Context, x: Value, pads: Sequence[int]) -> tuple[Value, tuple[int, ...]]:
+def crop(ctx: Context, x: Value, pads: Sequence[int]) -> tuple[Value, tuple[int, ...]]:
     """x with its negative pads carried out as a slice, and the pads that remain. `pads` covers the last axes."""
     if min(pads, default=0) >= 0:
         return x, tuple(pads)
@@ -88,7 +88,7 @@ def conv(ctx: Context, n: NodeView) -> Result:
     strides = spatial_attribute(n, "strides", rank, 1)
     dilations = spatial_attribute(n, "dilations", rank, 1)
     pads = window_pads(n, x.shape[2:], w.shape[2:], strides, dilations)
-    x, pads = cropped(ctx, x, pads)
+    x, pads = crop(ctx, x, pads)
     y = ctx.emit(Conv(strides, pads, dilations, int(n.attr("group", 1))), x, w)
     return add_bias(ctx, y, n.optional(2))
 

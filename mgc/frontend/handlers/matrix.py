@@ -99,12 +99,12 @@ def einsum(ctx: Context, n: NodeView) -> Result:
     inner = [c for c in p if c in q and c not in out]
     rows, columns = [c for c in p if c not in q], [c for c in q if c not in p]
 
-    def folded(value: Value, term: str, *groups: list[str]) -> Value:
+    def as_matrices(value: Value, term: str, *groups: list[str]) -> Value:
         value = ctx.transpose(value, [term.index(c) for g in groups for c in g])
         stack = [size[c] for c in groups[0]]
         return ctx.reshape(value, [*stack, *(int(np.prod([size[c] for c in g], dtype=np.int64)) for g in groups[1:])])
 
-    y = ctx.emit(MatMul(), folded(a, p, batch, rows, inner), folded(b, q, batch, inner, columns))
+    y = ctx.emit(MatMul(), as_matrices(a, p, batch, rows, inner), as_matrices(b, q, batch, inner, columns))
     order = [*batch, *rows, *columns]
     y = ctx.reshape(y, [size[c] for c in order])
     return ctx.transpose(y, [order.index(c) for c in out])

@@ -30,14 +30,14 @@ def upsample(ctx: Context, n: NodeView) -> Result:
         scales = [float(s) for s in ctx.known(n.operand(1), "scales")]
     if len(scales) != rank:
         raise ModelError(f"{len(scales)} scales for X {x.type}", where=n.where)
-    axes = [(a, _scaled(n, d, s)) for a, (d, s) in enumerate(zip(x.shape, scales, strict=True))]
+    axes = [(a, _axis_scale(n, d, s)) for a, (d, s) in enumerate(zip(x.shape, scales, strict=True))]
     kind = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}.get(n.attr("mode", "nearest"))
     if kind is None:
         raise ModelError(f"mode {n.attr('mode')!r} is not one of ONNX's", where=n.where)
     return _resample(ctx, n, x, axes, kind, "asymmetric", "floor")
 
 
-def _scaled(n: NodeView, size: int, scale: float) -> AxisScale:
+def _axis_scale(n: NodeView, size: int, scale: float) -> AxisScale:
     if not (scale > 0 and math.isfinite(scale)):
         raise ModelError(f"scale {scale}", where=n.where, todo="scales must be positive")
     ratio = ratio_of(scale)
@@ -55,7 +55,7 @@ def resize(ctx: Context, n: NodeView) -> Result:
         scales = [float(s) for s in ctx.known(n.operand(1), "scales")]
         if len(scales) != x.tensor.rank:
             raise ModelError(f"{len(scales)} scales for X {x.type}", where=n.where)
-        axes = [(a, _scaled(n, d, s)) for a, (d, s) in enumerate(zip(x.shape, scales, strict=True))]
+        axes = [(a, _axis_scale(n, d, s)) for a, (d, s) in enumerate(zip(x.shape, scales, strict=True))]
         return _resample(ctx, n, x, axes, kind, "asymmetric", "floor")
     coordinates = str(n.attr("coordinate_transformation_mode", "half_pixel"))
     axes = _axes(ctx, n, x)
@@ -89,7 +89,7 @@ def _axes(ctx: Context, n: NodeView, x: Value) -> list[tuple[int, AxisScale]]:
     found: list[tuple[int, AxisScale]] = []
     if scales:
         for axis, scale, bounds in zip(axes, scales, roi, strict=True):
-            scaled = _scaled(n, x.shape[axis], scale)
+            scaled = _axis_scale(n, x.shape[axis], scale)
             if n.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
                 out = math.floor(x.shape[axis] * (bounds[1] - bounds[0]) * scaled.scale)
                 scaled = AxisScale(scaled.size, out, scaled.scale)

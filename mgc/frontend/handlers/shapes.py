@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc.frontend.context import Context, NodeView, Operand, Result
 from mgc.frontend.errors import ModelError, Unsupported
-from mgc.frontend.handlers.convolution import cropped
+from mgc.frontend.handlers.convolution import crop
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.load import MAX_ELEMENTS, to_array
 from mgc.frontend.operand import Known, numpy_of
@@ -76,7 +76,7 @@ def eye_like(ctx: Context, n: NodeView) -> Result:
     return Known(np.eye(rows, columns, int(n.attr("k", 0)), numpy_of(int(elem))))
 
 
-def resolved(n: NodeView, wanted: Sequence[int], shape: Sequence[int], allow_zero: bool) -> list[int]:
+def resolve_shape(n: NodeView, wanted: Sequence[int], shape: Sequence[int], allow_zero: bool) -> list[int]:
     """A Reshape's target with 0 (copy) and -1 (the rest) resolved."""
     dims = []
     for axis, d in enumerate(wanted):
@@ -99,7 +99,7 @@ def reshape(ctx: Context, n: NodeView) -> Result:
     """With 0 and -1 resolved."""
     x = n.operand(0)
     wanted = attribute_or_input(ctx, n, "shape", 1) or []
-    return _as_shape(ctx, x, resolved(n, wanted, ctx.shape_of(x), bool(n.attr("allowzero", 0))))
+    return _as_shape(ctx, x, resolve_shape(n, wanted, ctx.shape_of(x), bool(n.attr("allowzero", 0))))
 
 
 def _as_shape(ctx: Context, x: Operand, dims: Sequence[int]) -> Result:
@@ -267,7 +267,7 @@ def pad(ctx: Context, n: NodeView) -> Result:
     pads = [0] * (2 * rank)
     for i, axis in enumerate(axes):
         pads[axis], pads[rank + axis] = amounts[i], amounts[len(axes) + i]
-    x, rest = cropped(ctx, x, pads)
+    x, rest = crop(ctx, x, pads)
     return ctx.emit(Pad(rest, mode, value), x) if any(rest) else x
 
 
