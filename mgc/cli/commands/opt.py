@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mgc.cli import console
-from mgc.cli.errors import about, command
+from mgc.cli.command import command
+from mgc.cli.errors import about
 from mgc.cli.files import check_input, check_outputs
 from mgc.cli.options import Debug, Json
 
