@@ -74,10 +74,7 @@ def self_contained(source: Source) -> bytes:
         return data
     proto = ModelProto.FromString(data)
     for tensor in (*proto.graph.initializer, *_nested_tensors(proto.graph)):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            tensor.raw_data = external_bytes(tensor, folder)
-            tensor.ClearField("external_data")
-            tensor.data_location = TensorProto.DEFAULT
+        embed_data(tensor, folder)
     return proto.SerializeToString()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from mgc.frontend.errors import ModelError
+from mgc.frontend.operand import has_ir_dtype
 from mgc.ir.types import DType
 
 # far beyond any opset there will be; the schema look-up takes 32-bit numbers
@@ -84,7 +85,7 @@ def check_finite(name: str, array: np.ndarray, readers: set[str]) -> None:
     """ModelError for NaN or infinite weights, as float32. Single numbers may be infinite, and so may masks: -inf
     that only Where or Add reads.
     """
-    if array.size == 0 or not _is_float(array.dtype):
+    if array.size == 0 or not has_ir_dtype(array.dtype) or not DType.of(array.dtype).is_float:
         return
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32, copy=False)
@@ -99,10 +100,3 @@ def check_finite(name: str, array: np.ndarray, readers: set[str]) -> None:
         where=f"initializer {name!r}",
         todo="train or export the model again",
     )
-
-
-def _is_float(dtype: np.dtype) -> bool:
-    try:
-        return DType.of(dtype).is_float
-    except KeyError:
-        return False
