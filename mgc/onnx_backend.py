@@ -23,9 +23,10 @@ from mgc.frontend.onnx_graph import keep
 from mgc.isa.program import Program
 
 # From which operand on an op's inputs are parameters; every other op's operands are data, or are integers that the
-# importer wants to know (shapes, axes, sizes), see `_parameters`.
+# importer wants to know (shapes, axes, sizes), see `parameters_of`.
 _FIRST_PARAMETER = {
     "BatchNormalization": 1,
+    "CausalConvWithState": 1,
     "Conv": 1,
     "ConvInteger": 1,
     "ConvTranspose": 1,
@@ -60,7 +61,7 @@ _SHAPE_OPERANDS = {
 }
 
 
-def _parameters(model: onnx.ModelProto) -> list[str]:
+def parameters_of(model: onnx.ModelProto) -> list[str]:
     """Graph inputs that only ever are parameters of their nodes; a model keeps at least one input if it has any."""
     parameter: dict[str, bool] = {}
     for node in model.graph.node:
@@ -99,7 +100,7 @@ class MgcRep(BackendRep):
     def __init__(self, model: onnx.ModelProto, target: str):
         self._model = model
         self._target = target
-        self._parameters = _parameters(model)
+        self._parameters = parameters_of(model)
         initialized = {i.name for i in model.graph.initializer}
         self._inputs = [i.name for i in model.graph.input if i.name not in initialized]
         self._programs: dict[str, Program] = {}

@@ -22,17 +22,9 @@ from mgc.frontend import ModelError, import_model
 from mgc.frontend.handlers import HANDLERS
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node
-from mgc.onnx_backend import with_fixed_inputs
+from mgc.onnx_backend import parameters_of, with_fixed_inputs
 
 _MOVES = (ops.Concat, ops.Expand, ops.Pad, ops.Reshape, ops.Slice, ops.Transpose)
-# Ops whose inputs from 1 on are weights; of any other op, integers and single numbers are (shapes, axes, bounds).
-_WEIGHTED = frozenset(
-    {
-        "BatchNormalization", "CausalConvWithState", "Conv", "ConvTranspose", "Gemm", "GroupNormalization",
-        "InstanceNormalization", "LayerNormalization", "MatMul", "PRelu", "RMSNormalization",
-    }
-)  # fmt: skip
-_SHAPES_ONLY = frozenset({"ConstantOfShape", "Range"})  # no input of these is data
 _SHOWN_REASONS = 3
 
 
@@ -57,7 +49,7 @@ def _cases() -> Iterator[tuple[tuple[str, str], ModelProto]]:
         if case.model is not None and len(case.model.graph.node) == 1 and case.data_sets:
             node = case.model.graph.node[0]
             seen.add(_op(node))
-            yield _op(node), _with_parameters_fixed(case.model, node, case.data_sets[0][0])
+            yield _op(node), _with_parameters_fixed(case.model, case.data_sets[0][0])
     for domain, op_type in sorted(set(HANDLERS) - seen):
         yield (domain, op_type), _one_input(domain, op_type)
     undefined = {(s.domain, s.name) for s in onnx.defs.get_all_schemas()} - seen - set(HANDLERS)
@@ -76,18 +68,12 @@ def _one_input(domain: str, op_type: str) -> ModelProto:
     return helper.make_model(helper.make_graph([node], op_type, [image], [result]))
 
 
-def _with_parameters_fixed(model: ModelProto, node: NodeProto, values: Iterable[Any]) -> ModelProto:
+def _with_parameters_fixed(model: ModelProto, values: Iterable[Any]) -> ModelProto:
     """The case with its parameters as constants, as an exported network has them."""
     given = dict(zip((i.name for i in model.graph.input), values, strict=False))
-    fixed = {}
-    first = 0 if node.op_type in _SHAPES_ONLY else 1
-    for name in node.input[first:]:
-        value = given.get(name)
-        if isinstance(value, np.ndarray | np.generic) and name not in node.input[:first]:
-            small = value.ndim == 0 or value.dtype.kind in "iub"
-            if node.op_type in _WEIGHTED or small or node.op_type in ("Resize", "Upsample"):
-                fixed[name] = np.asarray(value)
-    return with_fixed_inputs(model, fixed)
+    fixed = {name: given[name] for name in parameters_of(model)}
+    arrays = {name: np.asarray(value) for name, value in fixed.items() if isinstance(value, np.ndarray | np.generic)}
+    return with_fixed_inputs(model, arrays)
 
 
 def _where(model: ModelProto) -> set[tuple[str, str]]:

@@ -86,7 +86,7 @@ TABLE = (
     OpSupport("Mul", "", ("vector",)),
     OpSupport("Neg", "", ("vector",)),
     OpSupport("Not", "", ("vector",)),
-    OpSupport("OneHot", "", ("vector", "move", "host"), ("values is known only at run time",)),
+    OpSupport("OneHot", "", ("vector", "move", "host"), ("indices are no integers",)),
     OpSupport("OptionalHasElement", "", ("nothing", "host"), ("OptionalHasElement of a value without a static shape, or of a type that the chip does not have",)),
     OpSupport("Or", "", ("vector",)),
     OpSupport("PRelu", "", ("vector",)),
