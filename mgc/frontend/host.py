@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import networkx as nx
 from onnx import NodeProto, TypeProto
 
 from mgc.frontend.context import Context, NodeView, Operand
@@ -130,6 +129,10 @@ def _segments(graph: Graph, pieces: dict[Node, Piece]) -> list[list[Node]]:
     Every node gets a phase, odd for host nodes, no smaller than its producers'; within one odd phase no path can
     pass through a chip node.
     """
+    if not pieces:
+        return []
+    import networkx as nx  # takes longer than a small network
+
     producer = graph.producers()
     phase: dict[Node, int] = {}
     joined = nx.Graph()

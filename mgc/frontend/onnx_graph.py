@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-import networkx as nx
 from onnx import GraphProto, NodeProto
 
 
@@ -79,6 +78,8 @@ class NodeGraph:
     """The nodes of a graph by number: `producer` of each name, `readers` of each name, `flow` from node to node."""
 
     def __init__(self, nodes: Iterable[NodeProto]) -> None:
+        import networkx as nx  # takes longer than a small network, and only training comes here
+
         self.nodes = list(nodes)
         self.reads = [list(dict.fromkeys(names_read(node))) for node in self.nodes]
         self.producer: Mapping[str, int] = {o: k for k, node in enumerate(self.nodes) for o in node.output if o}
