@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add, attrgetter
 from typing import Self
 
 
@@ -50,21 +52,21 @@ class EnergyBreakdown:
 
     def __add__(self, other: EnergyBreakdown) -> EnergyBreakdown:
         """Energy of both works."""
-        mine, others = self.to_json_dict(), other.to_json_dict()
-        return EnergyBreakdown(**{name: mine[name] + others[name] for name in mine})
+        return EnergyBreakdown(*map(add, _joules(self), _joules(other)))
 
     def __mul__(self, times: float) -> EnergyBreakdown:
         """Energy of the same work done `times` times."""
-        return EnergyBreakdown(**{name: value * times for name, value in self.to_json_dict().items()})
+        return EnergyBreakdown(*(joules * times for joules in _joules(self)))
 
     @classmethod
     def sum(cls, parts: Iterable[Self]) -> EnergyBreakdown:
         """Energy of all parts, added in their order (so equal inputs give equal bits); of none, zero."""
-        total = EnergyBreakdown()
-        for part in parts:
-            total = total + part
-        return total
+        return reduce(add, parts, EnergyBreakdown())
 
     def to_json_dict(self) -> dict[str, float]:
         """Joules by component, in the order of the fields."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(zip(_COMPONENTS, _joules(self), strict=True))
+
+
+_COMPONENTS = tuple(field.name for field in fields(EnergyBreakdown))
+_joules: Callable[[EnergyBreakdown], tuple[float, ...]] = attrgetter(*_COMPONENTS)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod
+from typing import cast
 
 from mgc.isa import functions
 from mgc.isa import instructions as isa
@@ -203,7 +204,7 @@ class Account:
         for step in instruction.steps:
             args = [self._operand(r, registers) for r in step.args]
             result = functions.infer(step.function, args, step.attributes)
-            kind: CostClass = functions.function(step.function).cost
+            kind = cast(CostClass, functions.function(step.function).cost)
             # a reduction works once on each element that it takes in
             elements = max(prod(result.shape), prod(args[0].shape) if kind == "reduction" else 0)
             total += self.cost.vector_energy(elements, {kind: 1})
