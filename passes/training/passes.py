@@ -98,7 +98,8 @@ class Compose(Pass):
                 clipped=clipped,
             )
         else:
-            model = step_model(*networks.values(), setup.phases, setup.groups)
+            (network,) = networks.values()
+            model = step_model(network, setup.phases, setup.groups)
         state.warnings.extend(model.warnings)
         forward = Forward(model.data, model.losses, model.statistics)
         entry = Entry("forward", "train", model.graph, attributes={"forward": forward})
