@@ -43,7 +43,7 @@ class _Table(BaseModel):
 
 
 class Crossbar(_Table):
-    """Arithmetic of one crossbar (design section 4). All that decides the bits of a result stands in this table."""
+    """Arithmetic of one crossbar (docs/isa.md). All that decides the bits of a result stands in this table."""
 
     rows: int = Field(ge=1, le=4096, description="word lines of one crossbar; a row block holds this many inputs")
     cols: int = Field(ge=1, le=4096, description="bit lines of one crossbar")

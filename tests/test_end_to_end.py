@@ -54,7 +54,7 @@ def test_every_onnx_node_is_accounted_for(path):
 
 
 def test_dcgan_generator_of_published_size():
-    """Design section 4: 30,736 row-block reads where zero insertion needs 123,088; nothing useless is mapped."""
+    """DCGAN-64: 30,736 row-block reads where zero insertion needs 123,088; nothing useless is mapped."""
     program = mgc.compile(networks.generator(128).SerializeToString(), calibrate="minmax")
     assert program.meta["row_block_mvms"] == 30_736
     assert program.meta["macs_mapped"] == program.meta["macs_useful"]

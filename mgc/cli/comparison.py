@@ -1,4 +1,4 @@
-"""How near outputs are to a reference: the figures of `mgc run --check` (design section 10)."""
+"""How near outputs are to a reference: the figures of `mgc run --check`."""
 
 from __future__ import annotations
 

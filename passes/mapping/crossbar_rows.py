@@ -1,4 +1,4 @@
-"""How many columns of a weight matrix an ADC in clip mode reads exactly (design section 4), by whole-array sums."""
+"""How many columns of a weight matrix an ADC in clip mode reads exactly, by whole-array sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a weighted op computes, counted as design section 4 defines it."""
+"""How much a weighted op computes: zeros that are stuffed in are not counted (docs/mapping.md)."""
 
 from __future__ import annotations
 

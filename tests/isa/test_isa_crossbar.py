@@ -57,7 +57,7 @@ def half_even(q: Fraction) -> int:
 
 
 def by_hand(a, signed, weights, codes):
-    """Design section 4, one bitline at a time, in Python integers; (sums, factor)."""
+    """The arithmetic of docs/isa.md, one bitline at a time, in Python integers; (sums, factor)."""
     depth, cols = weights.shape
     bits = a.input_bits - 1 if signed else a.input_bits
     digits = -(-bits // a.dac_bits)

@@ -1,4 +1,4 @@
-"""Design section 8's yardstick: cycles of a GAN iteration of unit stages, L_G = L_D = 5, batch 64."""
+"""The yardstick: cycles of a GAN iteration of unit stages, L_G = L_D = 5, batch 64."""
 
 import pytest
 from yardstick import BATCH, D, G, Gan

@@ -88,7 +88,7 @@ class Mvm(Op):
     product; integer codes and integer weights give the exact integer product in i64 (what ADCs that never clip give).
     After `quantize` a part's real weights follow all integer ones (2 operands a part): `float` numerics reads them.
     Result: dense [*out_shape], zero where no part writes. `macs_useful` counts the multiply-accumulates of the level-1
-    op that it was lowered from (design section 4). `outside` is the code that windows read beyond the input: that of 0.
+    op that it was lowered from (docs/mapping.md). `outside` is the code that windows read beyond the input: that of 0.
     """
 
     name: ClassVar[str] = "mvm"

@@ -18,7 +18,7 @@ from mgc.report.views.schedule import status_line, status_of
 
 
 def headline(program: Program) -> dict[str, Any]:
-    """What `mgc compile --json` says of a program (design section 10), without what only the compiler knows."""
+    """What `mgc compile --json` says of a program, without what only the compiler knows."""
     meta = program.meta
     on_host = host_nodes(program)
     # of runs that overlap the distance counts, not how long one takes
