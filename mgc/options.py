@@ -131,7 +131,9 @@ class CompileOptions:
         "error: least output error; minmax: the full range, quick.",
         names=("error", "minmax"),
     )
-    dump_dir: str | Path | None = _option(None, "--dump-dir", "DIR", "Write every stage, for mgc opt to go on from.", Path)
+    dump_dir: str | Path | None = _option(
+        None, "--dump-dir", "DIR", "Write every stage, for mgc opt to go on from.", Path
+    )
     seed: int = _option(0, "--seed", "S", "Seed of everything that is drawn.", int, minimum=0)
     discriminator: Source | None = _training(
         "--discriminator", "D.onnx", "Train MODEL.onnx, a generator, against it.", Path

@@ -20,7 +20,9 @@ _MOST_UNITS = 48
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """The schedule as JSON, which scripts rely on (docs/inspection.md). Task ids count micro-batch by micro-batch, in instruction order.
+    """The schedule as JSON, which scripts rely on (docs/inspection.md).
+
+    Task ids count micro-batch by micro-batch, in instruction order.
 
     A task's `start` counts from its entry's; `phase` is the trained group whose step it is part of, outside training
     the entry's name. `makespan_cycles` is that of an iteration: of the entries for training as often as they run, in a
