@@ -24,7 +24,8 @@ from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.passes.tensor.split_batch import Batching
 from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
 from mgc.passes.training.lift import lift
-from mgc.passes.training.passes import TrainingSetup, Weights
+from mgc.passes.training.model import Weights
+from mgc.passes.training.passes import TrainingSetup
 from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target

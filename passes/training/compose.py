@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
+from mgc.ir.module import Entry, Module
 from mgc.ir.ops import Reshape, Unary
-from mgc.ir.training import Data, Draw, State, Statistic, TrainingModel
+from mgc.ir.training import Data, Draw, Forward, State, Statistic
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.losses import LOSSES, Loss, mean
-from mgc.passes.training.model import Network
 from mgc.passes.training.shifts import cancel_shifts
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -26,15 +26,16 @@ REDRAWN = "redrawn"
 
 
 def compose(
-    generator: Network,
-    discriminator: Network,
+    generator: Entry,
+    discriminator: Entry,
     loss: str,
+    warnings: list[str],
     *,
     gp_weight: float = 10.0,
     redraw_noise: bool = False,
     clipped: bool = False,
-) -> TrainingModel:
-    """The training model of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
+) -> Module:
+    """The forward half (see `Forward`) of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
 
     Data are G's inputs (floats are drawn N(0, 1) if no file gives them), the real samples under the name of D's input
     ("real" if G has an input of that name), other inputs of D (those that have the name of an input of G are the same:
@@ -49,9 +50,9 @@ def compose(
     """
     if loss not in LOSSES:
         raise UnsupportedError(f"no loss {loss!r}: choose one of {', '.join(LOSSES)}")
-    composer = _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss)
+    composer = _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss, warnings)
     if loss == "wgan" and not clipped:
-        composer.warnings.append(
+        warnings.append(
             "wgan needs a critic of bounded slope: clip its weights with --phase discriminator=loss_d,clip=0.01"
         )
     return composer.run()
@@ -67,14 +68,14 @@ class _Part:
     data: list[Value]
 
 
-def _prepare(network: Network, name: str, taken: set[str]) -> _Part:
+def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
     """Lifts a network's weights; state names that are in `taken` get the network's name in front."""
-    graph = network.graph.copy()
+    graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
-    groups = {n: name for n in network.parameters if n not in running}
+    groups = {n: name for n in weights.parameters if n not in running}
     read = {c.onnx_name for c in graph.constants.values()}
     found = [
-        s for s in initial_states(network.weights, groups, dict.fromkeys(running, name), name) if s.onnx_name in read
+        s for s in initial_states(weights.arrays, groups, dict.fromkeys(running, name), name) if s.onnx_name in read
     ]
     states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
     if not any(s.kind == "parameter" for s in states):
@@ -93,16 +94,16 @@ def _draw(value: Value) -> Draw:
 
 @dataclass
 class _Composer:
-    generator: Network
-    discriminator: Network
+    generator: Entry
+    discriminator: Entry
     loss: Loss
     gp_weight: float
     redraw_noise: bool
     name: str
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
     applications: int = 0
 
-    def run(self) -> TrainingModel:
+    def run(self) -> Module:
         g_names, d_names = (
             {c.onnx_name for c in n.graph.constants.values()} for n in (self.generator, self.discriminator)
         )
@@ -211,21 +212,19 @@ class _Composer:
         outputs = [v for name, v in self.d.graph.outputs if not self._is_statistic(self.d, name)]
         if len(outputs) != 1:
             raise UnsupportedError(f"the discriminator has {len(outputs)} outputs: one, its scores, is needed")
-        producers = self.d.graph.producers()
-        value = outputs[0]
-        while value in producers and isinstance(producers[value].op, Reshape):
-            value = producers[value].inputs[0]
-        op = producers[value].op if value in producers else None
-        ends = isinstance(op, Unary) and op.fn == "sigmoid"
-        if ends and self.loss.logits:
-            return producers[value].inputs[0]
+        last = self.d.graph.producer(outputs[0])
+        while last is not None and isinstance(last.op, Reshape):
+            last = self.d.graph.producer(last.inputs[0])
+        ends = last is not None and last.op == Unary("sigmoid")
+        if last is not None and ends and self.loss.logits:
+            return last.inputs[0]
         if ends and self.name != "lsgan":
             self.warnings.append(f"the discriminator ends in a sigmoid, which loss {self.name} does not expect")
         return outputs[0]
 
     # -- losses ----------------------------------------------------------------------------------------------------
 
-    def _compose(self) -> TrainingModel:
+    def _compose(self) -> Module:
         self.scores = self._find_scores()
         fake = self._generate()
         real_scores = self._score(self.values[self.real])
@@ -241,16 +240,9 @@ class _Composer:
         self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g)]
         cancel_shifts(self.graph)
         states = (*self.g.states, *self.d.states)
-        model = TrainingModel(
-            self.graph,
-            tuple(self.data.values()),
-            states,
-            (LOSS_D, LOSS_G),
-            tuple(self.statistics),
-            tuple(self.warnings),
-        )
-        model.check()
-        return model
+        forward = Forward(tuple(self.data.values()), (LOSS_D, LOSS_G), tuple(self.statistics))
+        entry = Entry("forward", "train", self.graph, attributes={"forward": forward})
+        return Module(self.graph.name, (entry,), states)
 
     def _penalty(self, fake: Value) -> Value:
         """gp_weight mean_i (|d D(x_i) / d x_i| - 1)^2 at x = epsilon real + (1 - epsilon) fake."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
-from mgc.ir.module import Entry
+from mgc.ir.graph import Graph
 from mgc.ir.op import register_attr
 from mgc.ir.ops.update import Rule
-from mgc.ir.training import Data, Phase, Statistic, TrainingModel
+from mgc.ir.training import Forward, Phase
 from mgc.passes.losses.fuse_loss import fuse_losses
 from mgc.passes.manager import Pass
 from mgc.passes.state import CompileState, with_graph
 from mgc.passes.training.compose import DISCRIMINATOR, GENERATOR, compose
-from mgc.passes.training.model import Network, step_model
+from mgc.passes.training.model import step_model
 from mgc.passes.training.step import training_iteration
 
 SEPARATE = "dataflow cyclic: with a phase of several steps, iterations follow one another, as in parallel"
@@ -46,35 +44,6 @@ class TrainingSetup:
     dataflow: str
 
 
-@register_attr
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """What is known of an imported network that can be trained (see `Network`), whose initializers are constants."""
-
-    arrays: Mapping[str, np.ndarray]
-    parameters: Mapping[str, str]
-
-
-@register_attr
-@dataclass(frozen=True)
-class Forward:
-    """What the outputs and inputs of the forward half are, see `TrainingModel`."""
-
-    data: tuple[Data, ...]
-    losses: tuple[str, ...]
-    statistics: tuple[Statistic, ...]
-
-
-def _network(entry: Entry) -> Network:
-    weights: Weights = entry.attributes["weights"]
-    return Network(entry.graph, weights.arrays, weights.parameters)
-
-
-def _model(state: CompileState) -> TrainingModel:
-    forward: Forward = state.entry.attributes["forward"]
-    return TrainingModel(state.graph, forward.data, state.module.states, forward.losses, forward.statistics)
-
-
 @dataclass(frozen=True)
 class Compose(Pass):
     """Networks and the name of a loss, or one step model with losses among its outputs, become the forward half of a
@@ -86,24 +55,22 @@ class Compose(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         setup: TrainingSetup = state.module.attributes["training"]
-        networks = {entry.name: _network(entry) for entry in state.module.entries}
+        networks = {entry.name: entry for entry in state.module.entries}
         if DISCRIMINATOR in networks:
             clipped = any(p.clip is not None for p in setup.phases if p.name == DISCRIMINATOR)
             model = compose(
                 networks[GENERATOR],
                 networks[DISCRIMINATOR],
                 setup.loss,
+                state.warnings,
                 gp_weight=setup.gp_weight,
                 redraw_noise=setup.redraw_noise,
                 clipped=clipped,
             )
         else:
             (network,) = networks.values()
-            model = step_model(network, setup.phases, setup.groups)
-        state.warnings.extend(model.warnings)
-        forward = Forward(model.data, model.losses, model.statistics)
-        entry = Entry("forward", "train", model.graph, attributes={"forward": forward})
-        return state.with_entries([entry], states=model.states)
+            model = step_model(network, setup.phases, setup.groups, warnings=state.warnings)
+        return state.with_entries(model.entries, states=model.states)
 
 
 @dataclass(frozen=True)
@@ -127,7 +94,7 @@ class FuseLoss(Pass):
 
 @dataclass(frozen=True)
 class Differentiate(Pass):
-    """The forward half becomes the graphs of one training iteration, one entry for each segment of phases: losses,
+    """The forward half becomes the graphs of one training iteration, one entry for each run of phases: losses,
     their gradients, and the new values of all that changes, see `training_iteration`. The module then has the `data`
     that an iteration takes.
     """
@@ -136,28 +103,22 @@ class Differentiate(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         setup: TrainingSetup = state.module.attributes["training"]
-        model = _model(state)
+        forward: Forward = state.entry.attributes["forward"]
         shared = setup.dataflow == "shared"
-        iteration = training_iteration(model, setup.phases, setup.rule, old_versions=shared)
-        if setup.dataflow == "cyclic" and iteration.batches > 1:
+        if setup.dataflow == "cyclic" and any(p.steps > 1 for p in setup.phases):
             state.warnings.append(SEPARATE)
         if shared and len(setup.phases) > 1:
             state.warnings.append(SHARED)
-        state.warnings.extend(iteration.warnings)
-        samples = _samples(model, state.module.attributes["batch"])
-        entries: list[Entry] = []
-        for number, segment in enumerate(iteration.segments):
-            name = " and ".join(p.name for p in segment.step.phases)
-            if any(e.name == name for e in entries):
-                name = f"{name} {number}"
-            entries.append(Entry(name, "train", segment.step.graph, segment.repeats, samples))
-        return state.with_entries(entries, states=iteration.states, data=model.data).without("batch")
+        model = training_iteration(state.module, setup.phases, setup.rule, state.warnings, old_versions=shared)
+        samples = _samples(state.graph, forward, state.module.attributes["batch"])
+        entries = [replace(entry, micro_batch=samples) for entry in model.entries]
+        return state.with_entries(entries, states=model.states, data=forward.data).without("batch")
 
 
-def _samples(model: TrainingModel, batch: int) -> int:
+def _samples(graph: Graph, forward: Forward, batch: int) -> int:
     """Samples in a batch: what the data have along axis 0, which a model may state whatever was asked for."""
-    names = {d.name for d in model.data}
-    rows = [v.shape[0] for v in model.graph.inputs if v.name in names and v.shape]
+    names = {d.name for d in forward.data}
+    rows = [v.shape[0] for v in graph.inputs if v.name in names and v.shape]
     return rows[0] if rows else batch
 
 

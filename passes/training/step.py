@@ -9,8 +9,9 @@ import numpy as np
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
+from mgc.ir.module import Entry, Module
 from mgc.ir.ops.update import Rule
-from mgc.ir.training import Iteration, Phase, Segment, State, TrainingModel, TrainingStep
+from mgc.ir.training import Forward, Phase, State
 from mgc.ir.types import tensor_type_of
 from mgc.passes.tensor.simplify import simplify
 from mgc.passes.training.copying import Copier
@@ -20,43 +21,41 @@ from mgc.passes.training.tidy import TIDYING
 
 
 def training_iteration(
-    model: TrainingModel, phases: Sequence[Phase], rule: Rule, *, old_versions: bool = False
-) -> Iteration:
-    """The segments of one iteration of `phases`, in order, each minimising its loss over the parameters whose group
-    has its name, with the optimizer `rule`.
+    model: Module, phases: Sequence[Phase], rule: Rule, warnings: list[str], *, old_versions: bool = False
+) -> Module:
+    """One iteration of `phases`, in order, each minimising its loss over the parameters whose group has its name, with
+    the optimizer `rule`. `model` is a forward half, see `mgc.ir.training.Forward`.
 
-    A phase reads the versions of parameters and running statistics that the phases before it left; what reads the
-    same versions as in an earlier phase is computed once. A phase of K steps adds a segment with that phase alone,
-    repeated K - 1 times before the segment in which it runs with those that follow.
+    An entry is a functional step: its inputs are the data, then the states; its outputs are the losses, then NAME.next
+    of every state that changes. It is named after the phases that it runs. A phase reads the versions of parameters and
+    running statistics that the phases before it left; what reads the same versions as in an earlier phase is computed
+    once. A phase of K steps adds an entry with that phase alone, repeated K - 1 times before the one in which it runs
+    with those that follow.
 
-    With `old_versions` the phases of a segment all read the parameters as they were before it, so a later one takes
+    With `old_versions` the phases of an entry all read the parameters as they were before it, so a later one takes
     over what an earlier one computed of networks that it has updated since: another semantics, as a warning says.
     """
-    segments: list[Segment] = []
-    warnings: list[str] = []
+    steps: list[tuple[list[Phase], int]] = []
     current: list[Phase] = []
-
-    def flush() -> None:
-        if current:
-            segments.append(Segment(_unrolled(model, current, phases, rule, warnings, old_versions)))
-            current.clear()
-
     for phase in phases:
         if phase.steps > 1:
-            flush()
-            segments.append(Segment(_unrolled(model, [phase], phases, rule, warnings, old_versions), phase.steps - 1))
+            steps += [(current, 1), ([phase], phase.steps - 1)]
+            current = []
         current.append(phase)
-    flush()
-    return Iteration(tuple(segments), tuple(dict.fromkeys((*model.warnings, *warnings))))
-
-
-def _unrolled(
-    model: TrainingModel, run: Sequence[Phase], every: Sequence[Phase], rule: Rule, warnings: list[str], old: bool
-) -> TrainingStep:
-    unroller = _Unroller(model, every, rule, warnings, old)
-    for phase in run:
-        unroller.phase(phase)
-    return unroller.finish(run)
+    entries: list[Entry] = []
+    states: dict[str, State] = {}
+    for run, repeats in (*steps, (current, 1)):
+        if not run:
+            continue
+        unroller = _Unroller(model, rule, warnings, old_versions)
+        for phase in run:
+            unroller.phase(phase)
+        name = " and ".join(p.name for p in run)
+        if any(e.name == name for e in entries):
+            name = f"{name} {len(entries)}"
+        entries.append(Entry(name, "train", unroller.finish(), repeats))
+        states |= unroller.states
+    return Module(model.name, tuple(entries), tuple(states.values()))
 
 
 @dataclass
@@ -65,8 +64,7 @@ class _Unroller:
     parameters: the current one, or with `old_versions` the first one.
     """
 
-    model: TrainingModel
-    every: Sequence[Phase]
+    model: Module
     rule: Rule
     warnings: list[str]
     old_versions: bool = False
@@ -75,16 +73,18 @@ class _Unroller:
     copier: Copier = field(init=False)
     versions: dict[str, Value] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
-    losses: dict[str, str] = field(default_factory=dict)
     counted: set[tuple[str, Value | None, bool]] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.graph = Graph(self.model.graph.name, absorbed=dict(self.model.graph.absorbed))
+        (entry,) = self.model.entries
+        self.source: Graph = entry.graph
+        self.forward: Forward = entry.attributes["forward"]
+        self.graph = Graph(self.source.name, absorbed=dict(self.source.absorbed))
         self.build = Build(self.graph)
         self.copier = Copier(self.graph)
-        inputs = {v.name: v for v in self.model.graph.inputs}
-        self.data = {d.name: self.graph.add_input(d.name, inputs[d.name].type) for d in self.model.data}
+        inputs = {v.name: v for v in self.source.inputs}
+        self.data = {d.name: self.graph.add_input(d.name, inputs[d.name].type) for d in self.forward.data}
         for state in self.model.states:
             self._add_state(state)
         self.first = {s.name: self.versions[s.name] for s in self.model.states if s.kind == "parameter"}
@@ -106,9 +106,8 @@ class _Unroller:
     def phase(self, phase: Phase) -> None:
         """Forward, running statistics, gradients, updates."""
         image = self._forward(phase)
-        loss = image[dict(self.model.graph.outputs)[phase.loss]]
-        if phase.loss not in self.losses:
-            self.losses[phase.loss] = phase.name
+        loss = image[dict(self.source.outputs)[phase.loss]]
+        if phase.loss not in dict(self.graph.outputs):
             self.graph.outputs.append((phase.loss, loss))
         self._statistics(image)
         parameters = [s for s in self.model.states if s.kind == "parameter" and s.group == phase.name]
@@ -117,10 +116,9 @@ class _Unroller:
         rule = with_rate(self.rule, phase.lr)
         t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
         still = [s.name for s, g in zip(parameters, found, strict=True) if g is None]
-        if still:
-            self.warnings.append(
-                f"phase {phase.name}: without effect on {phase.loss}, so not changed: {', '.join(still)}"
-            )
+        warning = f"phase {phase.name}: without effect on {phase.loss}, so not changed: {', '.join(still)}"
+        if still and warning not in self.warnings:
+            self.warnings.append(warning)
         for state, g in zip(parameters, found, strict=True):
             w = self.versions[state.name]
             if g is None:
@@ -143,25 +141,24 @@ class _Unroller:
 
     def _forward(self, phase: Phase) -> dict[Value, Value]:
         """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
-        source = self.model.graph
         current = {**self.data, **self.read}
-        image = {v: current[v.name] for v in source.inputs}
-        self.copier.copy(source, image, [dict(source.outputs)[phase.loss]])
+        image = {v: current[v.name] for v in self.source.inputs}
+        self.copier.copy(self.source, image, [dict(self.source.outputs)[phase.loss]])
         return image
 
     def _statistics(self, image: dict[Value, Value]) -> None:
         """Updates running statistics by every application that this phase computed and no phase before it did."""
-        outputs = dict(self.model.graph.outputs)
+        outputs = dict(self.source.outputs)
         build = self.build
         groups = {s.name: s.group for s in self.model.states}
-        for statistic in self.model.statistics:
+        for statistic in self.forward.statistics:
             ran = image.get(outputs[statistic.ran])
             # a network whose parameters have changed is applied anew, even where its first layer sees the same
             application = (statistic.output, ran, groups[statistic.state] in self.trained and not self.old_versions)
             if ran is None or application in self.counted:
                 continue
             self.counted.add(application)
-            self.copier.copy(self.model.graph, image, [outputs[statistic.output]])
+            self.copier.copy(self.source, image, [outputs[statistic.output]])
             batch = image[outputs[statistic.output]]
             build.hint = f"{statistic.state}.new"
             old = build.mul(self.versions[statistic.state], statistic.momentum)
@@ -177,27 +174,20 @@ class _Unroller:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def finish(self, run: Sequence[Phase]) -> TrainingStep:
-        """The step, with dead code gone and equal work shared."""
+    def finish(self) -> Graph:
+        """The step, with dead code gone and equal work shared, without states that it neither reads nor writes."""
         inputs = {v.name: v for v in self.graph.inputs}
-        for name in self.states:
-            if self.versions[name] is not inputs[name]:
-                self.graph.outputs.append((name + ".next", self.versions[name]))
+        for state in self.states.values():
+            if self.versions[state.name] is not inputs[state.name]:
+                self.graph.outputs.append((state.next, self.versions[state.name]))
         self.graph.prune()
         simplify(self.graph, *TIDYING)
         self.graph.sort()
         self.graph.drop_stale_reasons()
-        self._drop_unused_states()
-        states = tuple(self.states.values())
-        step = TrainingStep(self.graph, self.model.data, states, self.losses, tuple(run))
-        step.check()
-        return step
-
-    def _drop_unused_states(self) -> None:
-        """Forgets states that this step neither reads nor writes."""
         read = {v for n in self.graph.nodes for v in n.inputs} | self.graph.output_values()
-        outputs = {name for name, _ in self.graph.outputs}
-        for value in list(self.graph.inputs):
-            if value.name in self.states and value not in read and value.name + ".next" not in outputs:
-                del self.states[value.name]
-                self.graph.inputs.remove(value)
+        outputs = dict(self.graph.outputs)
+        for name, state in list(self.states.items()):
+            if inputs[name] not in read and state.next not in outputs:
+                del self.states[name]
+                self.graph.inputs.remove(inputs[name])
+        return self.graph

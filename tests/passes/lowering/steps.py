@@ -1,14 +1,15 @@
 """Small training steps made by hand, and level-2 graphs run beside them."""
 
 import numpy as np
+from iterations import Step, iterate
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
+from mgc.ir.module import Entry, Module
 from mgc.ir.ops import Sgd
-from mgc.ir.training import NEXT, Data, Phase, State, TrainingModel, TrainingStep
+from mgc.ir.training import NEXT, Data, Forward, Phase, State
 from mgc.ir.types import DType, TensorType
 from mgc.passes.mapping.residents import Residents
-from mgc.passes.training.step import training_iteration
 
 PHASE = Phase("net", "loss")
 
@@ -37,8 +38,10 @@ def step_of(make, data, weights, rule=None, phase=PHASE):
     graph.inputs.insert(len(shapes), graph.inputs.pop())
     loss = build.reduce("mean", build.mul(y, target), range(y.tensor.rank), keepdims=False)
     graph.outputs = [("loss", loss)]
-    model = TrainingModel(graph, (*map(Data, data), Data("target")), tuple(states), ("loss",))
-    return training_iteration(model, [phase], rule or Sgd(0.1, 0.9)).step
+    forward = Forward((*map(Data, data), Data("target")), ("loss",))
+    entry = Entry("forward", "train", graph, attributes={"forward": forward})
+    model = Module("step", (entry,), tuple(states))
+    return iterate(model, [phase], rule or Sgd(0.1, 0.9)).step
 
 
 def feeds_of(step, rng):
@@ -47,7 +50,7 @@ def feeds_of(step, rng):
     return {d.name: rng.standard_normal(types[d.name].shape).astype(np.float32) for d in step.data}
 
 
-def initial(step: TrainingStep):
+def initial(step: Step):
     """The states before the first iteration."""
     return {s.name: s.initial for s in step.states}
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from iterations import Iteration, Step
 
 from mgc.frontend import export_graph
 from mgc.frontend.training_model import TrainableModel, load_trainable
 from mgc.ir.graph import Constant, Graph, Value
+from mgc.ir.module import Entry
 from mgc.ir.ops import Adam, Cast, RmsProp, Sgd
-from mgc.ir.training import Iteration, TrainingStep
 from mgc.ir.types import DType
-from mgc.passes.training.model import Network
+from mgc.passes.training.model import Weights
 
 DATA = Path(__file__).parents[2] / "data" / "training"
 # those of tests/data/training/make.py
@@ -37,14 +38,15 @@ def load(name: str) -> TrainableModel:
     return load_trainable(DATA / f"{name}.onnx", batch=BATCH)
 
 
-def network(model: TrainableModel) -> Network:
-    return Network(model.imported.graph, model.weights, model.parameters)
+def network(model: TrainableModel) -> Entry:
+    weights = Weights(model.weights, model.parameters)
+    return Entry("network", "train", model.imported.graph, attributes={"weights": weights})
 
 
 class OrtStep:
     """A training step exported to plain ONNX, in ONNX Runtime."""
 
-    def __init__(self, step: TrainingStep) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -59,7 +61,7 @@ class OrtStep:
         return {name: found[name] for name in self.step.losses}, {**states, **written}
 
 
-def in_float64(step: TrainingStep) -> TrainingStep:
+def in_float64(step: Step) -> Step:
     """The same step with every float32 as float64."""
     source, new = step.graph, Graph(step.graph.name)
     image: dict[Value, Value] = {}
@@ -79,7 +81,7 @@ def in_float64(step: TrainingStep) -> TrainingStep:
         image.update(zip(node.outputs, made, strict=True))
     new.outputs = [(name, image[v]) for name, v in source.outputs]
     states = tuple(replace(s, initial=s.initial.astype(np.float64)) for s in step.states)
-    return TrainingStep(new, step.data, states, step.losses, step.phases)
+    return replace(step, graph=new, states=states)
 
 
 def recorded(archive: Mapping[str, np.ndarray], run: str) -> Arrays:
@@ -101,8 +103,8 @@ def follow(
     `qualified` maps the states that are compared to PyTorch's names; weights that an exporter transposed are
     transposed back.
     """
-    (segment,) = iteration.segments
-    step = in_float64(segment.step) if float64 else segment.step
+    (step,) = iteration.steps
+    step = in_float64(step) if float64 else step
     runner = step if float64 else OrtStep(step)
     # what does not affect any loss is not in the step, and stays as it is
     states = {**(initial or {}), **{s.name: s.initial for s in step.states}}

@@ -1,16 +1,18 @@
 """Hand-made training models: a linear generator and critic, small enough to follow by hand."""
 
 import numpy as np
+from iterations import check_forward
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph
-from mgc.ir.training import Data, State, TrainingModel
+from mgc.ir.module import Entry, Module
+from mgc.ir.training import Data, Forward, State
 from mgc.ir.types import DType, TensorType
 
 BATCH = 2
 
 
-def linear_gan() -> TrainingModel:
+def linear_gan() -> Module:
     """fake = z g; scores = v d; loss_d = mean (x d) (fake d), loss_g = -mean (fake d)."""
     graph = Graph("linear")
     f32 = DType.F32
@@ -32,8 +34,9 @@ def linear_gan() -> TrainingModel:
         State("gen.w", "parameter", rng.standard_normal((2, 3)).astype(np.float32), "gen", "gen.w"),
         State("dis.w", "parameter", rng.standard_normal((3, 1)).astype(np.float32), "dis", "dis.w"),
     )
-    model = TrainingModel(graph, (Data("z"), Data("x", "given")), states, ("loss_d", "loss_g"))
-    model.check()
+    forward = Forward((Data("z"), Data("x", "given")), ("loss_d", "loss_g"))
+    model = Module("linear", (Entry("forward", "train", graph, attributes={"forward": forward}),), states)
+    check_forward(model)
     return model
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from iterations import check_forward, iterate
 from oracle import DATA, RULES, OrtStep, follow, load, network, recorded
 
+from mgc.ir.op import IRError
 from mgc.ir.training import Phase
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.model import step_model
-from mgc.passes.training.step import training_iteration
 
 LOSSES = ("bce", "soft", "minimax", "softplus", "lsgan", "wgan", "hinge", "hingemin", "relativistic", "average")
 RUNS = [(f"mlp_{loss}", e, rule) for loss in LOSSES for e in ("dynamo", "ts") for rule in ("adam", "rmsprop")]
@@ -28,18 +29,20 @@ def phases_of(name):
     return [Phase("discriminator", "loss_d", clip=clip), Phase("generator", "loss_g")], {}
 
 
-def build(name, exporter, rule):
+def build(name, exporter, rule, warnings=None):
     source = load(f"step_{name}_{exporter}")
     phases, globs = phases_of(name)
-    model = step_model(network(source), phases, globs)
-    return source, model, training_iteration(model, phases, RULES[rule])
+    model = step_model(network(source), phases, globs, warnings=[] if warnings is None else warnings)
+    check_forward(model)
+    return source, model, iterate(model, phases, RULES[rule])
 
 
 @pytest.mark.parametrize("float64", [False, True], ids=["onnxruntime", "float64"])
 @pytest.mark.parametrize(("name", "exporter", "rule"), RUNS)
 def test_training_follows_pytorch(name, exporter, rule, float64):
-    source, model, iteration = build(name, exporter, rule)
-    assert not [w for w in (*source.warnings, *model.warnings) if "no effect" not in w]
+    warnings: list[str] = []
+    source, model, iteration = build(name, exporter, rule, warnings)
+    assert not [w for w in (*source.warnings, *warnings) if "no effect" not in w]
     with np.load(DATA / f"step_{name}.npz") as archive:
         arrays = dict(archive)
     names = {s.name: source.parameters.get(s.onnx_name, s.onnx_name) for s in model.states}
@@ -127,10 +130,17 @@ def test_constants_of_a_loss_are_no_parameters():
 def test_what_a_phase_cannot_find_is_listed():
     source = load("step_mlp_bce_ts")
     with pytest.raises(UnsupportedError, match="model has no output 'loss_x'; its outputs are loss_d, loss_g"):
-        step_model(network(source), [Phase("discriminator", "loss_x")])
+        step_model(network(source), [Phase("discriminator", "loss_x")], warnings=[])
     message = r"phase critic trains nothing: no float initializer is named critic\.\*.*found: discriminator, generator"
     with pytest.raises(UnsupportedError, match=message):
-        step_model(network(source), [Phase("critic", "loss_d")])
+        step_model(network(source), [Phase("critic", "loss_d")], warnings=[])
     phases = [Phase("a", "loss_d"), Phase("b", "loss_g")]
     with pytest.raises(UnsupportedError, match="belongs to phases a and b: give patterns that do not overlap"):
-        step_model(network(source), phases, {"a": ["disc*"], "b": ["*"]})
+        step_model(network(source), phases, {"a": ["disc*"], "b": ["*"]}, warnings=[])
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    source = load("step_mlp_bce_ts")
+    source.imported.graph.outputs.append(("loss_x", source.imported.graph.inputs[0]))
+    with pytest.raises(IRError, match=r"loss 'loss_x' is f32\[4,.*: a float scalar is needed"):
+        step_model(network(source), [Phase("discriminator", "loss_x")], warnings=[])

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from oracle import OrtStep
+from iterations import graph_of, iterate
+from oracle import OrtStep, load, network
 from small import batch, linear_gan
 
+from mgc.ir.build import Build
 from mgc.ir.graph import Graph
 from mgc.ir.ops import Adam, BatchNorm, Conv, ConvTranspose, ConvWeightGrad, MatMul, Sgd, Update
 from mgc.ir.text import parse_graph, print_graph
 from mgc.ir.training import Phase
-from mgc.passes.training.step import training_iteration
+from mgc.passes.training.model import step_model
 
 D, G = Phase("dis", "loss_d"), Phase("gen", "loss_g")
 
@@ -29,7 +31,7 @@ def by_hand(states, data, rate=0.1):
 
 
 def test_the_generator_sees_the_updated_discriminator():
-    iteration = training_iteration(linear_gan(), [D, G], Sgd(0.1))
+    iteration = iterate(linear_gan(), [D, G], Sgd(0.1))
     states, data = iteration.initial(), batch(1)
     losses, new = iteration.run([data], states)
     loss_d, loss_g, expected = by_hand(states, data)
@@ -41,7 +43,7 @@ def test_the_generator_sees_the_updated_discriminator():
 
 def test_each_phase_reads_the_learning_rate_and_clip_it_was_given():
     phases = [Phase("dis", "loss_d", lr=0.5, clip=0.25), Phase("gen", "loss_g")]
-    iteration = training_iteration(linear_gan(), phases, Sgd(0.1))
+    iteration = iterate(linear_gan(), phases, Sgd(0.1))
     updates = {n.inputs[0].name: n.op for n in iteration.step.graph.nodes if isinstance(n.op, Update)}
     assert updates == {"dis.w": Update(Sgd(0.5), 0.25), "gen.w": Update(Sgd(0.1))}
     _, new = iteration.run([batch(2)], iteration.initial())
@@ -49,18 +51,18 @@ def test_each_phase_reads_the_learning_rate_and_clip_it_was_given():
 
 
 def test_the_fake_is_generated_once():
-    iteration = training_iteration(linear_gan(), [D, G], Sgd(0.1))
+    iteration = iterate(linear_gan(), [D, G], Sgd(0.1))
     graph = iteration.step.graph
     made = [n for n in graph.nodes if isinstance(n.op, MatMul) and n.inputs[0].name == "z"]
     assert len(made) == 1
     # in the other order the discriminator must see the new generator's
-    graph = training_iteration(linear_gan(), [G, D], Sgd(0.1)).step.graph
+    graph = iterate(linear_gan(), [G, D], Sgd(0.1)).step.graph
     assert len([n for n in graph.nodes if isinstance(n.op, MatMul) and n.inputs[0].name == "z"]) == 2
 
 
 def test_the_discriminators_phase_computes_no_gradient_of_the_generator():
     model = linear_gan()
-    alone = training_iteration(model, [D], Sgd(0.1)).step
+    alone = iterate(model, [D], Sgd(0.1)).step
     # z g, x d, fake d; two products for the gradient of d
     assert sum(isinstance(n.op, MatMul) for n in alone.graph.nodes) == 5
     assert [s.name for s in alone.states] == ["gen.w", "dis.w"]
@@ -69,26 +71,19 @@ def test_the_discriminators_phase_computes_no_gradient_of_the_generator():
 
 def test_several_critic_steps_are_a_segment_of_their_own():
     phases = [Phase("dis", "loss_d", steps=3), G]
-    iteration = training_iteration(linear_gan(), phases, Adam(0.01))
-    assert [(s.repeats, [p.name for p in s.step.phases]) for s in iteration.segments] == [
-        (2, ["dis"]),
-        (1, ["dis", "gen"]),
-    ]
+    iteration = iterate(linear_gan(), phases, Adam(0.01))
+    assert [(s.repeats, s.name) for s in iteration.steps] == [(2, "dis"), (1, "dis and gen")]
     assert iteration.batches == 3
     assert {s.name for s in iteration.states} >= {"gen.w", "dis.w", "dis.steps", "gen.steps", "dis.w.adam.m"}
     _, new = iteration.run([batch(k) for k in range(3)], iteration.initial())
     assert (new["dis.steps"], new["gen.steps"]) == (3, 1)
     # a phase of several steps that is not the first runs after those before it
-    later = training_iteration(linear_gan(), [G, Phase("dis", "loss_d", steps=2)], Sgd(0.1))
-    assert [(s.repeats, [p.name for p in s.step.phases]) for s in later.segments] == [
-        (1, ["gen"]),
-        (1, ["dis"]),
-        (1, ["dis"]),
-    ]
+    later = iterate(linear_gan(), [G, Phase("dis", "loss_d", steps=2)], Sgd(0.1))
+    assert [(s.repeats, s.name) for s in later.steps] == [(1, "gen"), (1, "dis"), (1, "dis 2")]
 
 
 def test_onnx_runtime_runs_it_as_numpy_does():
-    iteration = training_iteration(linear_gan(), [D, G], Adam(0.05, 0.5, 0.9))
+    iteration = iterate(linear_gan(), [D, G], Adam(0.05, 0.5, 0.9))
     runner = OrtStep(iteration.step)
     states = same = iteration.initial()
     for k in range(4):
@@ -100,27 +95,15 @@ def test_onnx_runtime_runs_it_as_numpy_does():
             np.testing.assert_allclose(same[name], states[name], rtol=1e-4, atol=1e-6)
 
 
-def test_every_value_belongs_to_the_phase_that_needs_it_first():
-    step = training_iteration(linear_gan(), [D, G], Sgd(0.1)).step
-    phases = step.phase_of()
-    outputs = dict(step.graph.outputs)
-    assert phases[outputs["loss_d"]] == phases[outputs["dis.w.next"]] == "dis"
-    assert phases[outputs["loss_g"]] == phases[outputs["gen.w.next"]] == "gen"
-    (fake,) = [n.outputs[0] for n in step.graph.nodes if isinstance(n.op, MatMul) and n.inputs[0].name == "z"]
-    assert phases[fake] == "dis"
-    parsed = parse_graph(print_graph(step.graph))
-    assert sorted(step.phase_of(parsed).values()) == sorted(phases.values())
-
-
 def test_golden_text(golden):
     """The whole step, and the text form of what training adds."""
-    step = training_iteration(linear_gan(), [Phase("dis", "loss_d", clip=0.1), G], Adam(0.01, 0.5, 0.999)).step
+    step = iterate(linear_gan(), [Phase("dis", "loss_d", clip=0.1), G], Adam(0.01, 0.5, 0.999)).step
     golden("linear_gan.ir", print_graph(step.graph))
     assert print_graph(parse_graph(print_graph(step.graph))) == print_graph(step.graph)
 
 
 def test_gradient_ops_name_the_op_they_belong_to():
-    step = training_iteration(linear_gan(), [D, G], Sgd(0.1)).step
+    step = iterate(linear_gan(), [D, G], Sgd(0.1)).step
     named = {s for n in step.graph.nodes for s in n.sources}
     assert named == {"generator", "critic", "loss"}
 
@@ -128,14 +111,12 @@ def test_gradient_ops_name_the_op_they_belong_to():
 def test_a_parameter_without_effect_stays_and_is_mentioned():
     model = linear_gan()
     phases = [Phase("dis", "loss_d"), Phase("gen", "loss_x")]
-    x = next(v for v in model.graph.inputs if v.name == "x")
-    from mgc.ir.build import Build
-
-    build = Build(model.graph)
-    model.graph.outputs.append(("loss_x", build.reduce("mean", x, (0, 1), keepdims=False)))
-    model.losses = ("loss_d", "loss_x")
-    iteration = training_iteration(model, phases, Adam(0.1))
-    assert iteration.warnings == ("phase gen: without effect on loss_x, so not changed: gen.w",)
+    graph = graph_of(model)
+    x = next(v for v in graph.inputs if v.name == "x")
+    build = Build(graph)
+    graph.outputs.append(("loss_x", build.reduce("mean", x, (0, 1), keepdims=False)))
+    iteration = iterate(model, phases, Adam(0.1))
+    assert iteration.warnings == ["phase gen: without effect on loss_x, so not changed: gen.w"]
     assert "gen.steps" not in {s.name for s in iteration.states}
     states = iteration.initial()
     _, new = iteration.run([batch(0)], states)
@@ -145,13 +126,9 @@ def test_a_parameter_without_effect_stays_and_is_mentioned():
 @pytest.mark.parametrize("exporter", ["plain", "ts"])
 def test_the_cost_of_a_dcgan_step(exporter):
     """Products of a step: forward passes of G once and D three times, and no gradient that nobody needs."""
-    from oracle import load, network
-
-    from mgc.passes.training.model import step_model
-
     phases = [Phase("discriminator", "loss_d"), Phase("generator", "loss_g")]
-    model = step_model(network(load(f"step_dcgan_{exporter}")), phases)
-    graph: Graph = training_iteration(model, phases, Sgd(0.1)).step.graph
+    model = step_model(network(load(f"step_dcgan_{exporter}")), phases, warnings=[])
+    graph: Graph = iterate(model, phases, Sgd(0.1)).step.graph
     assert not any(isinstance(n.op, BatchNorm) for n in graph.nodes)
     count = {op: sum(isinstance(n.op, op) for n in graph.nodes) for op in (Conv, ConvTranspose, ConvWeightGrad)}
     # D: 4 layers on real, fake and fake again; 4 weight gradients on real and on fake; input gradients of 3 layers on
@@ -162,26 +139,22 @@ def test_the_cost_of_a_dcgan_step(exporter):
 def test_with_old_versions_each_phase_is_as_if_it_were_alone():
     """`--dataflow shared`: the generator sees the discriminator before its update, and its scores are taken over."""
     model, data = linear_gan(), batch(1)
-    iteration = training_iteration(model, [D, G], Sgd(0.1), old_versions=True)
+    iteration = iterate(model, [D, G], Sgd(0.1), old_versions=True)
     states = iteration.initial()
     losses, new = iteration.run([data], states)
     for phase, name in ((D, "dis.w"), (G, "gen.w")):
-        alone = training_iteration(model, [phase], Sgd(0.1))
+        alone = iterate(model, [phase], Sgd(0.1))
         expected, other = alone.run([data], alone.initial())
         assert losses[phase.loss] == expected[phase.loss]
         np.testing.assert_array_equal(new[name], other[name])
-    _, exact = training_iteration(model, [D, G], Sgd(0.1)).run([data], states)
+    _, exact = iterate(model, [D, G], Sgd(0.1)).run([data], states)
     assert not np.allclose(new["gen.w"], exact["gen.w"])
     scores = [n for n in iteration.step.graph.nodes if isinstance(n.op, MatMul) and n.inputs[1].name == "dis.w"]
     assert len(scores) == 2  # real and fake, once each
 
 
 def test_a_dcgan_with_old_versions_runs_the_discriminator_twice():
-    from oracle import load, network
-
-    from mgc.passes.training.model import step_model
-
     phases = [Phase("discriminator", "loss_d"), Phase("generator", "loss_g")]
-    model = step_model(network(load("step_dcgan_ts")), phases)
-    graph: Graph = training_iteration(model, phases, Sgd(0.1), old_versions=True).step.graph
+    model = step_model(network(load("step_dcgan_ts")), phases, warnings=[])
+    graph: Graph = iterate(model, phases, Sgd(0.1), old_versions=True).step.graph
     assert sum(isinstance(n.op, Conv) for n in graph.nodes) == 8 + 2  # and input gradients of the generator's layers
