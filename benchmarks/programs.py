@@ -75,7 +75,8 @@ def measure(folder: Path, found: dict[str, dict[str, Any]]) -> dict[str, dict[st
         _mgc("train", program, *train[2:])
         from safetensors.numpy import load_file
 
-        states = load_file(max(checkpoint.glob("step-*.safetensors")))
+        saved = load_file(max(checkpoint.glob("step-*.safetensors")))
+        states = {k: a for k, a in saved.items() if k.startswith(("state/", "history/"))}
         found[f"zoo {entry.name}"] = _figures(compiled, states)
         print(f"zoo {entry.name}", found[f"zoo {entry.name}"], file=sys.stderr, flush=True)
     return found
