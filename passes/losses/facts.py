@@ -81,16 +81,16 @@ class GraphFacts:
     @cached_property
     def trained(self) -> frozenset[Value]:
         """The values that some parameter has an effect on."""
-        found = set(self.parameters)
-        for node in self.graph.nodes:
-            if any(v in found for v in node.inputs):
-                found.update(node.outputs)
-        return frozenset(found)
+        return self._made_from(self.parameters)
 
     @cached_property
     def _fed(self) -> frozenset[Value]:
         """The values that some data input has an effect on."""
-        found = {v for v in self.graph.inputs if v not in self.parameters}
+        return self._made_from(v for v in self.graph.inputs if v not in self.parameters)
+
+    def _made_from(self, values: Iterable[Value]) -> frozenset[Value]:
+        """Values and all that they have an effect on."""
+        found = set(values)
         for node in self.graph.nodes:
             if any(v in found for v in node.inputs):
                 found.update(node.outputs)

@@ -115,10 +115,6 @@ class Jet:
             )
         )
 
-    def with_value(self, value: Interval) -> Jet:
-        """The same derivatives with a value that is known better."""
-        return Jet((value, *self.d[1:]))
-
 
 def chosen(condition: Truth, a: Jet, b: Jet, *, continuous: bool) -> Jet:
     """a where the condition holds, b where it fails. Where that is not decided f is in the hull, and so is f' if the

@@ -72,6 +72,3 @@ def updated(
 def clipped(build: Build, w: Value, clip: float | None) -> Value:
     """A parameter without a gradient: only limited."""
     return w if clip is None else build.binary("min", build.binary("max", w, -clip), clip)
-
-
-__all__ = ["OPTIMIZERS", "clipped", "optimizer", "updated", "with_rate"]

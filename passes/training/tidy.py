@@ -66,5 +66,3 @@ def _number(graph: Graph, node: Node) -> int | None:
 
 
 TIDYING = (drop_expands, multiply_early)
-
-__all__ = ["TIDYING", "drop_expands", "multiply_early"]

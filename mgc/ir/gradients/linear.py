@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from math import prod
 
 from mgc.ir.build import Build
-from mgc.ir.gradients.rules import Gradients, Values, gradient
+from mgc.ir.gradients.rules import Gradients, Values, decomposition, gradient
 from mgc.ir.graph import Value
 from mgc.ir.ops.gradients import ConvWeightGrad
 from mgc.ir.ops.linear import AxisMap, Conv, ConvTranspose, MatMul
 
 
-def _input_gradient(g: Build, op: Conv, dy: Value, w: Value, spatial: Sequence[int]) -> Value:
+def input_gradient(g: Build, op: Conv, dy: Value, w: Value, spatial: Sequence[int]) -> Value:
     """The cotangent of a convolution's operand x with the given spatial extents: conv_transpose undoes the strides,
     and output_padding restores what they left over.
     """
@@ -29,7 +29,7 @@ def conv(g: Build, op: Conv, inputs: Values, y: Value, dy: Value) -> Gradients:
     """The input's is the transposed convolution of dy, the weights' a conv_weight_grad."""
     x, w = inputs
     dw = ConvWeightGrad(w.shape[2:], op.strides, op.pads, op.dilations, op.groups)
-    return _input_gradient(g, op, dy, w, x.shape[2:]), g.emit(dw, x, dy)
+    return input_gradient(g, op, dy, w, x.shape[2:]), g.emit(dw, x, dy)
 
 
 @gradient(ConvTranspose)
@@ -48,7 +48,22 @@ def conv_weight_grad(g: Build, op: ConvWeightGrad, inputs: Values, dw: Value, dd
     """It is bilinear: with dw's cotangent as weights, x's is the convolution's input gradient, dy's its result."""
     x, dy = inputs
     ddy = g.emit(op.conv, x, ddw)
-    return _input_gradient(g, op.conv, dy, ddw, x.shape[2:]), g.slice(ddy, (0,) * dy.tensor.rank, dy.shape)
+    return input_gradient(g, op.conv, dy, ddw, x.shape[2:]), g.slice(ddy, (0,) * dy.tensor.rank, dy.shape)
+
+
+@decomposition(ConvWeightGrad)
+def weight_gradient(g: Build, op: ConvWeightGrad, inputs: Values) -> Values:
+    """A convolution whose batch is x's channels and whose channels are the samples, stride and dilation swapped."""
+    x, dy = inputs
+    n, c, *spatial = x.shape
+    groups, axes = op.groups, range(2, x.tensor.rank)
+    # [N, G, C/G, S] -> [C/G, G N, S]
+    grouped = g.transpose(g.reshape(x, (n, groups, c // groups, *spatial)), (2, 1, 0, *(a + 1 for a in axes)))
+    image = g.reshape(grouped, (c // groups, groups * n, *spatial))
+    products = g.emit(Conv(op.dilations, op.pads, op.strides, groups), image, g.transpose(dy, (1, 0, *axes)))
+    # strides that did not divide leave taps beyond the kernel
+    dw = g.slice(products, (0,) * x.tensor.rank, (*products.shape[:2], *op.kernel))
+    return (g.transpose(dw, (1, 0, *axes)),)
 
 
 @gradient(MatMul)

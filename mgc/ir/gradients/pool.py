@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mgc.ir.build import Build
-from mgc.ir.gradients.rules import Gradients, Values, gradient
+from mgc.ir.gradients.linear import input_gradient
+from mgc.ir.gradients.rules import Gradients, Values, decomposition, gradient
 from mgc.ir.graph import Value
 from mgc.ir.ops.gradients_pool import AveragePoolGrad, MaxPoolGrad, MaxPoolPick
+from mgc.ir.ops.linear import Conv
 from mgc.ir.ops.pool import Pool
 
 
@@ -25,6 +29,20 @@ def pool(g: Build, op: Pool, inputs: Values, y: Value, dy: Value) -> Gradients:
 def average_pool_grad(g: Build, op: AveragePoolGrad, inputs: Values, dx: Value, ddx: Value) -> Gradients:
     """The pool itself."""
     return (g.emit(op.pool, ddx),)
+
+
+@decomposition(AveragePoolGrad)
+def average_gradient(g: Build, op: AveragePoolGrad, inputs: Values) -> Values:
+    """The input's gradient of a convolution of each channel by itself with a kernel of ones."""
+    (dy,) = inputs
+    samples, channels, *windows = dy.shape
+    dtype = dy.tensor.dtype.numpy
+    count = op.pool.windows.divisors(op.spatial, dtype)
+    shares = np.divide(1, count, out=np.zeros_like(count), where=count != 0)
+    flat = g.reshape(g.mul(dy, g.array(shares)), (samples * channels, 1, *windows))
+    kernel = g.array(np.ones((1, 1, *op.kernel), dtype))
+    dx = input_gradient(g, Conv(op.strides, op.pads, op.dilations), flat, kernel, op.spatial)
+    return (g.reshape(dx, (samples, channels, *op.spatial)),)
 
 
 @gradient(MaxPoolGrad)

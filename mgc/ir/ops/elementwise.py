@@ -34,11 +34,6 @@ class Unary(Op):
         kept = f.keeps_sign and operands[0] and self.alpha >= 0 and self.beta >= 0
         return f.nonnegative(self.alpha, self.beta) or kept
 
-    @property
-    def is_piecewise_linear(self) -> bool:
-        """Whether the function is continuous with finitely many linear pieces."""
-        return UNARY[self.fn].piecewise_linear
-
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         (x,) = tensors(self, types, "x")
         if self.fn not in UNARY:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.functions.windows import padded, taps
-from mgc.ir.op import OnnxForm, Op, register
+from mgc.ir.op import Op, register
 from mgc.ir.ops.check import require, same_dtype, tensors
 from mgc.ir.ops.linear import Conv
 from mgc.ir.types import TensorType, ValueType
@@ -63,32 +63,3 @@ class ConvWeightGrad(Op):
             right = np.moveaxis(xp[where].reshape(n, g, c // g, prod(out)), 0, 2).reshape(g, c // g, n * prod(out))
             dw[(slice(None), slice(None), *tap)] = (left @ right.swapaxes(1, 2)).reshape(m, c // g)
         return (dw,)
-
-    def onnx(self, *types: TensorType) -> OnnxForm:
-        """A convolution whose batch is x's channels and whose channels are the samples, stride and dilation swapped."""
-        x, dy = types
-        n, c = x.shape[:2]
-        g, rank = self.groups, len(self.kernel)
-        axes = list(range(2, rank + 2))
-
-        def shaped(form: OnnxForm | int, *shape: int) -> OnnxForm:
-            return OnnxForm("Reshape", constants=(np.array(shape, np.int64),), operands=(form,))
-
-        def moved(form: OnnxForm | int, *perm: int) -> OnnxForm:
-            return OnnxForm("Transpose", {"perm": list(perm)}, operands=(form,))
-
-        # [N, G, C/G, S] -> [C/G, G N, S]
-        grouped = shaped(0, n, g, c // g, *x.shape[2:])
-        image = shaped(moved(grouped, 2, 1, 0, *(a + 1 for a in axes)), c // g, g * n, *x.shape[2:])
-        attributes = {
-            "strides": list(self.dilations),
-            "dilations": list(self.strides),
-            "pads": list(self.pads),
-            "group": g,
-            "kernel_shape": list(dy.shape[2:]),
-        }
-        products = OnnxForm("Conv", attributes, operands=(image, moved(1, 1, 0, *axes)))
-        # strides that did not divide leave taps beyond the kernel
-        bounds = ([0] * rank, list(self.kernel), axes)
-        cut = OnnxForm("Slice", constants=tuple(np.array(b, np.int64) for b in bounds), operands=(products,))
-        return moved(cut, 1, 0, *axes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -56,28 +55,6 @@ class AveragePoolGrad(Op):
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         (dy,) = arrays
         return (pool_average_grad(dy, self.pool.windows, self.spatial, dy.dtype),)
-
-    def onnx(self, *types: TensorType) -> OnnxForm:
-        """A transposed convolution of each channel by itself with a kernel of ones."""
-        (dy,) = types
-        rank, out = len(self.kernel), dy.shape[2:]
-        count = self.pool.windows.divisors(self.spatial, dy.dtype.numpy)
-        shares = np.divide(1, count, out=np.zeros_like(count), where=count != 0)
-        share = OnnxForm("Mul", constants=(shares,), operands=(0,))
-        full = [n + self.pads[i] + self.pads[rank + i] for i, n in enumerate(self.spatial)]
-        reach = [
-            s * (o - 1) + d * (k - 1) + 1
-            for o, s, d, k in zip(out, self.strides, self.dilations, self.kernel, strict=True)
-        ]
-        attributes = {"strides": list(self.strides), "dilations": list(self.dilations)}
-        flat = _reshaped(share, prod(dy.shape[:2]), 1, *out)
-        kernel = np.ones((1, 1, *self.kernel), dy.dtype.numpy)
-        spread = OnnxForm("ConvTranspose", attributes, (kernel,), (flat,))
-        room = (*(0,) * (rank + 4), *(f - r for f, r in zip(full, reach, strict=True)))
-        whole = OnnxForm("Pad", constants=(_ints(*room),), operands=(spread,)) if any(room) else spread
-        stops = [self.pads[i] + n for i, n in enumerate(self.spatial)]
-        bounds = tuple(_ints(*b) for b in (self.pads[:rank], stops, range(2, rank + 2)))
-        return _reshaped(OnnxForm("Slice", constants=bounds, operands=(whole,)), *dy.shape[:2], *self.spatial)
 
     def vec(self) -> tuple[str, tuple[float, ...]]:
         return "pool_average_grad", (*self.pool.windows.attributes, *map(float, self.spatial))

@@ -8,8 +8,8 @@ from math import prod
 
 from mgc.ir.graph import Node, Value
 from mgc.ir.mapped import Layout, Outer
-from mgc.ir.ops import Conv, ConvTranspose, ConvWeightGrad, Gather, Transpose
-from mgc.passes.lowering.trained.products import Cells, Product, conv_product, equal, numbered, outer_of_rows
+from mgc.ir.ops import Conv, ConvTranspose, ConvWeightGrad, Transpose
+from mgc.passes.lowering.trained.products import Cells, Product, conv_product, numbered, outer_of_rows
 from mgc.passes.lowering.trained.weights import MAX_SPATIAL, Survey, where
 from mgc.passes.manager import UnsupportedError
 
@@ -22,10 +22,6 @@ class Gradient:
     x: Value
     dy: Value
     cells: Cells
-
-    def holds(self, cells: Cells) -> bool:
-        """Whether its results are a gradient in the layout of these cells."""
-        return equal(self.cells, cells)
 
 
 def kernel_gradients(op: ConvWeightGrad, node: Node, survey: Survey, *, refined: bool) -> list[Gradient]:
@@ -50,44 +46,25 @@ def _outer(product: Product) -> Outer:
     return Outer(op.parts, op.source, op.result, op.macs_useful)
 
 
-@dataclass(frozen=True, eq=False)
-class MatrixLayout:
-    """A matrix [rows, cols] of one part that is a product's result, or (`turned`) its transpose."""
-
-    turned: bool
-    cells: Cells
-
-    def holds(self, cells: Cells) -> bool:
-        """Whether these cells are laid out so."""
-        return equal(self.cells, cells)
-
-
-def matrix_layouts(shape: tuple[int, ...]) -> Iterator[MatrixLayout]:
-    """The layouts in which the product of two matrices can be had as a weight gradient."""
-    if len(shape) == 2:
-        index = numbered(shape)
-        yield MatrixLayout(False, (index[None],))
-        yield MatrixLayout(True, (index.T[None],))
-
-
-def matrix_gradient(
-    node: Node, layout: MatrixLayout, producers: Mapping[Value, Node], image: Mapping[Value, Value], name: str
-) -> Gradient | None:
-    """a @ b, of [rows, samples] and [samples, cols], as a sum over samples; None if an operand is on crossbars."""
+def matrix_gradients(node: Node, producers: Mapping[Value, Node], image: Mapping[Value, Value]) -> Iterator[Gradient]:
+    """The ways to compute a @ b, of [rows, samples] and [samples, cols], as a sum over samples: the product of one part
+    as it is, and transposed; none if an operand is on crossbars.
+    """
     a, b = node.inputs
     if len(a.shape) != 2 or len(b.shape) != 2:
-        return None
-    samples = a.shape[1]
+        return
     x, x_layout = _columns(a, producers)
-    dy, dy_layout = b, _rows(samples, b.shape[1])
+    dy, dy_layout = b, _rows(*b.shape)
     if x not in image or dy not in image:
-        return None
-    if layout.turned:
-        x, x_layout, dy, dy_layout = dy, dy_layout, x, x_layout
-    rows, cols = x_layout.shape[1], dy_layout.shape[1]
-    product = outer_of_rows(x_layout, dy_layout, rows, cols, name)
-    outer = Outer(product.parts, x_layout, dy_layout, samples * rows * cols)
-    return Gradient(outer, x, dy, layout.cells)
+        return
+    index = numbered(node.outputs[0].shape)
+    yield Gradient(_outer_of_rows(x_layout, dy_layout), x, dy, (index[None],))
+    yield Gradient(_outer_of_rows(dy_layout, x_layout), dy, x, (index.T[None],))
+
+
+def _outer_of_rows(x: Layout, dy: Layout) -> Outer:
+    samples, rows, cols = x.shape[0], x.shape[1], dy.shape[1]
+    return Outer(outer_of_rows(x, dy, rows, cols, "dw").parts, x, dy, samples * rows * cols)
 
 
 def _rows(samples: int, channels: int) -> Layout:
@@ -101,8 +78,3 @@ def _columns(value: Value, producers: Mapping[Value, Node]) -> tuple[Value, Layo
     if node is not None and node.op == Transpose((1, 0)):
         return node.inputs[0], _rows(samples, channels)
     return value, Layout((samples, channels, 1), (1, samples, samples))
-
-
-def of_whole() -> Gather:
-    """Picks entries of a flat array."""
-    return Gather(0)

@@ -8,19 +8,29 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Layout, Mvm, MvmPart, MvmT, Outer, Piece, UpdateCells
+from mgc.ir.mapped import Copy, MvmPart, MvmT, Outer, Piece, UpdateCells
 from mgc.ir.op import Op
-from mgc.ir.ops import Binary, Cast, Conv, ConvTranspose, ConvWeightGrad, MatMul, Reshape, Transpose, Unary, Update
+from mgc.ir.ops import (
+    Binary,
+    Cast,
+    Conv,
+    ConvTranspose,
+    ConvWeightGrad,
+    Gather,
+    MatMul,
+    Reshape,
+    Transpose,
+    Unary,
+    Update,
+)
 from mgc.ir.training import NEXT, State
 from mgc.ir.types import DType, TensorType, tensor_type_of
 from mgc.passes.lowering.strided import dense_strides, merge_axes
 from mgc.passes.lowering.trained.gradients import (
     kernel_gradients,
-    matrix_gradient,
-    matrix_layouts,
-    of_whole,
+    matrix_gradients,
 )
-from mgc.passes.lowering.trained.products import Cells, Product, boxed, numbered
+from mgc.passes.lowering.trained.products import Cells, Product, boxed, equal, numbered
 from mgc.passes.lowering.trained.weights import Layout as Stored
 from mgc.passes.lowering.trained.weights import Layouts, Survey, Use, read_as, where
 from mgc.passes.manager import UnsupportedError
@@ -84,8 +94,6 @@ class _Lowering:
             if owner in self.layouts:
                 parts = self._residents_of(value.name)
                 (self.moments if state.kind == "moment" else self.cells)[value] = parts
-            elif state.kind == "counter":
-                self.image[value] = self.resident[value.name]
             else:
                 self.image[value] = self.resident[value.name]
 
@@ -238,7 +246,7 @@ class _Lowering:
                 extents, base, strides = boxed(each, part)
             except ValueError:
                 flat = self.new.add_constant(each.reshape(-1), f"{part.name}.order")
-                picked = self.new.add(of_whole(), self.new.add(Reshape((dense.tensor.size,)), dense), flat)
+                picked = self.new.add(Gather(0), self.new.add(Reshape((dense.tensor.size,)), dense), flat)
                 results.append(self.new.add(Reshape(each.shape), picked))
                 continue
             merged, (src, dst) = merge_axes(extents, strides, dense_strides(extents))
@@ -259,18 +267,16 @@ class _Lowering:
             case Binary() if any(v.shape == node.outputs[0].shape for v in node.inputs):
                 whole = [v.shape == node.outputs[0].shape or v.tensor.size == 1 for v in node.inputs]
                 return self._element_wise(node, cells, stored) if all(whole) else None
-            case ConvWeightGrad():
-                for found in kernel_gradients(node.op, node, self.survey, refined=stored.refined):
-                    if found.holds(cells):
+            case ConvWeightGrad() | MatMul():
+                ways = (
+                    kernel_gradients(node.op, node, self.survey, refined=stored.refined)
+                    if isinstance(node.op, ConvWeightGrad)
+                    else matrix_gradients(node, self.producers, self.image)
+                )
+                for found in ways:
+                    if equal(found.cells, cells):
                         outer = replace(found.outer, parts=_named(found.outer.parts, stored))
                         return self._outer(node, outer, self.image[found.x], self.image[found.dy])
-            case MatMul():
-                for layout in matrix_layouts(node.outputs[0].shape):
-                    if layout.holds(cells):
-                        found = matrix_gradient(node, layout, self.producers, self.image, stored.name)
-                        if found is not None:
-                            outer = replace(found.outer, parts=_named(found.outer.parts, stored))
-                            return self._outer(node, outer, self.image[found.x], self.image[found.dy])
         return None
 
     def _element_wise(self, node: Node, cells: Cells, stored: Stored) -> Parts:
@@ -322,6 +328,3 @@ class _Lowering:
 def _named(parts: Sequence[MvmPart], stored: Stored) -> tuple[MvmPart, ...]:
     """Parts under the names of the stored groups."""
     return tuple(replace(p, name=s.name) for p, s in zip(parts, stored.product.parts, strict=True))
-
-
-__all__ = ["Layout", "Mvm", "lower_graph"]
