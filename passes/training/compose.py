@@ -66,6 +66,7 @@ class _Part:
     states: tuple[State, ...]
     statistics: tuple[Statistic, ...]
     data: list[Value]
+    outputs: list[Value]
 
 
 def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
@@ -73,18 +74,17 @@ def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
     graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
     groups = {n: name for n in weights.parameters if n not in running}
-    read = {c.onnx_name for c in graph.constants.values()}
-    found = [
-        s for s in initial_states(weights.arrays, groups, dict.fromkeys(running, name), name) if s.onnx_name in read
-    ]
+    found = initial_states(graph, weights.arrays, groups, dict.fromkeys(running, name), name)
     states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
     if not any(s.kind == "parameter" for s in states):
         raise UnsupportedError(f"the {name} has no parameters: none of its initializers is a weight")
     lifted = lift(graph, states)
+    results = len(lifted.outputs)
     statistics = batch_statistics(lifted)
     cancel_shifts(lifted)
     names = {s.name for s in states}
-    return _Part(lifted, states, statistics, [v for v in lifted.inputs if v.name not in names])
+    data = [v for v in lifted.inputs if v.name not in names]
+    return _Part(lifted, states, statistics, data, [v for _, v in lifted.outputs[:results]])
 
 
 def _draw(value: Value) -> Draw:
@@ -140,14 +140,10 @@ class _Composer:
         return free[-1]
 
     def _fake_output(self) -> Value:
-        outputs = [v for name, v in self.g.graph.outputs if not self._is_statistic(self.g, name)]
+        outputs = self.g.outputs
         if len(outputs) != 1:
             raise UnsupportedError(f"the generator has {len(outputs)} outputs: one is needed")
         return outputs[0]
-
-    @staticmethod
-    def _is_statistic(part: _Part, name: str) -> bool:
-        return any(s.output == name for s in part.statistics)
 
     def _add_inputs(self) -> None:
         for value in self.g.data:
@@ -209,7 +205,7 @@ class _Composer:
 
     def _find_scores(self) -> Value:
         """D's result, or what goes into the sigmoid at its end where the loss is in terms of that."""
-        outputs = [v for name, v in self.d.graph.outputs if not self._is_statistic(self.d, name)]
+        outputs = self.d.outputs
         if len(outputs) != 1:
             raise UnsupportedError(f"the discriminator has {len(outputs)} outputs: one, its scores, is needed")
         last = self.d.graph.producer(outputs[0])

@@ -60,9 +60,16 @@ def lift(graph: Graph, states: Sequence[State]) -> Graph:
 
 
 def initial_states(
-    weights: Mapping[str, np.ndarray], groups: Mapping[str, str], running: Mapping[str, str], network: str = ""
+    graph: Graph,
+    weights: Mapping[str, np.ndarray],
+    groups: Mapping[str, str],
+    running: Mapping[str, str],
+    network: str = "",
 ) -> tuple[State, ...]:
-    """The states of a network: its trained parameters, then its running statistics (initializer -> group)."""
+    """The states of a network: its trained parameters, then its running statistics (initializer -> group), as far as
+    the graph reads them.
+    """
+    read = {c.onnx_name for c in graph.constants.values()}
     parameters = [State(n, "parameter", weights[n], g, n, network) for n, g in groups.items() if n not in running]
     statistics = [State(n, "statistic", weights[n], g, n, network) for n, g in running.items()]
-    return (*parameters, *statistics)
+    return tuple(s for s in (*parameters, *statistics) if s.onnx_name in read)

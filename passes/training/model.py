@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.graph import Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import IRError, register_attr
-from mgc.ir.training import Data, Forward, Phase, State
+from mgc.ir.training import Data, Forward, Phase
 from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
@@ -68,7 +68,7 @@ def step_model(
 
     running = mark_training(graph, trains)
     places = {n: groups.get(scale) or _phase_of(n, phases, globs or {}) for n, scale in running.items()}
-    states = _reached(graph, initial_states(weights.arrays, groups, places))
+    states = initial_states(graph, weights.arrays, groups, places)
     names = {s.name for s in states}
     warnings += [
         f"parameter {name} of group {group} does not affect any loss: it is not trained"
@@ -91,9 +91,3 @@ def _check_loss(name: str, value: Value) -> None:
 def _phase_of(name: str, phases: Sequence[Phase], globs: Mapping[str, Sequence[str]]) -> str:
     """The phase whose group a name would be of; "" if there is none."""
     return next((p.name for p in phases if in_group(name, p.name, globs.get(p.name))), "")
-
-
-def _reached(graph: Graph, states: Sequence[State]) -> tuple[State, ...]:
-    """The states whose initializers the graph reads."""
-    read = {c.onnx_name for c in graph.constants.values()}
-    return tuple(s for s in states if s.onnx_name in read)
