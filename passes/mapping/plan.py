@@ -123,7 +123,6 @@ class Operation:
     `group` the number of the crossbar group. `after` indexes operations of the same micro-batch, `after_previous` pairs
     (operation, lag): that operation of micro-batch k - lag must have ended. A `streamed` operation of a run that is
     split takes the batch part by part (`duration` is for one), and waits for all parts of those in `after_all`.
-    `choices` are the units that it may run on if there are several: the schedule chooses.
     """
 
     kind: OperationKind
@@ -137,7 +136,6 @@ class Operation:
     after_previous: tuple[tuple[int, int], ...] = ()
     after_all: tuple[int, ...] = ()
     streamed: bool = False
-    choices: tuple[int, ...] = ()
 
 
 @register_attr
@@ -195,7 +193,7 @@ class EntryPlan:
     units: tuple[UnitPlan, ...]
     buffers: dict[Value, BufferPlan]
     schedule: SchedulePlan
-    data: tuple[str, ...]
-    results: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
     parts: int = 1
     parted: frozenset[Value] = field(default_factory=frozenset)

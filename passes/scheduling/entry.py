@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mgc.ir.graph import Value
-from mgc.passes.mapping.plan import BufferPlan, Operation, SchedulePlan, UnitPlan
+from mgc.passes.mapping.plan import EntryPlan, Operation, SchedulePlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
 from mgc.passes.scheduling.cyclic import overlap_runs
 from mgc.passes.scheduling.iterations import moves_of, waits_of
@@ -17,7 +17,6 @@ from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
 from mgc.passes.scheduling.solver import SolverOptions
-from mgc.passes.scheduling.spread import spread
 from mgc.passes.streaming.analysis import Streaming
 from mgc.passes.streaming.dataflow import Dataflow
 
@@ -49,19 +48,9 @@ class EntryRun:
     micro_batches: int = 1
 
 
-@dataclass(frozen=True)
-class EntrySchedule:
-    """Operations with all they wait for, their units, the memory map and the schedule, of a batch in `split` parts."""
-
-    split: int
-    operations: tuple[Operation, ...]
-    units: tuple[UnitPlan, ...]
-    buffers: dict[Value, BufferPlan]
-    schedule: SchedulePlan
-
-
-def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options: SolverOptions) -> EntrySchedule:
-    """The shortest schedule over cuts of the batch into parts, `splits` from few to many (1, whole, is among them).
+def schedule_entry(run: EntryRun, splits: Sequence[int], capacity: int, options: SolverOptions) -> EntryPlan:
+    """The shortest schedule over cuts of the batch into parts, `splits` from few to many (1, whole, is among them); the
+    plan knows nothing of the entry's inputs and outputs yet.
 
     Cuts are compared by list schedules; CP-SAT works on the one chosen. `capacity` is what the tiles' memories have for
     the entry's values, in bytes: what does not fit is spilled off-chip, where it moves at that channel's pace. The
@@ -108,8 +97,7 @@ class _Cut:
         self.work = arrange(work, run.phases(work), run.streaming, run.flow)
         axes = None if run.micro_batches > 1 else run.streaming.axes if self.split > 1 else ()
         self.planner = MemoryPlanner(self.work, run.roots, axes, self.offchip, self.capacity)
-        problem = problem_of(self.work.operations, self.split * run.micro_batches, cut=self.split > 1)
-        self.free = spread(problem, {k: op.choices for k, op in enumerate(self.work.operations) if op.choices})
+        self.free = problem_of(self.work.operations, self.split * run.micro_batches, cut=self.split > 1)
         self.problem = self.free
         if run.micro_batches > 1:
             self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
@@ -150,7 +138,7 @@ class _Cut:
             self.offchip |= spill(memory.ranges, max(0, self.capacity - lost))
             self._plan()
 
-    def finish(self, options: SolverOptions) -> EntrySchedule:
+    def finish(self, options: SolverOptions) -> EntryPlan:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
         found, memory = self._fit()
         if self.run.flow.iterations:
@@ -195,18 +183,18 @@ class _Cut:
             memory = moved
         return found, memory
 
-    def _result(self, found: TaskSchedule, memory: MemoryPlan, waits: Sequence[Edge]) -> EntrySchedule:
+    def _result(self, found: TaskSchedule, memory: MemoryPlan, waits: Sequence[Edge]) -> EntryPlan:
         """The schedule with what operations wait for from one micro-batch, or iteration, to another."""
         previous: dict[int, list[tuple[int, int]]] = {}
         for edge in waits:
             previous.setdefault(edge.after, []).append((edge.before, edge.lag))
         operations = tuple(
-            replace(op, unit=unit, after_previous=tuple(sorted(previous.get(k, ()))))
-            for k, (op, unit) in enumerate(zip(self.work.operations, self.problem.units, strict=True))
+            replace(op, after_previous=tuple(sorted(previous.get(k, ())))) for k, op in enumerate(self.work.operations)
         )
         table = self.problem.tasks.matrix(found.starts)
         plan = SchedulePlan(table, found.status, found.makespan, found.lower_bound, found.hint, found.interval)
-        return EntrySchedule(self.split, operations, self.work.units, memory.buffers, plan)
+        axes = frozenset(self.run.streaming.axes) if self.split > 1 else frozenset()
+        return EntryPlan(operations, self.work.units, memory.buffers, plan, parts=self.split, parted=axes)
 
 
 def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool) -> Problem:

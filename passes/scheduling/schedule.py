@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mgc.ir.graph import Value
@@ -12,17 +11,15 @@ from mgc.ir.training import NEXT
 from mgc.passes.lowering.versions import is_update
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.groups import homes_in, placement_of
-from mgc.passes.mapping.place import Placement
 from mgc.passes.mapping.plan import EntryPlan, PersistentPlan
-from mgc.passes.mapping.residents import Residents, residents_in
-from mgc.passes.scheduling.entry import EntryRun, EntrySchedule, finer, schedule_entry
+from mgc.passes.mapping.residents import residents_in
+from mgc.passes.scheduling.entry import EntryRun, finer, schedule_entry
 from mgc.passes.scheduling.memory import footprint
 from mgc.passes.scheduling.operations import Builder, Work, stored
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.state import CompileState, with_graph
 from mgc.passes.streaming.analysis import Streaming, best_split
 from mgc.passes.streaming.dataflow import DATAFLOWS
-from mgc.targets.description import Target
 
 
 @dataclass(frozen=True)
@@ -40,27 +37,18 @@ class Schedule(Pass):
     workers: int = SolverOptions.workers
 
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
-        return with_graph(
-            entry, entry.graph, plan=_Planner(entry, state).plan(SolverOptions(self.effort, self.workers))
-        )
+        plan = _Planner(entry, state).plan(SolverOptions(self.effort, self.workers))
+        return with_graph(entry, entry.graph, plan=plan)
 
 
-@dataclass
 class _Planner:
     """Makes an entry's operations for a cut of the batch into parts and a choice of what is off-chip."""
 
-    entry: Entry
-    state: CompileState
-    residents: Residents = field(init=False)
-    homes: Mapping[Value, str] = field(init=False)
-    placement: Placement = field(init=False)
-    streaming: Streaming = field(default_factory=Streaming)
-
-    def __post_init__(self) -> None:
-        entry, state, graph = self.entry, self.state, self.entry.graph
-        self.residents = residents_in(state.module)
+    def __init__(self, entry: Entry, state: CompileState) -> None:
+        graph, names = entry.graph, residents_in(state.module).by_name
+        self.entry, self.state, self.target = entry, state, state.chip
+        self.residents, self.streaming = residents_in(state.module), Streaming()
         self.homes, self.placement = homes_in(graph, self.residents), placement_of(entry, state)
-        names = self.residents.by_name
         self.data = tuple(v.name for v in graph.inputs if v.name not in names)
         self.results = tuple(n for n, _ in graph.outputs if n.removesuffix(NEXT) not in names)
         persistent: tuple[PersistentPlan, ...] = state.module.attributes["persistent"]
@@ -69,13 +57,10 @@ class _Planner:
         for p in persistent:
             self.used[p.space] += footprint(names[p.resident].nbytes, 1)
 
-    @property
-    def target(self) -> Target:
-        """The chip."""
-        return self.state.chip
-
     def plan(self, options: SolverOptions) -> EntryPlan:
-        """The entry's schedule: of a run of micro-batches, or of a batch that is cut into parts."""
+        """The entry's schedule: of a run of micro-batches, or of a batch that is cut into parts. Its buffers come after
+        the persistent ones.
+        """
         entry, graph = self.entry, self.entry.graph
         room = self.target.edram.bytes_per_tile * self.target.structure.tiles - self.used["edram"]
         flow = DATAFLOWS[self.state.dataflow]
@@ -85,7 +70,9 @@ class _Planner:
         if entry.kind == "train" and flow.split:
             self.streaming = best_split(graph, self.data, self.homes, entry.micro_batch)
         run = EntryRun(self.work, self.streaming, stored(graph), self.phases, flow, entry.micro_batches)
-        return self._plan(schedule_entry(run, finer(self.streaming.split), room, options))
+        found = schedule_entry(run, finer(self.streaming.split), room, options)
+        buffers = {v: replace(b, offset=b.offset + self.used[b.space]) for v, b in found.buffers.items()}
+        return replace(found, buffers=buffers, data=self.data, results=self.results)
 
     def work(self, split: int, offchip: frozenset[Value]) -> Work:
         """The operations with the batch in parts and some values off-chip."""
@@ -114,11 +101,3 @@ class _Planner:
                 name = group[self.homes[op.node.inputs[0]]]
                 found[k] = numbers.setdefault(name, len(numbers))
         return found
-
-    def _plan(self, done: EntrySchedule) -> EntryPlan:
-        """The plan, its buffers after the persistent ones."""
-        buffers = {v: replace(b, offset=b.offset + self.used[b.space]) for v, b in done.buffers.items()}
-        parted = frozenset(self.streaming.axes) if done.split > 1 else frozenset()
-        return EntryPlan(
-            done.operations, done.units, buffers, done.schedule, self.data, self.results, done.split, parted
-        )

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mgc.passes.scheduling.bounds import lower_bound
 from mgc.passes.scheduling.listing import justify, list_schedule, self_timed
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.problem import Problem
@@ -42,13 +41,6 @@ class TaskSchedule:
         return "OPTIMAL" if (self.interval or self.makespan) == self.lower_bound else "FEASIBLE"
 
 
-def search(problem: Problem, options: SolverOptions | None = None) -> TaskSchedule:
-    """The best schedule found. List schedules come first; if one meets the combinatorial bound, nothing is to solve."""
-    bound = lower_bound(problem.tasks)
-    starts = best_list(problem, bound)
-    return improve(problem, starts, bound, options or SolverOptions())
-
-
 def improve(problem: Problem, hint: list[int], bound: int, options: SolverOptions) -> TaskSchedule:
     """The schedule that CP-SAT makes of a hint, left-justified; the hint itself where it finds none that is shorter."""
     tasks = problem.tasks
@@ -66,11 +58,10 @@ def improve(problem: Problem, hint: list[int], bound: int, options: SolverOption
     return found
 
 
-def best_list(problem: Problem, bound: int, *, quick: bool = False) -> list[int]:
+def best_list(problem: Problem, bound: int) -> list[int]:
     """The shortest of the steady state's schedule and several list schedules.
 
-    Stops at one that meets the bound, or once `LIST_BUDGET` tasks have been scheduled over and over; `quick` stops
-    after the first.
+    Stops at one that meets the bound, or once `LIST_BUDGET` tasks have been scheduled over and over.
     """
     tasks = problem.tasks
     best: list[int] = []
@@ -80,7 +71,7 @@ def best_list(problem: Problem, bound: int, *, quick: bool = False) -> list[int]
         spent += len(tasks)
         if not best or span < least:
             best, least = starts, span
-        if least <= bound or quick or spent > LIST_BUDGET:
+        if least <= bound or spent > LIST_BUDGET:
             break
     return self_timed(tasks, best)
 

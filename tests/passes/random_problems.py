@@ -4,7 +4,16 @@ from itertools import permutations, product
 
 import hypothesis.strategies as st
 
+from mgc.passes.scheduling.bounds import lower_bound
 from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
+from mgc.passes.scheduling.solver import SolverOptions
+
+
+def search(problem: Problem, options: SolverOptions | None = None) -> TaskSchedule:
+    """The best schedule found. List schedules come first; if one meets the combinatorial bound, nothing is to solve."""
+    bound = lower_bound(problem.tasks)
+    return improve(problem, best_list(problem, bound), bound, options or SolverOptions())
 
 
 @st.composite

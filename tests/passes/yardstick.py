@@ -2,18 +2,48 @@
 and its weight gradient is made in the same cycle. It goes the way that real programs take, from operations on.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mgc.ir.graph import Node, Value
 from mgc.ir.ops import Unary
 from mgc.ir.types import DType, TensorType
 from mgc.passes.mapping.plan import Operation, UnitPlan
-from mgc.passes.scheduling.entry import EntryRun, finer, schedule_entry
+from mgc.passes.scheduling.entry import EntryRun, finer, problem_of, schedule_entry
 from mgc.passes.scheduling.operations import Work
+from mgc.passes.scheduling.sections import arrange
 from mgc.passes.scheduling.solver import SolverOptions
 from mgc.passes.streaming.analysis import Streaming
 
 G, D, BATCH = 5, 5, 64  # layers of both networks, samples
+
+
+def spread(problem, choices):
+    """The units of the operations, one chosen for each in `choices`, which gives those that can run it; all tasks of an
+    operation run on one.
+
+    In the order in which they could start by precedence alone, operations go where the least other work may want the
+    unit at the same time, then where the least work is at all. That is a rule, not a proof; the bounds of the schedule
+    are those of the problem it makes.
+    """
+    tasks = problem.tasks
+    window = {}
+    for t, i in enumerate(tasks.operation):
+        begin, end = window.get(i, (tasks.heads[t], 0))
+        window[i] = min(begin, tasks.heads[t]), max(end, tasks.heads[t] + tasks.durations[t])
+    held = {}
+    units = list(problem.units)
+    for i, unit in enumerate(units):
+        if i not in choices:
+            held.setdefault(unit, []).append(i)
+    for i in sorted(choices, key=lambda i: (window[i], i)):
+        rival = {}
+        for unit in choices[i]:
+            others = held.get(unit, [])
+            meeting = sum(max(0, min(window[i][1], window[j][1]) - max(window[i][0], window[j][0])) for j in others)
+            rival[unit] = meeting, sum(problem.durations[j] * problem.count(j) for j in others), unit
+        units[i] = min(choices[i], key=rival.__getitem__)
+        held.setdefault(units[i], []).append(i)
+    return units
 
 
 @dataclass(frozen=True)
@@ -85,20 +115,27 @@ class Gan:
                     tuple(sorted({*s.reads, *s.version})),
                     node=s.node,
                     streamed=streamed,
-                    choices=choices if len(choices) > 1 else (),
                 )
             )
         values = [s.node.outputs[0] for s in self.stages]
         readers = {v: tuple(k for k, s in enumerate(self.stages) if n in s.reads) for n, v in enumerate(values)}
         units = tuple(UnitPlan(" ".join(map(str, name)), "vector") for name in names)
         writers = {v: (k,) for k, v in enumerate(values)}
-        return Work(tuple(operations), units, writers, readers, dict.fromkeys(values, 0), frozenset())
+        work = Work(tuple(operations), units, writers, readers, dict.fromkeys(values, 0), frozenset())
+        # units are chosen for the operations in the order that the data flow gives them
+        flowing = arrange(work, self.updates, self.streaming, self.flow).operations
+        several = {s.node: tuple(map(names.index, s.units)) for s in self.stages if len(s.units) > 1}
+        problem = problem_of(flowing, split, cut=split > 1)
+        chosen = spread(problem, {k: several[op.node] for k, op in enumerate(flowing) if op.node in several})
+        unit = {op.node: own for op, own in zip(flowing, chosen, strict=True)}
+        return replace(work, operations=tuple(replace(op, unit=unit[op.node]) for op in operations))
 
     def schedule(self, flow):
         """(parts of the batch, plan)."""
         nodes = [s.node for s in self.stages if not s.whole]
         streaming = Streaming(BATCH, {n.outputs[0]: 0 for n in nodes}, frozenset(nodes))
+        self.flow, self.streaming = flow, streaming
         roots = {s.node.outputs[0]: s.node.outputs[0] for s in self.stages}
         iteration = EntryRun(self.work, streaming, roots, lambda work: self.updates, flow)
         found = schedule_entry(iteration, finer(BATCH), 0, SolverOptions())
-        return found.split, found.schedule
+        return found.parts, found.schedule
