@@ -62,6 +62,11 @@ class Op:
         """The function of a vector unit that it is, and the function's attributes."""
         raise TypeError(f"{self.name} is no work for a vector unit: the plan has to lower it first")
 
+    @property
+    def is_vector_work(self) -> bool:
+        """Whether a vector unit does it: whether it has a `vec`."""
+        return type(self).vec is not Op.vec
+
     def is_nonnegative(self, operands: Sequence[bool]) -> bool:
         """Whether its results are >= 0 (or NaN), given whether each operand is known to be."""
         return {"": False, "first": any(operands[:1]), "every": all(operands)}[self.nonnegative_if]

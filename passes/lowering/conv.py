@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from itertools import product
 from math import prod
 
@@ -14,14 +14,6 @@ from mgc.ir.types import TensorType
 from mgc.passes.lowering.axis import AxisClass, conv_axis, conv_transpose_axis
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """An `Mvm` with the weights of its parts, each [matrices, rows, cols]."""
-
-    op: Mvm
-    weights: tuple[np.ndarray, ...]
-
-
 def lower_conv(
     op: Conv | ConvTranspose,
     x: TensorType,
@@ -31,8 +23,9 @@ def lower_conv(
     macs_useful: int,
     *,
     refined: bool = True,
-) -> Lowered:
-    """The product that equals `op` on an operand of type `x` with weights `w` and result type `y`.
+) -> tuple[Mvm, tuple[np.ndarray, ...]]:
+    """The product that equals `op` on an operand of type `x` with weights `w` and result type `y`, with the weights of
+    its parts, each [matrices, rows, cols].
 
     Parts are named `name.I,J` after the first output position that they write (`name` alone if there is one part).
     Taps that only meet padding are dropped if `refined`; else the parts hold the same taps whatever the extents of x.
@@ -48,22 +41,15 @@ def lower_conv(
     weights: list[np.ndarray] = []
     for combination in combinations:
         data = part_weights(op, w, combination)
-        windows = Windows(
-            count=tuple(a.count for a in combination),
-            taps=tuple(len(a.taps) for a in combination),
-            in_base=tuple(a.in_base for a in combination),
-            in_stride=tuple(a.in_stride for a in combination),
-            in_dilation=tuple(a.in_dilation for a in combination),
-            out_base=tuple(a.out_base for a in combination),
-            out_stride=tuple(a.out_stride for a in combination),
-        )
+        columns = {f.name: tuple(getattr(a, f.name) for a in combination) for f in fields(Windows)}
+        windows = Windows(**columns | {"taps": tuple(len(a.taps) for a in combination)})
         position = ",".join(str(a.out_base) for a in combination)
         part_name = name if len(combinations) == 1 else f"{name}.{position}"
         matrices, rows, cols = data.shape
         parts.append(MvmPart(part_name, matrices, rows, cols, CHANNEL_MAJOR, windows))
         weights.append(data)
     mvm = Mvm(tuple(parts), Layout.nchw(x.shape), Layout.nchw(y.shape), y.shape, macs_useful)
-    return Lowered(mvm, tuple(weights))
+    return mvm, tuple(weights)
 
 
 def part_weights(op: Conv | ConvTranspose, w: np.ndarray, axes: tuple[AxisClass, ...]) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry
-from mgc.ir.op import Op
-from mgc.ir.ops import Cast, Conv, ConvTranspose, Expand, Host, MatMul, Reshape, Transpose
+from mgc.ir.ops import Conv, ConvTranspose, Host, MatMul
 from mgc.ir.types import DType
 from mgc.passes.lowering.conv import lower_conv
 from mgc.passes.lowering.matmul import lower_matmul
@@ -98,19 +98,15 @@ def _to_host(node: Node, reason: str, export: Exporter) -> None:
 def _lower_conv_node(graph: Graph, node: Node, op: Conv | ConvTranspose) -> None:
     x, w = node.inputs
     y = node.outputs[0]
-    lowered = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w), useful_macs(node))
-    weights = [_weights(graph, part.name, data) for part, data in zip(lowered.op.parts, lowered.weights, strict=True)]
-    at = graph.nodes.index(node)
-    graph.nodes.remove(node)
-    if not lowered.op.parts:
+    mvm, data = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w), useful_macs(node))
+    if not mvm.parts:
         # every tap meets padding only
-        graph.replace({y: graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)})
-        for source in node.sources:
-            graph.absorbed.setdefault(source, "every kernel tap reads padding: the result is zero")
+        zero = graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)
+        graph.bypass(node, [zero], "every kernel tap reads padding: the result is zero")
         return
-    chain = _Chain(graph, at, node.sources)
-    dtype = x.tensor.dtype
-    chain.finish(chain.cast(chain.add(lowered.op, chain.cast(x, DType.F32), *weights), dtype), y)
+    weights = [_weights(graph, part.name, own) for part, own in zip(mvm.parts, data, strict=True)]
+    build = Build(graph, sources=node.sources, at=node)
+    _finish(graph, node, build.cast(build.emit(mvm, build.cast(x, DType.F32), *weights), x.tensor.dtype))
 
 
 def _lower_matmul_node(graph: Graph, node: Node) -> None:
@@ -119,50 +115,23 @@ def _lower_matmul_node(graph: Graph, node: Node) -> None:
         return
     constant_left = left in graph.constants
     x, w = (right, left) if constant_left else (left, right)
-    y = node.outputs[0]
     plan = lower_matmul(x.shape, graph.constants[w].data, constant_left, group_name(node, w))
     weights = _weights(graph, plan.op.parts[0].name, plan.weights)
-    at = graph.nodes.index(node)
-    graph.nodes.remove(node)
-    chain = _Chain(graph, at, node.sources)
-    value = chain.cast(x, DType.F32)
-    if value.shape != plan.operand:
-        value = chain.add(Reshape(plan.operand), value)
-    if value.shape != plan.expand:
-        value = chain.add(Expand(plan.expand), value)
-    value = chain.transpose(value, plan.perm)
-    value = chain.transpose(chain.add(plan.op, value, weights), plan.result_perm)
-    if value.shape != y.shape:
-        value = chain.add(Reshape(y.shape), value)
-    chain.finish(chain.cast(value, x.tensor.dtype), y)
+    build = Build(graph, sources=node.sources, at=node)
+    operand = build.expand(build.reshape(build.cast(x, DType.F32), plan.operand), plan.expand)
+    product = build.emit(plan.op, build.transpose(operand, plan.perm), weights)
+    result = build.reshape(build.transpose(product, plan.result_perm), node.outputs[0].shape)
+    _finish(graph, node, build.cast(result, x.tensor.dtype))
 
 
 def _weights(graph: Graph, name: str, data: np.ndarray) -> Value:
     return graph.add_constant(np.asarray(data, np.float32), f"{name}.w")
 
 
-@dataclass
-class _Chain:
-    """Adds nodes one after the other at a place in the graph."""
-
-    graph: Graph
-    at: int
-    sources: tuple[str, ...]
-
-    def add(self, op: Op, *inputs: Value) -> Value:
-        value = self.graph.add(op, *inputs, sources=self.sources, at=self.at)
-        self.at += 1
-        return value
-
-    def cast(self, value: Value, to: DType) -> Value:
-        return value if value.tensor.dtype is to else self.add(Cast(to), value)
-
-    def finish(self, value: Value, result: Value) -> None:
-        """Lets the last node added make `result`, in place of the `value` that it makes now: names stay."""
-        node = self.graph.nodes[self.at - 1]
-        assert node.outputs == (value,)
-        assert value.type == result.type
-        node.outputs = (result,)
-
-    def transpose(self, value: Value, perm: tuple[int, ...]) -> Value:
-        return value if perm == tuple(range(len(perm))) else self.add(Transpose(perm), value)
+def _finish(graph: Graph, node: Node, value: Value) -> None:
+    """Lets what makes `value`, right before the node, make the node's result in place of it: names stay."""
+    last = graph.nodes[graph.nodes.index(node) - 1]
+    assert last.outputs == (value,)
+    assert value.type == node.outputs[0].type
+    graph.remove(node)
+    last.outputs = node.outputs

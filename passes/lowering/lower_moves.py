@@ -12,7 +12,6 @@ from mgc.ir import ops
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, Piece, View
 from mgc.ir.module import Entry
-from mgc.ir.types import TensorType
 from mgc.passes.lowering.hoist_quant import hoist_quant
 from mgc.passes.lowering.pieces import indexed_pieces, piece, runs
 from mgc.passes.lowering.strided import Strided, dense_strides
@@ -132,11 +131,16 @@ class _Lowering:
     def _keep(self, node: Node) -> None:
         self.nodes.append(Node(node.op, tuple(map(self.dense, node.inputs)), node.outputs, node.sources))
 
-    def _copy(self, node: Node, pieces: list[tuple[Strided, list[Piece]]], sources: tuple[str, ...]) -> None:
-        """Emits a copy; pieces come grouped by the view they read, their operand numbers are set here."""
-        operands: dict[Value, int] = {}
-        for view, _ in pieces:
-            operands.setdefault(view.root, len(operands))
+    def _copy(
+        self,
+        node: Node,
+        pieces: list[tuple[Strided, list[Piece]]],
+        sources: tuple[str, ...],
+        first: Value | None = None,
+    ) -> None:
+        """Emits a copy; pieces come grouped by the view they read, their operand numbers are set here: `first` is 0."""
+        roots = ([] if first is None else [first]) + [view.root for view, _ in pieces]
+        operands = {value: k for k, value in enumerate(dict.fromkeys(roots))}
         done = tuple(replace(p, operand=operands[view.root]) for view, group in pieces for p in group)
         result = node.outputs[0]
         op = Copy(done, result.tensor)
@@ -181,10 +185,8 @@ class _Lowering:
             if value.view(np.uint8).any():  # a copy leaves zeros (+0) where no piece writes
                 fill = Strided.whole(self.graph.add_constant(value, "fill")).expand([1] * rank).expand(result.shape)
                 pieces.insert(0, (fill, [piece(0, fill, 0, strides)]))
-                # the operand that holds data comes first: a copy's kind of contents is that of operand 0
-                self._copy_data_first(node, pieces, sources)
-            else:
-                self._copy(node, pieces, sources)
+            # the operand that holds data comes first: a copy's kind of contents is that of operand 0
+            self._copy(node, pieces, sources, first=view.root)
             return
         index = [_padded_index(n, b, e, op.mode) for n, b, e in zip(x.shape, begins, ends, strict=True)]
         axes = [runs(i) for i in index]
@@ -202,19 +204,6 @@ class _Lowering:
             self.nodes.append(Node(gather, (value, indices), (out,), node.sources))
             value = out
 
-    def _copy_data_first(self, node: Node, pieces: list[tuple[Strided, list[Piece]]], sources: tuple[str, ...]) -> None:
-        """A copy of a fill and then data, with the data as operand 0 and the pieces in the order given."""
-        (fill, fills), (view, moved) = pieces
-        result = node.outputs[0]
-        done = (*(replace(p, operand=1) for p in fills), *moved)
-        op = Copy(done, result.tensor)
-        data, value = self.graph.data(view.root), self.graph.data(fill.root)
-        if data is not None and value is not None:
-            self._fold(result, op.evaluate(data, value)[0])
-        else:
-            names = tuple(dict.fromkeys(sources + node.sources))
-            self.nodes.append(Node(op, (view.root, fill.root), (result,), names))
-
     def _gather(self, node: Node, axis: int) -> None:
         x, indices = node.inputs
         result = node.outputs[0]
@@ -230,15 +219,11 @@ class _Lowering:
         view, sources = self.strided(x)
         if len(pattern) == 1 and len(pattern[0].extents) == 1 and index.ndim <= 1:
             run = pattern[0]
-            starts, stops, steps = [0] * len(view.shape), list(view.shape), [1] * len(view.shape)
-            step = run.steps[0] or 1
-            starts[axis], steps[axis] = run.first, step
-            stops[axis] = run.first + step
-            one = view.slice(starts, stops, steps)  # the axis now has extent 1, at the right place
-            shape, strides = list(one.shape), list(one.strides)
+            base = view.base + run.first * view.strides[axis]
+            shape, strides = list(view.shape), list(view.strides)
             shape[axis : axis + 1] = index.shape
             strides[axis : axis + 1] = [run.steps[0] * view.strides[axis]] * index.ndim
-            self._look(node, Strided(one.root, one.base, tuple(shape), tuple(strides)))
+            self._look(node, Strided(view.root, base, tuple(shape), tuple(strides)))
             return
         every = [runs(np.arange(n)) for n in view.shape]
         every[axis] = pattern
@@ -251,5 +236,4 @@ def _padded_index(size: int, begin: int, end: int, mode: str) -> np.ndarray:
 
 
 def _pieces(view: Strided) -> tuple[Piece, ...]:
-    result: TensorType = TensorType(view.root.tensor.dtype, view.shape)
-    return (piece(0, view, 0, dense_strides(result.shape)),) if result.size else ()
+    return (piece(0, view, 0, dense_strides(view.shape)),) if prod(view.shape) else ()

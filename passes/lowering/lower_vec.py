@@ -7,22 +7,7 @@ from typing import ClassVar
 
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import (
-    Copy,
-    Dequant,
-    DequantBy,
-    Lookup,
-    Mvm,
-    MvmT,
-    Outer,
-    Quant,
-    QuantBy,
-    RunMax,
-    Step,
-    UpdateCells,
-    Vec,
-    View,
-)
+from mgc.ir.mapped import Copy, Mvm, MvmT, Outer, Step, UpdateCells, Vec, View
 from mgc.ir.module import Entry
 from mgc.passes.lowering.versions import Homes, homes_of, order
 from mgc.passes.manager import Pass
@@ -31,31 +16,8 @@ from mgc.passes.state import CompileState, UnsupportedError, with_graph
 from mgc.passes.streaming.analysis import Streaming, best_split, data_of
 from mgc.passes.streaming.dataflow import DATAFLOWS
 
-KERNEL_OPS = (
-    ops.Unary,
-    ops.Binary,
-    ops.Where,
-    ops.Cast,
-    ops.Reduce,
-    ops.Gather,
-    ops.Pool,
-    ops.AxisMap,
-    ops.MatMul,
-    ops.AveragePoolGrad,
-    ops.MaxPoolGrad,
-    ops.MaxPoolPick,
-    ops.ScatterAdd,
-    Quant,
-    Dequant,
-    Lookup,
-    QuantBy,
-    DequantBy,
-    RunMax,
-)
-"""What a vector unit does."""
-
 OTHER_OPS = (Mvm, MvmT, Outer, UpdateCells, ops.Update, ops.DiffBlock, Copy, View, Vec, ops.Host)
-"""What else there may be: the boundaries of kernels."""
+"""What there may be beside the work of vector units: the boundaries of kernels."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +73,7 @@ def _kernels(graph: Graph, homes: Homes, streaming: Streaming) -> list[list[Node
     kernels: list[list[Node]] = []
     for node in graph.nodes:
         here = max((stage.get(v, 0) for v in node.inputs), default=0)
-        if not isinstance(node.op, KERNEL_OPS):
+        if not node.op.is_vector_work:
             if not isinstance(node.op, OTHER_OPS):
                 where = f" (of {', '.join(node.sources)})" if node.sources else ""
                 raise UnsupportedError(f"lower-vec: no unit of the chip runs {node.op.name}{where}; lower it before")

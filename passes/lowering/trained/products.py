@@ -63,8 +63,7 @@ def conv_product(
     refined: bool,
 ) -> Product:
     """A (transposed) convolution of x to y."""
-    lowered = lower_conv(op, x, numbered(weights), y, name, macs, refined=refined)
-    return Product(lowered.op, lowered.weights, x.shape)
+    return Product(*lower_conv(op, x, numbered(weights), y, name, macs, refined=refined), x.shape)
 
 
 def forget_products() -> None:
