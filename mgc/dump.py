@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from mgc.ir.files import read_module, write_module
 from mgc.ir.module import Module, verify_module
-from mgc.ir.op import register_attr
+from mgc.ir.op import IRError, register_attr
+from mgc.ir.text import header_of, parse_module, print_module
 from mgc.isa.program import Program
 from mgc.passes.manager import Dump, Pass
 from mgc.passes.registry import parse_passes
@@ -53,6 +55,32 @@ def write_stage(state: CompileState, path: Path, name: str, later: Sequence[Pass
     for entry in state.module.entries:
         if all(node.op.level == 1 for node in entry.graph.nodes):
             path.with_suffix(f".{_file_name(entry.name)}.onnx").write_bytes(state.tools.export(entry.graph))
+
+
+def write_module(path: Path, module: Module, *, header: Sequence[str] = ()) -> None:
+    """Writes PATH, and the file of data beside it if there is data. `header`: the lines of comment at the top."""
+    text, blobs = print_module(module, header=header)
+    path.write_text(text, encoding="utf-8")
+    if blobs:
+        save_file(blobs, path.with_suffix(".safetensors"))
+    else:
+        path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def read_module(path: Path) -> tuple[Module, tuple[str, ...]]:
+    """The module in a file, and its header. IRError, with file and line, where it or its data is no module's."""
+    beside = path.with_suffix(".safetensors")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise IRError(f"{path} is no text: {error}") from error
+    blobs: dict[str, np.ndarray] = {}
+    if beside.exists():
+        try:
+            blobs = load_file(beside)
+        except SafetensorError as error:
+            raise IRError(f"{beside}, the data beside {path}, cannot be read: {error}") from error
+    return parse_module(text, blobs, file=str(path)), header_of(text)
 
 
 def stage_header(name: str, later: Sequence[Pass]) -> tuple[str, ...]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mgc.targets.description import Channel, CostClass, Edram, Target
 from mgc.targets.energy import EnergyBreakdown
+
+Way = Literal["edram", "dram", "host"]
+"""Where bytes come from or go to."""
 
 _PJ = 1e-12
 _FJ = 1e-15
@@ -150,7 +154,7 @@ class CostModel:
         _check_at_least("columns", columns, 1)
         crossbar = self.target.crossbar
         turns = self.transposed_turns(weight_bits)
-        row_blocks, column_blocks = _ceil_div(rows, crossbar.rows), _ceil_div(columns * turns, crossbar.cols)
+        row_blocks, column_blocks = crossbar.row_blocks(rows), crossbar.column_blocks(columns, weight_bits)
         drives, conversions = rows * column_blocks, row_blocks * columns * turns
         if transposed:
             drives, conversions = columns * turns * row_blocks, rows * column_blocks * turns
@@ -171,7 +175,7 @@ class CostModel:
     ) -> EnergyBreakdown:
         """Energy of a matrix product over `windows` input vectors; it does not depend on the number of replicas.
 
-        The tile memory's reads and writes are not in it (`edram_energy`), the input registers are.
+        The tile memory's reads and writes are not in it (`transfer_energy`), the input registers are.
         """
         _check_at_least("windows", windows, 0)
         crossbar, periphery = self.target.crossbar, self.target.periphery
@@ -307,33 +311,18 @@ class CostModel:
             link=size * route.links * self.target.link.energy_pj_per_byte * _PJ,
         )
 
-    def edram_cycles(self, size: int) -> int:
-        """Cycles to read or write `size` bytes of one tile's memory."""
-        return self._transfer_cycles(size, self.target.edram)
-
-    def edram_energy(self, size: int) -> EnergyBreakdown:
-        """Energy of reading or writing `size` bytes of a tile's memory."""
-        return EnergyBreakdown(edram=size * self.target.edram.energy_pj_per_byte * _PJ)
-
-    def dram_cycles(self, size: int) -> int:
-        """Cycles to load or store `size` bytes of off-chip memory."""
-        return self._transfer_cycles(size, self.target.dram)
-
-    def dram_energy(self, size: int) -> EnergyBreakdown:
-        """Energy of loading or storing `size` bytes of off-chip memory."""
-        return EnergyBreakdown(dram=size * self.target.dram.energy_pj_per_byte * _PJ)
-
-    def host_cycles(self, size: int) -> int:
-        """Cycles to move `size` bytes to or from the host; what the host computes with them is not in it."""
-        return self._transfer_cycles(size, self.target.host)
-
-    def host_energy(self, size: int) -> EnergyBreakdown:
-        """Energy of moving `size` bytes to or from the host."""
-        return EnergyBreakdown(host=size * self.target.host.energy_pj_per_byte * _PJ)
-
-    def _transfer_cycles(self, size: int, channel: Channel | Edram) -> int:
+    def transfer_cycles(self, size: int, way: Way) -> int:
+        """Cycles to read or write `size` bytes of one tile's memory ("edram") or off-chip memory ("dram"), or to move
+        them to or from the host; what the host computes with them is not in it.
+        """
         _check_at_least("size", size, 0)
+        channel: Channel | Edram = getattr(self.target, way)
         return max(1, self.target.cycles(channel.latency_ns + size / channel.bytes_per_ns)) if size else 0
+
+    def transfer_energy(self, size: int, way: Way) -> EnergyBreakdown:
+        """Energy of the same."""
+        channel: Channel | Edram = getattr(self.target, way)
+        return EnergyBreakdown(**{way: size * channel.energy_pj_per_byte * _PJ})
 
     # ---- the whole ----
 

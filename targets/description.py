@@ -97,6 +97,16 @@ class Crossbar(_Table):
         stored = bits - 1 if self.encoding == "differential" else bits
         return _ceil_div(stored, self.cell_bits)
 
+    def row_blocks(self, rows: int) -> int:
+        """Crossbars one above the other that hold a matrix of `rows` rows: row k is in block k // self.rows."""
+        return _ceil_div(rows, self.rows)
+
+    def column_blocks(self, columns: int, weight_bits: int | None = None) -> int:
+        """Crossbars side by side that hold a matrix of `columns` columns: column c, slice s, sign g is bit line q =
+        (c * slices + s) * signs + g, in block q // cols.
+        """
+        return _ceil_div(columns * self.slices(weight_bits) * self.signs, self.cols)
+
     def digits(self, *, signed: bool, input_bits: int | None = None) -> int:
         """Reads that stream one input: ceil(Bx/d) unsigned; ceil((Bx-1)/d) + 1 signed, the sign bit streams alone.
 

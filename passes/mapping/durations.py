@@ -146,10 +146,10 @@ class Durations:
         the off-chip channel. All go on side by side; each has its own latency.
         """
         local = sum(s.size for s in moved if s.place is not None)
-        slowest = max(work, self.cost.edram_cycles(-(-local // len(here.tiles))))
+        slowest = max(work, self.cost.transfer_cycles(-(-local // len(here.tiles)), "edram"))
         dram = sum(s.size for s in moved if s.place is None)
         if dram:
-            slowest = max(slowest, self.cost.dram_cycles(dram))
+            slowest = max(slowest, self.cost.transfer_cycles(dram, "dram"))
         for source in moved:
             if source.place is not None and source.place != here:
                 slowest = max(slowest, self.cross(source.size, source.place, here), work + self.head(source, here))
@@ -170,7 +170,7 @@ class Durations:
         """Cycles to move bytes to or from the host: what is loaded or stored, or operands and results of a segment that
         the host runs; what it computes is not known.
         """
-        return max(1, self.cost.host_cycles(-(-size // self.parts)))
+        return max(1, self.cost.transfer_cycles(-(-size // self.parts), "host"))
 
 
 def signed_input(node: Node) -> bool:

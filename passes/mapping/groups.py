@@ -15,7 +15,7 @@ from mgc.passes.mapping.allocate import Demand
 from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
-from mgc.passes.mapping.partition import Geometry
+from mgc.passes.mapping.partition import crossbars_of
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.reads import Reads, reads_of
@@ -71,7 +71,7 @@ class Allocate(Pass):
         groups: list[GroupMap] = []
         for r, replicas in zip(residents.groups, found.allocation.replicas, strict=True):
             if r.part is not None:
-                size = Geometry.of(r.part, state.chip.crossbar).crossbars
+                size = crossbars_of(r.part, state.chip.crossbar)
                 groups.append(GroupMap(r.name, r.part.name, r.layer, replicas, size, chip=chip_of[r.layer]))
         return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
 
@@ -98,8 +98,8 @@ def split_of(state: CompileState, crossbars: int | None = None) -> Split:
     cost, sizes = CostModel(target), sizes_of(entry.graph, target)
     # what crosses the host link takes its time whatever the crossbars do
     floor = max(
-        sum(cost.host_cycles(sizes[v]) for v in entry.graph.inputs),
-        sum(cost.host_cycles(sizes[v]) for _, v in entry.graph.outputs),
+        sum(cost.transfer_cycles(sizes[v], "host") for v in entry.graph.inputs),
+        sum(cost.transfer_cycles(sizes[v], "host") for _, v in entry.graph.outputs),
     )
     return split(demands, nets, target, micro_batches=entry.micro_batches, floor=floor, crossbars=crossbars)
 
@@ -111,10 +111,12 @@ def _of_a_stream(entry: Entry, residents: Residents, number: Mapping[str, int], 
     for node in entry.graph.nodes:
         if isinstance(node.op, Mvm):
             for k, part in enumerate(node.op.parts):
-                home, geometry = homes[node.inputs[1 + k]], Geometry.of(part, target.crossbar)
-                cycles, once = durations.window(part, geometry.row_blocks, signed=signed_input(node))
+                home, blocks = homes[node.inputs[1 + k]], target.crossbar.row_blocks(part.rows)
+                cycles, once = durations.window(part, blocks, signed=signed_input(node))
                 layer = number[residents.by_name[home].layer]
-                found[home] = Demand(layer, geometry.crossbars, windows_of(node.op, part), cycles, once)
+                found[home] = Demand(
+                    layer, crossbars_of(part, target.crossbar), windows_of(node.op, part), cycles, once
+                )
     return [found[r.name] for r in residents.groups]
 
 
@@ -131,9 +133,7 @@ def _of_an_iteration(
         if r.part is not None:
             work = max(1, reads.get(r.name, Reads()).turns(cost.transposed_turns()))
             found.append(
-                Demand(
-                    number[r.layer], Geometry.of(r.part, target.crossbar).crossbars, work, cost.read_interval_cycles()
-                )
+                Demand(number[r.layer], crossbars_of(r.part, target.crossbar), work, cost.read_interval_cycles())
             )
     return found
 

@@ -30,56 +30,9 @@ class CapacityError(UnsupportedError):
         self.available = available
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How the matrices of one part lie on the crossbars of one replica.
-
-    Row k is in row block k // rows; column c, slice s, sign g is physical column q = (c * slices + s) * signs + g, in
-    column block q // cols. Crossbars are numbered matrix-major, then row block, then column block.
-    """
-
-    matrices: int
-    matrix_rows: int
-    matrix_cols: int
-    rows: int
-    cols: int
-    slices: int
-    signs: int
-
-    @staticmethod
-    def of(part: MvmPart, crossbar: Crossbar) -> Geometry:
-        """The geometry of a part on crossbars as described."""
-        return Geometry(
-            part.matrices, part.rows, part.cols, crossbar.rows, crossbar.cols, crossbar.slices(), crossbar.signs
-        )
-
-    @property
-    def row_blocks(self) -> int:
-        """Crossbars one above the other, for one matrix."""
-        return -(-self.matrix_rows // self.rows)
-
-    @property
-    def physical_columns(self) -> int:
-        """Bit lines of one matrix."""
-        return self.matrix_cols * self.slices * self.signs
-
-    @property
-    def column_blocks(self) -> int:
-        """Crossbars side by side, for one matrix."""
-        return -(-self.physical_columns // self.cols)
-
-    @property
-    def crossbars(self) -> int:
-        """Crossbars of one replica."""
-        return self.matrices * self.row_blocks * self.column_blocks
-
-    def cell(
-        self, matrix: np.ndarray, row: np.ndarray, column: np.ndarray, slice_: np.ndarray, sign: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(crossbar in the replica, word line, bit line) of a cell; operands broadcast."""
-        q = (column * self.slices + slice_) * self.signs + sign
-        block = (matrix * self.row_blocks + row // self.rows) * self.column_blocks + q // self.cols
-        return block, row % self.rows, q % self.cols
+def crossbars_of(part: MvmPart, crossbar: Crossbar) -> int:
+    """Crossbars of one replica of a part; they are numbered matrix-major, then row block, then column block."""
+    return part.matrices * crossbar.row_blocks(part.rows) * crossbar.column_blocks(part.cols)
 
 
 @dataclass(frozen=True)
@@ -203,7 +156,7 @@ def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
     for group in groups:
         if group.part is not None:
             name = ", ".join(group.sources) if group.cells is not None and group.sources else group.layer
-            need[name] = need.get(name, 0) + Geometry.of(group.part, state.chip.crossbar).crossbars
+            need[name] = need.get(name, 0) + crossbars_of(group.part, state.chip.crossbar)
     needed, available = sum(need.values()), state.target.structure.crossbars
     if needed > available:
         width = "training.master_bits" if state.trains else "crossbar.weight_bits"

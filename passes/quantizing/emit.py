@@ -42,7 +42,9 @@ class Emitter:
         The real weights and the real bias stay beside the codes, for `float` numerics.
         """
         graph, node = self._graph, layer.node
-        codes = self._quant(layer.x, chosen.codes, node)
+        key = layer.x, chosen.codes
+        if key not in self._coded:
+            self._coded[key] = self._quant(*key, node)
         stacked = chosen.weights.astype(self._weight_dtype)
         split = np.split(stacked, np.cumsum(layer.splits)[:-1], axis=1)
         whole = [
@@ -51,7 +53,9 @@ class Emitter:
         ]
         op = replace(layer.op, outside=chosen.codes.zero)
         at = graph.nodes.index(node)
-        acc = graph.add(op, codes, *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at)
+        acc = graph.add(
+            op, self._coded[key], *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at
+        )
         shape = layer.channel_shape
         scale = chosen.codes.scale * chosen.scales
         # every row reads a code of 0 that is too large by `zero`
@@ -73,16 +77,9 @@ class Emitter:
             graph.nodes.remove(layer.add)
 
     def _quant(self, x: Value, codes: Codes, before: Node) -> Value:
-        key = (x, codes)
-        if key not in self._coded:
-            self._coded[key] = self._add_quant(x, codes, before)
-        return self._coded[key]
-
-    def _add_quant(self, x: Value, codes: Codes, before: Node) -> Value:
-        graph, dtype = self._graph, codes.dtype
-        data = graph.data(x)
+        graph, data = self._graph, self._graph.data(x)
         if data is not None:
             return graph.add_constant(codes.stored(data), f"{x.name}.codes")
         assert isinstance(x.type, TensorType)
-        op = Quant(codes.scale, codes.lo, codes.hi, dtype, codes.zero)
+        op = Quant(codes.scale, codes.lo, codes.hi, codes.dtype, codes.zero)
         return graph.add(op, x, name=f"{x.name}.codes", sources=before.sources, at=graph.nodes.index(before))

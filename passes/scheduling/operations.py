@@ -10,7 +10,6 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, MvmT, Outer, Send, UpdateCells, Vec, View
 from mgc.passes.mapping.durations import Durations, Place, Source, elements_read, signed_input, sizes_of, windows_of
-from mgc.passes.mapping.partition import Geometry
 from mgc.passes.mapping.place import Placement
 from mgc.passes.mapping.plan import Operation, OperationKind, UnitKind, UnitPlan
 from mgc.passes.streaming.analysis import Streaming
@@ -185,7 +184,7 @@ class Builder:
         """`Durations.stream` of the next operation; takes down what it moves off-chip."""
         size = sum(s.size for s in moved if s.place is None)
         if size:
-            self.channel[len(self.operations)] = self.durations.cost.dram_cycles(size)
+            self.channel[len(self.operations)] = self.durations.cost.transfer_cycles(size, "dram")
         return self.durations.stream(work, moved, here)
 
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
@@ -362,7 +361,7 @@ class Builder:
         for k, part in enumerate(op.parts):
             index = self._group_of(node, k)
             group = self.placement.groups[index]
-            blocks = Geometry.of(part, self.target.crossbar).row_blocks
+            blocks = self.target.crossbar.row_blocks(part.rows)
             windows = self.durations.windows(op, part)
             work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
             here = Place(group.tiles)
@@ -384,7 +383,7 @@ class Builder:
             group = self.placement.groups[index]
             here = Place(group.tiles)
             windows = self.durations.windows(op, part)
-            blocks = Geometry.of(part, self.target.crossbar).column_blocks
+            blocks = self.target.crossbar.column_blocks(part.cols)
             work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
             stream = self._streamed if k == 0 else self.durations.stream
             duration = stream(work, self._traffic((dy,), (result,)), here)

@@ -214,7 +214,7 @@ def expand_batch_norm(graph: Graph, node: Node) -> bool:
     """
     assert isinstance(node.op, BatchNorm)
     build = Build(graph, sources=node.sources, at=node)
-    result = _scale_and_shift(build, node, node.op) or _written_out(build, node, node.op)
+    result = _scale_and_shift(build, node, node.op) or written_out(graph, node, node.op)
     graph.remove(node)
     graph.replace({node.outputs[0]: result})
     return True
@@ -238,9 +238,11 @@ def _scale_and_shift(build: Build, node: Node, op: BatchNorm) -> Value | None:
     return build.add(build.mul(x, factors), offsets)
 
 
-def _written_out(build: Build, node: Node, op: BatchNorm) -> Value:
-    x = node.inputs[0]
-    shape = (1, x.shape[1], *[1] * (len(x.shape) - 2))
-    scale, bias, mean, var = (build.reshape(v, shape) for v in node.inputs[1:])
+def written_out(graph: Graph, node: Node, op: BatchNorm) -> Value:
+    """The result of an inference batch norm as element-wise ops, put before the node."""
+    x, scale, bias, mean, var = node.inputs
+    build = Build(graph, sources=node.sources, hint=node.outputs[0].name, at=node)
+    wide = (x.shape[1], *(1,) * (x.tensor.rank - 2))
     factor = build.div(scale, build.unary("sqrt", build.add(var, op.epsilon)))
-    return build.add(build.mul(build.sub(x, mean), factor), bias)
+    centred = build.sub(x, build.reshape(mean, wide))
+    return build.add(build.mul(centred, build.reshape(factor, wide)), build.reshape(bias, wide))

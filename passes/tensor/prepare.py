@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import BatchNorm, Binary, Expand, Where
+from mgc.ir.rewriter import apply_patterns, pattern
 from mgc.ir.types import TensorType
+from mgc.passes.tensor.affine import written_out
 
 
 def prepare(graph: Graph) -> Graph:
@@ -14,31 +15,20 @@ def prepare(graph: Graph) -> Graph:
     rounding in the norms.
     """
     graph = graph.copy()
-    _norms(graph)
+    apply_patterns(graph, (_write_out_norm,))
     _expansions(graph)
     graph.prune()
     return graph
 
 
-def _norms(graph: Graph) -> None:
-    nodes, graph.nodes = graph.nodes, []
-    replaced: dict[Value, Value] = {}
-    for node in nodes:
-        node.inputs = tuple(replaced.get(v, v) for v in node.inputs)
-        if isinstance(node.op, BatchNorm) and not node.op.training:
-            replaced[node.outputs[0]] = _normalised(graph, node, node.op)
-        else:
-            graph.nodes.append(node)
-    graph.outputs = [(name, replaced.get(v, v)) for name, v in graph.outputs]
-
-
-def _normalised(graph: Graph, node: Node, op: BatchNorm) -> Value:
-    x, scale, bias, mean, var = node.inputs
-    build = Build(graph, sources=node.sources, hint=node.outputs[0].name)
-    wide = (x.shape[1], *(1,) * (x.tensor.rank - 2))
-    factor = build.div(scale, build.unary("sqrt", build.add(var, op.epsilon)))
-    centred = build.sub(x, build.reshape(mean, wide))
-    return build.add(build.mul(centred, build.reshape(factor, wide)), build.reshape(bias, wide))
+@pattern(BatchNorm)
+def _write_out_norm(graph: Graph, node: Node) -> bool:
+    if not isinstance(node.op, BatchNorm) or node.op.training:
+        return False
+    result = written_out(graph, node, node.op)
+    graph.remove(node)
+    graph.replace({node.outputs[0]: result})
+    return True
 
 
 def _expansions(graph: Graph) -> None:

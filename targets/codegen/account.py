@@ -123,8 +123,7 @@ class Account:
 
     def _memory(self, buffer: int, size: int) -> EnergyBreakdown:
         """Reading or writing bytes of a buffer where it lies."""
-        offchip = self.program.buffers[buffer].space == "dram"
-        return self.cost.dram_energy(size) if offchip else self.cost.edram_energy(size)
+        return self.cost.transfer_energy(size, self.program.buffers[buffer].space)
 
     def _way(self, buffer: int, size: int, tile: int) -> EnergyBreakdown:
         """Bringing bytes of a buffer to a tile, or from there."""
@@ -159,7 +158,7 @@ class Account:
                 read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
                 # every window is gathered from the tiles' memory, wherever its codes come from
                 codes = windows * group.matrices * group.rows * self._item(instruction.src)
-                return read + self.cost.edram_energy(codes)
+                return read + self.cost.transfer_energy(codes, "edram")
             case isa.MvmT():
                 occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)
                 return self.cost.mvm_energy(_windows(instruction), occupancy, signed=instruction.signed)
@@ -174,10 +173,12 @@ class Account:
                 averaged = prod(second[0].shape) if PAIRINGS[pairing] == "average" else 0
                 return self.cost.diff_energy(prod(scores.shape), averaged)
             case isa.Store(src=isa.Ref(space, index)) if space == isa.CONSTANT:
-                return self.cost.host_energy(self.program.tensors[self.program.constants[index].tensor].nbytes)
+                return self.cost.transfer_energy(
+                    self.program.tensors[self.program.constants[index].tensor].nbytes, "host"
+                )
             case isa.Load() | isa.Store() | isa.Host():  # what the host does with it is not the chip's
                 buffers = (self.program.buffers[b] for b in (*instruction.reads(), *instruction.writes()))
-                return self.cost.host_energy(sum(nbytes(b, self.program.target) for b in buffers))
+                return self.cost.transfer_energy(sum(nbytes(b, self.program.target) for b in buffers), "host")
         return EnergyBreakdown()
 
     def _occupancy(self, group: CrossbarGroup, *, transposed: bool = False) -> Occupancy:

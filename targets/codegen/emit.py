@@ -90,7 +90,7 @@ class Walk:
     buffers: list[Buffer] = field(default_factory=list)
     buffer_of: dict[Value, int] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
-    constant_of: dict[tuple[Value, bool], int] = field(default_factory=dict)
+    constant_of: dict[tuple[Value, bool], Ref] = field(default_factory=dict)
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     segments: list[HostSegment] = field(default_factory=list)
     sources: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -104,15 +104,11 @@ class Walk:
         """The constant operand for a value; `accumulator_scale` folds the ADC's factor in (mode "scale")."""
         key = (value, accumulator_scale)
         if key not in self.constant_of:
-            index = len(self.constants)
             data = self.graph.constants[value].data
-            if accumulator_scale:
-                data = np.asarray(data * self.arithmetic.factor)
-            tensor = f"const.{index}"
-            self.tensors[tensor] = np.asarray(data, order="C")
-            self.constants.append(Constant(index, value.name, tensor))
-            self.constant_of[key] = index
-        return Ref(CONSTANT, self.constant_of[key])
+            self.constant_of[key] = self._add_constant(
+                value.name, np.asarray(data * self.arithmetic.factor) if accumulator_scale else data
+            )
+        return self.constant_of[key]
 
     def table(self, name: str, data: np.ndarray) -> Ref:
         """A constant with a table; equal tables are one."""
@@ -122,8 +118,11 @@ class Walk:
             same = constant.name == name and known.dtype == data.dtype and known.shape == data.shape
             if same and known.tobytes() == data.tobytes():
                 return Ref(CONSTANT, constant.id)
+        return self._add_constant(name, data)
+
+    def _add_constant(self, name: str, data: np.ndarray) -> Ref:
         index = len(self.constants)
-        self.tensors[f"const.{index}"] = data
+        self.tensors[f"const.{index}"] = np.asarray(data, order="C")
         self.constants.append(Constant(index, name, f"const.{index}"))
         return Ref(CONSTANT, index)
 

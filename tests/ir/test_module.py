@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgc.ir.files import read_module, write_module
+from mgc.dump import read_module, write_module
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry, Module, verify_module
 from mgc.ir.op import ATTRIBUTES, IRError, register_attr

@@ -310,4 +310,4 @@ def test_its_energy_is_the_blocks_and_the_memories():
     (diff,) = [i for i in program.instructions if isinstance(i, Diff)]
     energy = Account(program, cost).energy(diff)
     assert energy.diff == cost.diff_energy(7, averaged=5).diff
-    assert energy.edram == pytest.approx(cost.edram_energy(4 * (7 + 5 + 1 + 7 + 5)).edram)
+    assert energy.edram == pytest.approx(cost.transfer_energy(4 * (7 + 5 + 1 + 7 + 5), "edram").edram)

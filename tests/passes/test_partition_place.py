@@ -10,12 +10,12 @@ from networks import chain, level2, networks, small_target
 from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
-from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, Vec
+from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart, Vec, Windows
 from mgc.isa import crossbar as isa
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import Durations, signed_input, windows_of
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, placement_of
-from mgc.passes.mapping.partition import CapacityError, Geometry, Partition, order_rows
+from mgc.passes.mapping.partition import CapacityError, Partition, crossbars_of, order_rows
 from mgc.passes.mapping.place import near_layers, snake_of_tiles, traffic_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Crossbar
@@ -59,26 +59,30 @@ def test_exact_columns_are_those_of_the_instruction_set(crossbar, matrices, rows
 @given(crossbars(), st.integers(1, 3), st.integers(1, 20), st.integers(1, 9))
 def test_every_cell_of_every_weight_lands_exactly_once_and_reads_back(crossbar, matrices, rows, cols):
     slices, signs = crossbar.slices(), crossbar.signs
-    geometry = Geometry(matrices, rows, cols, crossbar.rows, crossbar.cols, slices, signs)
     index = np.indices((matrices, rows, cols, slices, signs))
-    where = geometry.cell(*index)
+    q = (index[2] * slices + index[3]) * signs + index[4]
+    row_blocks, column_blocks = crossbar.row_blocks(rows), crossbar.column_blocks(cols)
+    block = (index[0] * row_blocks + index[1] // crossbar.rows) * column_blocks + q // crossbar.cols
+    where = block, index[1] % crossbar.rows, q % crossbar.cols
+    part = MvmPart("p", matrices, rows, cols, CHANNEL_MAJOR, Windows((1,), (1,), (0,), (1,), (1,), (0,), (1,)))
+    crossbars = crossbars_of(part, crossbar)
     flat = (where[0] * crossbar.rows + where[1]) * crossbar.cols + where[2]
     assert len(np.unique(flat)) == flat.size
     assert (where[0].max(), where[1].max() < crossbar.rows, where[2].max() < crossbar.cols) == (
-        geometry.crossbars - 1,
+        crossbars - 1,
         True,
         True,
     )
-    array = np.full((geometry.crossbars, crossbar.rows, crossbar.cols), -1, np.int64)
+    array = np.full((crossbars, crossbar.rows, crossbar.cols), -1, np.int64)
     levels = np.random.default_rng(0).integers(0, 1 << crossbar.cell_bits, index[0].shape)
     array[where] = levels
     assert np.array_equal(array[where], levels)
     assert (array >= 0).sum() == levels.size
     group = isa.CrossbarGroup(
-        0, "g", matrices, rows, cols, arithmetic_of(crossbar), "w", "r", 1, (0,), tuple(range(geometry.crossbars))
+        0, "g", matrices, rows, cols, arithmetic_of(crossbar), "w", "r", 1, (0,), tuple(range(crossbars))
     )
-    assert (group.row_blocks, group.column_blocks) == (geometry.row_blocks, geometry.column_blocks)
-    assert group.crossbars_per_replica == geometry.crossbars
+    assert (group.row_blocks, group.column_blocks) == (row_blocks, column_blocks)
+    assert group.crossbars_per_replica == crossbars
 
 
 def one_mvm(graph: Graph) -> tuple[Mvm, list[np.ndarray]]:

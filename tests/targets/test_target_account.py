@@ -44,7 +44,7 @@ def test_codes_weigh_their_own_bytes_in_weight_gradients(trained):
         matrices, rows, cols = trained.buffers[i.dst].shape
         read = windows(i, i.x_shape) * matrices * (rows + cols) * (1 + wide)
         whole = sum(nbytes(trained.buffers[b], trained.target) for b in (i.x_scale, i.dy_scale, i.dst) if b >= 0)
-        assert account.energy(i).edram == pytest.approx(account.cost.edram_energy(read + whole).edram)
+        assert account.energy(i).edram == pytest.approx(account.cost.transfer_energy(read + whole, "edram").edram)
 
 
 def test_transposed_reads_are_charged_codes_and_sums(trained):
@@ -60,7 +60,7 @@ def test_transposed_reads_are_charged_codes_and_sums(trained):
             group.rows, group.cols, matrices=group.matrices, weight_bits=16, transposed=True
         )
         read = account.cost.mvm_energy(windows(i, i.src_shape), occupancy, signed=i.signed)
-        assert account.energy(i).edram == pytest.approx(read.edram + account.cost.edram_energy(moved).edram)
+        assert account.energy(i).edram == pytest.approx(read.edram + account.cost.transfer_energy(moved, "edram").edram)
         assert account.energy(i).adc == read.adc
 
 
@@ -79,7 +79,7 @@ def test_a_sum_weighs_what_the_target_says(trained):
             group = trained.groups[i.group]
             saved = 4 * windows(i, i.src_shape) * group.matrices * group.cols
             spent = account.energy(i).edram - lighter.energy(i).edram
-            assert spent == pytest.approx(account.cost.edram_energy(saved).edram)
+            assert spent == pytest.approx(account.cost.transfer_energy(saved, "edram").edram)
 
 
 def test_clipping_weights_costs_two_operations_a_weight_in_energy_as_in_time():
@@ -107,7 +107,9 @@ def test_inference_counts_sums_and_codes_alike():
             account.cost.occupancy(group.rows, group.cols, matrices=group.matrices),
             signed=i.signed,
         )
-        assert account.energy(i).edram == pytest.approx(registers.edram + account.cost.edram_energy(moved).edram)
+        assert account.energy(i).edram == pytest.approx(
+            registers.edram + account.cost.transfer_energy(moved, "edram").edram
+        )
 
 
 def test_lighter_sums_take_less_memory_and_no_more_time_as_the_verifier_counts_them():

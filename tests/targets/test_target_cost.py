@@ -150,13 +150,13 @@ def test_routes_between_chips():
 def test_transfers():
     assert DEFAULT.move_cycles(400, Route(3, 0)) == 3 * 4 + 100
     assert DEFAULT.move_cycles(400, Route(0, 0)) == 0
-    assert DEFAULT.edram_cycles(3200) == 2 + 100
-    assert DEFAULT.dram_cycles(6400) == 100 + 100
-    assert DEFAULT.host_cycles(6400) == 1000 + 1000
+    assert DEFAULT.transfer_cycles(3200, "edram") == 2 + 100
+    assert DEFAULT.transfer_cycles(6400, "dram") == 100 + 100
+    assert DEFAULT.transfer_cycles(6400, "host") == 1000 + 1000
     assert DEFAULT.move_energy(1000, Route(3, 0)).noc == pytest.approx(1000 * 3 * 0.648e-12)
-    assert DEFAULT.edram_energy(1000).edram == pytest.approx(1.07e-9)
-    assert DEFAULT.dram_energy(1000).dram == pytest.approx(160e-9)
-    assert DEFAULT.host_energy(1000).host == pytest.approx(1.625e-6)
+    assert DEFAULT.transfer_energy(1000, "edram").edram == pytest.approx(1.07e-9)
+    assert DEFAULT.transfer_energy(1000, "dram").dram == pytest.approx(160e-9)
+    assert DEFAULT.transfer_energy(1000, "host").host == pytest.approx(1.625e-6)
 
 
 def test_static_energy_is_power_times_time():
@@ -191,7 +191,7 @@ def test_energies_add_by_component():
         (lambda: DEFAULT.mvm_cycles(1, signed=True, input_bits=1), "one bit is the sign"),
         (lambda: DEFAULT.occupancy(0, 1), "rows must be at least 1"),
         (lambda: DEFAULT.vector_cycles(1, {"simple": 1}, lanes=0), "lanes must be at least 1"),
-        (lambda: DEFAULT.dram_cycles(-1), "size must be at least 0"),
+        (lambda: DEFAULT.transfer_cycles(-1, "dram"), "size must be at least 0"),
     ],
 )
 def test_impossible_counts_are_refused(call, message: str):
@@ -258,9 +258,9 @@ def test_transfers_are_monotone(cost: CostModel, sizes: list[int]):
     route = Route(3, 0)
     for small, large in pairwise(sorted(sizes)):
         assert cost.move_cycles(small, route) <= cost.move_cycles(large, route)
-        assert cost.edram_cycles(small) <= cost.edram_cycles(large)
-        assert cost.dram_cycles(small) <= cost.dram_cycles(large)
-        assert cost.host_cycles(small) <= cost.host_cycles(large)
+        assert cost.transfer_cycles(small, "edram") <= cost.transfer_cycles(large, "edram")
+        assert cost.transfer_cycles(small, "dram") <= cost.transfer_cycles(large, "dram")
+        assert cost.transfer_cycles(small, "host") <= cost.transfer_cycles(large, "host")
 
 
 @given(costs, st.integers(0, 10**6), st.integers(1, 512), st.integers(1, 512))

@@ -13,7 +13,7 @@ from mgc.ir.training import State
 from mgc.passes.lowering.trained.entries import LoweredTraining, lower_training
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.mapping.allocate import Demand, allocate, choices, hull_of
-from mgc.passes.mapping.partition import Geometry
+from mgc.passes.mapping.partition import crossbars_of
 from mgc.passes.mapping.plan import Resident
 from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents
@@ -91,7 +91,7 @@ def _crossbars(resident: Resident, target: Target) -> int:
     if resident.part is None:
         raise ValueError(f"{resident.name} is no group")
     crossbar = target.crossbar.model_copy(update={"weight_bits": target.training.master_bits})
-    return Geometry.of(resident.part, crossbar).crossbars
+    return crossbars_of(resident.part, crossbar)
 
 
 def _curve(groups: Sequence[tuple[int, int]], interval: int, budget: int) -> list[tuple[int, int]]:
