@@ -23,12 +23,12 @@ _LARGE = 1 << 12
 
 
 def where(g: GraphBuilder, call: Call) -> GraphValue:
-    """One of two float32 operands for each element. The forms above apply in training plans, which have guards."""
+    """One of two float32 operands for each element."""
     if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
         raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
     bound = max(map(limit, call.args[1:]))
     condition, x, y = call.args
-    if isinstance(condition, GraphValue) and prod(call.result.shape) >= _LARGE:
+    if call.guarded and isinstance(condition, GraphValue) and prod(call.result.shape) >= _LARGE:
         if isinstance(x, GraphValue) and isinstance(y, GraphValue):
             return pointwise(g, call, lambda t, _: _scaled(g, t) or g.node("Where", *t), bound)
         chosen, constant = (x, y) if isinstance(x, GraphValue) else (y, x)

@@ -16,7 +16,7 @@ from mgc.sim.fast.layout import dense, in_order, leading, unfolded
 from mgc.sim.fast.quantisation import ideal_dequant
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
-from mgc.sim.fast.steps import FLOAT, Call, Lowering, limit, logical, pointwise
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, limit, logical, pointwise
 from mgc.sim.fast.values import Element, Frame, GraphValue
 
 
@@ -49,14 +49,6 @@ def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
 
     lower = IDEAL.get(name) or STEPS[name]
     return lower(g, replace(call, name=name, args=call.args[:1], attributes=(alpha, beta)))
-
-
-def _quant(g: GraphBuilder, call: Call) -> GraphValue:
-    """x itself."""
-    (x,) = call.args
-    if not isinstance(x, GraphValue):
-        raise NotLoweredError("quant of a constant")
-    return x
 
 
 def _pow(g: GraphBuilder, call: Call) -> GraphValue:
@@ -118,7 +110,9 @@ def _reduce(op: str) -> Lowering:
 IDEAL: Mapping[str, Lowering] = {
     **{f.name: _smooth(f) for f in UNARY.values() if f.smooth},
     "pow": _pow,
-    "quant": _quant,
+    "quant": copy,
+    "quant_by": copy,
+    "quant_dithered": copy,
     "dequant": ideal_dequant,
     "lookup": _lookup,
     "matmul": _matmul,

@@ -1,4 +1,4 @@
-"""QUANT, DEQUANT and LOOKUP as graph nodes."""
+"""Codes and what they stand for as graph nodes: QUANT, DEQUANT, their forms with computed scales, and LOOKUP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from mgc.isa.dtypes import dtype_of_code
-from mgc.sim.fast import elementwise
+from mgc.sim.fast import elementwise, layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical, pointwise
@@ -18,44 +18,83 @@ from mgc.sim.fast.values import Element, GraphValue
 
 
 def quant(g: GraphBuilder, call: Call) -> GraphValue:
-    """clip(round(x / scale) + zero, lo, hi) in float32, NaN as 0.
+    """clip(round(x / scale) + zero, lo, hi) in float32, NaN as 0; the scale is an attribute."""
+    scale, lo, hi, code, zero = call.attributes
+    by = replace(call, args=(*call.args, np.array(scale, FLOAT)), attributes=(lo, hi, code))
+    return _codes(g, by, int(zero), sure=True)
+
+
+def quant_by(g: GraphBuilder, call: Call) -> GraphValue:
+    """The same without a zero point; one computed scale for all of x, or one a sample, and maybe a dither.
+
+    With guards: one that scales are normal numbers.
+    """
+    scale, sure = call.args[1], False
+    if call.guarded and isinstance(scale, GraphValue) and scale.element == Element(FLOAT):
+        s = g.reshape(layout.dense(g, scale), [-1])
+        both = g.node("Add", g.node("Abs", s), g.node("Abs", g.node("Reciprocal", s)))
+        g.require(g.node("ReduceSum", both, g.constant([0]), keepdims=1))
+        sure = True
+    elif call.guarded and isinstance(scale, np.ndarray):
+        sure = bool((scale >= np.finfo(np.float32).tiny).all() and np.isfinite(scale).all())
+    return _codes(g, call, 0, sure)
+
+
+def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
+    """Codes of x over a scale; `sure`: a quotient is NaN only where x is.
 
     Eight bits: QuantizeLinear, which divides, rounds half to even, adds the zero point (and 128 for signed codes, see
     `Element`) and clips to the type, as a probe confirms on this machine. It makes NaN the tensor's 0: where there may
     be one and that is not the code of 0, it is replaced first. Then the clip to lo..hi where that is narrower.
     Otherwise the operations one by one; a clipped value is a whole number of the type, so that the cast is exact.
     """
-    (x,) = call.args
-    if logical(x) != FLOAT:
-        raise NotLoweredError(f"quant of {logical(x)}")
-    scale, lo, hi, code, zero = call.attributes
+    x, scale = call.args[:2]
+    if logical(x) != FLOAT or logical(scale) != FLOAT:
+        raise NotLoweredError(f"{call.name} of {logical(x)} by {logical(scale)}")
+    lo, hi, code = call.attributes
     dtype = dtype_of_code(code)
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
-    direct = dtype.itemsize == 1 and quantises_exactly()
-    point = int(zero) + element.bias
-    may_be_nan = not math.isfinite(limit(x)) and not (direct and point == 0)
+    one = math.prod(scale.shape) == 1 and not (isinstance(scale, GraphValue) and scale.batched)
+    by_sample = len(scale.shape) == len(x.shape) > 0 and math.prod(scale.shape) == scale.shape[0]
+    point = zero + element.bias
+    direct = dtype.itemsize == 1 and (one or by_sample) and quantises_exactly() and (sure or point == 0)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
-        (t,) = tensors
-        if may_be_nan:
-            t = g.node("Where", g.node("IsNaN", t), g.constant(np.float32(0)), t)
-        if not direct:
-            ratio = g.node("Div", t, g.constant(np.float32(scale)))
-            whole = g.node("Round", ratio)
-            if zero:
-                whole = g.node("Add", whole, g.constant(np.float32(zero)))
-            whole = g.node("Clip", whole, g.constant(np.float32(lo)), g.constant(np.float32(hi)))
-            if element.bias:
-                whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
-            return g.cast(whole, element.dtype)
-        least, most = int(lo) + element.bias, int(hi) + element.bias
-        t = g.node("QuantizeLinear", t, g.constant(np.float32(scale)), g.constant(np.uint8(point)))
-        if (least, most) != (0, 255):
-            t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
-        return t
+        t, s, *dither = tensors
+        number = t in g.finite or math.isfinite(limit(x))
+        number &= all(isinstance(d, np.ndarray) and bool(np.isfinite(d).all()) for d in call.args[2:])
+        for d in dither:
+            t = g.node("Add", t, g.node("Mul", d, s))
+        if not (direct and point == 0) and not number:
+            t = _without_nan(g, t)
+        if direct:
+            if one:
+                s = s if isinstance(scale, np.ndarray) and not scale.ndim else g.reshape(s, [])
+                t = g.node("QuantizeLinear", t, s, g.constant(np.uint8(point)))
+            else:
+                s = g.reshape(s, [-1])
+                points = g.node("Expand", g.constant(np.full(1, point, np.uint8)), g.node("Shape", s))
+                t = g.node("QuantizeLinear", t, s, points, axis=0)
+            least, most = int(lo) + element.bias, int(hi) + element.bias
+            if (least, most) != (0, 255):
+                t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
+            return t
+        whole = g.node("Round", g.node("Div", t, s))
+        if not sure:
+            whole = _without_nan(g, whole)
+        if zero:
+            whole = g.node("Add", whole, g.constant(np.float32(zero)))
+        whole = g.node("Clip", whole, g.constant(np.float32(lo)), g.constant(np.float32(hi)))
+        if element.bias:
+            whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
+        return g.cast(whole, element.dtype)
 
     value = elementwise.apply(g, call.args, call.result.shape, dtype, element, emit)
     return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
+
+
+def _without_nan(g: GraphBuilder, x: str) -> str:
+    return g.node("Where", g.node("IsNaN", x), g.constant(np.float32(0)), x)
 
 
 def dequant(g: GraphBuilder, call: Call) -> GraphValue:
@@ -89,6 +128,36 @@ def ideal_dequant(g: GraphBuilder, call: Call) -> GraphValue:
     return pointwise(g, trimmed, lambda t, _: g.node("Add", *t))
 
 
+def dequant_by(g: GraphBuilder, call: Call) -> GraphValue:
+    """float32(acc * ((scale1 * scale2) * factor)), products in float64: the same operations in the same order.
+
+    In `float` numerics acc itself, which is float32 there.
+    """
+    acc, *scales = call.args
+    (factor,) = call.attributes
+    if not isinstance(acc, GraphValue) or any(logical(s) != FLOAT for s in scales):
+        raise NotLoweredError(f"dequant_by of {logical(acc)}")
+    if call.ideal and acc.logical == FLOAT:
+        return _in_order(g, acc)
+
+    def emit(tensors: Sequence[str], _: list[int]) -> str:
+        y, *by = tensors
+        if acc.element.dtype != np.float64:
+            y = g.cast(y, np.float64)
+        first, second = (g.cast(t, np.float64) for t in by)
+        scale = g.node("Mul", g.node("Mul", first, second), g.constant(np.float64(factor)))
+        return g.cast(g.node("Mul", y, scale), FLOAT)
+
+    return _in_order(g, elementwise.apply(g, call.args, call.result.shape, FLOAT, Element(FLOAT), emit))
+
+
+def _in_order(g: GraphBuilder, value: GraphValue) -> GraphValue:
+    """The value with its rows in order: where it goes it meets others, masks and normalised values among them."""
+    if value.rows is None:
+        return value
+    return replace(value, rows=layout.in_order(g, layout.without_holes(g, value.rows, value.element), value.element))
+
+
 def lookup(g: GraphBuilder, call: Call) -> GraphValue:
     """values[i] + slopes[i] * (x - (lo + i * step)), i = clip(floor((x - lo) * (1/step)), 0, n - 1), NaN to 0.
 
@@ -108,7 +177,7 @@ def lookup(g: GraphBuilder, call: Call) -> GraphValue:
         flat = g.reshape(tensors[0], [-1])
         index = g.node("Floor", g.node("Mul", g.node("Sub", flat, lo_), inverse))
         if may_be_nan:
-            index = g.node("Where", g.node("IsNaN", index), g.constant(np.float32(0)), index)
+            index = _without_nan(g, index)
         index = g.node("Clip", index, g.constant(np.float32(0)), g.constant(np.float32(len(values) - 1)))
         at = g.cast(index, np.int32)
         value = g.node("GatherElements", table_values, at, axis=0)

@@ -142,28 +142,10 @@ def _reduced_axis(g: GraphBuilder, x: GraphValue, axes: list[int], n: int) -> tu
     return g.reshape(tensor, [-1, n, 1]), 1
 
 
-def _reduce_extreme(op: str) -> Lowering:
-    """Maximum or minimum over axes: order-free, of values known not to be NaN."""
-
-    def lower(g: GraphBuilder, call: Call) -> GraphValue:
-        (x,) = call.args
-        keepdims, *axes = (int(a) for a in call.attributes)
-        if not isinstance(x, GraphValue) or not axes or (x.batched and 0 in axes):
-            raise NotLoweredError(f"{call.name} over the batch axis, of a constant, or over nothing")
-        if x.element != Element(FLOAT) or not math.isfinite(x.limit):
-            raise NotLoweredError(f"{call.name} of values that may be NaN, or of {x.logical}")
-        tensor = g.node(op, layout.dense(g, x), g.constant(axes), keepdims=keepdims)
-        return replace(x, shape=call.result.shape, dense=tensor, rows=None)
-
-    return lower
-
-
 REDUCTIONS: Mapping[str, Lowering] = {
     "pool_max": _pool_max,
     "pool_average": _pool_average,
     "reduce_sum": _reduce_sum,
     "reduce_mean": _reduce_sum,
-    "reduce_max": _reduce_extreme("ReduceMax"),
-    "reduce_min": _reduce_extreme("ReduceMin"),
 }
 """Functions over windows or axes whose graph form is the same in both numerics."""

@@ -30,7 +30,8 @@ BOOL = np.dtype(np.bool_)
 class Call:
     """A step to lower: function name, operands, attributes, and its result's type and shape in this numerics.
 
-    `clipped`: every use of the result is a QUANT whose lowest code is the code of 0, or above it.
+    `clipped`: every use of the result is a QUANT whose lowest code is the code of 0, or above it. `ideal`: in `float`
+    numerics. `guarded`: forms may be used that need a guard.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Call:
     attributes: tuple[float, ...]
     result: Typed
     clipped: bool = False
+    ideal: bool = False
+    guarded: bool = False
 
 
 Lowering = Callable[[GraphBuilder, Call], GraphValue]
@@ -221,12 +224,6 @@ def _prelu(g: GraphBuilder, call: Call) -> GraphValue:
     return pointwise(g, call, make, finite(x * max(1.0, s)))
 
 
-def _where(g: GraphBuilder, call: Call) -> GraphValue:
-    if logical(call.args[0]) != BOOL or any(logical(a) != FLOAT for a in call.args[1:]):
-        raise NotLoweredError(f"where of {', '.join(str(logical(a)) for a in call.args)}")
-    return pointwise(g, call, lambda t, _: g.node("Where", *t), max(map(limit, call.args[1:])))
-
-
 def _cast(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     target = dtype_of_code(call.attributes[0])
@@ -235,10 +232,11 @@ def _cast(g: GraphBuilder, call: Call) -> GraphValue:
     return pointwise(g, call, lambda t, _: g.cast(t[0], FLOAT), finite(limit(x)))
 
 
-def _copy(g: GraphBuilder, call: Call) -> GraphValue:
-    (x,) = call.args
+def copy(g: GraphBuilder, call: Call) -> GraphValue:
+    """The first operand itself."""
+    x = call.args[0]
     if not isinstance(x, GraphValue):
-        raise NotLoweredError("copy of a constant")
+        raise NotLoweredError(f"{call.name} of a constant")
     return x
 
 
@@ -288,9 +286,8 @@ STEPS: Mapping[str, Lowering] = {
     "and": _node("And", of=(BOOL,)),
     "or": _node("Or", of=(BOOL,)),
     "xor": _node("Xor", of=(BOOL,)),
-    "where": _where,
     "cast": _cast,
-    "copy": _copy,
+    "copy": copy,
     "gather": _gather,
 }
 """Functions whose graph form is the same in both numerics."""

@@ -16,30 +16,22 @@ from mgc.isa.machine import IDEAL_DTYPE
 from mgc.sim.fast.builder import Held, LoweredStep, PlanBuilder
 from mgc.sim.fast.choice import where
 from mgc.sim.fast.elementwise import Operand
+from mgc.sim.fast.extremes import extreme, run_max
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.ideal import IDEAL
 from mgc.sim.fast.items import StepItem
 from mgc.sim.fast.matmul import MatmulItem
-from mgc.sim.fast.quantisation import dequant, lookup, quant
+from mgc.sim.fast.quantisation import dequant, dequant_by, lookup, quant, quant_by
 from mgc.sim.fast.reductions import REDUCTIONS
 from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.resampling import axis_map
-from mgc.sim.fast.scales import (
-    dequant_by,
-    guarded_extreme,
-    guarded_quant_by,
-    ideal_dequant_by,
-    ideal_extreme,
-    ideal_quant_by,
-    ideal_run_max,
-    quant_by,
-    run_max,
-)
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import STEPS, Call
 from mgc.sim.fast.values import GraphValue
 
-QUANTISED = {
+LOWERINGS = {
+    **STEPS,
+    **REDUCTIONS,
     "quant": quant,
     "dequant": dequant,
     "lookup": lookup,
@@ -47,22 +39,12 @@ QUANTISED = {
     "quant_by": quant_by,
     "quant_dithered": quant_by,
     "dequant_by": dequant_by,
-}
-SCALES = {
-    "quant_by": ideal_quant_by,
-    "quant_dithered": ideal_quant_by,
-    "dequant_by": ideal_dequant_by,
-    "run_max": ideal_run_max,
-}
-GUARDED = {
-    "reduce_max": guarded_extreme,
-    "reduce_min": guarded_extreme,
+    "reduce_max": extreme,
+    "reduce_min": extreme,
     "run_max": run_max,
     "where": where,
-    "quant_by": guarded_quant_by,
-    "quant_dithered": guarded_quant_by,
 }
-UNGUARDED = {"reduce_max": ideal_extreme, "reduce_min": ideal_extreme, "where": where}
+"""Functions whose graph form is equal to the ISA's, or is so by guards; in `float` numerics `IDEAL` goes first."""
 
 
 def lower_vec(builder: PlanBuilder, kernel: Vec) -> None:
@@ -151,15 +133,12 @@ def lower_step(
     """The result of step `number` of a kernel; `guarded` allows forms that need a guard. Raises NotLoweredError."""
     step = vec.steps[number]
     name = function(step.function).name
-    table = (IDEAL, SCALES, REDUCTIONS, STEPS) if ideal else (QUANTISED, REDUCTIONS, STEPS)
-    if guarded:
-        table = (UNGUARDED if ideal else GUARDED, *table)
-    lowering = next((t[name] for t in table if name in t), None)
+    lowering = (IDEAL.get(name) if ideal else None) or LOWERINGS.get(name)
     if lowering is None:
         raise NotLoweredError(f"{name} has no form that is proven equal")
     if 0 in result.shape:
         raise NotLoweredError("an empty result")
-    call = Call(name, args, step.attributes, result, clipped=not ideal and _clipped(vec, number))
+    call = Call(name, args, step.attributes, result, not ideal and _clipped(vec, number), ideal, guarded)
     value = lowering(g, call)
     return replace(value, logical=result.dtype) if value.logical != result.dtype else value
 
