@@ -20,7 +20,7 @@ import onnxruntime
 import mgc
 from benchmarks.measure import Timing, interleaved_times, machine
 from mgc.sim import Simulator
-from mgc.training.simulated import SimulatedTrainee
+from mgc.training.trainee import Trainee
 
 BATCH = 64
 LR, BETAS = 1e-3, (0.5, 0.999)
@@ -62,7 +62,7 @@ def mgc_iteration(
     program: mgc.Program, numerics: str, engine: str, threads: int, batches: list[dict[str, np.ndarray]]
 ) -> Callable[[], object]:
     """One iteration of `mgc train`."""
-    trainee = SimulatedTrainee(Simulator(program, engine, numerics, threads))  # pyright: ignore[reportArgumentType]
+    trainee = Trainee(Simulator(program, engine, numerics, threads))  # pyright: ignore[reportArgumentType]
     number = 0
 
     def iterate() -> object:

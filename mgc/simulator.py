@@ -44,10 +44,10 @@ class Simulator(ProgramSimulator):
         from mgc.training.data.assign import feeder
         from mgc.training.loop import Listener, Schedule
         from mgc.training.loop import train as run_loop
-        from mgc.training.simulated import SimulatedTrainee
         from mgc.training.store import Store
+        from mgc.training.trainee import Trainee
 
-        trainee = SimulatedTrainee(self)
+        trainee = Trainee(self)
         given = {name: Path(v) if isinstance(v, str) else v for name, v in (inputs or {}).items()}
         feeds = feeder(
             trainee.inputs, trainee.batches, steps, seed, Path(data) if isinstance(data, str) else data, given

@@ -33,8 +33,7 @@ def testing_part(
         if checkpoint is not None:
             raise UserError(f"{path} has no testing entry, being compiled for inference: leave --checkpoint out")
         return program, None
-    from mgc.training.entries import entry_for_testing
-    from mgc.training.inference import checkpoint_weights
+    from mgc.training.inference import checkpoint_weights, entry_for_testing
 
     with about(path):
         part = entry_for_testing(program)

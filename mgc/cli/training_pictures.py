@@ -37,7 +37,7 @@ class Pictures:
     ) -> None:
         from mgc.report.png import check
         from mgc.sim import Simulator
-        from mgc.training.entries import entry_for_testing
+        from mgc.training.inference import entry_for_testing
 
         self._trainee, self._path, self._every = trainee, path, every
         self._part = entry_for_testing(program)
@@ -76,7 +76,7 @@ class Pictures:
         from mgc.report.png import draw
         from mgc.training.inference import load_weights
 
-        load_weights(self._simulator, self._trainee.weights())
+        load_weights(self._simulator, self._trainee.state())
         picture = draw(self._part, simulate(self._simulator, self._fed))
         save_picture(picture, path)
         return f"{path}: {picture.shown} {picture.kind} of output {picture.output}"

@@ -14,6 +14,16 @@ from mgc.training.errors import TrainingError
 from mgc.training.identity import program_hash
 
 
+def entry_for_testing(program: Program) -> Program:
+    """The testing entry of a training program as a program. TrainingError if there is none."""
+    for entry in program.entries:
+        if entry.kind == "test" and program.mode == "training":
+            return program.part(entry.name)
+    raise TrainingError(
+        f"program {program.name} has no testing entry: it was compiled for inference, or its generator was not found"
+    )
+
+
 def load_weights(simulator: Simulator, weights: Mapping[str, np.ndarray]) -> None:
     """Puts trained weights into a testing program's states. TrainingError where one is missing."""
     names = [s.name for s in simulator.program.states]

@@ -1,12 +1,19 @@
-"""What the loop trains: something that runs one iteration and can tell and take back its whole state."""
+"""What the loop trains: a program that runs one iteration and can tell and take back its whole state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, get_args
 
 import numpy as np
+
+from mgc.isa.dataflow import changing
+from mgc.isa.dtypes import numpy_dtype
+from mgc.sim.engine import SimulationError
+from mgc.sim.simulator import Simulator
+from mgc.training.errors import TrainingError
+from mgc.training.identity import program_hash
 
 Role = Literal["data", "noise", "uniform", ""]
 
@@ -33,41 +40,51 @@ class TraineeInput:
         return f"{self.name} ({self.dtype}[{', '.join(map(str, self.shape))}])"
 
 
-class Trainee(Protocol):
-    """One network system in training. All that it is, is in `state`: equal states and feeds give equal bits."""
+class Trainee:
+    """The program of a simulator in training, from the states that it has. TrainingError if it does not train.
 
-    @property
-    def inputs(self) -> Sequence[TraineeInput]:
-        """What an iteration reads."""
-        ...
+    All that it is, is in `state`: equal states and feeds give equal bits. inputs: what an iteration reads; batches:
+    how many of each. losses: the names of what it reports. identity: what must be equal for a state to be taken back.
+    """
 
-    @property
-    def batches(self) -> int:
-        """Fresh batches in one iteration: more than one where a phase takes several steps."""
-        ...
-
-    @property
-    def losses(self) -> Sequence[str]:
-        """The names of what an iteration reports."""
-        ...
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """What must be equal for a state to be taken back: the program's hash, the numerics."""
-        ...
+    def __init__(self, simulator: Simulator) -> None:
+        program = simulator.program
+        if not changing(program):
+            raise TrainingError(
+                f"program {program.name} does not train: compile it with --discriminator and --loss, or with --phase"
+            )
+        parts = [program.part(entry.name) for entry in program.iteration]
+        stated = (program.meta.get("training") or {}).get("inputs", {})
+        roles: dict[str, Role] = {name: role for name, role in stated.items() if role in get_args(Role)}
+        ports = {port.name: port for part in parts for port in part.inputs}
+        self.simulator = simulator
+        self.batches = simulator.batches
+        self.inputs: Sequence[TraineeInput] = tuple(
+            TraineeInput(p.name, p.shape, numpy_dtype(p.dtype), roles.get(p.name, "")) for p in ports.values()
+        )
+        self.losses: Sequence[str] = tuple(dict.fromkeys(p.name for part in parts for p in part.outputs))
+        self.identity: Mapping[str, str] = {"program": program_hash(program), "numerics": simulator.numerics}
+        if simulator.numerics == "device":
+            self.identity = {**self.identity, "seed": str(simulator.seed)}  # of the devices
 
     def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, float]:
-        """Runs one iteration on as many batches as `batches` says; gives the losses. It may raise DivergenceError."""
-        ...
+        """Runs one iteration on as many batches as `batches` says; gives the losses.
+
+        DivergenceError as `Simulator.run_iteration` says.
+        """
+        outputs = self.simulator.run_iteration(*batches)
+        return {name: float(np.asarray(value).reshape(-1)[0]) for name, value in outputs.items()}
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Everything that lives from iteration to iteration, bit for bit. Later steps do not change the arrays."""
-        ...
+        """Every state, bit for bit; weights are real numbers. Later steps do not change the arrays."""
+        return self.simulator.states()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes a state back. TrainingError if it is none of this trainee's."""
-        ...
-
-    def weights(self) -> Mapping[str, np.ndarray]:
-        """Parameters and running statistics as real numbers, under the names and in the shapes of the model."""
-        ...
+        strange = sorted(set(state) ^ set(self.simulator.state_names))
+        if strange:
+            raise TrainingError(f"the checkpoint's states are not those of this program: {strange[0]}")
+        try:
+            self.simulator.load_states(state)
+        except SimulationError as error:
+            raise TrainingError(f"the checkpoint does not go with this program: {error}") from error

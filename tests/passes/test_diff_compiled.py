@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mgc.compiler import compile_training
 from mgc.sim import Simulator
-from mgc.training.simulated import SimulatedTrainee
+from mgc.training.trainee import Trainee
 
 BATCH = 4
 
@@ -63,7 +63,7 @@ def test_right_to_a_millionth(target, clamped):
     assert program.meta["losses"] == [{"name": "loss_d", "kind": "cross-entropy", "branches": 1}]
     assert [i.mnemonic for i in program.instructions].count("diff") == 1
     for score in (-1e4, -120.0, -90.0, -60.0, -20.0, -17.0, 0.0, 17.0, 20.0, 60.0, 90.0, 120.0, 1e4):
-        trainee = SimulatedTrainee(Simulator(program, "reference", "float"))
+        trainee = Trainee(Simulator(program, "reference", "float"))
         loss = trainee.step([{"x": np.full((BATCH, 1), score, np.float32)}])["loss_d"]
         expected = target * softplus(-score) + (1 - target) * softplus(score)
         assert loss == pytest.approx(expected, rel=1e-6, abs=1e-30)

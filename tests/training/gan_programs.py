@@ -18,7 +18,6 @@ from mgc.isa.entry import Entry
 from mgc.isa.instructions import BUFFER, Load, Ref, WriteCells
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule
-from mgc.training.entries import META, training_meta
 
 
 def model(shape, into, out, weight, bias=None):
@@ -139,7 +138,7 @@ def gan_program(critic_steps=1, **sizes):
         for n, network in {"g": "generator", "b": "generator", "d": "discriminator"}.items()
     ]
     templates = composed_templates(models, states)
-    meta = {"export": templates.meta(), META: training_meta({"x": "data", "z": "noise"})}
+    meta = {"export": templates.meta(), "training": {"inputs": {"x": "data", "z": "noise"}}}
     return replace(
         gan.program, tensors={**gan.program.tensors, **templates.tensors()}, meta={**gan.program.meta, **meta}
     )

@@ -10,14 +10,13 @@ from mgc.isa.program import Program
 from mgc.sim import DivergenceError, SimulationError, Simulator
 from mgc.training.checkpoint import CheckpointError
 from mgc.training.data.assign import feeder
-from mgc.training.entries import entry_for_testing, iteration_of, roles_of
 from mgc.training.errors import Diverged, TrainingError
 from mgc.training.export import check_writable, plan_export, trained_models
 from mgc.training.identity import program_hash
-from mgc.training.inference import checkpoint_weights, load_weights
+from mgc.training.inference import checkpoint_weights, entry_for_testing, load_weights
 from mgc.training.loop import Schedule, train
-from mgc.training.simulated import SimulatedTrainee
 from mgc.training.store import Store
+from mgc.training.trainee import Trainee
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def data(tmp_path):
 
 
 def trainee(program, numerics="quantized"):
-    return SimulatedTrainee(Simulator(program, "reference", numerics))
+    return Trainee(Simulator(program, "reference", numerics))
 
 
 def run(program, data, steps, folder=None, numerics="quantized", resume=False):
@@ -68,10 +67,10 @@ def test_a_program_keeps_its_entries_in_its_file(tmp_path):
     program = gan_program(3)
     program.save(tmp_path / "p.mgc")
     loaded = Program.load(tmp_path / "p.mgc")
-    assert [s.repeats for s in iteration_of(loaded)] == [2, 1]
+    assert [s.repeats for s in loaded.iteration] == [2, 1]
     assert [p.name for p in entry_for_testing(loaded).inputs] == ["z"]
     assert [p.name for p in entry_for_testing(loaded).outputs] == ["y"]
-    assert roles_of(loaded) == {"x": "data", "z": "noise"}
+    assert {i.name: i.role for i in trainee(loaded).inputs} == {"x": "data", "z": "noise"}
     assert program_hash(loaded) == program_hash(program)
     assert program_hash(gan_program(2)) != program_hash(program)
     loaded.save(tmp_path / "q.mgc")
@@ -82,7 +81,7 @@ def test_programs_that_do_not_train():
     with pytest.raises(TrainingError, match="has no testing entry"):
         entry_for_testing(TinyGan().program)
     with pytest.raises(TrainingError, match="does not train: compile it with --discriminator"):
-        iteration_of(entry_for_testing(gan_program()))
+        trainee(entry_for_testing(gan_program()))
 
 
 @pytest.mark.parametrize("numerics", ["quantized", "float"])
@@ -91,12 +90,12 @@ def test_exported_models_and_the_testing_entry_have_the_trained_weights(data, tm
     _, of = run(program, data, 9, tmp_path / "c", numerics)
     plan = plan_export(program, tmp_path / "out")
     assert sorted(p.name for p in plan.entries) == ["discriminator.onnx", "generator.onnx"]
-    files = dict(trained_models(program, plan, of.weights()))
+    files = dict(trained_models(program, plan, of.state()))
     z = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     (made,) = onnxruntime.InferenceSession(files[tmp_path / "out" / "generator.onnx"]).run(None, {"z": z})
     state = of.state()
     np.testing.assert_allclose(made, z @ state["g"] + state["b"], rtol=1e-5, atol=1e-6)
-    (whole,) = dict(trained_models(program, plan_export(program, tmp_path / "all.onnx"), of.weights())).values()
+    (whole,) = dict(trained_models(program, plan_export(program, tmp_path / "all.onnx"), of.state())).values()
     x = np.ones((2, 5), np.float32)
     found = onnxruntime.InferenceSession(whole).run(["y", "score"], {"z": z, "x": x})
     np.testing.assert_array_equal(found[0], made)

@@ -62,6 +62,3 @@ class Toy:
         if {n: (a.shape, a.dtype) for n, a in state.items()} != {n: (a.shape, a.dtype) for n, a in self._state.items()}:
             raise TrainingError("the checkpoint's states are not those of this program")
         self._state = {name: np.array(value) for name, value in state.items()}
-
-    def weights(self):
-        return {name: self._state[name] for name in ("G.weight", "D.weight")}

@@ -88,11 +88,11 @@ def train(
     from mgc.training.data.assign import feeder
     from mgc.training.export import check_writable, plan_export
     from mgc.training.loop import Schedule
-    from mgc.training.simulated import SimulatedTrainee
+    from mgc.training.trainee import Trainee
 
     mode: Any = numerics.value
     with about(program):
-        trainee = SimulatedTrainee(Simulator(loaded, engine.value, mode, threads, seed))
+        trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed))
         plan = plan_export(loaded, export) if export is not None else None
     files = files_by_name(input or [], [i.name for i in trainee.inputs])
     check_outputs(
@@ -160,7 +160,7 @@ def _announce_stop() -> None:
 def _write_models(plan: ExportPlan, program: Program, trainee: Trainee) -> None:
     from mgc.training.export import trained_models
 
-    weights: Mapping[str, Any] = trainee.weights()
+    weights: Mapping[str, Any] = trainee.state()
     for path, content in trained_models(program, plan, weights):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:

@@ -131,27 +131,24 @@ def _port_for(samples: Samples, free: Sequence[TraineeInput]) -> TraineeInput:
             ranks[port.name] = fit(samples, port).rank
         except MisfitError as error:
             reasons.append(f"{port}: {error}")
-    best = [port for port in free if ranks.get(port.name) == min(ranks.values(), default=-1)]
-    if not best:
-        raise TrainingError(f"{samples} fits no input. " + ". ".join(reasons))
-    if len(best) > 1:
-        raise _ambiguous(samples.name, best)
-    return best[0]
+    return _best(samples.name, free, ranks, f"{samples} fits no input. " + ". ".join(reasons))
 
 
 def _image_port(folder: Path, free: Sequence[TraineeInput]) -> TraineeInput:
     sizes = {port.name: image_size(port) for port in free}
     ranks = {name: size[0] for name, size in sizes.items() if size is not None}
+    none = f"--data {folder}: none of the inputs takes images ({', '.join(map(str, free))})"
+    return _best(str(folder), free, ranks, none)
+
+
+def _best(name: str, free: Sequence[TraineeInput], ranks: Mapping[str, int], none: str) -> TraineeInput:
+    """The only input of the lowest rank. TrainingError, `none` where there are no ranks."""
     best = [port for port in free if ranks.get(port.name) == min(ranks.values(), default=-1)]
     if not best:
-        raise TrainingError(f"--data {folder}: none of the inputs takes images ({', '.join(map(str, free))})")
+        raise TrainingError(none)
     if len(best) > 1:
-        raise _ambiguous(str(folder), best)
+        raise TrainingError(
+            f"{name} fits more than one input ({', '.join(map(str, best))}): "
+            "say which with --input NAME=FILE.npy, or give an .npz with the array under the input's name"
+        )
     return best[0]
-
-
-def _ambiguous(name: str, ports: Sequence[TraineeInput]) -> TrainingError:
-    return TrainingError(
-        f"{name} fits more than one input ({', '.join(map(str, ports))}): "
-        "say which with --input NAME=FILE.npy, or give an .npz with the array under the input's name"
-    )

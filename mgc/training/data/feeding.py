@@ -77,7 +77,9 @@ class InOrder:
     """A file's samples from the first to the last, as they are; its fingerprint is that of the samples used."""
 
     def __init__(self, samples: Samples, port: TraineeInput, steps: int, batches: int) -> None:
-        fitted = fit(_without_pixels(samples, port), port)
+        if samples.array.dtype == np.uint8 and port.dtype.kind == "f":  # bytes are no pixels here
+            raise TrainingError(f"{samples}: input {port} is floating; convert the values, or give images with --data")
+        fitted = fit(samples, port)
         if fitted.rank or (port.shape and samples.shape != port.shape[1:]):
             raise TrainingError(f"{samples}: input {port} takes samples of shape {list(port.shape[1:])}")
         needed = steps * batches * port.rows
@@ -102,13 +104,6 @@ class InOrder:
         self._samples.digest(self._digested, end, self._digest)
         self._digested = end
         return self._digest.hexdigest()
-
-
-def _without_pixels(samples: Samples, port: TraineeInput) -> Samples:
-    """A file given for one input is used as it is: bytes are no pixels there."""
-    if samples.array.dtype == np.uint8 and port.dtype.kind == "f":
-        raise TrainingError(f"{samples}: input {port} is floating; convert the values, or give images with --data")
-    return samples
 
 
 @dataclass(frozen=True)

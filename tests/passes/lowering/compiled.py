@@ -11,7 +11,7 @@ from mgc.compiler import compile_with_stats
 from mgc.options import CompileOptions
 from mgc.sim import Simulator
 from mgc.targets.description import Target
-from mgc.training.simulated import SimulatedTrainee
+from mgc.training.trainee import Trainee
 
 ITERATIONS = 4
 
@@ -53,7 +53,7 @@ def follow(program, data, expected, names, numerics="float", tolerance=1e-4, eng
 
     A loss: relative, or absolute below 0.01. A state: relative to its largest entry.
     """
-    trainee = SimulatedTrainee(Simulator(program, engine, numerics))
+    trainee = Trainee(Simulator(program, engine, numerics))
     compared = set()
     for i in range(ITERATIONS):
         losses = trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])

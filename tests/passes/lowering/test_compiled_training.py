@@ -19,8 +19,8 @@ from mgc.isa.state import read_state
 from mgc.passes.mapping.partition import CapacityError
 from mgc.sim import Simulator, replay
 from mgc.targets.loader import load_target
-from mgc.training.entries import entry_for_testing
-from mgc.training.simulated import SimulatedTrainee
+from mgc.training.inference import entry_for_testing
+from mgc.training.trainee import Trainee
 
 LOSSES = ("bce", "minimax", "lsgan", "wgan", "wgan-gp", "hinge", "relativistic", "relativistic-average")
 COMPOSED = [("mlp", "ts", loss, "adam", False) for loss in LOSSES]
@@ -75,7 +75,7 @@ def test_quantised_training_goes_the_same_way(case, least, tell):
     """
     program, _, data, expected, names = composed_program(*case)
     parameters = {s.name for s in program.states if s.kind == "parameter"}
-    trainee = SimulatedTrainee(Simulator(program, "reference", "quantized"))
+    trainee = Trainee(Simulator(program, "reference", "quantized"))
     before = trainee.state()
     for i in range(ITERATIONS):
         losses = trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])
@@ -113,7 +113,7 @@ def test_entries(critic):
         ("discriminator and generator", "train", 1),
         ("testing", "test", 1),
     ]
-    assert SimulatedTrainee(Simulator(critic, "reference", "float")).batches == 3
+    assert Trainee(Simulator(critic, "reference", "float")).batches == 3
 
 
 @pytest.mark.parametrize("which", ["critic", "dcgan"])
@@ -199,7 +199,7 @@ def test_testing_is_the_generator_with_the_weights_of_training(dcgan):
     for numerics, least in (("float", 100), ("quantized", 30)):
         found = Simulator(part, "reference", numerics).run({"z": z})[name]
         assert psnr(found, right) > least
-    trainee = SimulatedTrainee(Simulator(program, "reference", "float"))
+    trainee = Trainee(Simulator(program, "reference", "float"))
     trainee.step([{p.name: data[p.name][0] for p in trainee.inputs}])
     after = Simulator(part, "reference", "float")
     after.load_states(trainee.state())

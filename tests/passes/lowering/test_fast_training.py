@@ -6,7 +6,7 @@ from compiled import ITERATIONS, composed_program, follow, step_program
 from test_compiled_training import COMPOSED, STEPS
 
 from mgc.sim import Simulator
-from mgc.training.simulated import SimulatedTrainee
+from mgc.training.trainee import Trainee
 
 CASES = [*COMPOSED, *STEPS]
 
@@ -36,7 +36,7 @@ def test_other_converters(target):
 
 def test_several_critic_steps():
     program, _, data, _, _ = composed_program("mlp", "ts", "wgan", "rmsprop", steps=3)
-    trainees = [SimulatedTrainee(Simulator(program, engine, "quantized")) for engine in ("reference", "fast")]
+    trainees = [Trainee(Simulator(program, engine, "quantized")) for engine in ("reference", "fast")]
     for i in range(2):
         batches = [{p.name: data[p.name][(i + k) % ITERATIONS] for p in trainees[0].inputs} for k in range(3)]
         reference, fast = (t.step(batches) for t in trainees)
@@ -45,7 +45,7 @@ def test_several_critic_steps():
 
 
 def equal(program, data, iterations):
-    trainees = [SimulatedTrainee(Simulator(program, engine, "quantized")) for engine in ("reference", "fast")]
+    trainees = [Trainee(Simulator(program, engine, "quantized")) for engine in ("reference", "fast")]
     for i in range(iterations):
         batch = {p.name: data[p.name][i] for p in trainees[0].inputs}
         reference, fast = (t.step([batch]) for t in trainees)
