@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mgc.isa.crossbar import Arithmetic
 from mgc.isa.crossbar import exact_columns as exact_columns_of
 from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.program import Program
@@ -22,31 +23,36 @@ def exact_columns(program: Program, weights: Weights | None = None, cells: Cells
 
     With `cells` also of those errors that `device` numerics adds.
     """
-    signed = _reads(program, Mvm)
-    exact = columns = 0
-    for group in program.groups:
-        held = _weights(program, group.id, weights)
-        signs = sorted(signed.get(group.id, {False}))
-        found = [exact_columns_of(held, group.arithmetic, s) for s in signs]
-        if cells is not None:
-            found = [f & cells(group.id, held, s, False) for f, s in zip(found, signs, strict=True)]
-        exact += sum(int(f.sum()) for f in found)
-        columns += sum(f.size for f in found)
-    return exact / columns if columns else 1.0
+    signed = {group.id: {False} for group in program.groups} | _reads(program, Mvm)
+    return _fraction(program, signed, exact_columns_of, weights, cells, False)
 
 
 def exact_rows(program: Program, weights: Weights | None = None, cells: Cells | None = None) -> float:
     """The fraction of logical rows that transposed reads are proven to compute exactly; 1.0 with no such read."""
-    exact = rows = 0
-    for index, signs in _reads(program, MvmT).items():
+    return _fraction(program, _reads(program, MvmT), transposed_exact_rows, weights, cells, True)
+
+
+def _fraction(
+    program: Program,
+    signed: Mapping[int, set[bool]],
+    exact_lines: Callable[[np.ndarray, Arithmetic, bool], np.ndarray],
+    weights: Weights | None,
+    cells: Cells | None,
+    transposed: bool,
+) -> float:
+    """The fraction of exact lines of the groups in `signed`, each counted once for every sign of its codes."""
+    exact = lines = 0
+    for index, signs in signed.items():
         group = program.groups[index]
-        held = _weights(program, index, weights)
-        found = [transposed_exact_rows(held, group.arithmetic, s) for s in sorted(signs)]
-        if cells is not None:
-            found = [f & cells(index, held, s, True) for f, s in zip(found, sorted(signs), strict=True)]
-        exact += sum(int(f.sum()) for f in found)
-        rows += sum(f.size for f in found)
-    return exact / rows if rows else 1.0
+        held = (weights or {}).get(index)
+        held = program.tensors[group.weights] if held is None else held
+        for sign in signs:
+            found = exact_lines(held, group.arithmetic, sign)
+            if cells is not None:
+                found = found & cells(index, held, sign, transposed)
+            exact += int(found.sum())
+            lines += found.size
+    return exact / lines if lines else 1.0
 
 
 def _reads(program: Program, cls: type[Mvm] | type[MvmT]) -> dict[int, set[bool]]:
@@ -56,9 +62,3 @@ def _reads(program: Program, cls: type[Mvm] | type[MvmT]) -> dict[int, set[bool]
         if isinstance(i, cls):
             signed.setdefault(i.group, set()).add(i.signed)
     return signed
-
-
-def _weights(program: Program, group: int, weights: Weights | None) -> np.ndarray:
-    if weights is not None and group in weights:
-        return weights[group]
-    return program.tensors[program.groups[group].weights]

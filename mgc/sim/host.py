@@ -43,7 +43,6 @@ class _Session:
             import onnx
         except ImportError as error:
             raise SimulationError(f"{what} runs on the host: install onnx and onnxruntime") from error
-        from onnx.helper import tensor_dtype_to_np_dtype
 
         self._what = what
         self._threads = threads
@@ -52,10 +51,7 @@ class _Session:
             raise SimulationError(f"{what} names data in other files, which a program must not; compile it again")
         self._names = [i.name for i in self._model.graph.input]
         self._outputs = [o.name for o in self._model.graph.output]
-        self._dtypes: list[np.dtype | None] = []
-        for value in self._model.graph.input:
-            elem = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
-            self._dtypes.append(np.dtype(tensor_dtype_to_np_dtype(elem)) if elem else None)
+        self._dtypes = [_declared_dtype(i) for i in self._model.graph.input]
         self._declared = [_declared_dtype(o) for o in self._model.graph.output]
         self._session: Any = None
         runners = [self._with_runtime, self._with_reference]
@@ -100,7 +96,7 @@ _RUNTIMES = {"_with_runtime": "ONNX Runtime", "_with_reference": "ONNX's referen
 
 
 def _declared_dtype(value: Any) -> np.dtype | None:
-    """The NumPy dtype of a tensor output, None for anything else."""
+    """The NumPy dtype of a tensor, None for anything else."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
     elem = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
-from mgc.isa.tasks import Task, count_of, needs
+from mgc.isa.tasks import count_of, needs
 
 MOST_PASSES = 64
 """Passes, for each that runs at once, that are replayed until two keep the same times."""
@@ -27,14 +27,19 @@ class Replay:
     makespan: int
 
 
-def unit_orders(program: Program) -> list[list[Task]]:
-    """For each unit its tasks in order of planned start (a task that takes no time before one that does)."""
-    orders: list[list[Task]] = [[] for _ in program.units]
+def _unit_orders(program: Program, passes: int) -> list[list[tuple[int, int, int]]]:
+    """For each unit its tasks (instruction, task, pass) by planned start; those that take no time come first."""
+    orders: list[list[tuple[int, int, int]]] = [[] for _ in program.units]
     entry = program.entry
     for i in program.instructions:
-        orders[i.unit].extend((i.id, k) for k in range(count_of(program, i)))
+        orders[i.unit].extend((i.id, k, n) for k in range(count_of(program, i)) for n in range(passes))
+
+    def place(task: tuple[int, int, int]) -> tuple[int, bool, int, int, int]:
+        i, k, n = task
+        return entry.start(i, k) + n * entry.schedule.interval, program.instructions[i].duration > 0, n, k, i
+
     for tasks in orders:
-        tasks.sort(key=lambda t: (entry.start(*t), program.instructions[t[0]].duration > 0, t[1], t[0]))
+        tasks.sort(key=place)
     return orders
 
 
@@ -48,26 +53,11 @@ def replay(program: Program) -> Replay:
     """
     entry, interval = program.entry, program.entry.schedule.interval
     if not interval:
-        ran = _run(program, [[(*t, 0) for t in tasks] for tasks in unit_orders(program)], 1)
-        return ran[0]
-    tasks = [t for unit in unit_orders(program) for t in unit]
+        return _run(program, _unit_orders(program, 1), 1)[0]
     deep = -(-entry.schedule.makespan // interval)
     passes = 4 * deep
     while passes <= MOST_PASSES * deep:
-        orders: list[list[tuple[int, int, int]]] = [[] for _ in program.units]
-        for i, k in tasks:
-            orders[program.instructions[i].unit].extend((i, k, n) for n in range(passes))
-        for order in orders:
-            order.sort(
-                key=lambda t: (
-                    entry.start(*t[:2]) + t[2] * interval,
-                    program.instructions[t[0]].duration > 0,
-                    t[2],
-                    t[1],
-                    t[0],
-                )
-            )
-        ran = _run(program, orders, passes)
+        ran = _run(program, _unit_orders(program, passes), passes)
         # the last passes lack those after them, whose first tasks go before their last ones
         middle = passes - deep - 1
         if np.array_equal(ran[middle].starts, ran[middle - 1].starts):
