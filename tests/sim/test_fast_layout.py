@@ -214,7 +214,7 @@ def test_values_in_rows_are_moved_and_combined(middle):
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, 3)
     engine = FastEngine(program, "quantized", 1)
     assert_same_bits(run(engine, program, inputs, 3), expected)
-    assert all(e.lowered for e in engine.plan_summary())
+    assert all(e.lowered for e in engine.plan.placements)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_values_in_rows_are_moved_and_combined(middle):
 )  # fmt: skip
 def test_moves_keep_rows_where_channels_stay_together(middle, kernel):
     engine = FastEngine(network(middle), "quantized", 1)
-    assert engine.plan_summary()[-1].kernel == kernel
+    assert engine.plan.placements[-1].kernel == kernel
 
 
 def mvm(**fields):

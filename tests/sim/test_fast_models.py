@@ -37,13 +37,13 @@ def test_compiled_networks_are_lowered_whole_and_equal_the_reference(name):
     fast = Simulator(program, "fast", threads=1)
     assert_same_bits(fast.run(inputs), Simulator(program, "reference").run(inputs))
     engine = FastEngine(program, "quantized", 1)
-    assert [e for e in engine.plan_summary() if not e.lowered] == []
+    assert [e for e in engine.plan.placements if not e.lowered] == []
     assert len(engine.plan.items) == 1
 
 
 @pytest.mark.parametrize("name", DCGAN)
 def test_integer_products_of_a_dcgan_run_on_eight_bit_kernels(name):
-    kernels = {e.kernel for e in FastEngine(compiled(name), "quantized", 1).plan_summary() if e.what == "mvm"}
+    kernels = {e.kernel for e in FastEngine(compiled(name), "quantized", 1).plan.placements if e.what == "mvm"}
     assert kernels <= {"u8s8", "u8u8"}
 
 

@@ -22,7 +22,7 @@ def check(program, inputs, micro_batches=3, numerics="quantized"):
     expected = run(ReferenceEngine(program, numerics), program, inputs, micro_batches)
     engine = FastEngine(program, numerics, 1)
     assert_same_bits(run(engine, program, inputs, micro_batches), expected)
-    return engine.plan_summary()
+    return engine.plan.placements
 
 
 def noise(*shape, seed=0):

@@ -47,7 +47,7 @@ def assert_same_runs(program, feeds, threads=1):
 
 
 def kernels_of(fast):
-    return {e.what: e.kernel for e in fast._engine.plan_summary() if e.what in ("mvm", "mvm_t", "outer")}
+    return {e.what: e.kernel for e in fast._engine.plan.placements if e.what in ("mvm", "mvm_t", "outer")}
 
 
 @pytest.mark.parametrize("name", ARITHMETICS)
@@ -206,7 +206,7 @@ def test_long_sums_leave_int32():
     feeds = [{"x": np.full((1, 1, n), s, np.float32), "dy": np.full((1, 1, n), -128, np.float32),
               "gradient": integers(rng, 1, n, 1)} for s in (-128, 127)]  # fmt: skip
     fast = assert_same_runs(b.build(), feeds)
-    entries = [e.kernel for e in fast._engine.plan_summary() if e.what == "mvm"]
+    entries = [e.kernel for e in fast._engine.plan.placements if e.what == "mvm"]
     assert [("bytes" in k, k) for k in entries] == [(True, entries[0]), (False, "float64")]
     assert kernels_of(fast)["outer"].startswith("u8")
 

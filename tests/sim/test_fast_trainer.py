@@ -55,7 +55,7 @@ def test_a_gan_trains_to_the_references_bits(threads, fallen):
     gan = TinyGan(batch=7)
     fast = assert_goes_together(gan.program, [gan.inputs(k) for k in range(5)], threads)
     assert not fallen
-    kernels = {e.what: e.kernel for e in fast._engine.plan_summary() if not e.lowered or e.kernel == "reference"}
+    kernels = {e.what: e.kernel for e in fast._engine.plan.placements if not e.lowered or e.kernel == "reference"}
     assert "reference" not in kernels.values()
 
 
@@ -159,7 +159,7 @@ def linear(arithmetic, weights, transposed_copy=None):
 
 
 def how_read(fast):
-    return ["exact" if e.lowered else e.reason for e in fast._engine.plan_summary() if e.what == "mvm"]
+    return ["exact" if e.lowered else e.reason for e in fast._engine.plan.placements if e.what == "mvm"]
 
 
 def test_columns_that_become_lossy_are_read_as_the_reference_reads_them():

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from training_programs import EXACT, RandomConvolution
 
 from mgc.sim.fast import kernels
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element
 from mgc.sim.fast.weights import WeightVariable, planes_of, product, side_by_side, split
 

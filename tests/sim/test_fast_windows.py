@@ -68,7 +68,7 @@ def test_residue_classes_of_any_kind(seed, dims, choice):
             patch.setattr(fast_windows, "cost", price)
         engine = FastEngine(program, "quantized", 1)
         assert_same_bits(run(engine, program, inputs, 2), expected)
-    assert all(e.lowered for e in engine.plan_summary())
+    assert all(e.lowered for e in engine.plan.placements)
 
 
 @settings(max_examples=80, deadline=None)
@@ -157,7 +157,7 @@ def test_resizing_is_a_few_gathers():
     inputs = {"in0": noise(2, 3, 6, 4, 2)}
     engine = FastEngine(program, "quantized", 1)
     assert_same_bits(run(engine, program, inputs, 2), run(ReferenceEngine(program, "quantized"), program, inputs, 2))
-    assert [e.kernel for e in engine.plan_summary()] == ["graph"]
+    assert [e.kernel for e in engine.plan.placements] == ["graph"]
 
 
 @pytest.mark.parametrize("depth", [1, 5, 64, 1000])
@@ -177,7 +177,7 @@ def test_products_of_computed_matrices_are_certified(depth, hard):
     engine = FastEngine(program, "quantized", 1)
     got, expected = run(engine, program, inputs, 3), run(ReferenceEngine(program, "quantized"), program, inputs, 3)
     assert got["out0"].tobytes() == expected["out0"].tobytes()
-    assert [e.kernel for e in engine.plan_summary()] == ["certified"]
+    assert [e.kernel for e in engine.plan.placements] == ["certified"]
 
 
 def test_elements_are_summed_again_in_order():

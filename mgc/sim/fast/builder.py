@@ -16,9 +16,8 @@ from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
 from mgc.sim.fast import layout
 from mgc.sim.fast.elementwise import Operand
-from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StoreItem
-from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.values import Element, GraphValue, Part
 from mgc.sim.fast.versions import StateSlots, Version, version_of
 from mgc.sim.states import state_groups
@@ -43,6 +42,7 @@ class LoweredStep:
 class Plan:
     """loads, then items in order, then stores; `states`: where what lives from run to run is, if anything changes it.
 
+    placements: where every instruction (for VEC: every step) went, in program order.
     bytes_per_micro_batch: the largest intermediate that is known of. nanoseconds_per_micro_batch: a rough estimate.
     """
 
@@ -303,9 +303,11 @@ class PlanBuilder:
 
     def read(self, ref: Ref) -> Operand:
         """A buffer or constant operand."""
-        if ref.space == CONSTANT:
-            return self.constant(ref)
-        return self.operand(self.holds(ref.index), self.program.buffers[ref.index].shape)
+        return self.constant(ref) if ref.space == CONSTANT else self.buffer(ref.index)
+
+    def buffer(self, buffer: int) -> Operand:
+        """What a buffer holds, as an operand."""
+        return self.operand(self.holds(buffer), self.program.buffers[buffer].shape)
 
     def version(self, group: int) -> Version:
         """Slots for one more version of a group."""

@@ -13,8 +13,7 @@ from math import prod
 import numpy as np
 
 from mgc.sim.fast import layout
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import BOOL, FLOAT, Call, limit, logical, pointwise
 from mgc.sim.fast.values import GraphValue
 

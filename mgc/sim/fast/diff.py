@@ -8,6 +8,7 @@ import numpy as np
 
 from mgc.isa.instructions import Diff
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
+from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.items import Arrays, RunContext, Slot
 from mgc.sim.fast.steps import FLOAT
 
@@ -42,12 +43,11 @@ class DiffItem:
 
 
 def lower_diff(builder: PlanBuilder, d: Diff) -> None:
-    """An item for it; as the reference where its scores are of several micro-batches."""
+    """An item for it."""
     program = builder.program
     operands = tuple((builder.content_of(r), program.operand(r.space, r.index).shape) for r in (*d.scores, *d.targets))
     if any(isinstance(s, Slot) and s.batched for s, _ in operands):
-        builder.as_reference([d], "diff of several micro-batches")
-        return
+        raise NotLoweredError("diff of several micro-batches")
     results = {b: builder.slot(program.buffers[b].shape, FLOAT, False) for b in (d.loss, *d.deltas) if b != -1}
     builder.add(DiffItem(d, operands, tuple(results.get(b) for b in (d.loss, *d.deltas))))
     for buffer, slot in results.items():

@@ -16,7 +16,7 @@ from mgc.isa.instructions import Mvm
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, available_threads
-from mgc.sim.fast.builder import LoweredStep, Plan
+from mgc.sim.fast.builder import Plan
 from mgc.sim.fast.items import Arrays, DoubtError, RunContext
 from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.plan import build
@@ -85,10 +85,6 @@ class FastEngine:
         if self._changes or not self._program.entry.batched:
             return 1
         return self._executable().slice * self._threads * _ROUNDS
-
-    def plan_summary(self) -> tuple[LoweredStep, ...]:
-        """Where every instruction (for VEC: every step) went, in program order."""
-        return self.plan.placements
 
     def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
         """See `mgc.sim.engine.Engine.run`."""

@@ -13,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from mgc.sim.fast import layout
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, logical
 from mgc.sim.fast.values import Element, GraphValue, Rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ _INLINE_BYTES = 1024
 def onnx_type(dtype: np.dtype) -> int:
     """ONNX's number of an element type."""
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+class NotLoweredError(Exception):
+    """No graph form is known, or none that is proven equal: the reference meaning is run instead. Says why."""
 
 
 class Session:
@@ -55,6 +60,8 @@ class GraphBuilder:
     _known: dict[Any, list[str]] = field(default_factory=dict)
     _made: dict[str, onnx.NodeProto] = field(default_factory=dict)
     _names: int = 0
+    _sessions: dict[int, Session] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, elements: int) -> None:
         """Notes an intermediate of so many 8-byte elements a micro-batch."""
@@ -105,6 +112,14 @@ class GraphBuilder:
         flat = self.reshape(magnitudes, [-1])
         self.require(self.node("ReduceSum", flat, self.constant([0]), keepdims=1))
 
+    def slice(self, x: str, start: int, stop: int, axis: int) -> str:
+        """x[start:stop] along an axis."""
+        return self.node("Slice", x, self.constant([start]), self.constant([stop]), self.constant([axis]))
+
+    def concat(self, tensors: Sequence[str], axis: int) -> str:
+        """Tensors side by side."""
+        return tensors[0] if len(tensors) == 1 else self.node("Concat", *tensors, axis=axis)
+
     def require(self, guard: str) -> None:
         """Adds a tensor [1] as a guard: what the graph computes is used only if it is finite."""
         if guard not in self.guards:
@@ -152,11 +167,17 @@ class GraphBuilder:
         return self.node("Reshape", x, self.constant(list(shape)))
 
     def session(self, threads: int) -> Session:
-        """Compiles the graph. `threads` work within a node (0: ONNX Runtime's choice).
+        """The graph, which does not grow any more, compiled once for `threads` that work within a node.
 
         Graph optimisations stay off: they may reassociate or fuse float arithmetic, and the plan has nothing to fold.
         Weights still are packed for their kernels.
         """
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = self._compiled(threads)
+            return self._sessions[threads]
+
+    def _compiled(self, threads: int) -> Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

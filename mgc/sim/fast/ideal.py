@@ -11,13 +11,12 @@ import numpy as np
 from mgc.functions.onnx_form import OnnxForm
 from mgc.functions.unary import UNARY, UnaryFunction
 from mgc.isa.functions import FUNCTIONS
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.layout import dense, in_order, leading, unfolded
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
+from mgc.sim.fast.layout import dense
 from mgc.sim.fast.quantisation import ideal_dequant
-from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.scaling import check_step
-from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, limit, logical, pointwise
-from mgc.sim.fast.values import Element, Frame, GraphValue
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, logical, node, pointwise
+from mgc.sim.fast.values import Element, GraphValue
 
 
 def _smooth(f: UnaryFunction) -> Lowering:
@@ -51,12 +50,6 @@ def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
     return lower(g, replace(call, name=name, args=call.args[:1], attributes=(alpha, beta)))
 
 
-def _pow(g: GraphBuilder, call: Call) -> GraphValue:
-    if any(logical(a) != FLOAT for a in call.args):
-        raise NotLoweredError("pow of other types than float32")
-    return pointwise(g, call, lambda t, _: g.node("Pow", *t))
-
-
 def _matmul(g: GraphBuilder, call: Call) -> GraphValue:
     a, b = call.args
     if any(logical(o) != FLOAT for o in call.args):
@@ -85,31 +78,9 @@ def _axis_map(g: GraphBuilder, call: Call) -> GraphValue:
     return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=math.inf, least=-math.inf)
 
 
-def _reduce(op: str) -> Lowering:
-    def lower(g: GraphBuilder, call: Call) -> GraphValue:
-        (x,) = call.args
-        keepdims, *axes = (int(a) for a in call.attributes)
-        if not isinstance(x, GraphValue) or x.logical != FLOAT or (x.batched and 0 in axes) or not axes:
-            raise NotLoweredError(f"{call.name} over the batch axis, or of another type")
-        rows, frame = x.rows, Frame.channels_first(x.shape)
-        by_sample = list(range(2, len(x.shape)))
-        if rows is not None and rows.frame == frame and axes in (by_sample, [0, *by_sample]):
-            (part,) = in_order(g, rows, x.element).parts
-            tensor = unfolded(g, part, rows.frame.channels)
-            if axes != by_sample:
-                tensor = g.reshape(tensor, [1, -1, rows.frame.channels])
-            tensor = g.reshape(g.node(op, tensor, g.constant([1]), keepdims=0), leading(call.result.shape))
-        else:
-            tensor = g.node(op, dense(g, x), g.constant(axes), keepdims=keepdims)
-        bound = limit(x) if op != "ReduceSum" else math.inf
-        return replace(x, shape=call.result.shape, dense=tensor, rows=None, limit=bound, least=-math.inf)
-
-    return lower
-
-
 IDEAL: Mapping[str, Lowering] = {
     **{f.name: _smooth(f) for f in UNARY.values() if f.smooth},
-    "pow": _pow,
+    "pow": node("Pow"),
     "quant": copy,
     "quant_by": copy,
     "quant_dithered": copy,
@@ -117,7 +88,5 @@ IDEAL: Mapping[str, Lowering] = {
     "lookup": _lookup,
     "matmul": _matmul,
     "axis_map": _axis_map,
-    "reduce_sum": _reduce("ReduceSum"),
-    "reduce_mean": _reduce("ReduceMean"),
 }
 """Functions whose graph form differs from, or only exists in, `float` numerics."""

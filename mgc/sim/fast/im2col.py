@@ -87,8 +87,7 @@ class _Lines:
             count = self.pieces[r]
             cut = lines
             if (r, r + count * self.span) != (0, self.width):
-                ends = [g.constant([v]) for v in (r, r + count * self.span)]
-                cut = g.node("Slice", lines, *ends, g.constant([2]))
+                cut = g.slice(lines, r, r + count * self.span, axis=2)
             start[r] = sum(p.rows for p in parts)
             parts.append(Part(g.reshape(cut, [-1, self.outer * count, wide]), self.outer * count))
         pieces = Rows(

@@ -17,7 +17,7 @@ from mgc.isa.instructions import WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import failure
-from mgc.sim.fast.graph import GraphBuilder, Session
+from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.host import HostSegments
 
 
@@ -81,14 +81,12 @@ class Item(Protocol):
 
 @dataclass
 class GraphItem:
-    """One ONNX graph. Sessions are made when first needed, one for each number of threads."""
+    """One ONNX graph."""
 
     graph: GraphBuilder
     feeds: dict[str, Slot] = field(default_factory=dict)
     fetches: dict[str, Slot] = field(default_factory=dict)
     guard: str | None = None
-    _sessions: dict[int, Session] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def reads(self) -> tuple[Slot, ...]:
@@ -99,10 +97,7 @@ class GraphItem:
         return tuple(self.fetches.values())
 
     def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
-        with self._lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = self.graph.session(threads)
-            session = self._sessions[threads]
+        session = self.graph.session(threads)
         feeds = {n: np.ascontiguousarray(arrays[s.id], s.dtype).reshape(arrays[s.id].shape)
                  for n, s in self.feeds.items() if n in session.inputs}  # fmt: skip
         if "k" in session.inputs:
@@ -133,8 +128,17 @@ class StepItem:
         return (self.result,)
 
     def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
-        args = [shaped(arrays, *a, k) if isinstance(a, tuple) else a for a in self.args]
-        arrays[self.result.id] = evaluate(self.function, args, self.attributes, context.ideal)
+        arrays[self.result.id] = evaluate(self.function, self.operands(arrays, k), self.attributes, context.ideal)
+
+    def operands(self, arrays: Arrays, k: int) -> list[np.ndarray]:
+        """The operands for k micro-batches."""
+        found = []
+        for a in self.args:
+            if isinstance(a, tuple):
+                slot, shape = a
+                a = arrays[slot.id].reshape((k * shape[0], *shape[1:]) if slot.batched else shape)
+            found.append(a)
+        return found
 
 
 @dataclass(frozen=True)
@@ -207,25 +211,12 @@ def _joined(slot: Slot, results: list[Any]) -> Any:
     return np.concatenate(results) if slot.shape else np.stack(results)
 
 
-def shaped(arrays: Arrays, slot: Slot, shape: tuple[int, ...], k: int) -> np.ndarray:
-    """A slot under the shape of a view of it."""
-    array: np.ndarray = arrays[slot.id]
-    if slot.batched:
-        shape = (k * shape[0], *shape[1:])
-    return array if array.shape == shape else array.reshape(shape)
-
-
 @dataclass(frozen=True)
 class LoadItem:
     """A port's array in its buffer's element type."""
 
     port: str
     result: Slot
-    reads: tuple[Slot, ...] = ()
-
-    @property
-    def writes(self) -> tuple[Slot, ...]:
-        return (self.result,)
 
     def load(self, value: Any, k: int) -> Any:
         """The slot's content for k micro-batches from the port's."""

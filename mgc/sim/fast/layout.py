@@ -27,14 +27,11 @@ def dense(g: GraphBuilder, value: GraphValue) -> str:
     assert rows is not None
     frame = rows.frame
     positions = take(g, rows, np.arange(frame.positions), value.element)
-    roles = ["b", *(f"p{k}" for k in range(len(frame.spatial))), "c"]
-    extents = {role: n for role, n, _ in frame.axes() if role != "b"}
-    present = [r for r in roles if r == "b" or r in extents]
-    order = ["b", *extents]
-    if order == present:
-        return g.reshape(positions, leading(value.shape))
-    spread = g.reshape(positions, [-1, *(extents[r] for r in present[1:])])
-    return g.reshape(g.node("Transpose", spread, perm=[present.index(r) for r in order]), leading(value.shape))
+    extents, order = frame.axes()
+    if order != sorted(order):
+        spread = g.reshape(positions, [-1, *(extents[k] for k in order)])
+        positions = g.node("Transpose", spread, perm=[0, *(1 + order.index(k) for k in range(len(order)))])
+    return g.reshape(positions, leading(value.shape))
 
 
 def plain(g: GraphBuilder, value: GraphValue) -> str:
@@ -60,14 +57,10 @@ def rows_of(g: GraphBuilder, value: GraphValue, frame: Frame) -> Rows:
     if value.rows is not None and value.rows.frame == frame:
         return value.rows
     tensor = dense(g, value)
-    axes = [(role, n) for role, n, _ in frame.axes() if role != "b"]
-    held = ["b", *(role for role, _ in axes)]
-    wanted = [r for r in ("b", *(f"p{k}" for k in range(len(frame.spatial))), "c") if r in held]
-    if held != wanted:
-        tensor = g.reshape(tensor, [-1, *(n for _, n in axes)])
-        tensor = g.node("Transpose", tensor, perm=[held.index(r) for r in wanted])
-    tensor = g.reshape(tensor, [-1, frame.positions, frame.channels])
-    return Rows(frame, (Part(tensor, frame.positions),), np.arange(frame.positions))
+    extents, order = frame.axes()
+    if order != sorted(order):
+        tensor = g.node("Transpose", g.reshape(tensor, [-1, *extents]), perm=[0, *(1 + k for k in order)])
+    return Rows.whole(frame, g.reshape(tensor, [-1, frame.positions, frame.channels]))
 
 
 def unfolded(g: GraphBuilder, part: Part, channels: int) -> str:
@@ -95,7 +88,7 @@ def merged(g: GraphBuilder, rows: Rows, element: Element, fill: float | None = N
     tensors = [unfolded(g, p, channels) for p in rows.parts]
     if fill is not None:
         tensors.append(constant_row(g, tensors[0], channels, element, fill))
-    return tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=1)
+    return g.concat(tensors, axis=1)
 
 
 def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element, fill: float = 0) -> str:
@@ -142,5 +135,4 @@ def in_order(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
     """The same value in one part whose row k is position k."""
     if rows.in_order and len(rows.parts) == 1:
         return rows
-    tensor = take(g, rows, np.arange(rows.frame.positions), element)
-    return Rows(rows.frame, (Part(tensor, rows.frame.positions),), np.arange(rows.frame.positions))
+    return Rows.whole(rows.frame, take(g, rows, np.arange(rows.frame.positions), element))

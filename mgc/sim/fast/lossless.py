@@ -1,4 +1,4 @@
-"""Whether the ADCs lose nothing in forward reads of a group, whose weights change: a test for every new version."""
+"""Whether the ADCs lose nothing in forward reads of a group: a quick test, since changing weights need it anew."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from functools import cache
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, exact_blocks, slice_of
+from mgc.isa.crossbar import Arithmetic, exact_blocks, slice_of, stored_levels
 
 _FIELD = 8
 """Bits of one slice's sum in a packed word."""
 
 
-def is_lossless(weights: np.ndarray, arithmetic: Arithmetic) -> bool:
-    """Whether reads of integer weights [matrices, rows, cols] are sure to be the integer product, inputs signed or not.
+def is_lossless(weights: np.ndarray, arithmetic: Arithmetic, signs: tuple[bool, ...] = (False, True)) -> bool:
+    """Whether reads of integer weights [matrices, rows, cols] are sure to be the integer product.
 
-    With "scale" they are where a code is a sum itself; other full scales leave a factor on it.
+    signs: whether inputs are signed. With "scale" they are where a code is a sum itself; other full scales leave a
+    factor on it.
     """
     if arithmetic.adc_mode != "clip":
         return arithmetic.encoding == "differential" and arithmetic.full_scale == arithmetic.adc_max
     if _packs(arithmetic):
-        return _sums_fit(weights, arithmetic)
-    return all(bool(exact_blocks(weights, arithmetic, signed).all()) for signed in (False, True))
+        digit = max((1 << bits) - 1 for signed in signs for _, bits, _ in arithmetic.digit_table(signed))
+        return _sums_fit(weights, arithmetic, arithmetic.adc_max // digit)
+    return all(bool(exact_blocks(weights, arithmetic, signed).all()) for signed in signs)
 
 
 def _packs(a: Arithmetic) -> bool:
     """Whether the cells of one sign of a weight fit a word of one field a slice, at least two rows deep."""
     wide = a.rows * ((1 << a.cell_bits) - 1) < 1 << (2 * _FIELD)  # sums of a block fit twice the field
-    return wide and a.encoding == "differential" and a.slices * _FIELD <= 64 and _depth(a) >= 2
+    return wide and a.slices * _FIELD <= 64 and _depth(a) >= 2
 
 
 def _depth(a: Arithmetic) -> int:
@@ -36,38 +38,34 @@ def _depth(a: Arithmetic) -> int:
 
 
 @cache
-def _tables(a: Arithmetic) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tables(a: Arithmetic) -> tuple[np.ndarray, ...]:
     """uint64 [65536]: the cells of an integer weight (as uint16), one field a slice; of each sign, then of both."""
     tables = []
-    weights = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.int32)
-    for sign in (1, -1):
-        stored = np.minimum(np.maximum(sign * weights, 0), (1 << (a.weight_bits - 1)) - 1).astype(np.uint16)
+    for stored in stored_levels(np.arange(1 << 16, dtype=np.uint16).view(np.int16), a):
         word = np.zeros(1 << 16, np.uint64)
         for s in range(a.slices):
             word |= slice_of(stored, s, a).astype(np.uint64) << np.uint64(_FIELD * s)
         tables.append(word)
-    return tables[0], tables[1], tables[0] | tables[1]  # a weight has cells of one sign only
+    return *tables, np.bitwise_or.reduce(tables)  # a weight has cells of one sign only
 
 
-def _sums_fit(weights: np.ndarray, a: Arithmetic) -> bool:
-    """Whether (largest digit) * (sum of cells) is at most the largest ADC code for every block."""
+def _sums_fit(weights: np.ndarray, a: Arithmetic, most: int) -> bool:
+    """Whether the sum of cells is at most `most` in every block."""
     *signs, both = _tables(a)
     codes = weights.astype(np.int16).view(np.uint16)
     for start in range(0, weights.shape[1], a.rows):
         block = codes[:, start : start + a.rows]
         # where the cells of both signs together fit, those of each do; most often that is enough
-        if not _block_fits(block, both, a) and not all(_block_fits(block, sign, a) for sign in signs):
+        if not _block_fits(block, both, a, most) and not all(_block_fits(block, sign, a, most) for sign in signs):
             return False
     return True
 
 
-def _block_fits(block: np.ndarray, table: np.ndarray, a: Arithmetic) -> bool:
+def _block_fits(block: np.ndarray, table: np.ndarray, a: Arithmetic, most: int) -> bool:
     """The same for one block [matrices, rows, cols] of weights as uint16, of the cells that a table says."""
-    digit, deep = (1 << a.dac_bits) - 1, _depth(a)
-    even = np.uint64(0x00FF00FF00FF00FF)
+    deep, even = _depth(a), np.uint64(0x00FF00FF00FF00FF)
     sums = [np.zeros((), np.uint64), np.zeros((), np.uint64)]
     for top in range(0, block.shape[1], deep):
         packed = np.add.reduce(table[block[:, top : top + deep]], axis=1)
         sums = [sums[0] + (packed & even), sums[1] + ((packed >> np.uint64(_FIELD)) & even)]
-    most = max(int(np.ascontiguousarray(wide).view(np.uint16).max(initial=0)) for wide in sums)
-    return most * digit <= a.adc_max
+    return all(int(np.ascontiguousarray(wide).view(np.uint16).max(initial=0)) <= most for wide in sums)

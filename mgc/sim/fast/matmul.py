@@ -10,61 +10,42 @@ are summed again in the ISA's order.
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
-from mgc.isa.functions import BY_NAME, evaluate
-from mgc.sim.fast.graph import GraphBuilder, Session
-from mgc.sim.fast.items import Arrays, RunContext, Slot, shaped
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.items import Arrays, RunContext, StepItem
 
 _F64 = np.dtype(np.float64)
 _AT_ONCE = 1 << 22
 """Products held at once while elements are summed again."""
 
 
-@dataclass
-class MatmulItem:
+class MatmulItem(StepItem):
     """One MATMUL step of float32 operands, at least one of them computed; operands have two axes or more."""
 
-    args: tuple[tuple[Slot, tuple[int, ...]] | np.ndarray, ...]
-    result: Slot
-    _sessions: dict[int, Session] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def reads(self) -> tuple[Slot, ...]:
-        return tuple(a[0] for a in self.args if isinstance(a, tuple))
-
-    @property
-    def writes(self) -> tuple[Slot, ...]:
-        return (self.result,)
-
     def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
-        a, b = (shaped(arrays, *x, k) if isinstance(x, tuple) else x for x in self.args)
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            arrays[self.result.id] = evaluate(BY_NAME["matmul"].code, [a, b], (), False)
-            return
-        arrays[self.result.id] = self.certified(a, b, threads)
-
-    def certified(self, a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
-        """The product of finite float32 arrays [.., M, K] and [.., K, N]."""
-        with self._lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = _graph().session(threads)
-            session = self._sessions[threads]
-        total, size = session.run(["total", "size"], {"a": a, "b": b})
-        depth = a.shape[-1]
-        error = size * (2.1 * (depth + 2) * 2.0**-53)
-        with np.errstate(over="ignore"):
-            low, high = (total - error).astype(np.float32), (total + error).astype(np.float32)
-        unsure = (low != high) | (np.signbit(low) != np.signbit(high))
-        if unsure.any():
-            _settle(low, np.argwhere(unsure), a, b)
-        return low
+        a, b = self.operands(arrays, k)
+        if np.isfinite(a).all() and np.isfinite(b).all():
+            arrays[self.result.id] = certified(a, b, threads)
+        else:
+            super().run(context, arrays, k, threads)
 
 
+def certified(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
+    """The product of finite float32 arrays [.., M, K] and [.., K, N]."""
+    total, size = _graph().session(threads).run(["total", "size"], {"a": a, "b": b})
+    error = size * (2.1 * (a.shape[-1] + 2) * 2.0**-53)
+    with np.errstate(over="ignore"):
+        low, high = (total - error).astype(np.float32), (total + error).astype(np.float32)
+    unsure = (low != high) | (np.signbit(low) != np.signbit(high))
+    if unsure.any():
+        _settle(low, np.argwhere(unsure), a, b)
+    return low
+
+
+@cache
 def _graph() -> GraphBuilder:
     """a @ b and |a| @ |b| in float64."""
     g = GraphBuilder()

@@ -13,8 +13,7 @@ from mgc.isa.instructions import Move, Ref
 from mgc.sim.fast import layout
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import limit
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 
@@ -25,14 +24,10 @@ _MOST = 1 << 24
 
 
 def lower_move(builder: PlanBuilder, move: Move) -> None:
-    """Adds the copy to the open graph; as the reference where it has no such form."""
-    try:
-        sources = {r: builder.read(r) for r in dict.fromkeys(p.src for p in move.pieces)}
-        shape = builder.program.buffers[move.dst].shape
-        value = lower(builder.open_graph(), move, sources, shape, builder.dtype(move.dst))
-    except NotLoweredError as error:
-        builder.as_reference([move], str(error))
-        return
+    """Adds the copy to the open graph."""
+    sources = {r: builder.read(r) for r in dict.fromkeys(p.src for p in move.pieces)}
+    shape = builder.program.buffers[move.dst].shape
+    value = lower(builder.open_graph(), move, sources, shape, builder.dtype(move.dst))
     builder.hold(move.dst, builder.define(value))
     builder.placements.append(LoweredStep(move.id, "move", "rows" if value.rows is not None else "dense"))
 
@@ -150,9 +145,8 @@ def _by_rows(g: GraphBuilder, table: _Table, result: GraphValue) -> Rows | None:
             rows = source.rows
             if rows is not None and runs[0].count == rows.frame.channels and source.element == result.element:
                 return _lazily(g, rows, runs[0].positions, frame, table.fill, result)
-        tensors = [_channels(g, table, run, result) for run in runs]
-        tensor = tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=2)
-        return Rows(frame, (Part(tensor, frame.positions),), np.arange(frame.positions))
+        tensor = g.concat([_channels(g, table, run, result) for run in runs], axis=2)
+        return Rows.whole(frame, tensor)
     return None
 
 
@@ -218,8 +212,7 @@ def _channels(g: GraphBuilder, table: _Table, run: _Run, result: GraphValue) -> 
     tensor = layout.take(g, layout.rows_of(g, source, run.frame), run.positions, source.element, table.fill)
     if run.count == run.frame.channels:
         return tensor
-    ends = [g.constant([v]) for v in (run.first, run.first + run.count)]
-    return g.node("Slice", tensor, *ends, g.constant([2]))
+    return g.slice(tensor, run.first, run.first + run.count, axis=2)
 
 
 def _whole_transpose(g: GraphBuilder, move: Move, table: _Table, result: GraphValue) -> str | None:
@@ -262,7 +255,7 @@ def _by_blocks(g: GraphBuilder, table: _Table, result: GraphValue) -> str:
         row = np.full((1, 1, size), table.fill + result.element.bias, result.element.dtype)
         tensors.append(_repeated(g, row, result))
         index = np.where(index < 0, sum(sizes) // size, index)
-    whole = tensors[0] if len(tensors) == 1 else g.node("Concat", *tensors, axis=1)
+    whole = g.concat(tensors, axis=1)
     return g.reshape(g.node("Gather", whole, g.constant(index.astype(np.int32)), axis=1), layout.leading(result.shape))
 
 

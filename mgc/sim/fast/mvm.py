@@ -8,14 +8,14 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, CrossbarGroup
+from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
 from mgc.sim.fast import im2col, kernels, layout, sliced
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
+from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
-from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
+from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, common_type, most_of, product, side_by_side
 from mgc.sim.fast.windows import SAMPLES, SharedProduct, cost, shared_products
 
 _FOLD = 2048
@@ -56,9 +56,7 @@ def lower(
         product = _Product(g, program, shared, source, source_frame, ideal, is_exact, variables)
         made.append((shared, product.emit()))
         g.nanoseconds_per_micro_batch += cost(shared, source_frame.channels, target_frame.channels) / SAMPLES
-    dtype = made[0][1].dtype
-    if any(m.dtype != dtype for _, m in made):
-        dtype = np.dtype(np.float64)  # holds what int32 and float32 hold
+    dtype = common_type([m for _, m in made])
     index = np.full(target_frame.positions, -1, np.int64)
     parts: list[Part] = []
     used: dict[int, str] = {}
@@ -67,8 +65,7 @@ def lower(
         for j, instruction in enumerate(shared.instructions):
             index[shared.writes[j]] = start + shared.members[j] * width + j
             used[instruction.id] = m.kernel
-        tensor = m.tensor if m.dtype == dtype else g.cast(m.tensor, dtype)
-        parts.append(_folded(g, tensor, len(shared.reads) * width, target_frame.channels))
+        parts.append(_folded(g, m.wide(g, dtype), len(shared.reads) * width, target_frame.channels))
     rows = Rows(target_frame, tuple(parts), index)
     logical = np.dtype(np.float32 if ideal else np.int64)
     limit = max(m.limit for _, m in made)
@@ -78,7 +75,7 @@ def lower(
 
 def _is_exact(program: Program, m: Mvm) -> bool:
     group = program.groups[m.group]
-    return sliced.is_exact(program.tensors[group.weights], group.arithmetic, m.signed)
+    return is_lossless(program.tensors[group.weights], group.arithmetic, (m.signed,))
 
 
 def _frames(
@@ -143,38 +140,32 @@ class _Product:
     variables: Mapping[int, WeightVariable]
 
     @property
-    def matrices(self) -> int:
-        return self.program.groups[self.shared.instructions[0].group].matrices
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        return self.program.groups[self.shared.instructions[0].group].arithmetic
-
-    @property
-    def cols(self) -> int:
-        return self.program.groups[self.shared.instructions[0].group].cols
+    def group(self) -> CrossbarGroup:
+        """The first instruction's; those of the others have the same form."""
+        return self.program.groups[self.shared.instructions[0].group]
 
     def emit(self) -> Sums:
         first = self.shared.instructions[0]
         if not self.exact:
-            split = sliced.split(self._weights(by_tap=False), self.arithmetic, first.signed)
+            split = sliced.split(self._weights(by_tap=False), self.group.arithmetic, first.signed)
             return self._join([self._sliced(x, split, k) for k, x in enumerate(self._inputs(in_row_order=True))])
         if self.variables:
             return self._join([self._by_variables(x, k) for k, x in enumerate(self._inputs(in_row_order=False))])
         weights = self._weights(by_tap=True)
-        if self.matrices == 1:
+        if self.group.matrices == 1:
             absorbed = self._absorbed()
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
-        size, taps = self._block_size(self.frame.channels // self.matrices), self.shared.reads.shape[1]
-        blocks = [_block_diagonal(weights[k : k + size], taps, self.cols) for k in range(0, self.matrices, size)]
+        size, taps = self._block_size(self.frame.channels // self.group.matrices), self.shared.reads.shape[1]
+        starts = range(0, self.group.matrices, size)
+        blocks = [_block_diagonal(weights[k : k + size], taps, self.group.cols) for k in starts]
         inputs = self._inputs(in_row_order=False, size=size)
         return self._join([self._multiply(x, w) for x, w in zip(inputs, blocks, strict=True)], size)
 
     def _weights(self, by_tap: bool) -> np.ndarray:
         """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side; rows tap-major, or as they are."""
-        taps, channels = self.shared.reads.shape[1], self.frame.channels // self.matrices
+        taps, channels = self.shared.reads.shape[1], self.frame.channels // self.group.matrices
         found = []
         for m in self.shared.instructions:
             group = self.program.groups[m.group]
@@ -208,8 +199,8 @@ class _Product:
 
     def _block_size(self, channels: int) -> int:
         """Matrices that join to one block-diagonal product."""
-        fits = (s for s in range(1, self.matrices + 1) if self.matrices % s == 0 and (s == 1 or s * channels <= _BLOCK))
-        return max(fits)
+        count = self.group.matrices
+        return max(s for s in range(1, count + 1) if count % s == 0 and (s == 1 or s * channels <= _BLOCK))
 
     def _inputs(self, in_row_order: bool, size: int = 1) -> list[str]:
         """Crossbar inputs [n, windows, rows] of every `size` matrices, taps outermost or in the program's order."""
@@ -217,7 +208,7 @@ class _Product:
         windows, taps = self.shared.reads.shape
         outside = 0 if self.ideal else self.shared.instructions[0].outside
         gathered = im2col.windows(self.g, rows, self.source.element, self.shared, outside)
-        blocks = self.matrices // size
+        blocks = self.group.matrices // size
         depth = self.frame.channels // blocks
         tensors = by_matrix(self.g, gathered, blocks, windows * taps, self.frame.channels)
         if in_row_order and self.shared.instructions[0].tap_fastest and taps > 1 and depth > 1:
@@ -250,7 +241,7 @@ class _Product:
     def _span(self) -> kernels.Span:
         """The codes' range; where it is not known, the one that verification makes sure of (`mgc.isa.ranges`)."""
         first = self.shared.instructions[0]
-        known = self.source.span or self.arithmetic.code_range(first.signed)
+        known = self.source.span or self.group.arithmetic.code_range(first.signed)
         return min(known[0], first.outside, 0), max(known[1], first.outside, 0)
 
     def _sliced(self, x: str, split: sliced.ConverterSplit, matrix: int) -> Sums:
@@ -258,22 +249,21 @@ class _Product:
         exact = self._multiply(x, split.weights[matrix])
         if split.corrections[matrix] is None:
             return exact
-        tensor, dtype, limit = sliced.emit(self.g, x, self.source.element, split, matrix, len(self.shared.reads))
-        limit += exact.limit
+        change = sliced.emit(self.g, x, self.source.element, split, matrix, len(self.shared.reads))
+        limit = exact.limit + change.limit
         if limit >= 1 << 53:
             raise NotLoweredError(f"sums reach {limit}: no kernel is exact")
-        common = dtype if dtype == exact.dtype == np.int32 and limit < 1 << 31 else np.dtype(np.float64)
-        a, b = (t if d == common else self.g.cast(t, common) for t, d in ((exact.tensor, exact.dtype), (tensor, dtype)))
-        return Sums(self.g.node("Add", a, b), common, limit, f"{exact.kernel}+sliced")
+        small = exact.dtype == change.dtype == np.int32 and limit < 1 << 31
+        common = np.dtype(np.int32 if small else np.float64)
+        both = [s.wide(self.g, common) for s in (exact, change)]
+        return Sums(self.g.node("Add", *both), common, limit, f"{exact.kernel}+{change.kernel}")
 
     def _join(self, made: list[Sums], size: int = 1) -> Sums:
         """The products of all matrices, [n, windows, (MVM, matrix, column)] each, side by side for every MVM."""
         if len(made) == 1:
             return made[0]
-        dtype = made[0].dtype if len({m.dtype for m in made}) == 1 else np.dtype(np.float64)
-        tensors = [m.tensor if m.dtype == dtype else self.g.cast(m.tensor, dtype) for m in made]
-        rows = len(self.shared.reads) * len(self.shared.instructions)
-        spread = [self.g.reshape(t, [-1, rows, size * self.cols]) for t in tensors]
+        dtype, rows = common_type(made), len(self.shared.reads) * len(self.shared.instructions)
+        spread = [self.g.reshape(m.wide(self.g, dtype), [-1, rows, size * self.group.cols]) for m in made]
         names = "/".join(dict.fromkeys(m.kernel for m in made))
         return Sums(self.g.node("Concat", *spread, axis=2), dtype, max(m.limit for m in made), names)
 

@@ -12,8 +12,7 @@ from mgc.isa.instructions import Outer
 from mgc.sim.fast import layout
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.elementwise import Operand
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element, Frame, GraphValue
 from mgc.sim.fast.weights import Sums, by_matrix, most_of, plane_dtype
 from mgc.sim.fast.windows import window_map
@@ -23,21 +22,13 @@ _F64 = np.dtype(np.float64)
 
 
 def lower_outer(builder: PlanBuilder, m: Outer) -> None:
-    """Adds the weight gradient to the open graph; as the reference where it has no such form."""
-
-    def operand(buffer: int) -> Operand:
-        return builder.operand(builder.holds(buffer), builder.program.buffers[buffer].shape)
-
-    try:
-        x, dy = operand(m.x), operand(m.dy)
-        if not isinstance(x, GraphValue) or not isinstance(dy, GraphValue):
-            raise NotLoweredError("an OUTER of constants")
-        scales = [operand(m.x_scale), operand(m.dy_scale)] if m.runs and not builder.ideal else []
-        shape = builder.program.buffers[m.dst].shape
-        value, kernel = outer(builder.open_graph(), m, x, dy, scales, shape, builder.ideal)
-    except NotLoweredError as error:
-        builder.as_reference([m], str(error))
-        return
+    """Adds the weight gradient to the open graph."""
+    x, dy = builder.buffer(m.x), builder.buffer(m.dy)
+    if not isinstance(x, GraphValue) or not isinstance(dy, GraphValue):
+        raise NotLoweredError("an OUTER of constants")
+    scales = [builder.buffer(m.x_scale), builder.buffer(m.dy_scale)] if m.runs and not builder.ideal else []
+    shape = builder.program.buffers[m.dst].shape
+    value, kernel = outer(builder.open_graph(), m, x, dy, scales, shape, builder.ideal)
     builder.hold(m.dst, builder.define(value))
     builder.placements.append(LoweredStep(m.id, "outer", kernel))
 
@@ -90,7 +81,7 @@ def outer(
         if m.tap_fastest and taps > 1 and channels > 1:
             spread = g.node("Transpose", spread, perm=[1, 0, 2])
         found.append(g.reshape(spread, [1, depth, cols]))
-    tensor = found[0] if matrices == 1 else g.node("Concat", *found, axis=0)
+    tensor = g.concat(found, axis=0)
     logical = _F32 if ideal or scale is not None else np.dtype(np.int64)
     return GraphValue(shape, logical, Element(dtype), dense=tensor, limit=limit, batched=False), kernel
 
@@ -160,9 +151,8 @@ def _bytes_across(g: GraphBuilder, x: str, dy: str, of_x: GraphValue, of_dy: Gra
         return Sums(g.node("MatMulInteger", across, dy, bias, zero), np.dtype(np.int32), each * terms, kernel)
     total: str | None = None
     for start in range(0, terms, fits):
-        ends = g.constant([start]), g.constant([min(start + fits, terms)])
-        left = g.node("Slice", across, *ends, g.constant([2]))
-        right = g.node("Slice", dy, *ends, g.constant([1]))
+        stop = min(start + fits, terms)
+        left, right = g.slice(across, start, stop, axis=2), g.slice(dy, start, stop, axis=1)
         term = g.cast(g.node("MatMulInteger", left, right, bias, zero), _F64)
         total = term if total is None else g.node("Add", total, term)
     assert total is not None

@@ -62,20 +62,16 @@ def _pairs(g: GraphBuilder, x: str, axes: int) -> str:
 def _uneven(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     if n > _BLOCK:
         first, second = _halves(n)
-        parts = (emit(g, _slice(g, x, 0, first), first, channels),
-                 emit(g, _slice(g, x, first, n), second, channels))  # fmt: skip
+        parts = (emit(g, g.slice(x, 0, first, axis=1), first, channels),
+                 emit(g, g.slice(x, first, n, axis=1), second, channels))  # fmt: skip
         return g.node("Add", *parts)
     whole = n - n % _LANES
-    total = emit(g, _slice(g, x, 0, whole), whole, channels) if whole else None
+    total = emit(g, g.slice(x, 0, whole, axis=1), whole, channels) if whole else None
     for k in range(whole, n):
-        term = g.reshape(_slice(g, x, k, k + 1), [-1, channels])
+        term = g.reshape(g.slice(x, k, k + 1, axis=1), [-1, channels])
         total = term if total is None else g.node("Add", total, term)
     assert total is not None
     return total
-
-
-def _slice(g: GraphBuilder, x: str, start: int, stop: int) -> str:
-    return g.node("Slice", x, g.constant([start]), g.constant([stop]), g.constant([1]))
 
 
 @cache

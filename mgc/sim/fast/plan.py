@@ -8,16 +8,33 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Diff, Host, Load, Move, Mvm, MvmT, Outer, Store, Update, Vec, WriteCells
+from mgc.isa.instructions import Diff, Load, Move, Mvm, MvmT, Outer, Store, Update, Vec, WriteCells
 from mgc.isa.program import Program
-from mgc.sim.fast import data, diff, moves, outer, reads, updates, vec
+from mgc.sim.fast import diff, moves, outer, reads, updates, vec
 from mgc.sim.fast.builder import Plan, PlanBuilder
+from mgc.sim.fast.graph import NotLoweredError
+from mgc.sim.fast.items import LoadItem, StoreItem
+
+
+def _lower_load(builder: PlanBuilder, load: Load) -> None:
+    """A slot for what comes in."""
+    port, buffer = builder.program.inputs[load.port], builder.program.buffers[load.dst]
+    opaque = buffer.kind == "opaque"
+    dtype = np.dtype(object) if opaque else builder.dtype(load.dst)
+    slot = builder.slot(buffer.shape, dtype, port.batched and not opaque, opaque)
+    builder.loads.append(LoadItem(port.name, slot))
+    builder.hold(load.dst, slot.id)
+
+
+def _lower_store(builder: PlanBuilder, store: Store) -> None:
+    """What goes out."""
+    builder.stores.append(StoreItem(store.port, builder.content_of(store.src)))
+
 
 LOWERINGS: Mapping[type[Instruction], Callable[[PlanBuilder, Any], None]] = {
-    WriteCells: data.lower_write_cells,
-    Load: data.lower_load,
-    Store: data.lower_store,
-    Host: data.lower_host,
+    WriteCells: lambda builder, write: None,  # plans hold weights, not cells
+    Load: _lower_load,
+    Store: _lower_store,
     Mvm: reads.lower_read,
     MvmT: reads.lower_read,
     Outer: outer.lower_outer,
@@ -26,7 +43,10 @@ LOWERINGS: Mapping[type[Instruction], Callable[[PlanBuilder, Any], None]] = {
     Vec: vec.lower_vec,
     Move: moves.lower_move,
 }
-"""Instruction class -> what makes items of it. An instruction of no such class runs as the reference runs it."""
+"""Instruction class -> what makes items of it, or raises NotLoweredError.
+
+Such an instruction, and one of no such class, runs as the reference runs it.
+"""
 
 
 def build(
@@ -40,8 +60,10 @@ def build(
     builder = PlanBuilder(program, ideal, persistent, lossy)
     for instruction in program.instructions:
         lower = LOWERINGS.get(type(instruction))
-        if lower is None:
-            builder.as_reference([instruction], f"{instruction.mnemonic} has no graph form")
-        else:
+        try:
+            if lower is None:
+                raise NotLoweredError(f"{instruction.mnemonic} has no graph form")
             lower(builder, instruction)
+        except NotLoweredError as error:
+            builder.as_reference([instruction], str(error))
     return builder.finish()

@@ -11,8 +11,7 @@ import numpy as np
 
 from mgc.isa.dtypes import dtype_of_code
 from mgc.sim.fast import elementwise, layout
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical, pointwise
 from mgc.sim.fast.values import Element, GraphValue
 

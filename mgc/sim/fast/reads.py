@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mgc.isa.instructions import Mvm, MvmT
 from mgc.sim.fast import mvm, transposed
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.values import GraphValue
 from mgc.sim.fast.weights import WeightVariable
 
@@ -41,7 +41,7 @@ class _Reads:
         try:
             if len({program.root(m.src) for m in reads}) > 1:
                 raise NotLoweredError("MVMs of several sources")
-            source = builder.operand(builder.holds(reads[0].src), program.buffers[reads[0].src].shape)
+            source = builder.buffer(reads[0].src)
             if not isinstance(source, GraphValue):
                 raise NotLoweredError("an MVM of constants")
             value, kernels = _product(builder, reads, source, program.buffers[self.root].shape)

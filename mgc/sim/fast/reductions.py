@@ -11,10 +11,9 @@ import numpy as np
 
 from mgc.isa.functions import PoolWindows, windows_of
 from mgc.sim.fast import layout, pairwise
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, finite, logical
-from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
+from mgc.sim.fast.values import Element, Frame, GraphValue, Rows
 from mgc.sim.fast.windows import flatten
 
 
@@ -63,8 +62,7 @@ def _pool_max(g: GraphBuilder, call: Call) -> GraphValue:
     tensor = taps[0] if len(taps) == 1 else g.node("Max", *taps)
     if own != wide:
         tensor = g.cast(tensor, own)
-    found = Rows(target, (Part(tensor, target.positions),), np.arange(target.positions))
-    return replace(x, shape=call.result.shape, dense=None, rows=found)
+    return replace(x, shape=call.result.shape, dense=None, rows=Rows.whole(target, tensor))
 
 
 def _pool_average(g: GraphBuilder, call: Call) -> GraphValue:
@@ -84,8 +82,9 @@ def _pool_average(g: GraphBuilder, call: Call) -> GraphValue:
     if (count == 0).any():
         raise NotLoweredError("a window that meets nothing")
     tensor = g.cast(g.node("Div", total, g.constant(count.reshape(1, -1, 1))), FLOAT)
-    found = Rows(target, (Part(tensor, target.positions),), np.arange(target.positions))
-    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=x.limit, batched=x.batched)
+    return GraphValue(
+        call.result.shape, FLOAT, Element(FLOAT), rows=Rows.whole(target, tensor), limit=x.limit, batched=x.batched
+    )
 
 
 def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) -> np.ndarray:
@@ -101,7 +100,10 @@ def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) 
 
 
 def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
-    """Sum or mean in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once."""
+    """Sum or mean in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once.
+
+    In `float` numerics in float32, in whatever order.
+    """
     (x,) = call.args
     axes = [int(a) for a in call.attributes[1:]]
     if not isinstance(x, GraphValue) or x.logical != FLOAT or not axes or (x.batched and 0 in axes):
@@ -110,15 +112,19 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
     if 0 in x.shape:
         raise NotLoweredError("a sum over nothing")
     tensor, channels = _reduced_axis(g, x, axes, n)
-    if not pairwise.is_exact(n, channels):
+    if call.ideal:
+        total = g.node("ReduceSum" if call.name == "reduce_sum" else "ReduceMean", tensor, g.constant([1]), keepdims=0)
+    elif pairwise.is_exact(n, channels):
+        g.note(prod(x.shape))
+        # the ISA starts from +0, which turns a sum of -0 into +0
+        total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, g.cast(tensor, np.float64), n, channels))
+        if call.name == "reduce_mean":
+            total = g.node("Div", total, g.constant(np.float64(n)))
+        total = g.cast(total, FLOAT)
+    else:
         raise NotLoweredError(f"a sum of {n} numbers has no form that is proven equal")
-    g.note(prod(x.shape))
-    # the ISA starts from +0, which turns a sum of -0 into +0
-    total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, g.cast(tensor, np.float64), n, channels))
-    if call.name == "reduce_mean":
-        total = g.node("Div", total, g.constant(np.float64(n)))
     bound = x.limit * (n if call.name == "reduce_sum" else 1)
-    dense = g.reshape(g.cast(total, FLOAT), layout.leading(call.result.shape))
+    dense = g.reshape(total, layout.leading(call.result.shape))
     # sums of what is not negative are not negative either
     least = 0.0 if x.least >= 0 else -math.inf
     return GraphValue(

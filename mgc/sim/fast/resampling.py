@@ -7,10 +7,9 @@ from math import prod
 import numpy as np
 
 from mgc.sim.fast import layout
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
-from mgc.sim.fast.steps import FLOAT, Call, finite
-from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
+from mgc.sim.fast.steps import FLOAT, Call, finite, logical
+from mgc.sim.fast.values import Element, Frame, GraphValue, Rows
 
 _MOST_TERMS = 16
 """Entries of a matrix row at most: each costs a gather, a product and a sum."""
@@ -24,12 +23,8 @@ def axis_map(g: GraphBuilder, call: Call) -> GraphValue:
     """
     x, matrix = call.args
     axis = int(call.attributes[0])
-    if (
-        not isinstance(x, GraphValue)
-        or not isinstance(matrix, np.ndarray)
-        or x.logical != FLOAT
-        or matrix.dtype != FLOAT
-    ):
+    types = logical(x), logical(matrix)
+    if not isinstance(x, GraphValue) or not isinstance(matrix, np.ndarray) or types != (FLOAT, FLOAT):
         raise NotLoweredError("axis_map with a computed matrix, or of another type than float32")
     used = matrix != 0
     terms = int(used.sum(axis=1).max(initial=0))
@@ -54,6 +49,6 @@ def axis_map(g: GraphBuilder, call: Call) -> GraphValue:
         term = g.cast(layout.take(g, rows, at, x.element), np.float64)
         total = g.node("Add", total, g.node("Mul", term, g.constant(weight)))
     g.note(2 * prod(call.result.shape))
-    found = Rows(target, (Part(g.cast(total, FLOAT), target.positions),), np.arange(target.positions))
+    found = Rows.whole(target, g.cast(total, FLOAT))
     limit = finite(x.limit * float(np.abs(weights).sum(axis=1).max()))
     return GraphValue(call.result.shape, FLOAT, Element(FLOAT), rows=found, limit=limit, batched=x.batched)

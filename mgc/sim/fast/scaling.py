@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.values import GraphValue
 
 _REDUCE = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")

@@ -15,17 +15,14 @@ columns of scale mode in offset encoding carry the factor full, see the ISA).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks, slice_of, stored_levels
+from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks
 from mgc.sim.fast import kernels
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element
-
-_LANES, _LANE_BITS = 4, 16
+from mgc.sim.fast.weights import Sums
 
 
 @dataclass(frozen=True)
@@ -62,37 +59,6 @@ class ConverterSplit:
     corrections: tuple[Correction | None, ...]
     arithmetic: Arithmetic
     signed: bool
-
-
-def is_exact(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> bool:
-    """Whether the sums of weights [matrices, K, N] are the integer product as it stands."""
-    if arithmetic.adc_mode != "clip":
-        return False
-    largest_sum = arithmetic.rows * ((1 << arithmetic.cell_bits) - 1)
-    if weights.dtype != np.int8 or arithmetic.slices > _LANES or largest_sum >= 1 << _LANE_BITS:
-        return bool(exact_blocks(weights, arithmetic, signed).all())
-    digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
-    numbers = weights.view(np.uint8)
-    for lanes in _lanes(arithmetic):
-        for matrix, start in product(range(len(weights)), range(0, weights.shape[1], arithmetic.rows)):
-            sums = lanes[numbers[matrix, start : start + arithmetic.rows]].sum(axis=0, dtype=np.uint64)
-            if int(sums.view(np.uint16).max(initial=0)) * digit > arithmetic.adc_max:
-                return False
-    return True
-
-
-def _lanes(arithmetic: Arithmetic) -> list[np.ndarray]:
-    """For each sign, the cell levels of every int8 weight (by its bits), one slice in each 16 bits of a uint64.
-
-    Sums of these words add all slices at once: no lane overflows into the next while it stays below 2^16.
-    """
-    weights = np.arange(256).astype(np.uint8).view(np.int8)
-    words = []
-    for stored in stored_levels(weights, arithmetic):
-        slices = [slice_of(stored, s, arithmetic).astype(np.uint64) for s in range(arithmetic.slices)]
-        shifted = [level << np.uint64(_LANE_BITS * s) for s, level in enumerate(slices)]
-        words.append(np.bitwise_or.reduce(shifted))
-    return words
 
 
 def split(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> ConverterSplit:
@@ -140,10 +106,8 @@ def _linear(
     return scaled // arithmetic.full_scale  # exact: every kept M * cell is a multiple of full
 
 
-def emit(
-    g: GraphBuilder, x: str, element: Element, split: ConverterSplit, matrix: int, windows: int
-) -> tuple[str, np.dtype, int]:
-    """The correction [n, windows, N] of a matrix for inputs x [n, windows, K], its type, and a bound on it.
+def emit(g: GraphBuilder, x: str, element: Element, split: ConverterSplit, matrix: int, windows: int) -> Sums:
+    """The correction [n, windows, N] of a matrix for inputs x [n, windows, K].
 
     All steps are exact: digits are bits of the codes; bitline sums are below full <= 2^32 and taken by an exact kernel;
     the converter is the ISA's own formula; sums of codes stay below the bound that chose int32 or float64.
@@ -170,11 +134,11 @@ def emit(
     weighed = g.node("Mul", total, g.constant(weights))
     result = g.node("ReduceSum", weighed, g.constant([0]), keepdims=0)
     if len(correction.columns) == split.weights.shape[2]:
-        return result, dtype, most
+        return Sums(result, dtype, most, "sliced")
     place = np.full(split.weights.shape[2], len(correction.columns), np.int32)
     place[correction.columns] = np.arange(len(correction.columns))
     widened = g.node("Pad", result, g.constant([0, 0, 0, 0, 0, 1]))
-    return g.node("Gather", widened, g.constant(place), axis=2), dtype, most
+    return Sums(g.node("Gather", widened, g.constant(place), axis=2), dtype, most, "sliced")
 
 
 def _digits(g: GraphBuilder, x: str, element: Element, table: tuple[tuple[int, int, int], ...]) -> str:
@@ -194,15 +158,14 @@ def _digits(g: GraphBuilder, x: str, element: Element, table: tuple[tuple[int, i
         part = g.node("BitShift", x, g.constant(dtype.type(low)), direction="RIGHT") if low else x
         part = g.node("BitwiseAnd", part, g.constant(dtype.type((1 << bits) - 1)))
         parts.append(g.node("Unsqueeze", g.cast(part, np.uint8), g.constant([0])))
-    return parts[0] if len(parts) == 1 else g.node("Concat", *parts, axis=0)
+    return g.concat(parts, axis=0)
 
 
 def _block(g: GraphBuilder, digits: str, split: ConverterSplit, block: InexactBlock, dtype: np.dtype) -> str:
     """A block's sums of significance * term for each digit: [digits, n, windows, columns]."""
     rows, depth, columns = block.cells.shape
     if rows != split.weights.shape[1]:
-        ends = [g.constant([v]) for v in (block.start, block.start + rows)]
-        digits = g.node("Slice", digits, *ends, g.constant([3]))
+        digits = g.slice(digits, block.start, block.start + rows, axis=3)
     cells = block.cells.reshape(rows, -1).astype(np.int64)
     element, codes = Element(np.dtype(np.uint8)), (0, (1 << split.arithmetic.dac_bits) - 1)
     sums, real = kernels.product(g, digits, element, cells, kernels.choose(cells, codes, element))

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mgc.functions.binary import BINARY
+from mgc.functions.unary import UNARY
 from mgc.isa.dtypes import dtype_of_code
 from mgc.isa.functions.base import Operand as Typed
 from mgc.sim.fast import elementwise
 from mgc.sim.fast.elementwise import Operand
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element, GraphValue
 
 FLOAT = np.dtype(np.float32)
@@ -107,7 +108,7 @@ def _expect(call: Call, *dtypes: np.dtype) -> None:
             raise NotLoweredError(f"{call.name} of {logical(operand)}")
 
 
-def _node(op: str, bound: Callable[..., float] | None = None, of: tuple[np.dtype, ...] = (FLOAT,)) -> Lowering:
+def node(op: str, bound: Callable[..., float] | None = None, of: tuple[np.dtype, ...] = (FLOAT,)) -> Lowering:
     """A function that is one ONNX node. `bound` gives the result's bound from the operands'."""
 
     def lower(g: GraphBuilder, call: Call) -> GraphValue:
@@ -146,17 +147,17 @@ def _root_of_least(call: Call) -> float:
 def _root(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     bound = finite(math.sqrt(limit(x))) if least(x) >= 0 else math.inf
-    return replace(_node("Sqrt")(g, call), limit=bound)
+    return replace(node("Sqrt")(g, call), limit=bound)
 
 
 def _reciprocal(g: GraphBuilder, call: Call) -> GraphValue:
     below = least(call.args[0])
-    return replace(_node("Reciprocal")(g, call), limit=finite(1 / below) if below > 1e-37 else math.inf)
+    return replace(node("Reciprocal")(g, call), limit=finite(1 / below) if below > 1e-37 else math.inf)
 
 
 def _div(g: GraphBuilder, call: Call) -> GraphValue:
     below = least(call.args[1])
-    return replace(_node("Div")(g, call), limit=finite(limit(call.args[0]) / below) if below > 1e-37 else math.inf)
+    return replace(node("Div")(g, call), limit=finite(limit(call.args[0]) / below) if below > 1e-37 else math.inf)
 
 
 def _relu(g: GraphBuilder, call: Call) -> GraphValue:
@@ -164,7 +165,7 @@ def _relu(g: GraphBuilder, call: Call) -> GraphValue:
     if call.clipped and isinstance(x, GraphValue) and x.logical == FLOAT:
         # x <= 0 becomes 0, whose code is the lowest, as is x's own: rounding and clipping are monotone
         return x
-    return _node("Relu", _same)(g, call)
+    return node("Relu", _same)(g, call)
 
 
 def _leaky_relu(g: GraphBuilder, call: Call) -> GraphValue:
@@ -255,37 +256,31 @@ def _gather(g: GraphBuilder, call: Call) -> GraphValue:
 
 
 STEPS: Mapping[str, Lowering] = {
-    "neg": _node("Neg", _same),
-    "abs": _node("Abs", _same),
+    **{
+        f.name: node(f.onnx if isinstance(f.onnx, str) else f.onnx.op_type, of=(BOOL if f.domain == "bool" else FLOAT,))
+        for f in (*UNARY.values(), *BINARY.values())
+        if f.to_bool
+    },
+    "neg": node("Neg", _same),
+    "abs": node("Abs", _same),
     "sqrt": _at_least(_root, _root_of_least),
     "reciprocal": _reciprocal,
-    "sign": _node("Sign"),
-    "floor": _node("Floor", lambda x: x + 1),
-    "ceil": _node("Ceil", lambda x: x + 1),
-    "round": _node("Round", lambda x: x + 1),
+    "sign": node("Sign"),
+    "floor": node("Floor", lambda x: x + 1),
+    "ceil": node("Ceil", lambda x: x + 1),
+    "round": node("Round", lambda x: x + 1),
     "relu": _relu,
     "leaky_relu": _leaky_relu,
     "thresholded_relu": _thresholded_relu,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
-    "not": _node("Not", of=(BOOL,)),
-    "isnan": _node("IsNaN"),
-    "isinf": _node("IsInf"),
-    "add": _at_least(_node("Add", lambda x, y: x + y), _sum_of_least),
-    "sub": _node("Sub", lambda x, y: x + y),
-    "mul": _at_least(_node("Mul", lambda x, y: x * y if x and y else 0.0), _square),
+    "add": _at_least(node("Add", lambda x, y: x + y), _sum_of_least),
+    "sub": node("Sub", lambda x, y: x + y),
+    "mul": _at_least(node("Mul", lambda x, y: x * y if x and y else 0.0), _square),
     "div": _div,
-    "max": _node("Max", _same),
-    "min": _node("Min", _same),
+    "max": node("Max", _same),
+    "min": node("Min", _same),
     "prelu": _prelu,
-    "equal": _node("Equal"),
-    "less": _node("Less"),
-    "less_or_equal": _node("LessOrEqual"),
-    "greater": _node("Greater"),
-    "greater_or_equal": _node("GreaterOrEqual"),
-    "and": _node("And", of=(BOOL,)),
-    "or": _node("Or", of=(BOOL,)),
-    "xor": _node("Xor", of=(BOOL,)),
     "cast": _cast,
     "copy": copy,
     "gather": _gather,

@@ -9,14 +9,12 @@ import numpy as np
 
 from mgc.isa.instructions import MvmT
 from mgc.sim.fast import layout
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
-from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, most_of, product, side_by_side
+from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, common_type, most_of, product, side_by_side
 from mgc.sim.fast.windows import window_map
 
 _F32 = np.dtype(np.float32)
-_F64 = np.dtype(np.float64)
 _CLASSES = 64
 """Sets of taps that meet a position, at most: each costs a product of its own."""
 
@@ -54,11 +52,10 @@ def lower(
     meets = _meetings(instructions, target.positions, sum(taps))
     rows = layout.rows_of(g, source, errors)
     index = np.full(target.positions, -1, np.int64)
-    parts: list[Part] = []
-    kernel, limit, dtype = "", 0.0, _F32 if ideal else np.dtype(np.int32)
+    sizes: list[int] = []
     made: list[list[Sums]] = []
     for positions, keys in _classes(meets):
-        index[positions] = sum(p.rows for p in parts) + np.arange(len(positions))
+        index[positions] = sum(sizes) + np.arange(len(positions))
         gathered = layout.take(g, rows, meets[np.ix_(positions, keys)], source.element)
         found: list[Sums] = []
         for matrix, x in enumerate(by_matrix(g, gathered, matrices, meets[positions][:, keys].size, errors.channels)):
@@ -69,18 +66,16 @@ def lower(
             inputs = g.reshape(x, [-1, len(positions), len(keys) * cols])
             found.append(product(g, inputs, source.element, most_of(source), operand, lead.planes, len(keys) * cols))
         made.append(found)
-        parts.append(Part("", len(positions)))
+        sizes.append(len(positions))
     if not made:
         raise NotLoweredError("a destination that no window reads")
-    dtypes = {s.dtype for found in made for s in found}
-    dtype = dtypes.pop() if len(dtypes) == 1 else _F64
-    for k, found in enumerate(made):
-        tensors = [s.tensor if s.dtype == dtype else g.cast(s.tensor, dtype) for s in found]
-        parts[k] = Part(tensors[0] if matrices == 1 else g.node("Concat", *tensors, axis=2), parts[k].rows)
-        limit, kernel = max(limit, *(s.limit for s in found)), found[0].kernel
+    sums = [s for found in made for s in found]
+    dtype, limit, kernel = common_type(sums), max(s.limit for s in sums), made[-1][0].kernel
+    tensors = [g.concat([s.wide(g, dtype) for s in found], axis=2) for found in made]
+    parts = tuple(Part(tensor, size) for tensor, size in zip(tensors, sizes, strict=True))
     logical = _F32 if ideal else np.dtype(np.int64)
     value = GraphValue(
-        shape, logical, Element(dtype), rows=Rows(target, tuple(parts), index), limit=limit, batched=source.batched
+        shape, logical, Element(dtype), rows=Rows(target, parts, index), limit=limit, batched=source.batched
     )
     return value, kernel
 

@@ -91,19 +91,17 @@ class Frame:
         order = [0, len(shape) - 1, *range(1, len(shape) - 1)]
         return Frame.of([shape[k] for k in order], [strides[k] for k in order], math.prod(shape))
 
-    def axes(self) -> list[tuple[str, int, int]]:
-        """(role, extent, stride) of the memory's axes, outermost first; roles are b, c and p0, p1, ..."""
-        named = [("b", self.batch, self.batch_stride), ("c", self.channels, self.channel_stride)]
-        named += [(f"p{k}", n, s) for k, (n, s) in enumerate(self.spatial)]
-        return sorted((a for a in named if a[1] > 1), key=lambda a: -a[2])
+    def axes(self) -> tuple[list[int], list[int]]:
+        """The extents of a sample's axes in memory, outermost first; their numbers as rows have them: channels last."""
+        named = [(n, s) for n, s in (*self.spatial, (self.channels, self.channel_stride)) if n > 1]
+        held = sorted(range(len(named)), key=lambda k: -named[k][1])
+        return [named[k][0] for k in held], [held.index(k) for k in range(len(named))]
 
     def view(self, flat: np.ndarray) -> np.ndarray:
         """One micro-batch's memory [size] as [batch, positions, channels]."""
-        axes = self.axes()
-        array = flat.reshape([n for _, n, _ in axes])
-        roles = [role for role, _, _ in axes]
-        wanted = [r for r in ("b", *(f"p{k}" for k in range(len(self.spatial))), "c") if r in roles]
-        return array.transpose([roles.index(r) for r in wanted]).reshape(self.batch, self.positions, self.channels)
+        extents, order = self.axes()
+        array = flat.reshape([self.batch, *extents]).transpose([0, *(1 + k for k in order)])
+        return array.reshape(self.batch, self.positions, self.channels)
 
     def addresses(self) -> np.ndarray:
         """int64 [batch, positions, channels]: where in the memory every element is."""
@@ -134,6 +132,11 @@ class Rows:
     frame: Frame
     parts: tuple[Part, ...]
     index: np.ndarray
+
+    @staticmethod
+    def whole(frame: Frame, tensor: str) -> Rows:
+        """One tensor [n, positions, channels] with a row for each position."""
+        return Rows(frame, (Part(tensor, frame.positions),), np.arange(frame.positions))
 
     @property
     def total(self) -> int:

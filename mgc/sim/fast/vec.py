@@ -17,13 +17,12 @@ from mgc.sim.fast.builder import Held, LoweredStep, PlanBuilder
 from mgc.sim.fast.choice import where
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.extremes import extreme, run_max
-from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.ideal import IDEAL
 from mgc.sim.fast.items import StepItem
 from mgc.sim.fast.matmul import MatmulItem
 from mgc.sim.fast.quantisation import dequant, dequant_by, lookup, quant, quant_by
 from mgc.sim.fast.reductions import REDUCTIONS
-from mgc.sim.fast.refusal import NotLoweredError
 from mgc.sim.fast.resampling import axis_map
 from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.steps import STEPS, Call
@@ -48,18 +47,14 @@ LOWERINGS = {
 
 
 def lower_vec(builder: PlanBuilder, kernel: Vec) -> None:
-    """A kernel, step by step; as a whole if a step needs each micro-batch on its own."""
+    """A kernel, step by step. NotLoweredError if a step needs each micro-batch on its own."""
     placements: list[LoweredStep] = []
     registers: list[Held] = []
     types = kernel.registers(builder.program)
-    try:
-        for number, step in enumerate(kernel.steps):
-            held, place = _step(builder, kernel, number, registers, types)
-            registers.append(held)
-            placements.append(LoweredStep(kernel.id, function(step.function).name, *place))
-    except NotLoweredError as error:
-        builder.as_reference([kernel], str(error))
-        return
+    for number, step in enumerate(kernel.steps):
+        held, place = _step(builder, kernel, number, registers, types)
+        registers.append(held)
+        placements.append(LoweredStep(kernel.id, function(step.function).name, *place))
     builder.placements += placements
     for store in kernel.stores:
         ref = store.value
@@ -106,11 +101,9 @@ def _step(
             (builder.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
         ]
         builder.largest = max(builder.largest, 8 * sum(prod(s) for s in (*shapes, result.shape)))
-        if name == "matmul" and _certifiable(args):
-            builder.add(MatmulItem(tuple(known), slot))
-            return slot.id, ("certified", "")
-        builder.add(StepItem(step.function, tuple(known), step.attributes, slot))
-        return slot.id, ("numpy", str(error))
+        certified = name == "matmul" and _certifiable(args)
+        builder.add((MatmulItem if certified else StepItem)(step.function, tuple(known), step.attributes, slot))
+        return slot.id, ("certified", "") if certified else ("numpy", str(error))
 
 
 def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Typed:

@@ -14,8 +14,7 @@ import numpy as np
 
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.sim.fast import kernels
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.refusal import NotLoweredError
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.values import Element, GraphValue
 
 _F64 = np.dtype(np.float64)
@@ -103,9 +102,7 @@ class WeightVariable:
 
 def side_by_side(g: GraphBuilder, operands: Sequence[tuple[str, ...]], axis: int) -> tuple[str, ...]:
     """Operands joined along an axis, plane by plane."""
-    if len(operands) == 1:
-        return operands[0]
-    return tuple(g.node("Concat", *tensors, axis=axis) for tensors in zip(*operands, strict=True))
+    return tuple(g.concat(tensors, axis) for tensors in zip(*operands, strict=True))
 
 
 def most_of(value: GraphValue) -> int:
@@ -131,6 +128,15 @@ class Sums:
     dtype: np.dtype
     limit: float
     kernel: str
+
+    def wide(self, g: GraphBuilder, dtype: np.dtype) -> str:
+        """The tensor in a type that holds it."""
+        return self.tensor if self.dtype == dtype else g.cast(self.tensor, dtype)
+
+
+def common_type(sums: Sequence[Sums]) -> np.dtype:
+    """What holds all of them: float64 holds what int32 and float32 hold."""
+    return sums[0].dtype if len({s.dtype for s in sums}) == 1 else _F64
 
 
 def product(
