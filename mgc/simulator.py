@@ -42,7 +42,7 @@ class Simulator(ProgramSimulator):
         TrainingError for data or checkpoints that cannot be used, Diverged where a loss or state stops being finite.
         """
         from mgc.training.data.assign import feeder
-        from mgc.training.loop import Listener, Schedule
+        from mgc.training.loop import Listener
         from mgc.training.loop import train as run_loop
         from mgc.training.store import Store
         from mgc.training.trainee import Trainee
@@ -52,10 +52,9 @@ class Simulator(ProgramSimulator):
         feeds = feeder(
             trainee.inputs, trainee.batches, steps, seed, Path(data) if isinstance(data, str) else data, given
         )
-        schedule = Schedule(steps, checkpoint_every)
         listener = Listener(stepped=progress or (lambda progress: None))
         self.reset()
         if checkpoint is None:
-            return run_loop(trainee, feeds, schedule, listener=listener)
+            return run_loop(trainee, feeds, steps, listener=listener)
         with Store(Path(checkpoint), seed, trainee.identity) as store:
-            return run_loop(trainee, feeds, schedule, store, resume, listener)
+            return run_loop(trainee, feeds, steps, store, resume, checkpoint_every, listener)

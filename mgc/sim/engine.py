@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -37,6 +37,15 @@ class DivergenceError(SimulationError):
 def available_threads() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def last_uses(touched: Iterable[tuple[int, Iterable[int]]]) -> dict[int, list[int]]:
+    """Step -> what no later one touches, from (step, what it touches) in order."""
+    last = {thing: step for step, things in touched for thing in things}
+    ended: dict[int, list[int]] = {}
+    for thing, step in last.items():
+        ended.setdefault(step, []).append(thing)
+    return ended
 
 
 def simulation_error(message: str, cause: ExecutionError) -> SimulationError:

@@ -13,7 +13,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
-from mgc.sim.engine import EngineState, Numerics, failure
+from mgc.sim.engine import EngineState, Numerics, failure, last_uses
 from mgc.sim.host import HostSegments
 from mgc.sim.states import state_groups
 
@@ -34,7 +34,8 @@ class ReferenceEngine:
         self._trains = bool(changing(program))
         self._setup = [i for i in program.instructions if isinstance(i, WriteCells)]
         self._steps = [i for i in program.instructions if not isinstance(i, WriteCells)]
-        self._dead = _last_uses(program)
+        touched = ((i.id, map(program.root, (*i.reads(), *i.writes()))) for i in program.instructions)
+        self._dead = last_uses(touched)
         self._ready = False
 
     def run(self, batch: Mapping[str, Any], micro_batches: int, first: int = 0) -> dict[str, Any]:
@@ -116,15 +117,3 @@ class ReferenceEngine:
                 machine.forget(root)
         self._clock += self._trains
         return machine.outputs
-
-
-def _last_uses(program: Program) -> dict[int, list[int]]:
-    """Instruction id -> root buffers that nothing touches after it."""
-    last: dict[int, int] = {}
-    for i in program.instructions:
-        for b in (*i.reads(), *i.writes()):
-            last[program.root(b)] = i.id
-    dead: dict[int, list[int]] = {}
-    for root, index in last.items():
-        dead.setdefault(index, []).append(root)
-    return dead

@@ -45,7 +45,8 @@ class EntrySimulation:
                 progress(1, 1)
             return outputs
         if samples == 0:
-            return {p.name: np.zeros(self._shape_of_none(p), numpy_dtype(p.dtype)) for p in program.outputs}
+            shapes = [(0, *p.shape[1:]) if p.batched else p.shape for p in program.outputs]
+            return {p.name: np.zeros(s, numpy_dtype(p.dtype)) for p, s in zip(program.outputs, shapes, strict=True)}
         micro = entry.micro_batch
         needed = -(-samples // micro)
         parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
@@ -71,9 +72,6 @@ class EntrySimulation:
             return self.engine.run(batch, micro_batches, first)
         except ExecutionError as error:
             raise simulation_error(str(error), error) from error
-
-    def _shape_of_none(self, port: Port) -> tuple[int, ...]:
-        return (0, *port.shape[1:]) if port.batched else port.shape
 
     def _micro_batches(self, port: Port, value: Any, start: int, count: int) -> Any:
         """The rows of `count` micro-batches from number `start`; the last sample is repeated to fill the last one."""

@@ -12,7 +12,7 @@ from mgc.isa.device.state import Devices
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
-from mgc.sim.engine import DivergenceError, Engine, EngineState, Numerics, SimulationError
+from mgc.sim.engine import DivergenceError, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
 from mgc.sim.reference import ReferenceEngine
 from mgc.sim.samples import EntrySimulation, Progress
@@ -58,10 +58,6 @@ class Simulator:
         self._current: list[str] = []
         """The entries whose engines hold the states as they are now; none while these are the program's own."""
         self._run_of(self._tested)
-
-    @property
-    def _engine(self) -> Engine:
-        return self._run_of(self._tested).engine
 
     @property
     def batches(self) -> int:

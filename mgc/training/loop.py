@@ -12,18 +12,10 @@ import numpy as np
 from mgc.sim.engine import DivergenceError
 from mgc.training.checkpoint import CheckpointError
 from mgc.training.data.feeding import Feeder
+from mgc.training.data.samples import is_finite
 from mgc.training.errors import Diverged, TrainingError
-from mgc.training.finite import is_finite
 from mgc.training.store import Store
 from mgc.training.trainee import Trainee
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How far to train, and how often to write a checkpoint; the last step always writes one."""
-
-    steps: int
-    checkpoint_every: int = 100
 
 
 @dataclass
@@ -51,12 +43,13 @@ class Listener:
 def train(
     trainee: Trainee,
     feeder: Feeder,
-    schedule: Schedule,
+    steps: int,
     store: Store | None = None,
     resume: bool = False,
+    checkpoint_every: int = 100,
     listener: Listener | None = None,
 ) -> Progress:
-    """Trains until `schedule.steps` iterations are done, those before a resumed checkpoint included.
+    """Trains until `steps` iterations are done, those before a resumed checkpoint included; the last writes one, too.
 
     Raises Diverged where a loss or a state stops being finite, with `progress` of the listener's last call as what was
     reached, after a checkpoint of it where the trainee could undo the iteration that failed; TrainingError for unsound
@@ -68,13 +61,13 @@ def train(
         if store is not None:
             store.refuse_others()
         progress = Progress(0, 0, 0.0, {name: [] for name in trainee.losses}, None)
-    if progress.steps > schedule.steps:
+    if progress.steps > steps:
         raise TrainingError(
-            f"the checkpoint {progress.checkpoint} is of step {progress.steps}, --steps {schedule.steps} is before it"
+            f"the checkpoint {progress.checkpoint} is of step {progress.steps}, --steps {steps} is before it"
         )
     listener.began(progress)
     begin = time.perf_counter()
-    while progress.steps < schedule.steps and not progress.interrupted:
+    while progress.steps < steps and not progress.interrupted:
         step = progress.steps + 1
         feeds = feeder.iteration(progress.steps)
         try:
@@ -87,8 +80,8 @@ def train(
         for name, values in progress.history.items():
             values.append(float(losses[name]))
         progress.steps = step
-        progress.interrupted = listener.stop() and step < schedule.steps
-        if store and (progress.interrupted or step == schedule.steps or step % schedule.checkpoint_every == 0):
+        progress.interrupted = listener.stop() and step < steps
+        if store and (progress.interrupted or step == steps or step % checkpoint_every == 0):
             progress.checkpoint = _saved(trainee, feeder, store, progress)
         progress.seconds = time.perf_counter() - begin
         listener.stepped(progress)

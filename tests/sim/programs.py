@@ -334,3 +334,8 @@ def random_inputs(program: Program, rng: random.Random, samples: int) -> dict[st
         noise *= generator.choice([1, 1, 1, 4], noise.shape)
         arrays[port.name] = noise.astype(port.dtype)
     return arrays
+
+
+def plan_of(simulator):
+    """The fast engine's plan of the entry for testing."""
+    return simulator._run_of(simulator._tested).engine.plan

@@ -5,6 +5,7 @@ import pytest
 from builder import ProgramBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import plan_of
 from training_programs import scale_of
 
 from mgc.isa.instructions import Piece, Result
@@ -75,7 +76,7 @@ def test_choices(size, rows, form, constant, odd, seed):
 @pytest.mark.parametrize(("form", "op"), [("scaled", "Where"), ("constant last", "Where"), ("two values", None)])
 def test_large_choices_avoid_where(form, op):
     simulator = Simulator(choosing(SHAPES["large"], form, 0.2, False), "fast", threads=1)
-    (item,) = (i for i in simulator._engine.plan.items if hasattr(i, "graph"))
+    (item,) = (i for i in plan_of(simulator).items if hasattr(i, "graph"))
     found = [n.op_type for n in item.graph._live()[0]]
     assert ("Where" in found) == (op is None)
     assert np.prod(SHAPES["small"]) < choice._LARGE <= np.prod(SHAPES["large"])

@@ -8,6 +8,7 @@ import pytest
 from builder import ProgramBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import plan_of
 from training_programs import DENSE, EXACT, RandomConvolution, real_of
 
 from mgc.isa.crossbar import Arithmetic
@@ -47,7 +48,7 @@ def assert_same_runs(program, feeds, threads=1):
 
 
 def kernels_of(fast):
-    return {e.what: e.kernel for e in fast._engine.plan.placements if e.what in ("mvm", "mvm_t", "outer")}
+    return {e.what: e.kernel for e in plan_of(fast).placements if e.what in ("mvm", "mvm_t", "outer")}
 
 
 @pytest.mark.parametrize("name", ARITHMETICS)
@@ -206,7 +207,7 @@ def test_long_sums_leave_int32():
     feeds = [{"x": np.full((1, 1, n), s, np.float32), "dy": np.full((1, 1, n), -128, np.float32),
               "gradient": integers(rng, 1, n, 1)} for s in (-128, 127)]  # fmt: skip
     fast = assert_same_runs(b.build(), feeds)
-    entries = [e.kernel for e in fast._engine.plan.placements if e.what == "mvm"]
+    entries = [e.kernel for e in plan_of(fast).placements if e.what == "mvm"]
     assert [("bytes" in k, k) for k in entries] == [(True, entries[0]), (False, "float64")]
     assert kernels_of(fast)["outer"].startswith("u8")
 

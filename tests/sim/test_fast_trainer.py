@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builder import ProgramBuilder
+from programs import plan_of
 from training_programs import DENSE, EXACT, TinyGan, coded, real_of
 
 from mgc.isa.instructions import Result
@@ -55,7 +56,7 @@ def test_a_gan_trains_to_the_references_bits(threads, fallen):
     gan = TinyGan(batch=7)
     fast = assert_goes_together(gan.program, [gan.inputs(k) for k in range(5)], threads)
     assert not fallen
-    kernels = {e.what: e.kernel for e in fast._engine.plan.placements if not e.lowered or e.kernel == "reference"}
+    kernels = {e.what: e.kernel for e in plan_of(fast).placements if not e.lowered or e.kernel == "reference"}
     assert "reference" not in kernels.values()
 
 
@@ -101,7 +102,7 @@ def test_an_interrupt_leaves_the_states(monkeypatch):
         fast.run_iteration(gan.inputs(k))
         alone.run_iteration(gan.inputs(k))
     before = fast.states()
-    last = fast._engine.plan.items[-1]
+    last = plan_of(fast).items[-1]
 
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -159,7 +160,7 @@ def linear(arithmetic, weights, transposed_copy=None):
 
 
 def how_read(fast):
-    return ["exact" if e.lowered else e.reason for e in fast._engine.plan.placements if e.what == "mvm"]
+    return ["exact" if e.lowered else e.reason for e in plan_of(fast).placements if e.what == "mvm"]
 
 
 def test_columns_that_become_lossy_are_read_as_the_reference_reads_them():

@@ -193,7 +193,7 @@ sys.path.insert(0, {here!r})
 from toy import Toy
 import numpy as np
 from mgc.training.data.assign import feeder
-from mgc.training.loop import Listener, Schedule, train
+from mgc.training.loop import Listener, train
 from mgc.training.store import Store
 folder = Path({folder!r})
 toy = Toy(features=300, noise=100, lr=1e-5)
@@ -201,7 +201,7 @@ feeds = feeder(toy.inputs, 1, {steps}, 3, Path({data!r}), {{}})
 with Store(folder, 3, toy.identity) as store:
     print("ready", flush=True)
     tell = Listener(stepped=lambda p: print(p.steps, flush=True))
-    progress = train(toy, feeds, Schedule({steps}, 2), store, {resume}, tell)
+    progress = train(toy, feeds, {steps}, store, {resume}, 2, tell)
     print("resumed from", progress.resumed_from)
 """
 

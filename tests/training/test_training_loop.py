@@ -7,7 +7,7 @@ from toy import Toy
 from mgc.training.checkpoint import CheckpointError, list_checkpoints
 from mgc.training.data.assign import feeder
 from mgc.training.errors import Diverged, TrainingError
-from mgc.training.loop import Listener, Schedule, train
+from mgc.training.loop import Listener, train
 from mgc.training.store import Store
 
 
@@ -22,9 +22,9 @@ def run(data, steps, *, seed=3, folder=None, resume=False, every=100, toy=None, 
     toy = toy or Toy()
     feeds = feeder(toy.inputs, toy.batches, steps, seed, None if files else data, files or {})
     if folder is None:
-        return train(toy, feeds, Schedule(steps, every), listener=Listener(**listening)), toy
+        return train(toy, feeds, steps, checkpoint_every=every, listener=Listener(**listening)), toy
     with Store(folder, seed, toy.identity) as store:
-        return train(toy, feeds, Schedule(steps, every), store, resume, Listener(**listening)), toy
+        return train(toy, feeds, steps, store, resume, every, Listener(**listening)), toy
 
 
 def same(a, b):

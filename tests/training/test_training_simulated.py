@@ -14,7 +14,7 @@ from mgc.training.errors import Diverged, TrainingError
 from mgc.training.export import check_writable, plan_export, trained_models
 from mgc.training.identity import program_hash
 from mgc.training.inference import checkpoint_weights, entry_for_testing, load_weights
-from mgc.training.loop import Schedule, train
+from mgc.training.loop import train
 from mgc.training.store import Store
 from mgc.training.trainee import Trainee
 
@@ -34,9 +34,9 @@ def run(program, data, steps, folder=None, numerics="quantized", resume=False):
     of = trainee(program, numerics)
     feeds = feeder(of.inputs, of.batches, steps, 7, data, {})
     if folder is None:
-        return train(of, feeds, Schedule(steps)), of
+        return train(of, feeds, steps), of
     with Store(folder, 7, of.identity) as store:
-        return train(of, feeds, Schedule(steps, 5), store, resume), of
+        return train(of, feeds, steps, store, resume, 5), of
 
 
 @pytest.mark.parametrize("numerics", ["quantized", "float"])
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_not_finite_names_step_and_state(data):
     state["g"] = np.full_like(state["g"], 1e30)
     of.restore(state)
     with pytest.raises(Diverged, match=r"step 1: .*(of d|loss_d) is not finite"):
-        train(of, feeds, Schedule(9))
+        train(of, feeds, 9)
 
 
 def test_states_of_another_program_are_refused():

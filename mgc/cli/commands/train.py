@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mgc.isa.program import Program
     from mgc.training.data.feeding import Feeder
     from mgc.training.export import ExportPlan
-    from mgc.training.loop import Progress, Schedule
+    from mgc.training.loop import Progress
     from mgc.training.trainee import Trainee
 
 
@@ -87,7 +87,6 @@ def train(
     from mgc.sim import Simulator
     from mgc.training.data.assign import feeder
     from mgc.training.export import check_writable, plan_export
-    from mgc.training.loop import Schedule
     from mgc.training.trainee import Trainee
 
     mode: Any = numerics.value
@@ -103,7 +102,7 @@ def train(
         check_writable(plan)
     feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, files, console.note)
     pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
-    outcome = _train(trainee, feeds, Schedule(steps, checkpoint_every or 100), seed, checkpoint, resume, pictures)
+    outcome = _train(trainee, feeds, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures)
     if _is_done(outcome, steps):
         if plan is not None:
             _write_models(plan, loaded, trainee)
@@ -116,7 +115,8 @@ def train(
 def _train(
     trainee: Trainee,
     feeds: Feeder,
-    schedule: Schedule,
+    steps: int,
+    checkpoint_every: int,
     seed: int,
     folder: Path | None,
     resume: bool,
@@ -133,7 +133,7 @@ def _train(
         if progress.resumed_from:
             console.note(f"resumed from step {progress.resumed_from} ({progress.checkpoint})")
 
-    with training_progress(schedule.steps) as show, interrupt.defer(_announce_stop) as asked:
+    with training_progress(steps) as show, interrupt.defer(_announce_stop) as asked:
 
         def stepped(progress: Progress) -> None:
             show(progress)
@@ -143,10 +143,10 @@ def _train(
         listener = Listener(began, stepped, console.warn, lambda: bool(asked()))
         try:
             if folder is None:
-                train(trainee, feeds, schedule, listener=listener)
+                train(trainee, feeds, steps, listener=listener)
             else:
                 with Store(folder, seed, trainee.identity) as store:
-                    train(trainee, feeds, schedule, store, resume, listener)
+                    train(trainee, feeds, steps, store, resume, checkpoint_every, listener)
         except Diverged as error:
             outcome.failure = error
         outcome.signal = asked()

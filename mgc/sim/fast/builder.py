@@ -14,12 +14,14 @@ from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import CONSTANT, Ref
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
+from mgc.sim.engine import last_uses
 from mgc.sim.fast import layout
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StoreItem
 from mgc.sim.fast.values import Element, GraphValue, Part
-from mgc.sim.fast.versions import StateSlots, Version, version_of
+from mgc.sim.fast.versions import StateSlots, Version
+from mgc.sim.fast.weights import plane_dtype, planes_of
 from mgc.sim.states import state_groups
 
 
@@ -56,16 +58,9 @@ class Plan:
 
     def last_uses(self) -> dict[int, list[int]]:
         """Item number -> slots that nothing reads after it."""
-        last: dict[int, int] = {}
-        for n, item in enumerate(self.items):
-            for slot in (*item.reads, *item.writes):
-                last[slot.id] = n
-        for slot in (*(s for store in self.stores for s in store.reads), *self.states.ends):
-            last.pop(slot.id, None)
-        uses: dict[int, list[int]] = {}
-        for slot_id, n in last.items():
-            uses.setdefault(n, []).append(slot_id)
-        return uses
+        kept = {s.id for s in (*(s for store in self.stores for s in store.reads), *self.states.ends)}
+        touched = (({s.id for s in (*item.reads, *item.writes)} - kept) for item in self.items)
+        return last_uses(enumerate(touched))
 
 
 @dataclass
@@ -182,9 +177,13 @@ class PlanBuilder:
         """A slot itself, or the constant."""
         return self.slots[held] if isinstance(held, int) else held
 
-    def content_of(self, ref: Ref) -> Slot | np.ndarray:
+    def held(self, ref: Ref) -> Held:
         """What a buffer or constant operand holds."""
-        return self.constant(ref) if ref.space == CONSTANT else self.content(self.holds(ref.index))
+        return self.constant(ref) if ref.space == CONSTANT else self.holds(ref.index)
+
+    def content_of(self, ref: Ref) -> Slot | np.ndarray:
+        """The same, a slot itself."""
+        return self.content(self.held(ref))
 
     def open_graph(self) -> GraphBuilder:
         """The graph that grows now."""
@@ -311,7 +310,13 @@ class PlanBuilder:
 
     def version(self, group: int) -> Version:
         """Slots for one more version of a group."""
-        return version_of(self.program.groups[group], self.ideal, self.slot)
+        held = self.program.groups[group]
+        shape = (held.matrices, held.rows, held.cols)
+        if self.ideal:
+            whole = self.slot(shape, IDEAL_DTYPE, False)
+            return Version(whole, whole)
+        count = len(planes_of(held.arithmetic.weight_bits))
+        return Version(self.slot(shape, np.dtype(np.int32), False), self.slot((count, *shape), plane_dtype(), False))
 
     def as_reference(self, instructions: Sequence[Instruction], reason: str) -> None:
         """Instructions as the reference runs them."""

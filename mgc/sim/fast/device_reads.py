@@ -154,15 +154,10 @@ def _converters(real: np.dtype, code: np.dtype, top: int, scaled: tuple[int, int
 
 
 def reader(planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int) -> Reader:
-    """Reads of planes; `noise` is the largest of a read, in units of the grid."""
-    blocks, linear = _sorted(planes, cells, arithmetic, signed, noise)
-    return Reader(arithmetic, planes, signed, blocks, linear)
+    """Reads of planes: line by line, by what these are driven with, of the others as integer weights.
 
-
-def _sorted(
-    planes: Planes, cells: Cells, arithmetic: Arithmetic, signed: bool, noise: int
-) -> tuple[tuple[LineBlock, ...], np.ndarray | None]:
-    """Planes that are read line by line, by what they are driven with, and the others as integer weights."""
+    `noise` is the largest of a read, in units of the grid.
+    """
     digit = max((1 << bits) - 1 for _, bits, _ in arithmetic.digit_table(signed))
     kept: dict[tuple[int, int], list[Plane]] = {}
     linear = None
@@ -184,7 +179,7 @@ def _sorted(
             joined = np.concatenate([p.conductances[:, first : first + step] for p in of_block], axis=1).astype(real)
             joined *= real(1 / ONE)
             blocks.append(LineBlock(slice(*inputs), first, joined, np.array([significance]), tuple(of_block)))
-    return tuple(blocks), linear
+    return Reader(arithmetic, planes, signed, tuple(blocks), linear)
 
 
 def _lossless_levels(plane: Plane, arithmetic: Arithmetic, full: int, digit: int, noise: int) -> np.ndarray | None:

@@ -7,7 +7,6 @@ parts, and are combined part by part. Positions that share a row share the resul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -71,18 +70,15 @@ def _over_rows(
     start = 0
     for k, part in enumerate(rows.parts):
         span = slice(start, start + part.rows)
-        tensors = [lane.of(k, span, part) for lane in lanes]
+        tensors = [lane(k, span, part) for lane in lanes]
         made = emit(tensors, [-1, part.rows // part.fold, part.fold * rows.frame.channels])
         parts.append(Part(made, part.rows, part.fold))
         start = span.stop
     return Rows(rows.frame, tuple(parts), rows.index)
 
 
-@dataclass(frozen=True)
-class _Lane:
-    """One operand, ready to be cut into parts: `of(part number, its rows, the part)` names a tensor."""
-
-    of: Callable[[int, slice, Part], str]
+_Lane = Callable[[int, slice, Part], str]
+"""One operand, ready to be cut into parts: a tensor's name by (part number, its rows, the part)."""
 
 
 def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], rows: Rows, batched: bool) -> _Lane:
@@ -92,7 +88,7 @@ def _lane(g: GraphBuilder, operand: Operand, shape: tuple[int, ...], rows: Rows,
         return _broadcast_lane(g, operand, shape, rows)
     own = _matching(g, operand, rows)
     channels = rows.frame.channels
-    return _Lane(lambda k, span, part: layout.folded(g, own.parts[k], channels, part.fold).tensor)
+    return lambda k, span, part: layout.folded(g, own.parts[k], channels, part.fold).tensor
 
 
 def _matching(g: GraphBuilder, operand: GraphValue, rows: Rows) -> Rows:
@@ -114,13 +110,12 @@ def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...]
     frame = rows.frame
     if constant.size == 1:
         scalar = g.constant(constant.reshape(()))
-        return _Lane(lambda k, span, part: scalar)
+        return lambda k, span, part: scalar
     if _spans_samples(constant.shape, shape, rows):
         by_sample = g.constant(constant.reshape(-1, 1, 1))
-        return _Lane(lambda k, span, part: by_sample)
-    by_channel = _per_channel(constant, shape, rows)
-    if by_channel is not None:
-        return _Lane(lambda k, span, part: g.constant(np.tile(by_channel, part.fold)))
+        return lambda k, span, part: by_sample
+    if _spans_channels(constant.shape, shape, rows):
+        return lambda k, span, part: g.constant(np.tile(constant.reshape(-1), part.fold))
     if frame.batch > 1:
         raise _MisalignedError
     full = frame.view(np.ascontiguousarray(np.broadcast_to(constant, shape)).reshape(-1))[0]  # [positions, channels]
@@ -128,12 +123,7 @@ def _constant_lane(g: GraphBuilder, constant: np.ndarray, shape: tuple[int, ...]
     by_row[rows.index] = full
     if not np.array_equal(by_row[rows.index], full):
         raise _MisalignedError  # positions share a row but not their constant
-    return _Lane(lambda k, span, part: g.constant(by_row[span].reshape(1, part.rows // part.fold, -1)))
-
-
-def _per_channel(constant: np.ndarray, shape: tuple[int, ...], rows: Rows) -> np.ndarray | None:
-    """The constant as [channels], if it varies along the channels only."""
-    return constant.reshape(-1) if _spans_channels(constant.shape, shape, rows) else None
+    return lambda k, span, part: g.constant(by_row[span].reshape(1, part.rows // part.fold, -1))
 
 
 def _spans_channels(own: tuple[int, ...], shape: tuple[int, ...], rows: Rows) -> bool:
@@ -159,7 +149,7 @@ def _broadcast_lane(g: GraphBuilder, operand: GraphValue, shape: tuple[int, ...]
         raise _MisalignedError
     if prod(operand.shape) == 1 or _spans_samples(operand.shape, shape, rows):
         single = g.reshape(layout.dense(g, operand), [-1, 1, 1])
-        return _Lane(lambda k, span, part: single)
+        return lambda k, span, part: single
     if not _spans_channels(operand.shape, shape, rows):
         raise _MisalignedError
     tensor = g.reshape(layout.dense(g, operand), [-1, 1, channels])
@@ -171,4 +161,4 @@ def _broadcast_lane(g: GraphBuilder, operand: GraphValue, shape: tuple[int, ...]
         spread = g.node("Expand", g.reshape(tensor, [-1, 1, 1, channels]), g.constant([1, 1, part.fold, channels]))
         return g.reshape(spread, [-1, 1, part.fold * channels])
 
-    return _Lane(repeated)
+    return repeated

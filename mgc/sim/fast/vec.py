@@ -11,7 +11,7 @@ import numpy as np
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import evaluate, function
 from mgc.isa.functions.base import Operand as Typed
-from mgc.isa.instructions import BUFFER, CONSTANT, REGISTER, Ref, Step, Vec
+from mgc.isa.instructions import REGISTER, Ref, Step, Vec
 from mgc.isa.machine import IDEAL_DTYPE
 from mgc.sim.fast.builder import Held, LoweredStep, PlanBuilder
 from mgc.sim.fast.choice import where
@@ -58,11 +58,7 @@ def lower_vec(builder: PlanBuilder, kernel: Vec) -> None:
     builder.placements += placements
     for store in kernel.stores:
         ref = store.value
-        if ref.space == BUFFER:
-            held = builder.holds(ref.index)
-        else:
-            held = builder.constant(ref) if ref.space == CONSTANT else registers[ref.index]
-        builder.hold(store.dst, held)
+        builder.hold(store.dst, registers[ref.index] if ref.space == REGISTER else builder.held(ref))
 
 
 def _step(
@@ -74,15 +70,9 @@ def _step(
     held: list[Held] = []
     shapes: list[tuple[int, ...]] = []
     for ref in step.args:
-        if ref.space == CONSTANT:
-            held.append(builder.constant(ref))
-            shapes.append(builder.constant(ref).shape)
-        elif ref.space == BUFFER:
-            held.append(builder.holds(ref.index))
-            shapes.append(builder.program.buffers[ref.index].shape)
-        else:
-            held.append(registers[ref.index])
-            shapes.append(types[ref.index].shape)
+        local = ref.space == REGISTER
+        held.append(registers[ref.index] if local else builder.held(ref))
+        shapes.append(types[ref.index].shape if local else builder.program.operand(ref.space, ref.index).shape)
     if all(isinstance(h, np.ndarray) for h in held):
         arrays = [h.reshape(s) for h, s in zip(held, shapes, strict=True) if isinstance(h, np.ndarray)]
         try:
@@ -92,9 +82,10 @@ def _step(
     args = [builder.operand(h, s) for h, s in zip(held, shapes, strict=True)]
     batched = check_step(name, args, step.attributes, types[number].shape)
     result = _result(builder.ideal, name, args, types[number])
+    clipped = not builder.ideal and _clipped(kernel, number)
+    call = Call(name, args, step.attributes, result, clipped, builder.ideal, builder.changes)
     try:
-        value = lower_step(builder.open_graph(), kernel, number, args, result, builder.ideal, builder.changes)
-        return builder.define(value), ("graph", "")
+        return builder.define(_lowered(builder.open_graph(), call)), ("graph", "")
     except NotLoweredError as error:
         slot = builder.slot(result.shape, result.dtype, batched)
         known = [
@@ -120,20 +111,15 @@ def _certifiable(args: Sequence[Operand]) -> bool:
     return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0
 
 
-def lower_step(
-    g: GraphBuilder, vec: Vec, number: int, args: Sequence[Operand], result: Typed, ideal: bool, guarded: bool = False
-) -> GraphValue:
-    """The result of step `number` of a kernel; `guarded` allows forms that need a guard. Raises NotLoweredError."""
-    step = vec.steps[number]
-    name = function(step.function).name
-    lowering = (IDEAL.get(name) if ideal else None) or LOWERINGS.get(name)
+def _lowered(g: GraphBuilder, call: Call) -> GraphValue:
+    """The result of a step. Raises NotLoweredError."""
+    lowering = (IDEAL.get(call.name) if call.ideal else None) or LOWERINGS.get(call.name)
     if lowering is None:
-        raise NotLoweredError(f"{name} has no form that is proven equal")
-    if 0 in result.shape:
+        raise NotLoweredError(f"{call.name} has no form that is proven equal")
+    if 0 in call.result.shape:
         raise NotLoweredError("an empty result")
-    call = Call(name, args, step.attributes, result, not ideal and _clipped(vec, number), ideal, guarded)
     value = lowering(g, call)
-    return replace(value, logical=result.dtype) if value.logical != result.dtype else value
+    return replace(value, logical=call.result.dtype) if value.logical != call.result.dtype else value
 
 
 def _clipped(vec: Vec, number: int) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mgc.isa.crossbar import CrossbarGroup
-from mgc.isa.machine import IDEAL_DTYPE
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState
 from mgc.sim.fast.items import Arrays, Slot
-from mgc.sim.fast.weights import plane_dtype, planes_of, split
+from mgc.sim.fast.weights import split
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,6 @@ class Version:
         if self.planes is not self.whole:
             cut = split(whole, group.arithmetic.weight_bits) if planes is None else planes
             arrays[self.planes.id] = cut.reshape(len(cut), *whole.shape)
-
-
-def version_of(group: CrossbarGroup, ideal: bool, slot: Callable[[tuple[int, ...], np.dtype, bool], Slot]) -> Version:
-    """A version of a group in slots that `slot` makes."""
-    shape = (group.matrices, group.rows, group.cols)
-    if ideal:
-        whole = slot(shape, IDEAL_DTYPE, False)
-        return Version(whole, whole)
-    count = len(planes_of(group.arithmetic.weight_bits))
-    return Version(slot(shape, np.dtype(np.int32), False), slot((count, *shape), plane_dtype(), False))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.training.errors import TrainingError
-from mgc.training.finite import is_finite
 
 _CHUNK_BYTES = 1 << 24
 _READ_WHOLE_BYTES = 1 << 30
@@ -63,6 +62,16 @@ class Samples:
     @property
     def _chunk(self) -> int:
         return max(1, _CHUNK_BYTES // max(1, self.array.nbytes // max(1, self.count)))
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """False where any value of a floating array is NaN or infinite; true for other types."""
+    if array.dtype.kind != "f" or not array.size:
+        return True
+    with np.errstate(all="ignore"):  # NaN and infinity reach the sum; a sum that overflows is looked at again
+        if np.isfinite(np.sum(array, dtype=np.float64)):
+            return True
+    return bool(np.isfinite(array).all())
 
 
 def check_finite(name: str, rows: np.ndarray, numbers: np.ndarray) -> None:
