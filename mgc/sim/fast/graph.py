@@ -174,10 +174,10 @@ class GraphBuilder:
         """
         with self._lock:
             if threads not in self._sessions:
-                self._sessions[threads] = self._compiled(threads)
+                self._sessions[threads] = self._compile(threads)
             return self._sessions[threads]
 
-    def _compiled(self, threads: int) -> Session:
+    def _compile(self, threads: int) -> Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -28,12 +28,12 @@ class MatmulItem(StepItem):
     def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         a, b = self.operands(arrays, k)
         if np.isfinite(a).all() and np.isfinite(b).all():
-            arrays[self.result.id] = certified(a, b, threads)
+            arrays[self.result.id] = multiply(a, b, threads)
         else:
             super().run(context, arrays, k, threads)
 
 
-def certified(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
+def multiply(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
     """The product of finite float32 arrays [.., M, K] and [.., K, N]."""
     total, size = _graph().session(threads).run(["total", "size"], {"a": a, "b": b})
     error = size * (2.1 * (a.shape[-1] + 2) * 2.0**-53)

@@ -85,7 +85,7 @@ def _step(
     clipped = not builder.ideal and _clipped(kernel, number)
     call = Call(name, args, step.attributes, result, clipped, builder.ideal, builder.changes)
     try:
-        return builder.define(_lowered(builder.open_graph(), call)), ("graph", "")
+        return builder.define(_lower_step(builder.open_graph(), call)), ("graph", "")
     except NotLoweredError as error:
         slot = builder.slot(result.shape, result.dtype, batched)
         known = [
@@ -111,7 +111,7 @@ def _certifiable(args: Sequence[Operand]) -> bool:
     return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0
 
 
-def _lowered(g: GraphBuilder, call: Call) -> GraphValue:
+def _lower_step(g: GraphBuilder, call: Call) -> GraphValue:
     """The result of a step. Raises NotLoweredError."""
     lowering = (IDEAL.get(call.name) if call.ideal else None) or LOWERINGS.get(call.name)
     if lowering is None:
