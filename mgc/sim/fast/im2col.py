@@ -31,9 +31,13 @@ def windows(g: GraphBuilder, rows: Rows, element: Element, shared: SharedProduct
     span = first.taps[-1] if first.taps else 1
     if span > 1 and first.in_dilation[-1] == 1:
         lines = _Lines(shared, rows)
-        if lines.cost() < SAMPLES * shared.reads.size * (_PIECE + rows.frame.channels / _BYTES):
+        if lines.cost() < _plain_cost(shared, rows):
             return lines.emit(g, element, outside)
     return layout.take(g, rows, shared.reads, element, outside)
+
+
+def _plain_cost(shared: SharedProduct, rows: Rows) -> float:
+    return SAMPLES * shared.reads.size * (_PIECE + rows.frame.channels / _BYTES)
 
 
 class _Lines:
