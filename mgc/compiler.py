@@ -11,21 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgc.dump import dump_to
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
 from mgc.isa.program import Program
 from mgc.options import CompileOptions, takes_options
-from mgc.passes.manager import Pass, PassManager, PassRecord
+from mgc.passes.manager import Dump, Pass, PassManager, PassRecord
 from mgc.passes.pipeline import passes
 from mgc.passes.registry import by_name
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.passes.tensor.split_batch import Batching
-from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
-from mgc.passes.training.lift import lift
-from mgc.passes.training.model import Weights
-from mgc.passes.training.passes import TrainingSetup
 from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
@@ -77,8 +72,11 @@ def compile_with_stats(
     state = CompileState(module, chip, compile_tools(), options.seed, warnings)
     imported = PassRecord("import", time.perf_counter() - begin)
     steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
-    dump = None if options.dump_dir is None else dump_to(Path(options.dump_dir))
-    if dump is not None:
+    dump: Dump | None = None
+    if options.dump_dir is not None:
+        from mgc.dump import dump_to
+
+        dump = dump_to(Path(options.dump_dir))
         dump(state, 1, "import", steps)
     manager = PassManager(steps, dump, before=("import",))
     state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(steps) + 1)))
@@ -147,6 +145,10 @@ def _import_for_analysis(model: Source, batch: int, dims: Mapping[str, int]) -> 
 
 def _training_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:
     """Networks to be trained as a module with an entry each, in which initializers are constants."""
+    from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
+    from mgc.passes.training.model import Weights
+    from mgc.passes.training.passes import TrainingSetup
+
     sources = {"step": model}
     if options.discriminator is not None:
         sources = {GENERATOR: model, DISCRIMINATOR: options.discriminator}
@@ -272,6 +274,7 @@ def _with_templates(state: CompileState) -> CompileState:
     import onnx
 
     from mgc.frontend.template import composed_templates, step_templates
+    from mgc.passes.training.compose import DISCRIMINATOR
 
     attributes, states = state.module.attributes, state.module.states
     models = {name: onnx.load_model_from_string(data) for name, data in attributes["models"].items()}
@@ -290,6 +293,7 @@ def _testing(template: Any, state: CompileState) -> list[Entry]:
     """The generator in inference form, one sample at a time, reading the states that training leaves."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.training_model import load_trainable
+    from mgc.passes.training.lift import lift
 
     attributes = state.module.attributes
     if template is None:

@@ -14,7 +14,6 @@ from mgc.passes.quantizing.quantize import Quantize
 from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.tensor.fold import Fold
 from mgc.passes.tensor.split_batch import SplitBatch
-from mgc.passes.training.passes import Compose, Differentiate, FuseLoss, Testing
 
 MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), Schedule())
 """What turns level-2 graphs after lower-vec into plans."""
@@ -24,7 +23,11 @@ def passes(method: CalibrationMethod = "error", *, training: bool = False) -> tu
     """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen; only
     where something is trained are there losses to compose, to fuse and to differentiate.
     """
+    forward: tuple[Pass, ...] = ()
+    if training:  # whose import takes a tenth of a second
+        from mgc.passes.training.passes import Compose, Differentiate, FuseLoss, Testing
+
+        forward = (Compose(), FuseLoss(), Differentiate(), Testing())
     quantize = Quantize("minmax" if method == "none" else method)
-    forward: tuple[Pass, ...] = (Compose(), FuseLoss(), Differentiate(), Testing()) if training else ()
     level_two = (LowerLinear(), quantize, LowerMoves(), SettleVersions(), LowerVec())
     return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *MAPPING)

@@ -15,7 +15,6 @@ from mgc.ir.ops import Conv, ConvTranspose, Host, MatMul
 from mgc.ir.types import DType
 from mgc.passes.lowering.conv import lower_conv
 from mgc.passes.lowering.matmul import lower_matmul
-from mgc.passes.lowering.trained.copies import lower_with_copies
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.work import useful_macs
 from mgc.passes.state import CompileState, Exporter, with_graph
@@ -40,6 +39,8 @@ class LowerLinear(Pass):
     def run(self, state: CompileState) -> CompileState:
         if not state.trains:
             return super().run(state)
+        from mgc.passes.lowering.trained.copies import lower_with_copies
+
         entries = state.module.entries
         times = [e.repeats if e.kind == "train" else 0 for e in entries]
         found = lower_with_copies([e.graph for e in entries], times, state.module.states, state.target)

@@ -19,7 +19,6 @@ from mgc.passes.quantizing.calibrate import Calibration, CalibrationMethod
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
 from mgc.passes.quantizing.emit import Emitter, QuantizedLayer
 from mgc.passes.quantizing.layers import Layer, find_layers
-from mgc.passes.quantizing.on_chip import quantize_training
 from mgc.passes.quantizing.quality import LayerQuality, quality_of
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.tables import make_table, needs_table
@@ -52,6 +51,8 @@ class Quantize(Pass):
 
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
         if state.trains:
+            from mgc.passes.quantizing.on_chip import quantize_training
+
             graph = quantize_training(entry.graph, residents_in(state.module), state.chip, entry.micro_batch)
             return with_graph(entry, graph)
         calibration: Calibration | None = entry.attributes.get("calibration")
