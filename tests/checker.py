@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -249,7 +250,7 @@ def facts_of_program(program: Any, capacity: dict[str, int]) -> Facts:
         if i.mnemonic == "mvm":
             group = program.groups[i.group]
             covered[root(i.dst)] = (
-                covered.get(root(i.dst), 0) + i.dst_shape[0] * i.windows * group.matrices * group.cols
+                covered.get(root(i.dst), 0) + i.output.shape[0] * prod(i.windows.count) * group.matrices * group.cols
             )
     buffers = {}
     for b in program.buffers:

@@ -97,7 +97,9 @@ class Windows:
         return tuple(slice(b, b + (q - 1) * s + 1, s) for b, q, s in spans)
 
     def part(self, first: int, count: int) -> Windows:
-        """Windows first .. first + count of the first dimension, with all of the others."""
+        """Windows first .. first + count of the first dimension (if there is one), with all of the others."""
+        if not self.count:
+            return self
         return replace(
             self,
             count=(count, *self.count[1:]),
@@ -105,12 +107,21 @@ class Windows:
             out_base=(self.out_base[0] + first * self.out_stride[0], *self.out_base[1:]),
         )
 
+    @property
+    def out_positions(self) -> list[Array]:
+        """For each spatial dimension the output positions [count]."""
+        return [np.arange(s.start, s.stop, s.step) for s in self.out_slices]
+
+    @property
+    def starts(self) -> list[Array]:
+        """For each spatial dimension the input positions [count] that the first taps meet."""
+        return [b + s * np.arange(n) for b, s, n in zip(self.in_base, self.in_stride, self.count, strict=True)]
+
     def in_positions(self, spatial: Sequence[int]) -> list[Array]:
         """For each spatial dimension the input positions [count, taps], the extent for those outside the input."""
-        columns = (self.in_base, self.count, self.in_stride, self.taps, self.in_dilation, spatial)
         positions = []
-        for base, count, stride, taps, dilation, extent in zip(*columns, strict=True):
-            at = base + stride * np.arange(count)[:, None] + dilation * np.arange(taps)
+        for start, taps, dilation, extent in zip(self.starts, self.taps, self.in_dilation, spatial, strict=True):
+            at = start[:, None] + dilation * np.arange(taps)
             positions.append(np.where((at >= 0) & (at < extent), at, extent))
         return positions
 

@@ -195,7 +195,7 @@ def _check_disjoint(program: Tables, root: int, ids: list[int], writes: int) -> 
         raise ProgramError(f"buffer {root} ({buffer.name}) is written by instructions {ids}: one is expected")
     hits = np.zeros(buffer.shape, np.uint8)
     for i in mvms:
-        view = i.outer.view(hits)[(slice(None), slice(None), *i.geometry.out_slices)]
+        view = i.output.view(hits)[(slice(None), slice(None), *i.windows.out_slices)]
         if view.any():
             raise ProgramError(f"instruction {i.id} (mvm) writes where an earlier one wrote buffer {buffer.name}")
         view[...] = 1

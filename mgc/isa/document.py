@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from mgc.functions import optimizers
+from mgc.functions.windows import Layout, Windows
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.device import draws, errors, model, reads
@@ -93,7 +94,7 @@ def document() -> str:
         _prose(_doc(Instruction)),
         *(part for code in sorted(OPCODES) for part in _instruction(OPCODES[code])),
         "### Parts of instructions",
-        *(part for cls in (Ref, Step, Result, Piece) for part in _record(cls)),
+        *(part for cls in (Ref, Step, Result, Piece, Windows, Layout) for part in _record(cls)),
         "## Vector functions",
         _prose(_doc(functions).split("\n\n", 1)[1]),
         _prose(

@@ -12,7 +12,7 @@ from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
 from mgc.isa.functions.base import Operand
-from mgc.isa.memory import Buffer, Constant, HostSegment, Port
+from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
 from mgc.isa.state import StoredState
 
 
@@ -58,3 +58,10 @@ class Resources:
             tensor = self.tensors[self.constants[index].tensor]
             return Operand(tensor.dtype, tensor.shape)
         raise ProgramError(f"operand space {space} is not a buffer (0) or a constant (1)")
+
+    def operand_of_kind(self, kind: BufferKind, index: int) -> Operand:
+        """The `operand` in a buffer. Raises ProgramError for a buffer of another kind, too."""
+        operand = self.operand(0, index)
+        if self.buffers[index].kind != kind:
+            raise ProgramError(f"buffer {index} is of kind {self.buffers[index].kind}, {kind} is expected")
+        return operand

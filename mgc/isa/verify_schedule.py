@@ -236,7 +236,7 @@ def _holey(program: Tables) -> set[int]:
     for i in program.instructions:
         if isinstance(i, Mvm):
             group = program.groups[i.group]
-            written = i.dst_shape[0] * i.windows * group.matrices * group.cols
+            written = i.window_total * group.matrices * group.cols
             root = program.root(i.dst)
             covered[root] = covered.get(root, 0) + written
     return {root for root, written in covered.items() if written < _elements(program.buffers[root])}

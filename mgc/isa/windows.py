@@ -1,82 +1,110 @@
-"""The windows of a product: what MVM, MVM_T and OUTER have in common."""
+"""Products over windows: what MVM, MVM_T and OUTER have in common."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import prod
+from typing import ClassVar
 
 from mgc.functions.windows import Layout, Windows
 from mgc.isa.error import ProgramError
-from mgc.isa.strided import check_box
+from mgc.isa.instruction import Instruction
+from mgc.isa.memory import BUFFER
+from mgc.isa.resources import Resources
+from mgc.isa.strided import check_box, check_distinct
+
+CHUNK = 1 << 24
+"""Elements of windows held at once."""
 
 
 @dataclass(frozen=True)
-class BufferLayout(Layout):
-    """A flat buffer seen as [batch, channels, *spatial]; `name` is for messages."""
+class WindowedProduct(Instruction):
+    """An instruction that loops over windows.
 
-    name: str
-
-
-def check_windows(
-    windows: Windows,
-    inner: BufferLayout,
-    outer: BufferLayout,
-    sizes: tuple[int, int],
-    matrices: int,
-    rows: int,
-    cols: int,
-) -> None:
-    """Raises ProgramError unless every address of input `inner` and output `outer`, of `sizes` elements, is inside.
-
-    Matrix g of [matrices, rows, cols] reads channels [g*C, (g+1)*C) of the input, C = rows/taps, and writes
-    channels [g*cols, (g+1)*cols) of the output.
+    `input` lays out the buffer that the windows read, `output` the one that they write, seen from the forward product.
+    `ends` are the names of the fields with these two buffers.
     """
-    dims = len(windows.count)
-    for name in ("taps", "in_base", "in_stride", "in_dilation", "out_base", "out_stride"):
-        if len(getattr(windows, name)) != dims:
-            raise ProgramError(f"{name} has {len(getattr(windows, name))} entries, count has {dims}")
-    if dims > 4 or len(inner.shape) != dims + 2 or len(outer.shape) != dims + 2:
-        raise ProgramError(f"[batch, channels] and the same {dims} (at most 4) spatial dimensions are expected")
-    if min((*windows.count, *windows.taps, *windows.out_stride, *inner.shape, *outer.shape)) < 1:
-        raise ProgramError(f"count, taps, out_stride, {inner.name}_shape and {outer.name}_shape must be at least 1")
-    # so that no position overflows; far above any tensor
-    if any(abs(v) > 1 << 31 for v in (*windows.in_base, *windows.in_stride, *windows.in_dilation)):
-        raise ProgramError("in_base, in_stride and in_dilation must be within 2^31")
-    for view, size in zip((inner, outer), sizes, strict=True):
-        check_box(view.name, 0, view.shape, view.strides, size)
-    if inner.shape[0] != outer.shape[0]:
-        raise ProgramError(f"{inner.name} has batch {inner.shape[0]}, {outer.name} {outer.shape[0]}")
-    taps = prod(windows.taps)
-    if rows % taps or inner.shape[1] < matrices * (rows // taps):
-        raise ProgramError(f"{matrices} matrices of {rows} rows with {taps} taps do not read {inner.shape[1]} channels")
-    if outer.shape[1] != matrices * cols:
-        raise ProgramError(f"{matrices} x {cols} columns but {outer.shape[1]} channels to write")
-    for d, (span, extent) in enumerate(zip(windows.out_slices, outer.shape[2:], strict=True)):
-        if span.start < 0 or span.stop > extent:
-            raise ProgramError(
-                f"dimension {d}: windows write {span.start}..{span.stop - 1} of {extent} positions of {outer.name}"
-            )
 
-
-@dataclass(frozen=True)
-class Windowed:
-    """An instruction that loops over windows: the fields of its address generator, and the generator itself."""
+    ends: ClassVar[tuple[str, str]] = ("src", "dst")
 
     tap_fastest: bool
-    count: tuple[int, ...]
-    taps: tuple[int, ...]
-    in_base: tuple[int, ...]
-    in_stride: tuple[int, ...]
-    in_dilation: tuple[int, ...]
-    out_base: tuple[int, ...]
-    out_stride: tuple[int, ...]
+    windows: Windows
+    input: Layout
+    output: Layout
 
     @property
-    def geometry(self) -> Windows:
-        """Its address generator."""
-        return Windows(**{f.name: getattr(self, f.name) for f in fields(Windows)})
+    def window_total(self) -> int:
+        """Windows of all samples of one micro-batch."""
+        return self.input.shape[0] * self.windows.total
 
-    @property
-    def windows(self) -> int:
-        """Windows of one sample."""
-        return self.geometry.total
+    def check_windows(self, program: Resources, matrices: int, rows: int, cols: int) -> None:
+        """Raises ProgramError unless every address is inside, and the matrices fit the channels.
+
+        Matrix g of [matrices, rows, cols] reads channels [g*C, (g+1)*C) of the input, C = rows/taps, and writes
+        channels [g*cols, (g+1)*cols) of the output.
+        """
+        windows, inner, outer = self.windows, self.input, self.output
+        of_input, of_output = self.ends
+        dims = len(windows.count)
+        for field in fields(windows):
+            entries = len(getattr(windows, field.name))
+            if entries != dims:
+                raise ProgramError(f"{field.name} has {entries} entries, count has {dims}")
+        if dims > 4 or len(inner.shape) != dims + 2 or len(outer.shape) != dims + 2:
+            raise ProgramError(f"[batch, channels] and the same {dims} (at most 4) spatial dimensions are expected")
+        if min((*windows.count, *windows.taps, *windows.out_stride, *inner.shape, *outer.shape)) < 1:
+            raise ProgramError("count, taps, out_stride and the shapes of input and output must be at least 1")
+        # so that no position overflows; far above any tensor
+        if any(abs(v) > 1 << 31 for v in (*windows.in_base, *windows.in_stride, *windows.in_dilation)):
+            raise ProgramError("in_base, in_stride and in_dilation must be within 2^31")
+        for name, layout in zip(self.ends, (inner, outer), strict=True):
+            size = prod(program.operand(BUFFER, getattr(self, name)).shape)
+            check_box(name, 0, layout.shape, layout.strides, size)
+        if inner.shape[0] != outer.shape[0]:
+            raise ProgramError(f"{of_input} has batch {inner.shape[0]}, {of_output} {outer.shape[0]}")
+        taps = windows.tap_total
+        if rows % taps or inner.shape[1] < matrices * (rows // taps):
+            raise ProgramError(
+                f"{matrices} matrices of {rows} rows with {taps} taps do not read {inner.shape[1]} channels"
+            )
+        if outer.shape[1] != matrices * cols:
+            raise ProgramError(f"{matrices} x {cols} columns but {outer.shape[1]} channels to write")
+        for d, (span, extent) in enumerate(zip(windows.out_slices, outer.shape[2:], strict=True)):
+            if span.start < 0 or span.stop > extent:
+                raise ProgramError(
+                    f"dimension {d}: windows write {span.start}..{span.stop - 1} of {extent} positions of {of_output}"
+                )
+
+
+@dataclass(frozen=True)
+class CrossbarRead(WindowedProduct):
+    """A product with the weights in a group's cells: it streams codes in and adds up sums in an accumulator buffer.
+
+    `signed` says whether codes are two's complement.
+    """
+
+    group: int
+    src: int
+    dst: int
+    signed: bool
+
+    def check(self, program: Resources) -> None:
+        if not 0 <= self.group < len(program.groups):
+            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
+        group = program.groups[self.group]
+        src = program.operand_of_kind("code", self.src)
+        program.operand_of_kind("acc", self.dst)
+        if (src.dtype.kind == "i") != self.signed:
+            raise ProgramError(f"signed is {self.signed} but the source is {src}")
+        self.check_windows(program, group.matrices, group.rows, group.cols)
+        target = dict(zip(self.ends, (self.input, self.output), strict=True))["dst"]
+        check_distinct("dst", target.shape, target.strides)
+
+    def reads(self) -> tuple[int, ...]:
+        return (self.src,)
+
+    def writes(self) -> tuple[int, ...]:
+        return (self.dst,)
+
+    def reads_groups(self) -> tuple[int, ...]:
+        return (self.group,)

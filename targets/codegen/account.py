@@ -86,18 +86,18 @@ class Account:
             case isa.Host():  # operands and results cross the link, no memory is known
                 return ()
             case isa.Mvm(src=src, dst=dst):
-                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                group, windows = self.program.groups[instruction.group], instruction.window_total
                 sums = windows * group.matrices * group.cols  # parts of one product write their own positions
                 return Access(src, self._elements(src), 0), Access(dst, sums, sums)
             case isa.MvmT(src=src, dst=dst):
-                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                group, windows = self.program.groups[instruction.group], instruction.window_total
                 return (
                     Access(src, self._elements(src), windows * group.matrices * group.cols),
                     Access(dst, self._elements(dst), windows * group.matrices * group.rows),
                 )
             case isa.Outer(x=x, dy=dy):
                 matrices, rows, cols = self.program.buffers[instruction.dst].shape
-                lines, windows = {x: rows, dy: cols}, _windows(instruction)
+                lines, windows = {x: rows, dy: cols}, instruction.window_total
                 operands = [self._whole(b) for b in (*instruction.reads(), *instruction.writes()) if b not in lines]
                 gathered = [Access(b, self._elements(b), windows * matrices * n) for b, n in lines.items()]
                 return *gathered, *operands
@@ -154,16 +154,16 @@ class Account:
             case isa.WriteCells(group=group):
                 return self._cell_writes(group)
             case isa.Mvm():
-                group, windows = self.program.groups[instruction.group], _windows(instruction)
+                group, windows = self.program.groups[instruction.group], instruction.window_total
                 read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
                 # every window is gathered from the tiles' memory, wherever its codes come from
                 codes = windows * group.matrices * group.rows * self._item(instruction.src)
                 return read + self.cost.transfer_energy(codes, "edram")
             case isa.MvmT():
                 occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)
-                return self.cost.mvm_energy(_windows(instruction), occupancy, signed=instruction.signed)
+                return self.cost.mvm_energy(instruction.window_total, occupancy, signed=instruction.signed)
             case isa.Outer():
-                return self.cost.outer_energy(_windows(instruction), *self.program.buffers[instruction.dst].shape)
+                return self.cost.outer_energy(instruction.window_total, *self.program.buffers[instruction.dst].shape)
             case isa.Update():
                 return self._update(instruction)
             case isa.Vec():
@@ -214,9 +214,3 @@ class Account:
 
     def _operand(self, ref: isa.Ref, registers: Sequence[functions.Operand]) -> functions.Operand:
         return registers[ref.index] if ref.space == isa.REGISTER else self.program.operand(ref.space, ref.index)
-
-
-def _windows(instruction: isa.Mvm | isa.MvmT | isa.Outer) -> int:
-    """Windows of one micro-batch."""
-    batch = instruction.x_shape[0] if isinstance(instruction, isa.Outer) else instruction.src_shape[0]
-    return batch * prod(instruction.count)

@@ -63,7 +63,6 @@ from mgc.passes.mapping.residents import residents_in
 from mgc.passes.state import CompileState
 from mgc.targets.codegen.diff import diff_instruction
 from mgc.targets.codegen.meta import meta_of
-from mgc.targets.codegen.windows import window_fields
 
 
 @register_attr
@@ -369,11 +368,10 @@ class _Emitter:
                     dst=buffer[node.outputs[0]],
                     signed=node.inputs[0].tensor.dtype.numpy.kind == "i",
                     accumulate=op.part > 0,
-                    src_shape=source.shape,
-                    src_strides=source.strides,
-                    dst_shape=result.shape,
-                    dst_strides=result.strides,
-                    **window_fields(parts[op.part]),
+                    input=result,
+                    output=source,
+                    windows=parts[op.part].windows,
+                    tap_fastest=parts[op.part].tap_fastest,
                 )
             case mapped.Outer(parts, source, errors, runs=runs):
                 x, dy, *scales = node.inputs
@@ -385,11 +383,10 @@ class _Emitter:
                     dy_scale=buffer[scales[1]] if runs else -1,
                     runs=runs,
                     dst=buffer[node.outputs[op.part]],
-                    x_shape=source.shape,
-                    x_strides=source.strides,
-                    dy_shape=errors.shape,
-                    dy_strides=errors.strides,
-                    **window_fields(parts[op.part]),
+                    input=source,
+                    output=errors,
+                    windows=parts[op.part].windows,
+                    tap_fastest=parts[op.part].tap_fastest,
                 )
             case mapped.UpdateCells() | ops.Update():
                 return _update(walk, common, node, node.op, op.group)
@@ -514,12 +511,11 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
         src=walk.buffer_of[source],
         dst=walk.buffer_of[node.outputs[0]],
         signed=source.tensor.dtype in (DType.I8, DType.I16),
-        src_shape=op.source.shape,
-        src_strides=op.source.strides,
-        dst_shape=op.result.shape,
-        dst_strides=op.result.strides,
+        input=op.source,
+        output=op.result,
+        windows=op.parts[operation.part].windows,
+        tap_fastest=op.parts[operation.part].tap_fastest,
         outside=op.outside,
-        **window_fields(op.parts[operation.part]),
     )
 
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from programs import random_program
 
+from mgc.functions.windows import Windows
 from mgc.isa import codec
 from mgc.isa.codec import RECORD, Streams, decode, encode, narrow
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import HEADER, OPCODES, Instruction, operands_of
 from mgc.isa.instructions import CONSTANT, Host, Move, Mvm, Piece, Ref, Result, Step, Store, Vec
-from mgc.isa.schema import ListOf, Pair, Record, Scalar
+from mgc.isa.schema import ListOf, Pair, Record, Scalar, record_of
 
 words = st.integers(-(2**63), 2**63 - 1)
 
@@ -146,5 +147,6 @@ def test_the_schema_covers_every_class():
         assert not {name for name, _ in HEADER.fields} & {name for name, _ in operands_of(cls).fields}
     known = {"program", "mvm", "vec", "move", "load", "store", "host", "mvm_t", "outer", "update"}
     assert known <= {c.mnemonic for c in OPCODES.values()}
-    assert str(dict(operands_of(Mvm).fields)["count"]) == "int[]"
+    assert str(dict(operands_of(Mvm).fields)["windows"]) == "Windows"
+    assert {str(kind) for _, kind in record_of(Windows).fields} == {"int[]"}
     assert str(dict(operands_of(Host).fields)["args"]) == "Ref[]"

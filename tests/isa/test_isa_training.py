@@ -7,7 +7,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from builder import ProgramBuilder
+from builder import ProgramBuilder, changed_fields
 from entries import with_entry, with_plan
 from hypothesis import given, settings
 from programs import random_arithmetic
@@ -62,7 +62,7 @@ def where(cls, nth=0):
 def changed(cls, nth=0, **fields):
     """The program with fields of its n-th instruction of a class changed."""
     instructions = list(GAN.instructions)
-    instructions[where(cls, nth)] = replace(instructions[where(cls, nth)], **fields)
+    instructions[where(cls, nth)] = changed_fields(instructions[where(cls, nth)], **fields)
     return replace(GAN, instructions=tuple(instructions))
 
 
@@ -248,7 +248,7 @@ def test_windows_on_the_same_positions():
     c = next(c for c in drawn if any(q > 1 for q in c.count))
     index = next(i.id for i in c.program.instructions if isinstance(i, MvmT))
     instructions = list(c.program.instructions)
-    instructions[index] = replace(instructions[index], in_stride=(0,) * len(c.count))
+    instructions[index] = changed_fields(instructions[index], in_stride=(0,) * len(c.count))
     with pytest.raises(ProgramError, match="in_stride is 0"):
         replace(c.program, instructions=tuple(instructions)).verify()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builder import ProgramBuilder, quant_attributes
+from builder import ProgramBuilder, changed_fields, quant_attributes
 from entries import with_entry, with_plan
 from programs import random_program
 
@@ -51,7 +51,7 @@ def changed(program, cls, nth=0, **fields):
     """The program with fields of its n-th instruction of a class changed."""
     index = where(program, cls, nth)
     instructions = list(program.instructions)
-    instructions[index] = replace(instructions[index], **fields)
+    instructions[index] = changed_fields(instructions[index], **fields)
     return replace(program, instructions=tuple(instructions))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.instructions import BUFFER, CONSTANT, Host, Load, Move, Mvm, Piece, Ref, Result, Store, Vec, WriteCells
@@ -75,17 +76,9 @@ def chain(layers: int = 2, micro_batches: int = 3, host: bool = False) -> Progra
             dst=last + 2,
             signed=False,
             tap_fastest=True,
-            src_shape=(1, 100),
-            src_strides=(100, 1),
-            dst_shape=(1, 100),
-            dst_strides=(100, 1),
-            count=(),
-            taps=(),
-            in_base=(),
-            in_stride=(),
-            in_dilation=(),
-            out_base=(),
-            out_stride=(),
+            input=Layout.nchw((1, 100)),
+            output=Layout.nchw((1, 100)),
+            windows=Windows((), (), (), (), (), (), ()),
         )
     segments: tuple[HostSegment, ...] = ()
     if host:

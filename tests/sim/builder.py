@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields as fields_of
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
+from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import CODES
 from mgc.isa.entry import Entry
@@ -41,6 +44,18 @@ UNITS = ("writer", "link", "dma", "vector", "host", "gradient", "diff")
 def dense_strides(shape):
     """Strides in elements of a C-contiguous array."""
     return tuple(prod(shape[d + 1 :]) for d in range(len(shape)))
+
+
+def changed_fields(instruction, **fields):
+    """`replace` that also takes entries of windows (`taps`), and of layouts by their buffer (`src_shape`)."""
+    homes = {f.name: ("windows", f.name) for f in fields_of(Windows)}
+    for buffer, home in zip(getattr(instruction, "ends", ()), ("input", "output"), strict=False):
+        homes |= {f"{buffer}_{name}": (home, name) for name in ("shape", "strides")}
+    for name in [n for n in fields if n in homes]:
+        home, entry = homes[name]
+        whole = fields.get(home, getattr(instruction, home))
+        fields[home] = replace(whole, **{entry: fields.pop(name)})
+    return replace(instruction, **fields)
 
 
 class Kernel:
@@ -175,35 +190,30 @@ class ProgramBuilder:
 
     def mvm(self, group, src, dst, signed, *, src_shape=None, src_strides=None, dst_shape=None, dst_strides=None,
             count, taps, in_base, in_stride, in_dilation, out_base, out_stride, tap_fastest=True):  # fmt: skip
-        src_shape = tuple(src_shape or self.type(src).shape)
-        dst_shape = tuple(dst_shape or self.type(dst).shape)
-        self.add(
-            Mvm, f"group{group}", group=group, src=src.index, dst=dst.index, signed=signed, tap_fastest=tap_fastest,
-            src_shape=src_shape, src_strides=tuple(src_strides or dense_strides(src_shape)),
-            dst_shape=dst_shape, dst_strides=tuple(dst_strides or dense_strides(dst_shape)),
-            count=tuple(count), taps=tuple(taps), in_base=tuple(in_base), in_stride=tuple(in_stride),
-            in_dilation=tuple(in_dilation), out_base=tuple(out_base), out_stride=tuple(out_stride),
-        )  # fmt: skip
+        layouts = {
+            "input": self.layout(src, src_shape, src_strides),
+            "output": self.layout(dst, dst_shape, dst_strides),
+        }
+        windows = Windows(*map(tuple, (count, taps, in_base, in_stride, in_dilation, out_base, out_stride)))
+        self.add(Mvm, f"group{group}", group=group, src=src.index, dst=dst.index, signed=signed, windows=windows,
+                 tap_fastest=tap_fastest, **layouts)  # fmt: skip
 
-    def mvm_t(self, group, src, dst, signed, accumulate=False, **windows):
+    def layout(self, ref, shape=None, strides=None):
+        shape = tuple(shape or self.type(ref).shape)
+        return Layout(shape, tuple(strides)) if strides else Layout.nchw(shape)
+
+    def mvm_t(self, group, src, dst, signed, accumulate=False, tap_fastest=True, **windows):
         """MVM_T that undoes the MVM with the same windows, whose source and destination are `dst` and `src` here."""
-        shapes = {name: windows.pop(name, None) for name in ("src_shape", "src_strides", "dst_shape", "dst_strides")}
-        for name, ref in (("src", src), ("dst", dst)):
-            shape = shapes[f"{name}_shape"] = tuple(shapes[f"{name}_shape"] or self.type(ref).shape)
-            shapes[f"{name}_strides"] = tuple(shapes[f"{name}_strides"] or dense_strides(shape))
-        windows = {n: v if n == "tap_fastest" else tuple(v) for n, v in {"tap_fastest": True, **windows}.items()}
         self.add(MvmT, f"group{group}", group=group, src=src.index, dst=dst.index, signed=signed,
-                 accumulate=accumulate, **shapes, **windows)  # fmt: skip
+                 accumulate=accumulate, tap_fastest=tap_fastest, input=self.layout(dst), output=self.layout(src),
+                 windows=Windows(**{n: tuple(v) for n, v in windows.items()}))  # fmt: skip
 
-    def outer(self, x, dy, dst, scales=(), runs=0, **windows):
+    def outer(self, x, dy, dst, scales=(), runs=0, tap_fastest=True, **windows):
         at = [s.index for s in scales] or [-1, -1]
         scales = {"x_scale": at[0], "dy_scale": at[1], "runs": runs}
-        shapes = {name: windows.pop(name, None) for name in ("x_shape", "x_strides", "dy_shape", "dy_strides")}
-        for name, ref in (("x", x), ("dy", dy)):
-            shape = shapes[f"{name}_shape"] = tuple(shapes[f"{name}_shape"] or self.type(ref).shape)
-            shapes[f"{name}_strides"] = tuple(shapes[f"{name}_strides"] or dense_strides(shape))
-        windows = {n: v if n == "tap_fastest" else tuple(v) for n, v in {"tap_fastest": True, **windows}.items()}
-        self.add(Outer, "gradient", x=x.index, dy=dy.index, dst=dst.index, **scales, **shapes, **windows)
+        self.add(Outer, "gradient", x=x.index, dy=dy.index, dst=dst.index, **scales, tap_fastest=tap_fastest,
+                 input=self.layout(x), output=self.layout(dy),
+                 windows=Windows(**{n: tuple(v) for n, v in windows.items()}))  # fmt: skip
 
     def update(self, optimizer, hyper, gradient, moments=(), group=-1, parameter=None, step=None, clip=None):
         lo, hi = clip or (-np.inf, np.inf)

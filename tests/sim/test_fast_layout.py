@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 import pytest
-from builder import ProgramBuilder, dense_strides, quant_attributes
+from builder import ProgramBuilder, changed_fields, dense_strides, quant_attributes
 from hypothesis import given, settings
 from test_fast import SEEDS, assert_same_bits, run
 
+from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import Arithmetic
 from mgc.isa.instructions import Mvm, Piece
 from mgc.sim.fast import FastEngine, layout
@@ -46,7 +47,7 @@ def compute(build, **feeds):
     ],
 )
 def test_frames_are_permutations_with_the_batch_outermost(shape, strides, size, ok):
-    frame = Frame.of(shape, strides, size)
+    frame = Frame.of(Layout(shape, strides), size)
     assert (frame is not None) == ok
     if frame is not None:
         memory = np.arange(size)
@@ -57,7 +58,7 @@ def test_frames_are_permutations_with_the_batch_outermost(shape, strides, size, 
 
 
 def test_equal_memory_has_equal_frames():
-    assert Frame.channels_first((1, 3, 4, 5)) == Frame.of((1, 3, 20), (60, 20, 1), 60)
+    assert Frame.channels_first((1, 3, 4, 5)) == Frame.of(Layout((1, 3, 20), (60, 20, 1)), 60)
     assert Frame.channels_first((1, 3, 4, 5)) != Frame.channels_last((1, 4, 5, 3))
 
 
@@ -229,13 +230,12 @@ def test_moves_keep_rows_where_channels_stay_together(middle, kernel):
 
 
 def mvm(**fields):
-    plain = {
-        "id": 0, "unit": 0, "duration": 1, "after": (), "after_previous": (), "source": 0, "group": 0, "src": 0,
-        "dst": 1, "signed": False, "tap_fastest": True, "src_shape": (1, 4, 32), "src_strides": (128, 32, 1),
-        "dst_shape": (1, 3, 64), "dst_strides": (192, 64, 1), "count": (32,), "taps": (2,), "in_base": (-1,),
-        "in_stride": (1,), "in_dilation": (1,), "out_base": (0,), "out_stride": (2,),
-    }  # fmt: skip
-    return Mvm(**(plain | fields))
+    windows = Windows((32,), (2,), (-1,), (1,), (1,), (0,), (2,))
+    plain = Mvm(
+        id=0, unit=0, duration=1, after=(), after_previous=(), source=0, group=0, src=0, dst=1, signed=False,
+        tap_fastest=True, windows=windows, input=Layout.nchw((1, 4, 32)), output=Layout.nchw((1, 3, 64)),
+    )  # fmt: skip
+    return changed_fields(plain, **fields)
 
 
 def test_residue_classes_share_windows_where_that_is_cheaper():

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
+from mgc.functions.windows import Layout, Windows
 from mgc.isa.dtypes import CODES
+from mgc.isa.instructions import Mvm
 from mgc.sim.fast import FastEngine, im2col, matmul, pairwise
 from mgc.sim.fast import windows as fast_windows
 from mgc.sim.fast.graph import GraphBuilder
@@ -81,17 +83,16 @@ def test_long_gathers_read_what_single_ones_read(seed):
     channels, positions = rng.randint(1, 4), prod(spatial)
     fields = {
         "id": 0, "unit": 0, "duration": 1, "after": (), "after_previous": (), "source": 0, "group": 0, "src": 0,
-        "dst": 1, "signed": False, "tap_fastest": True, "src_shape": (1, channels, *spatial), "src_strides": (),
-        "dst_strides": (), "taps": tuple(taps), "in_stride": tuple(rng.randint(1, 3) for _ in spatial),
-        "in_dilation": (*(rng.choice([1, 2, -1]) for _ in spatial[1:]), 1), "out_stride": (1,) * dims,
+        "dst": 1, "signed": False, "tap_fastest": True, "input": Layout.nchw((1, channels, *spatial)),
     }  # fmt: skip
+    stride = tuple(rng.randint(1, 3) for _ in spatial)
+    dilation = (*(rng.choice([1, 2, -1]) for _ in spatial[1:]), 1)
     similar = []
     for _ in range(rng.randint(1, 2)):
         count = tuple(rng.randint(1, 5) for _ in spatial)
         base = tuple(-rng.randint(0, 3) for _ in spatial)
-        similar.append(
-            fast_windows.Mvm(**fields, count=count, in_base=base, out_base=(0,) * dims, dst_shape=(1, 1, *count))
-        )
+        windows = Windows(count, tuple(taps), base, stride, dilation, (0,) * dims, (1,) * dims)
+        similar.append(Mvm(**fields, windows=windows, output=Layout.nchw((1, 1, *count))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_windows, "cost", lambda j, a, c: 1.0)
         (shared,) = shared_products(similar, channels, 1)

@@ -88,7 +88,7 @@ def test_windows_in_chunks(chunk, monkeypatch):
     program = random_program(random.Random(8))
     inputs = random_inputs(program, random.Random(1), 2)
     whole = Simulator(program, engine="reference").run(inputs)
-    monkeypatch.setattr("mgc.isa.instructions.mvm._CHUNK", chunk)
+    monkeypatch.setattr("mgc.isa.instructions.mvm.CHUNK", chunk)
     parts = Simulator(program, engine="reference").run(inputs)
     assert all(np.array_equal(whole[k], parts[k], equal_nan=True) for k in whole)
 

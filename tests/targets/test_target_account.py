@@ -29,8 +29,8 @@ def account_of(program):
     return Account(program, CostModel(load_target(program.target["name"])))
 
 
-def windows(instruction, shape):
-    return shape[0] * prod(instruction.count)
+def windows(instruction, layout):
+    return layout.shape[0] * prod(instruction.windows.count)
 
 
 def test_codes_weigh_their_own_bytes_in_weight_gradients(trained):
@@ -42,7 +42,7 @@ def test_codes_weigh_their_own_bytes_in_weight_gradients(trained):
         codes = [trained.buffers[b] for b in (i.x, i.dy)]
         assert {np.dtype(b.dtype).itemsize for b in codes} == {1 + wide}
         matrices, rows, cols = trained.buffers[i.dst].shape
-        read = windows(i, i.x_shape) * matrices * (rows + cols) * (1 + wide)
+        read = windows(i, i.input) * matrices * (rows + cols) * (1 + wide)
         whole = sum(nbytes(trained.buffers[b], trained.target) for b in (i.x_scale, i.dy_scale, i.dst) if b >= 0)
         assert account.energy(i).edram == pytest.approx(account.cost.transfer_energy(read + whole, "edram").edram)
 
@@ -54,12 +54,12 @@ def test_transposed_reads_are_charged_codes_and_sums(trained):
     for i in found:
         group = trained.groups[i.group]
         code = np.dtype(trained.buffers[i.src].dtype).itemsize
-        count = windows(i, i.src_shape) * group.matrices
+        count = windows(i, i.output) * group.matrices
         moved = count * (group.cols * code + group.rows * trained.target["periphery"]["accumulator_bytes"])
         occupancy = account.cost.occupancy(
             group.rows, group.cols, matrices=group.matrices, weight_bits=16, transposed=True
         )
-        read = account.cost.mvm_energy(windows(i, i.src_shape), occupancy, signed=i.signed)
+        read = account.cost.mvm_energy(windows(i, i.output), occupancy, signed=i.signed)
         assert account.energy(i).edram == pytest.approx(read.edram + account.cost.transfer_energy(moved, "edram").edram)
         assert account.energy(i).adc == read.adc
 
@@ -77,7 +77,7 @@ def test_a_sum_weighs_what_the_target_says(trained):
     for i in trained.instructions:
         if isinstance(i, Mvm):
             group = trained.groups[i.group]
-            saved = 4 * windows(i, i.src_shape) * group.matrices * group.cols
+            saved = 4 * windows(i, i.input) * group.matrices * group.cols
             spent = account.energy(i).edram - lighter.energy(i).edram
             assert spent == pytest.approx(account.cost.transfer_energy(saved, "edram").edram)
 
@@ -101,9 +101,9 @@ def test_inference_counts_sums_and_codes_alike():
     account = account_of(program)
     for i in (i for i in program.instructions if isinstance(i, Mvm)):
         group = program.groups[i.group]
-        moved = windows(i, i.src_shape) * group.matrices * (group.rows + 8 * group.cols)
+        moved = windows(i, i.input) * group.matrices * (group.rows + 8 * group.cols)
         registers = account.cost.mvm_energy(
-            windows(i, i.src_shape),
+            windows(i, i.input),
             account.cost.occupancy(group.rows, group.cols, matrices=group.matrices),
             signed=i.signed,
         )

@@ -14,31 +14,20 @@ from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.machine import Machine
 from mgc.isa.optimizers import optimize, optimizer
 from mgc.isa.resources import Resources
-from mgc.isa.strided import check_distinct
 from mgc.isa.transposed import integer_product, transposed_sums
-from mgc.isa.windows import BufferLayout, Windowed, check_windows
-
-
-def _check_kind(program: Resources, index: int, kind: str) -> None:
-    program.operand(0, index)
-    if program.buffers[index].kind != kind:
-        raise ProgramError(f"buffer {index} is of kind {program.buffers[index].kind}, {kind} is expected")
-
-
-_CHUNK = 1 << 24
-"""Elements of windows held at once."""
+from mgc.isa.windows import CHUNK, CrossbarRead, WindowedProduct
 
 
 @opcode
 @dataclass(frozen=True)
-class MvmT(Windowed, Instruction):
+class MvmT(CrossbarRead):
     """The transposed read of a group: streams errors along the columns, adds the sums along the rows to what MVM reads.
 
-    It undoes the address generation of the MVM with the same `count` .. `out_stride` and `tap_fastest`: the source is
-    laid out as that MVM's destination, the destination as its source, each seen as [batch, channels, *spatial] through
-    its shape and strides (elements). Window q of matrix g takes the errors at output position out_base + q*out_stride,
-    channels [g*cols, (g+1)*cols), and adds the sum of row k to the input position and channel that row k of window q
-    reads; sums for positions outside the input are dropped. `in_stride` is not 0 where there is more than one window.
+    It undoes the address generation of the MVM with the same `windows`, `tap_fastest`, `input` and `output`, which are
+    here how the destination is seen, and how the source is. Window q of matrix g takes the errors at output position
+    out_base + q*out_stride, channels [g*cols, (g+1)*cols), and adds the sum of row k to the input position and channel
+    that row k of window q reads; sums for positions outside the input are dropped. `in_stride` is not 0 where there is
+    more than one window.
 
     Without `accumulate` the destination is zero before; with it the sums are added to what is there (several parts of
     one layer add into one destination). In `quantized` numerics the sums are those of the transposed arithmetic, to be
@@ -51,40 +40,14 @@ class MvmT(Windowed, Instruction):
     mnemonic: ClassVar[str] = "mvm_t"
     cost_class: ClassVar[str] = "crossbar"
     stage: ClassVar = "backward"
+    ends: ClassVar = ("dst", "src")
 
-    group: int
-    src: int
-    dst: int
-    signed: bool
     accumulate: bool
-    src_shape: tuple[int, ...]
-    src_strides: tuple[int, ...]
-    dst_shape: tuple[int, ...]
-    dst_strides: tuple[int, ...]
-
-    @property
-    def inner(self) -> BufferLayout:
-        """The destination: what the forward windows read."""
-        return BufferLayout(self.dst_shape, self.dst_strides, "dst")
-
-    @property
-    def outer(self) -> BufferLayout:
-        """The source: what the forward windows write."""
-        return BufferLayout(self.src_shape, self.src_strides, "src")
 
     def check(self, program: Resources) -> None:
-        if not 0 <= self.group < len(program.groups):
-            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
+        super().check(program)
         group = program.groups[self.group]
-        _check_kind(program, self.src, "code")
-        _check_kind(program, self.dst, "acc")
-        src, dst = program.operand(0, self.src), program.operand(0, self.dst)
-        if (src.dtype.kind == "i") != self.signed:
-            raise ProgramError(f"signed is {self.signed} but the source is {src}")
-        sizes = (prod(dst.shape), prod(src.shape))
-        check_windows(self.geometry, self.inner, self.outer, sizes, group.matrices, group.rows, group.cols)
-        check_distinct("dst", self.dst_shape, self.dst_strides)
-        if any(s == 0 and q > 1 for s, q in zip(self.in_stride, self.count, strict=True)):
+        if any(s == 0 and q > 1 for s, q in zip(self.windows.in_stride, self.windows.count, strict=True)):
             raise ProgramError("in_stride is 0 where several windows add to the same positions")
         if self.largest_sum(program) >= 1 << 63:
             raise ProgramError(f"{group.cols} columns with this arithmetic and these windows can exceed 63-bit sums")
@@ -92,17 +55,17 @@ class MvmT(Windowed, Instruction):
     def largest_sum(self, program: Resources) -> int:
         """A bound on what it adds to one element of its destination."""
         group = program.groups[self.group]
-        return group.arithmetic.largest_transposed_sum(group.cols) * self.geometry.hits(self.dst_shape[2:])
+        return group.arithmetic.largest_transposed_sum(group.cols) * self.windows.hits(self.input.shape[2:])
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        windows = self.geometry
+        windows = self.windows
         buffer = machine.writable(self.dst)
         if not self.accumulate:
             buffer[...] = 0
-        source, target = self.outer.view(machine.buffer(self.src)), self.inner.view(buffer)
-        step = max(1, _CHUNK // (group.matrices * group.rows * windows.total))
-        for n in range(0, self.src_shape[0], step):
+        source, target = self.output.view(machine.buffer(self.src)), self.input.view(buffer)
+        step = max(1, CHUNK // (group.matrices * group.rows * windows.total))
+        for n in range(0, len(source), step):
             errors = windows.gather_outputs(source[n : n + step], group.matrices)
             wide = target[n : n + step].astype(np.float64 if machine.ideal else np.int64)
             runs = [(n * windows.total, errors.shape[1])]
@@ -119,26 +82,16 @@ class MvmT(Windowed, Instruction):
             return machine.devices.transposed_sums(self.group, self.id, errors, cells, self.signed, runs)
         return np.stack([transposed_sums(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
 
-    def reads(self) -> tuple[int, ...]:
-        return (self.src,)
-
-    def writes(self) -> tuple[int, ...]:
-        return (self.dst,)
-
-    def reads_groups(self) -> tuple[int, ...]:
-        return (self.group,)
-
 
 @opcode
 @dataclass(frozen=True)
-class Outer(Windowed, Instruction):
+class Outer(WindowedProduct):
     """The weight gradient of one group: inputs times errors, summed over all windows and samples in the gradient unit.
 
-    `x` is what the MVM with the same `count` .. `out_stride` and `tap_fastest` read, `dy` is laid out as what it wrote,
-    each seen as [batch, channels, *spatial] through its shape and strides (elements). The destination is
-    [matrices, rows, cols]: entry (g, k, c) is the sum over windows of what row k of matrix g reads times the error of
-    its column c. In `quantized` numerics the sum of the products of codes is exact, in int64: there is no ADC. In
-    `float` numerics products and sums are float64, rounded once to float32.
+    `x` is what the MVM with the same `windows`, `tap_fastest`, `input` and `output` read, `dy` is laid out as what it
+    wrote. The destination is [matrices, rows, cols]: entry (g, k, c) is the sum over windows of what row k of matrix g
+    reads times the error of its column c. In `quantized` numerics the sum of the products of codes is exact, in int64:
+    there is no ADC. In `float` numerics products and sums are float64, rounded once to float32.
 
     With `runs` > 0 the destination is real: the samples are cut into so many equal runs, each with one scale of x and
     one of dy, which the buffers `x_scale` and `dy_scale` hold (float32, one element or one for each sample; that of a
@@ -151,6 +104,7 @@ class Outer(Windowed, Instruction):
     mnemonic: ClassVar[str] = "outer"
     cost_class: ClassVar[str] = "gradient"
     stage: ClassVar = "backward"
+    ends: ClassVar = ("x", "dy")
 
     x: int
     dy: int
@@ -158,87 +112,60 @@ class Outer(Windowed, Instruction):
     dy_scale: int
     runs: int
     dst: int
-    x_shape: tuple[int, ...]
-    x_strides: tuple[int, ...]
-    dy_shape: tuple[int, ...]
-    dy_strides: tuple[int, ...]
-
-    @property
-    def inner(self) -> BufferLayout:
-        """What the forward windows read."""
-        return BufferLayout(self.x_shape, self.x_strides, "x")
-
-    @property
-    def outer(self) -> BufferLayout:
-        """What the forward windows write."""
-        return BufferLayout(self.dy_shape, self.dy_strides, "dy")
 
     def check(self, program: Resources) -> None:
-        _check_kind(program, self.x, "code")
-        _check_kind(program, self.dy, "code")
-        _check_kind(program, self.dst, "real" if self.runs else "acc")
-        if self.runs:
-            self._check_scales(program)
-        elif (self.x_scale, self.dy_scale) != (-1, -1):
-            raise ProgramError("scales without runs")
-        shape = program.operand(0, self.dst).shape
+        program.operand_of_kind("code", self.x)
+        program.operand_of_kind("code", self.dy)
+        destination = program.operand_of_kind("real" if self.runs else "acc", self.dst)
+        shape = destination.shape
         if len(shape) != 3 or min(shape) < 1:
             raise ProgramError(f"the destination has shape {list(shape)}, [matrices, rows, cols] is expected")
-        sizes = prod(program.operand(0, self.x).shape), prod(program.operand(0, self.dy).shape)
-        check_windows(self.geometry, self.inner, self.outer, sizes, *shape)
-
-    def _check_scales(self, program: Resources) -> None:
-        samples = self.x_shape[0]
+        self.check_windows(program, *shape)
+        if not self.runs:
+            if (self.x_scale, self.dy_scale) != (-1, -1):
+                raise ProgramError("scales without runs")
+            return
+        samples = self.input.shape[0]
         if self.runs < 0 or samples % self.runs:
             raise ProgramError(f"{samples} samples are no {self.runs} equal runs")
-        if program.operand(0, self.dst).dtype != np.float32:
-            raise ProgramError(f"the destination is {program.operand(0, self.dst)}, float32 is expected")
+        if destination.dtype != np.float32:
+            raise ProgramError(f"the destination is {destination}, float32 is expected")
         for index in (self.x_scale, self.dy_scale):
-            _check_kind(program, index, "real")
-            scale = program.operand(0, index)
+            scale = program.operand_of_kind("real", index)
             if scale.dtype != np.float32 or prod(scale.shape) not in (1, samples):
                 raise ProgramError(f"a scale is {scale}, float32 of one element or {samples} is expected")
 
     def execute(self, machine: Machine) -> None:
-        matrices, rows, cols = machine.program.buffers[self.dst].shape
-        if self.runs and not machine.ideal:
-            machine.write(self.dst, self._in_runs(machine, (matrices, rows, cols)))
+        if machine.ideal or not self.runs:
+            total = self._sum(machine, 0, self.input.shape[0])
+            machine.write(self.dst, total.astype(np.float32) if machine.ideal else total)
             return
-        windows, x = self.geometry, self.inner.view(machine.buffer(self.x))
-        errors = windows.gather_outputs(self.outer.view(machine.buffer(self.dy)), matrices)
-        channels = rows // prod(self.taps)
-        total = np.zeros((matrices, rows, cols), np.float64 if machine.ideal else np.int64)
-        batch, each = x.shape[0], windows.total
-        step = max(1, _CHUNK // (matrices * rows * each))
-        for n in range(0, batch, step):
-            met = windows.gather_inputs(x[n : n + step], matrices, channels, self.tap_fastest)
-            across, met_errors = met.transpose(0, 2, 1), errors[:, n * each : n * each + met.shape[1]]
-            if machine.ideal:
-                total += np.matmul(across.astype(np.float64), met_errors.astype(np.float64))
-            else:
-                total += integer_product(across, met_errors)
-        machine.write(self.dst, total.astype(np.float32) if machine.ideal else total)
+        each = self.input.shape[0] // self.runs
+        real = np.zeros(machine.program.buffers[self.dst].shape, np.float32)
+        for run, scale in enumerate(self.scales(machine.buffer(self.x_scale), machine.buffer(self.dy_scale))):
+            real += (self._sum(machine, run * each, each).astype(np.float64) * scale).astype(np.float32)
+        machine.write(self.dst, real)
 
-    def _in_runs(self, machine: Machine, shape: tuple[int, int, int]) -> np.ndarray:
-        """The real sums of all runs, float32."""
-        matrices, rows, _ = shape
-        windows, x = self.geometry, self.inner.view(machine.buffer(self.x))
-        errors = windows.gather_outputs(self.outer.view(machine.buffer(self.dy)), matrices)
-        channels = rows // prod(self.taps)
-        scales = self.scales(machine.buffer(self.x_scale), machine.buffer(self.dy_scale))
-        total = np.zeros(shape, np.float32)
-        each, wide = x.shape[0] // self.runs, windows.total
-        for run, scale in enumerate(scales):
-            first = run * each
-            met = windows.gather_inputs(x[first : first + each], matrices, channels, self.tap_fastest)
-            against = errors[:, first * wide : (first + each) * wide]
-            sums = integer_product(met.transpose(0, 2, 1), against)
-            total += (sums.astype(np.float64) * scale).astype(np.float32)
+    def _sum(self, machine: Machine, first: int, count: int) -> np.ndarray:
+        """The sums [matrices, rows, cols] over some samples, int64, in `float` numerics float64."""
+        matrices, rows, cols = machine.program.buffers[self.dst].shape
+        windows, wide = self.windows, np.float64 if machine.ideal else np.int64
+        x, dy = self.input.view(machine.buffer(self.x)), self.output.view(machine.buffer(self.dy))
+        total = np.zeros((matrices, rows, cols), wide)
+        step = max(1, CHUNK // (matrices * rows * windows.total))
+        for n in range(first, first + count, step):
+            some = slice(n, min(n + step, first + count))
+            met = windows.gather_inputs(x[some], matrices, rows // windows.tap_total, self.tap_fastest)
+            across, errors = met.transpose(0, 2, 1), windows.gather_outputs(dy[some], matrices)
+            if machine.ideal:
+                total += np.matmul(across.astype(np.float64), errors.astype(np.float64))
+            else:
+                total += integer_product(across, errors)
         return total
 
     def scales(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """float64 [runs]: the product of the scales of each run."""
-        samples = self.x_shape[0]
+        samples = self.input.shape[0]
         first, second = (np.broadcast_to(s.reshape(-1).astype(np.float64), (samples,)) for s in (x, dy))
         return (first * second)[:: samples // self.runs]
 

@@ -27,7 +27,7 @@ def windows(g: GraphBuilder, rows: Rows, element: Element, shared: SharedProduct
     same remainder modulo `span` do not overlap, so that they are the line itself, from there on, cut into pieces of
     `span` positions: a Slice and a Reshape for each remainder.
     """
-    first = shared.instructions[0]
+    first = shared.instructions[0].windows
     span = first.taps[-1] if first.taps else 1
     if span > 1 and first.in_dilation[-1] == 1:
         lines = _Lines(shared, rows)
@@ -44,8 +44,8 @@ class _Lines:
     """The second form of `windows`."""
 
     def __init__(self, shared: SharedProduct, rows: Rows) -> None:
-        first = shared.instructions[0]
-        *outer, self.extent = first.src_shape[2:]
+        first = shared.instructions[0].windows
+        *outer, self.extent = shared.instructions[0].input.shape[2:]
         *outer_taps, self.span = first.taps
         starts = shared.starts[-1]
         self.shared, self.rows = shared, rows

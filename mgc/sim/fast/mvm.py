@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import prod
 
 import numpy as np
 
+from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
@@ -85,37 +86,31 @@ def _frames(
 
     Where a batch axis is not outermost it becomes one more window dimension, of one tap: the same windows otherwise.
     """
-    if len({(m.src_shape, m.src_strides, m.dst_shape, m.dst_strides, m.signed) for m in instructions}) > 1:
+    if len({(m.input, m.output, m.signed) for m in instructions}) > 1:
         raise NotLoweredError("MVMs that see source or destination in different shapes")
     for m in instructions:
         group = groups[m.group]
-        if group.matrices * group.rows != m.src_shape[1] * prod(m.taps):
+        if group.matrices * group.rows != m.input.shape[1] * m.windows.tap_total:
             raise NotLoweredError("source channels that no matrix reads")
     for candidate in (instructions, [_batch_as_windows(m) for m in instructions]):
         first = candidate[0]
-        source = Frame.of(first.src_shape, first.src_strides, source_size)
-        target = Frame.of(first.dst_shape, first.dst_strides, target_size)
+        source = Frame.of(first.input, source_size)
+        target = Frame.of(first.output, target_size)
         if source is not None and target is not None:
             return candidate, source, target
     raise NotLoweredError("a view that is no permutation of its buffer's axes")
 
 
 def _batch_as_windows(m: Mvm) -> Mvm:
-    batch = m.src_shape[0]
-    return replace(
-        m,
-        src_shape=(1, m.src_shape[1], batch, *m.src_shape[2:]),
-        src_strides=(prod(m.src_shape), m.src_strides[1], m.src_strides[0], *m.src_strides[2:]),
-        dst_shape=(1, m.dst_shape[1], batch, *m.dst_shape[2:]),
-        dst_strides=(prod(m.dst_shape), m.dst_strides[1], m.dst_strides[0], *m.dst_strides[2:]),
-        count=(batch, *m.count),
-        taps=(1, *m.taps),
-        in_base=(0, *m.in_base),
-        in_stride=(1, *m.in_stride),
-        in_dilation=(1, *m.in_dilation),
-        out_base=(0, *m.out_base),
-        out_stride=(1, *m.out_stride),
-    )
+    batches = Windows((m.input.shape[0],), (1,), (0,), (1,), (1,), (0,), (1,))
+    every = {f.name: getattr(batches, f.name) + getattr(m.windows, f.name) for f in fields(Windows)}
+    return replace(m, windows=Windows(**every), input=_batch_inside(m.input), output=_batch_inside(m.output))
+
+
+def _batch_inside(layout: Layout) -> Layout:
+    """The layout with the batch as first spatial dimension of one sample."""
+    (batch, channels, *spatial), (step, channel, *steps) = layout.shape, layout.strides
+    return Layout((1, channels, batch, *spatial), (prod(layout.shape), channel, step, *steps))
 
 
 def _folded(g: GraphBuilder, tensor: str, rows: int, channels: int) -> Part:

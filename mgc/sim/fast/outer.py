@@ -44,13 +44,13 @@ def outer(
 ) -> tuple[GraphValue, str]:
     """The weight gradient [matrices, rows, cols] (`shape`), and the kernel."""
     matrices, depth, cols = shape
-    inner = Frame.of(m.x_shape, m.x_strides, prod(x.shape))
-    errors = Frame.of(m.dy_shape, m.dy_strides, prod(dy.shape))
+    inner = Frame.of(m.input, prod(x.shape))
+    errors = Frame.of(m.output, prod(dy.shape))
     if inner is None or errors is None:
         raise NotLoweredError("a view that is no permutation of its buffer's axes")
     if x.batched or dy.batched:
         raise NotLoweredError("an OUTER of several micro-batches")
-    reads, writes = window_map(m.geometry, m.x_shape[2:], m.dy_shape[2:])
+    reads, writes = window_map(m)
     windows, taps = reads.shape
     channels = depth // taps
     if inner.channels != matrices * channels or errors.channels != matrices * cols:
@@ -58,8 +58,8 @@ def outer(
     met = layout.take(g, layout.rows_of(g, x, inner), reads, x.element)
     against = layout.take(g, layout.rows_of(g, dy, errors), writes, dy.element)
     runs = m.runs if scales else 1
-    terms = m.x_shape[0] // runs * windows
-    scale = _run_scales(g, scales, m.x_shape[0], runs) if scales else None
+    terms = m.input.shape[0] // runs * windows
+    scale = _run_scales(g, scales, m.input.shape[0], runs) if scales else None
     found: list[str] = []
     dtype, kernel, limit = _F32, "float32", np.inf
     pairs = zip(

@@ -33,14 +33,14 @@ def lower(
     positions that are read by the same taps share a product over these taps (those at a border, by some of them).
     """
     first = instructions[0]
-    views = {(m.src_shape, m.src_strides, m.dst_shape, m.dst_strides) for m in instructions}
-    errors = Frame.of(first.src_shape, first.src_strides, prod(source.shape))
-    target = Frame.of(first.dst_shape, first.dst_strides, prod(shape))
+    views = {(m.input, m.output) for m in instructions}
+    errors = Frame.of(first.output, prod(source.shape))
+    target = Frame.of(first.input, prod(shape))
     if len(views) > 1 or errors is None or target is None:
         raise NotLoweredError("a view that is no permutation of its buffer's axes")
     lead = groups[first.group]
     matrices, cols = lead.group.matrices, lead.group.cols
-    taps = [prod(m.taps) for m in instructions]
+    taps = [m.windows.tap_total for m in instructions]
     depth = target.channels // matrices
     for m, t in zip(instructions, taps, strict=True):
         group = groups[m.group].group
@@ -92,7 +92,7 @@ def _meetings(instructions: Sequence[MvmT], positions: int, keys: int) -> np.nda
     table = np.full((positions, keys), -1, np.int64)
     start = 0
     for m in instructions:
-        reads, writes = window_map(m.geometry, m.dst_shape[2:], m.src_shape[2:])
+        reads, writes = window_map(m)
         window, tap = np.nonzero(reads >= 0)
         at = reads[window, tap]
         if (table[at, start + tap] >= 0).any() or len(np.unique(at * keys + tap)) != len(at):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.functions.windows import Layout
+
 
 @dataclass(frozen=True)
 class Element:
@@ -42,11 +44,12 @@ class Frame:
         return self.batch * self.channels * self.positions
 
     @staticmethod
-    def of(shape: Sequence[int], strides: Sequence[int], size: int) -> Frame | None:
+    def of(view: Layout, size: int) -> Frame | None:
         """The frame of a strided view [batch, channels, *spatial] of `size` dense elements.
 
         None unless the view is a permutation of the memory's axes, each element once, the batch axis outermost.
         """
+        shape, strides = view.shape, view.strides
         axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n > 1]
         expected = 1
         for n, s in sorted(axes, key=lambda a: a[1]):
@@ -79,17 +82,16 @@ class Frame:
     @staticmethod
     def channels_first(shape: Sequence[int]) -> Frame | None:
         """[batch, channels, *spatial], row-major."""
-        strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
-        return Frame.of(shape, strides, math.prod(shape)) if len(shape) >= 2 else None
+        return Frame.of(Layout.nchw(shape), math.prod(shape)) if len(shape) >= 2 else None
 
     @staticmethod
     def channels_last(shape: Sequence[int]) -> Frame | None:
         """[batch, *positions, channels], row-major."""
         if len(shape) < 2:
             return None
-        strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
-        order = [0, len(shape) - 1, *range(1, len(shape) - 1)]
-        return Frame.of([shape[k] for k in order], [strides[k] for k in order], math.prod(shape))
+        (batch, *positions), (step, *steps) = shape, Layout.nchw(shape).strides
+        view = Layout((batch, positions[-1], *positions[:-1]), (step, steps[-1], *steps[:-1]))
+        return Frame.of(view, math.prod(shape))
 
     def axes(self) -> tuple[list[int], list[int]]:
         """The extents of a sample's axes in memory, outermost first; their numbers as rows have them: channels last."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.isa.instructions import Mvm
-from mgc.isa.windows import Windows as Geometry
+from mgc.isa.windows import WindowedProduct
 
 SAMPLES = 8
 """Samples that the cost model assumes to be run at once."""
@@ -42,7 +42,8 @@ def shared_products(
     groups: list[SharedProduct] = []
     by_taps: dict[object, list[Mvm]] = {}
     for m in instructions:
-        by_taps.setdefault((m.taps, m.in_stride, m.in_dilation, kind(m)), []).append(m)
+        w = m.windows
+        by_taps.setdefault((w.taps, w.in_stride, w.in_dilation, kind(m)), []).append(m)
     for similar in by_taps.values():
         whole = _union(similar)
         if len(similar) == 1:
@@ -50,7 +51,7 @@ def shared_products(
             continue
         by_start: dict[object, list[Mvm]] = {}
         for m in similar:
-            by_start.setdefault((m.in_base, m.count), []).append(m)
+            by_start.setdefault((m.windows.in_base, m.windows.count), []).append(m)
         split = [_union(same) for same in by_start.values()]
         together = cost(whole, channels, cols)
         groups += [whole] if together <= sum(cost(s, channels, cols) for s in split) else split
@@ -59,21 +60,13 @@ def shared_products(
 
 def _union(similar: Sequence[Mvm]) -> SharedProduct:
     """The union of the windows of MVMs with the same taps, strides and dilations."""
-    first = similar[0]
-    dims = len(first.count)
-    starts = [[m.in_base[d] + m.in_stride[d] * np.arange(m.count[d]) for m in similar] for d in range(dims)]
-    union = [np.unique(np.concatenate(s)) for s in starts]
+    first, starts = similar[0].windows, [m.windows.starts for m in similar]
+    union = [np.unique(np.concatenate(s)) for s in zip(*starts, strict=True)]
     at = [u[:, None] + k * np.arange(t) for u, k, t in zip(union, first.in_dilation, first.taps, strict=True)]
-    reads = flatten(at, first.src_shape[2:])
+    reads = flatten(at, similar[0].input.shape[2:])
     sizes = [len(u) for u in union]
-    members = []
-    for j in range(len(similar)):
-        own = [np.searchsorted(union[d], starts[d][j]) for d in range(dims)]
-        members.append(grid(own, sizes))
-    writes = []
-    for m in similar:
-        own = [b + s * np.arange(q) for b, s, q in zip(m.out_base, m.out_stride, m.count, strict=True)]
-        writes.append(grid(own, m.dst_shape[2:]))
+    members = [grid([np.searchsorted(u, s) for u, s in zip(union, own, strict=True)], sizes) for own in starts]
+    writes = [grid(m.windows.out_positions, m.output.shape[2:]) for m in similar]
     return SharedProduct(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
 
 
@@ -98,12 +91,10 @@ def flatten(at: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
     return np.where(inside, flat, -1)
 
 
-def window_map(w: Geometry, inner: Sequence[int], outer: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def window_map(m: WindowedProduct) -> tuple[np.ndarray, np.ndarray]:
     """(reads, writes): flat input positions [windows, taps] (-1: outside) and output positions [windows] of windows."""
-    starts = [b + s * np.arange(q) for b, s, q in zip(w.in_base, w.in_stride, w.count, strict=True)]
-    at = [s[:, None] + d * np.arange(t) for s, d, t in zip(starts, w.in_dilation, w.taps, strict=True)]
-    writes = [b + s * np.arange(q) for b, s, q in zip(w.out_base, w.out_stride, w.count, strict=True)]
-    return flatten(at, inner), grid(writes, outer)
+    inner, outer = m.input.shape[2:], m.output.shape[2:]
+    return flatten(m.windows.in_positions(inner), inner), grid(m.windows.out_positions, outer)
 
 
 def cost(shared: SharedProduct, channels: int, cols: int) -> float:
