@@ -247,12 +247,15 @@ def sliced_product(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithmetic,
             # whole numbers below 2^(A + Bx + Bw) <= 2^48: exact in float64 in any order
             streamed = (weights.astype(np.float64) @ converted).reshape(n, slices * signs, cols)
             total[w : w + n] += np.einsum("nqc,q->nc", streamed, significance).astype(np.int64)
-    if arithmetic.encoding == "offset":
-        inputs = codes.sum(axis=1, dtype=np.int64)[:, None] << (arithmetic.weight_bits - 1)
-        if arithmetic.adc_mode == "clip":
-            return total - inputs
-        return arithmetic.full_scale * total - arithmetic.adc_max * inputs
-    return total
+    return without_offset(total, codes, arithmetic, arithmetic.full_scale)
+
+
+def without_offset(total: np.ndarray, codes: np.ndarray, arithmetic: Arithmetic, full: int) -> np.ndarray:
+    """Sums without the stored offset of offset encoding, which is taken off digitally."""
+    if arithmetic.encoding != "offset":
+        return total
+    inputs = codes.sum(axis=1, dtype=np.int64)[:, None] << (arithmetic.weight_bits - 1)
+    return total - inputs if arithmetic.adc_mode == "clip" else full * total - arithmetic.adc_max * inputs
 
 
 def decode_weights(cells: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
@@ -262,13 +265,6 @@ def decode_weights(cells: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
     if arithmetic.encoding == "offset":
         return levels[..., 0, :, :] - (1 << (arithmetic.weight_bits - 1))
     return levels[..., 0, :, :] - levels[..., 1, :, :]
-
-
-def crossbar_product(
-    codes: np.ndarray, weights: np.ndarray, arithmetic: Arithmetic, signed: bool
-) -> tuple[np.ndarray, float]:
-    """(sums, factor): int64 [n, N] that MVM writes for codes [n, K] and integer weights [K, N]; see above."""
-    return sliced_product(codes, encode_weights(weights, arithmetic), arithmetic, signed), arithmetic.factor
 
 
 def exact_blocks(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> np.ndarray:

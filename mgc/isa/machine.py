@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mgc.functions.codes import in_reals, in_steps
 from mgc.isa.crossbar import decode_weights, encode_weights
 from mgc.isa.device.state import Devices
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast
 from mgc.isa.memory import Buffer, Ref
-from mgc.isa.optimizers import in_reals, in_steps
 from mgc.isa.resources import Resources
 
 HostRunner = Callable[[int, Sequence[Any]], Sequence[Any]]

@@ -30,7 +30,16 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, adc, check_codes, decode_weights, slice_of, split_digits, stored_levels
+from mgc.isa.crossbar import (
+    Arithmetic,
+    adc,
+    check_codes,
+    decode_weights,
+    slice_of,
+    split_digits,
+    stored_levels,
+    without_offset,
+)
 
 _CHUNK = 1 << 18
 """Wordline sums held at once: few enough to stay in a cache."""
@@ -86,12 +95,7 @@ def transposed_product(codes: np.ndarray, cells: np.ndarray, arithmetic: Arithme
                     # whole numbers below 2^(A + Bx) <= 2^32: exact in float64 in any order
                     streamed = (weights.astype(np.float64) @ converted).astype(np.int64).reshape(n, depth)
                     total[w : w + n] += significance * streamed
-    if arithmetic.encoding == "offset":
-        inputs = codes.sum(axis=1, dtype=np.int64)[:, None] << (arithmetic.weight_bits - 1)
-        if arithmetic.adc_mode == "clip":
-            return total - inputs
-        return full * total - arithmetic.adc_max * inputs
-    return total
+    return without_offset(total, codes, arithmetic, full)
 
 
 def transposed_exact_rows(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> np.ndarray:

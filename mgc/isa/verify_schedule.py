@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 from mgc.isa.dataflow import ancestors, ancestors_before, check_dataflow, lasting_uses
 from mgc.isa.error import ProgramError
@@ -239,14 +240,7 @@ def _holey(program: Tables) -> set[int]:
             written = i.window_total * group.matrices * group.cols
             root = program.root(i.dst)
             covered[root] = covered.get(root, 0) + written
-    return {root for root, written in covered.items() if written < _elements(program.buffers[root])}
-
-
-def _elements(buffer: Buffer) -> int:
-    count = 1
-    for size in buffer.shape:
-        count *= size
-    return count
+    return {root for root, written in covered.items() if written < prod(program.buffers[root].shape)}
 
 
 def _capacity(target: Mapping[str, object]) -> dict[str, int]:

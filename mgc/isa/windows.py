@@ -6,12 +6,18 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import ClassVar
 
+import numpy as np
+
 from mgc.functions.windows import Layout, Windows
+from mgc.isa.crossbar import sliced_product
+from mgc.isa.device.reads import Runs
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
+from mgc.isa.machine import Machine
 from mgc.isa.memory import BUFFER
 from mgc.isa.resources import Resources
 from mgc.isa.strided import check_box, check_distinct
+from mgc.isa.transposed import transposed_sums
 
 CHUNK = 1 << 24
 """Elements of windows held at once."""
@@ -83,6 +89,8 @@ class CrossbarRead(WindowedProduct):
     `signed` says whether codes are two's complement.
     """
 
+    transposed: ClassVar[bool] = False
+
     group: int
     src: int
     dst: int
@@ -99,6 +107,19 @@ class CrossbarRead(WindowedProduct):
         self.check_windows(program, group.matrices, group.rows, group.cols)
         target = dict(zip(self.ends, (self.input, self.output), strict=True))["dst"]
         check_distinct("dst", target.shape, target.strides)
+
+    def product(self, machine: Machine, codes: np.ndarray, runs: Runs) -> np.ndarray:
+        """Sums [matrices, n, lines] for codes [matrices, n, inputs] of windows with the numbers `runs`: int64, in
+        `float` numerics the real product in float64.
+        """
+        arithmetic, cells = machine.program.groups[self.group].arithmetic, machine.cells[self.group]
+        if machine.ideal:
+            weights = cells.astype(np.float64)
+            return np.matmul(codes.astype(np.float64), weights.swapaxes(1, 2) if self.transposed else weights)
+        if machine.devices is not None:
+            return machine.devices.sums(self.group, self.id, codes, cells, self.signed, runs, self.transposed)
+        sums = transposed_sums if self.transposed else sliced_product
+        return np.stack([sums(x, c, arithmetic, self.signed) for x, c in zip(codes, cells, strict=True)])
 
     def reads(self) -> tuple[int, ...]:
         return (self.src,)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mgc.functions.codes import in_reals, in_steps
 from mgc.isa.device.errors import effective_weights
 from mgc.isa.device.state import Devices
-from mgc.isa.optimizers import in_reals, in_steps
 from mgc.isa.program import Program
 from mgc.isa.state import StatePiece, read_state
 from mgc.sim.engine import EngineState, Numerics, SimulationError

@@ -23,7 +23,7 @@ from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import element_bytes, nbytes
-from mgc.isa.optimizers import OPTIMIZERS
+from mgc.isa.optimizers import BY_CODE
 from mgc.isa.program import Program
 from mgc.targets.cost import CostModel, Occupancy, update_work
 from mgc.targets.description import CostClass
@@ -195,7 +195,7 @@ class Account:
     def _update(self, instruction: isa.Update) -> EnergyBreakdown:
         """The optimizer's arithmetic, and the cells of the group."""
         clips = isfinite(instruction.lo) or isfinite(instruction.hi)
-        work = update_work(OPTIMIZERS[instruction.optimizer].name, clips=clips)
+        work = update_work(BY_CODE[instruction.optimizer].name, clips=clips)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
         return arithmetic + self._cell_writes(instruction.group) if instruction.group >= 0 else arithmetic
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mgc.functions.codes import in_steps
+from mgc.functions.optimizers import OPTIMIZERS
 from mgc.ir import mapped, ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry as SourceEntry
@@ -41,7 +43,6 @@ from mgc.isa.instructions import (
     WriteCells,
 )
 from mgc.isa.memory import Buffer, BufferKind, Constant, HostSegment, Port
-from mgc.isa.optimizers import OPTIMIZER_CODES, in_steps
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import StatePiece, StoredState
@@ -524,7 +525,7 @@ def _update(walk: Walk, common: dict[str, Any], node: Node, op: mapped.UpdateCel
     limit = math.inf if op.clip is None else op.clip
     return Update(
         **common,
-        optimizer=OPTIMIZER_CODES[op.rule.optimizer],
+        optimizer=OPTIMIZERS[op.rule.optimizer].code,
         hyper=op.rule.hyper,
         group=group,
         parameter=-1 if group >= 0 else buffer[node.inputs[0]],

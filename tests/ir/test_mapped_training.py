@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from mgc.functions.codes import in_reals, in_steps
+from mgc.functions.optimizers import OPTIMIZERS, optimize
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import (
     CHANNEL_MAJOR,
@@ -31,7 +33,6 @@ from mgc.ir.verifier import verify
 from mgc.isa.dtypes import CODES
 from mgc.isa.functions import evaluate as run_function
 from mgc.isa.functions import function_code
-from mgc.isa.optimizers import OPTIMIZER_CODES, in_reals, in_steps, optimize
 from mgc.sim import Simulator
 
 sys.path.append(str(Path(__file__).parents[1] / "sim"))  # the helpers that build programs
@@ -117,7 +118,7 @@ def test_updates_are_those_of_the_instruction(rule, name, hyper, clip, integers)
     count = (np.int64(3),) if rule.counts else ()
     new, *kept = op.evaluate(w, g, *moments, *count)
     bounds = (-clip, clip) if clip else (-np.inf, np.inf)
-    real, expected = optimize(OPTIMIZER_CODES[name], hyper, in_reals(steps, scale), g, moments, 3, bounds)
+    real, expected = optimize(OPTIMIZERS[name], hyper, in_reals(steps, scale), g, moments, 3, bounds)
     assert new.dtype == w.dtype
     assert np.array_equal(new, in_steps(real, scale, bits) if integers else real)
     assert all(np.array_equal(a, b) for a, b in zip(kept, expected, strict=True))

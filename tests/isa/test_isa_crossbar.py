@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from mgc.isa.crossbar import (
     Arithmetic,
     adc,
-    crossbar_product,
     encode_weights,
     exact_blocks,
     exact_columns,
@@ -19,6 +18,11 @@ from mgc.isa.crossbar import (
     split_digits,
 )
 from mgc.isa.error import ExecutionError, ProgramError
+
+
+def crossbar_product(codes, weights, arithmetic, signed):
+    """(sums, factor): int64 [n, N] that MVM writes for codes [n, K] and integer weights [K, N]."""
+    return sliced_product(codes, encode_weights(weights, arithmetic), arithmetic, signed), arithmetic.factor
 
 
 @st.composite

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from mgc.functions.codes import in_reals, in_steps
+from mgc.functions.optimizers import OPTIMIZERS, optimize
 from mgc.ir.ops.update import Adam, RmsProp, Sgd
 from mgc.isa.error import ProgramError
-from mgc.isa.optimizers import OPTIMIZER_CODES, OPTIMIZERS, in_reals, in_steps, optimize, optimizer
+from mgc.isa.optimizers import optimizer
 
 FREE = (-np.inf, np.inf)
 
@@ -31,7 +33,7 @@ PYTORCH = [
 
 
 def moments_of(name, hyper, shape):
-    return [np.zeros(shape, np.float32) for _ in OPTIMIZERS[OPTIMIZER_CODES[name]].moments(hyper)]
+    return [np.zeros(shape, np.float32) for _ in OPTIMIZERS[name].moments(hyper)]
 
 
 @pytest.mark.parametrize(("name", "hyper", "expected"), PYTORCH)
@@ -49,7 +51,7 @@ def test_three_steps_as_pytorch_takes_them(name, hyper, expected):
     for t, g in enumerate(GRADIENTS):
         before = [w.copy(), *(m.copy() for m in moments)]
         held = [w, *moments]
-        new, kept = optimize(OPTIMIZER_CODES[name], hyper, w, np.array(g, np.float32), moments, t + 1, FREE)
+        new, kept = optimize(OPTIMIZERS[name], hyper, w, np.array(g, np.float32), moments, t + 1, FREE)
         assert all(np.array_equal(a, b) for a, b in zip(before, held, strict=True)), "an operand was changed"
         w, moments = new, kept
     assert w.dtype == np.float32
@@ -74,24 +76,24 @@ def test_level_1_takes_the_same_step_to_the_bit(seed, step, centered, momentum):
     for rule, name, hyper, moments in cases:
         assert len(moments) == len(rule.moments)
         expected_w, expected = rule.apply(w, g, [*moments, *([np.int64(step)] if rule.counts else [])], None)
-        new, found = optimize(OPTIMIZER_CODES[name], hyper, w, g, moments, step, FREE)
+        new, found = optimize(OPTIMIZERS[name], hyper, w, g, moments, step, FREE)
         assert np.array_equal(new, expected_w)
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_weights_are_clipped():
     w, g = np.array([0.5, -0.5, 0.001], np.float32), np.array([-1, 1, 0], np.float32)
-    new, _ = optimize(0, (0.1,), w, g, [], 0, (-0.01, 0.02))
+    new, _ = optimize(OPTIMIZERS["sgd"], (0.1,), w, g, [], 0, (-0.01, 0.02))
     assert np.array_equal(new, np.array([0.02, -0.01, 0.001], np.float32))
-    new, _ = optimize(0, (0.1,), w, g, [], 0, (-np.inf, 0.55))
+    new, _ = optimize(OPTIMIZERS["sgd"], (0.1,), w, g, [], 0, (-np.inf, 0.55))
     assert np.array_equal(new, np.array([0.55, -0.6, 0.001], np.float32))
 
 
 def test_bias_correction_keeps_its_digits():
     """At the first step Adam moves by lr whatever the gradient: 1 - beta2 in float32 alone would miss by 1e-4."""
     for g in (1e-3, 1.0, 1e3):
-        new, _ = optimize(2, (1e-3, 0.9, 0.999, 0.0), np.zeros(1, np.float32), np.full(1, g, np.float32),
-                          [np.zeros(1, np.float32)] * 2, 1, FREE)  # fmt: skip
+        zero, gradient = np.zeros(1, np.float32), np.full(1, g, np.float32)
+        new, _ = optimize(OPTIMIZERS["adam"], (1e-3, 0.9, 0.999, 0.0), zero, gradient, [zero] * 2, 1, FREE)
         np.testing.assert_allclose(new, -1e-3, rtol=5e-7)
 
 

@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from mgc.functions.optimizers import OPTIMIZERS
 from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.dtypes import CODES
@@ -33,7 +34,6 @@ from mgc.isa.instructions import (
     WriteCells,
 )
 from mgc.isa.memory import Buffer, Constant, HostSegment, Port
-from mgc.isa.optimizers import OPTIMIZER_CODES
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import StatePiece, StoredState
@@ -218,7 +218,7 @@ class ProgramBuilder:
     def update(self, optimizer, hyper, gradient, moments=(), group=-1, parameter=None, step=None, clip=None):
         lo, hi = clip or (-np.inf, np.inf)
         self.add(
-            Update, "gradient", optimizer=OPTIMIZER_CODES[optimizer], hyper=tuple(map(float, hyper)), group=group,
+            Update, "gradient", optimizer=OPTIMIZERS[optimizer].code, hyper=tuple(map(float, hyper)), group=group,
             parameter=-1 if parameter is None else parameter.index, gradient=gradient.index,
             moments=tuple(m.index for m in moments), step=-1 if step is None else step.index, lo=float(lo),
             hi=float(hi),

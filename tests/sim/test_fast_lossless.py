@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import random_arithmetic
 
-from mgc.isa.crossbar import Arithmetic, crossbar_product, exact_blocks
+from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks, sliced_product
 from mgc.sim.fast.lossless import is_lossless
 
 
@@ -59,5 +59,6 @@ def test_full_scales(adc_bits, encoding):
     a = Arithmetic(**{**a.__dict__, "rows": 15})
     weights = np.random.default_rng(0).integers(-127, 128, (1, 30, 4)).astype(np.int32)
     codes = np.random.default_rng(1).integers(-128, 128, (9, 30)).astype(np.int16)
-    same = np.array_equal(crossbar_product(codes, weights[0], a, True)[0], codes.astype(np.int64) @ weights[0])
+    sums = sliced_product(codes, encode_weights(weights[0], a), a, True)
+    same = np.array_equal(sums, codes.astype(np.int64) @ weights[0])
     assert is_lossless(weights, a) == same == (adc_bits == 4 and encoding == "differential")

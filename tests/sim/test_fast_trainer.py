@@ -9,8 +9,8 @@ from builder import ProgramBuilder
 from programs import plan_of
 from training_programs import DENSE, EXACT, TinyGan, coded, real_of
 
+from mgc.functions.codes import in_steps
 from mgc.isa.instructions import Result
-from mgc.isa.optimizers import in_steps
 from mgc.sim import SimulationError, Simulator
 from mgc.sim.engine import DivergenceError
 from mgc.sim.fast import FastEngine

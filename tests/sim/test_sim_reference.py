@@ -9,7 +9,7 @@ from builder import ProgramBuilder, dense_strides, quant_attributes, quant_dtype
 from hypothesis import given, settings
 from programs import random_inputs, random_program
 
-from mgc.isa.crossbar import Arithmetic, crossbar_product
+from mgc.isa.crossbar import Arithmetic, encode_weights, sliced_product
 from mgc.isa.instructions import Piece
 from mgc.sim import Simulator, replay
 
@@ -111,7 +111,7 @@ def test_mvm_with_adcs_that_clip():
     codes = rng.integers(-128, 128, (3, 6, 5))
     y = simulator.run({"in0": codes.astype(np.float32)})["out0"]
     for n in range(3):
-        sums, _ = crossbar_product(codes[n].T, weights[0], arithmetic, signed=True)
+        sums = sliced_product(codes[n].T, encode_weights(weights[0], arithmetic), arithmetic, signed=True)
         assert np.array_equal(y[n].T, sums)
         assert not np.array_equal(sums, codes[n].T @ weights[0])
 

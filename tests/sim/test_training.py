@@ -10,9 +10,9 @@ from builder import ProgramBuilder
 from hypothesis import given, settings
 from training_programs import DENSE, EXACT, RandomConvolution, TinyGan, coded, real_of
 
+from mgc.functions.codes import in_steps
 from mgc.isa.crossbar import Arithmetic, encode_weights
 from mgc.isa.instructions import Update
-from mgc.isa.optimizers import in_steps
 from mgc.isa.program import Program
 from mgc.isa.schedule import Schedule
 from mgc.isa.transposed import transposed_product

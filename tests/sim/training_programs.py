@@ -8,10 +8,11 @@ from math import prod
 import numpy as np
 from builder import ProgramBuilder, dense_strides
 
+from mgc.functions.codes import in_steps
+from mgc.functions.optimizers import OPTIMIZERS
 from mgc.isa.crossbar import Arithmetic
 from mgc.isa.dtypes import CODES
 from mgc.isa.instructions import Ref, Result
-from mgc.isa.optimizers import OPTIMIZERS, in_steps
 from mgc.isa.program import Program
 from mgc.isa.state import StatePiece
 
@@ -238,7 +239,7 @@ class RandomConvolution:
         hyper = {"sgd": (0.1,), "momentum": (0.1, 0.9), "adam": (1e-3, 0.5, 0.99, 1e-8),
                  "rmsprop": (0.01, 0.9, 1e-8, 0.5, 1.0)}[optimizer]  # fmt: skip
         moments = []
-        for name in next(o for o in OPTIMIZERS.values() if o.name == optimizer).moments(hyper):
+        for name in OPTIMIZERS[optimizer].moments(hyper):
             moments.append(b.buffer("real", "float32", (self.matrices, self.rows, self.cols), persistent=True))
             zero = np.zeros_like(self.in_model(self.real))
             b.state(f"w.{name}", "moment", zero, (self.piece(buffer=moments[-1].index),))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, adc, split_digits
+from mgc.isa.crossbar import Arithmetic, adc, split_digits, without_offset
 from mgc.isa.device.draws import BLOCK, Stream, normals
 from mgc.isa.device.errors import DeviceModel
 from mgc.isa.device.model import GRID_BITS, ONE
@@ -60,11 +60,6 @@ def windows_of(runs: Runs, start: int, stop: int) -> list[tuple[int, int]]:
             part.append((first + low - at, high - low))
         at += count
     return part
-
-
-def digitised(sums: np.ndarray, arithmetic: Arithmetic, full_scale: int) -> np.ndarray:
-    """ADC codes, float64 whole numbers, of sums in levels."""
-    return np.maximum(adc(sums, arithmetic, full_scale), 0.0)
 
 
 _CHUNK = 1 << 20
@@ -137,6 +132,11 @@ def transposed_planes(conductances: np.ndarray, arithmetic: Arithmetic, signed: 
     return Planes(tuple(each), cols, depth, arithmetic.transposed_full_scale, shape, True)
 
 
+def planes_of(conductances: np.ndarray, arithmetic: Arithmetic, signed: bool, transposed: bool) -> Planes:
+    """Reads of conductances [slices, signs, K, N] in one direction."""
+    return (transposed_planes if transposed else forward_planes)(conductances, arithmetic, signed)
+
+
 def read(
     codes: np.ndarray,
     planes: Planes,
@@ -157,18 +157,10 @@ def read(
             a = driven[:, :, plane.inputs] @ (plane.conductances.astype(np.float64) / ONE)
             if added is not None:
                 a = a + planes.noise_of(plane, added).swapaxes(0, 1)
-            codes_read = digitised(a, arithmetic, planes.full_scale).astype(np.int64)
+            codes_read = np.maximum(adc(a, arithmetic, planes.full_scale), 0.0).astype(np.int64)
             streamed = np.einsum("t,tnc->nc", weights, codes_read)
             total[w : w + n] += (-1 if plane.sign else 1) * (streamed << (arithmetic.cell_bits * plane.slice))
     return without_offset(total, codes, arithmetic, planes.full_scale)
-
-
-def without_offset(total: np.ndarray, codes: np.ndarray, arithmetic: Arithmetic, full: int) -> np.ndarray:
-    """Sums without the stored offset of offset encoding, which is taken off digitally."""
-    if arithmetic.encoding != "offset":
-        return total
-    inputs = codes.sum(axis=1, dtype=np.int64)[:, None] << (arithmetic.weight_bits - 1)
-    return total - inputs if arithmetic.adc_mode == "clip" else full * total - arithmetic.adc_max * inputs
 
 
 def undisturbed(

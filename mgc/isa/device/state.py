@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from mgc.functions.codes import in_reals, in_steps
 from mgc.isa.crossbar import Arithmetic, decode_weights, encode_weights
 from mgc.isa.device.draws import CellDraws, Stream
 from mgc.isa.device.errors import ERRORS, DeviceModel, effective_weights
 from mgc.isa.device.model import Cells
-from mgc.isa.device.reads import Planes, ReadNoise, Runs, forward_planes, read, transposed_planes, undisturbed
-from mgc.isa.optimizers import in_reals, in_steps
+from mgc.isa.device.reads import ReadNoise, Runs, planes_of, read, undisturbed
 from mgc.isa.resources import Resources
-
-Direction = Callable[[np.ndarray, Arithmetic, bool], Planes]
-"""`forward_planes` or `transposed_planes`."""
 
 
 class Devices:
@@ -52,33 +47,22 @@ class Devices:
         return ReadNoise(self.model.noise_levels, Stream.of(self.seed, "read", instruction, number, matrix))
 
     def sums(
-        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
-    ) -> np.ndarray:
-        """What MVM reads: int64 [matrices, n, N] for codes [matrices, n, K] of windows with the numbers `runs`."""
-        return self._stacked(forward_planes, group, instruction, codes, conductances, signed, runs)
-
-    def transposed_sums(
-        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
-    ) -> np.ndarray:
-        """What MVM_T reads: int64 [matrices, n, K] for codes [matrices, n, N] of windows with the numbers `runs`."""
-        return self._stacked(transposed_planes, group, instruction, codes, conductances, signed, runs)
-
-    def _stacked(
         self,
-        direction: Direction,
         group: int,
         instruction: int,
         codes: np.ndarray,
         conductances: np.ndarray,
         signed: bool,
         runs: Runs,
+        transposed: bool,
     ) -> np.ndarray:
-        arithmetic, held = self.arithmetic(group), self.read(group, conductances)
-        noise = [self.noise(instruction, matrix) for matrix in range(len(codes))]
-        each = zip(codes, held, noise, strict=True)
-        return np.stack(
-            [read(x, direction(cells, arithmetic, signed), arithmetic, signed, n, runs) for x, cells, n in each]
-        )
+        """What MVM reads, or `transposed` MVM_T: int64 [matrices, n, lines] for codes [matrices, n, inputs] of windows
+        with the numbers `runs`.
+        """
+        arithmetic = self.arithmetic(group)
+        planes = [planes_of(cells, arithmetic, signed, transposed) for cells in self.read(group, conductances)]
+        each = enumerate(zip(codes, planes, strict=True))
+        return np.stack([read(x, p, arithmetic, signed, self.noise(instruction, k), runs) for k, (x, p) in each])
 
     def undisturbed(
         self, group: int, conductances: np.ndarray, weights: np.ndarray, signed: bool, transposed: bool
@@ -89,9 +73,8 @@ class Devices:
         """
         arithmetic = self.arithmetic(group)
         levels = encode_weights(np.clip(weights, *arithmetic.weight_range), arithmetic)
-        direction = transposed_planes if transposed else forward_planes
         pairs = zip(self.read(group, conductances), levels, strict=True)
-        planes = [tuple(direction(each, arithmetic, signed) for each in pair) for pair in pairs]
+        planes = [tuple(planes_of(each, arithmetic, signed, transposed) for each in pair) for pair in pairs]
         return np.stack([undisturbed(found, aim, arithmetic, signed, self.model) for found, aim in planes])
 
     def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:

@@ -77,6 +77,15 @@ def same_dtype(args: Sequence[Operand]) -> np.dtype:
     return args[0].dtype
 
 
+def pooled(name: str, windows: PoolWindows, x: Operand) -> Operand:
+    """What the windows of a pool make of x [N, C, *spatial]. Raises ProgramError if they do not fit."""
+    rank = len(windows.kernel)
+    require(len(x.shape) == rank + 2, f"{name} of {x}: [N,C] and {rank} axes are expected")
+    extents = windows.extents(x.shape[2:])
+    require(min(extents) >= 1, f"{name}: kernel {windows.kernel} does not fit into {x} with pads {windows.pads}")
+    return Operand(x.dtype, (*x.shape[:2], *extents))
+
+
 def windows_of(attributes: Attributes) -> PoolWindows:
     """The flat attributes of a pooling function: rank, kernel, strides, pads, dilations, count_include_pad. Raises
     ProgramError.

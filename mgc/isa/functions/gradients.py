@@ -10,7 +10,17 @@ from mgc.functions.dtypes import is_float, is_integer
 from mgc.functions.pool import PoolWindows, pool_average_grad, pool_max_grad, pool_max_pick
 from mgc.functions.scatter import scatter_add
 from mgc.isa.error import ExecutionError
-from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, require, same_dtype, whole, windows_of
+from mgc.isa.functions.base import (
+    Array,
+    Attributes,
+    Operand,
+    VecFunction,
+    pooled,
+    require,
+    same_dtype,
+    whole,
+    windows_of,
+)
 from mgc.isa.functions.reduce import POOL
 
 
@@ -32,14 +42,13 @@ def _infer_average_grad(args: Sequence[Operand], attributes: Attributes) -> Oper
     (dy,) = args
     windows, spatial = _split(attributes)
     require(is_float(dy.dtype), f"pool_average_grad of {dy}: float elements are expected")
-    _check_windows("pool_average_grad", windows, spatial, dy)
-    return Operand(dy.dtype, (*dy.shape[:2], *spatial))
+    x = Operand(dy.dtype, (*dy.shape[:2], *spatial))
+    _check_windows("pool_average_grad", dy, pooled("pool_average_grad", windows, x))
+    return x
 
 
-def _check_windows(name: str, windows: PoolWindows, spatial: Sequence[int], dy: Operand) -> None:
-    extents = windows.extents(spatial)
-    require(min(extents) >= 1, f"{name}: kernel {windows.kernel} does not fit into {list(spatial)}")
-    require(dy.shape[2:] == extents, f"{name} of {dy}: windows {list(extents)} are expected")
+def _check_windows(name: str, dy: Operand, y: Operand) -> None:
+    require(dy.shape[2:] == y.shape[2:], f"{name} of {dy}: windows {list(y.shape[2:])} are expected")
 
 
 def _max_grad(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
@@ -49,18 +58,16 @@ def _max_grad(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Arr
 
 def _infer_max_grad(args: Sequence[Operand], attributes: Attributes) -> Operand:
     x, dy = args
-    windows = _max_windows("pool_max_grad", args, attributes)
+    y = _pooled_floats("pool_max_grad", args, attributes)
     require(x.shape[:2] == dy.shape[:2], f"pool_max_grad: x is {x}, dy is {dy}")
-    _check_windows("pool_max_grad", windows, x.shape[2:], dy)
+    _check_windows("pool_max_grad", dy, y)
     return x
 
 
-def _max_windows(name: str, args: Sequence[Operand], attributes: Attributes) -> PoolWindows:
-    windows = windows_of(attributes)
-    rank = len(windows.kernel) + 2
+def _pooled_floats(name: str, args: Sequence[Operand], attributes: Attributes) -> Operand:
+    """What a pool makes of the first operand, which is of floats as the other is."""
     require(is_float(same_dtype(args)), f"{name} of {args[0]}: float elements are expected")
-    require(all(len(a.shape) == rank for a in args), f"{name}: [N,C] and {rank - 2} axes are expected, not {args[0]}")
-    return windows
+    return pooled(name, windows_of(attributes), args[0])
 
 
 def _max_pick(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:
@@ -70,11 +77,8 @@ def _max_pick(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Arr
 
 def _infer_max_pick(args: Sequence[Operand], attributes: Attributes) -> Operand:
     x, picked = args
-    windows = _max_windows("pool_max_pick", args, attributes)
     require(x.shape == picked.shape, f"pool_max_pick: x is {x}, picked is {picked}")
-    extents = windows.extents(x.shape[2:])
-    require(min(extents) >= 1, f"pool_max_pick: kernel {windows.kernel} does not fit into {x}")
-    return Operand(x.dtype, (*x.shape[:2], *extents))
+    return _pooled_floats("pool_max_pick", args, attributes)
 
 
 def _scatter_add(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.functions.dtypes import in_domain, is_float, is_integer
 from mgc.functions.pool import pool_average, pool_max
 from mgc.functions.reduce import REDUCTIONS, Reduction
-from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, require, whole, windows_of
+from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, pooled, require, whole, windows_of
 
 
 def _rows(x: Array, axes: tuple[int, ...]) -> Array:
@@ -53,12 +53,8 @@ def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> t
 
 def _infer_pool(args: Sequence[Operand], attributes: Attributes) -> Operand:
     (x,) = args
-    windows = windows_of(attributes)
     require(in_domain(x.dtype, "number"), f"pool of {x}: numbers are expected")
-    require(len(x.shape) == len(windows.kernel) + 2, f"pool of {x}: [N,C] and {len(windows.kernel)} axes are expected")
-    extents = windows.extents(x.shape[2:])
-    require(min(extents) >= 1, f"pool: kernel {windows.kernel} does not fit into {x} with pads {windows.pads}")
-    return Operand(x.dtype, (*x.shape[:2], *extents))
+    return pooled("pool", windows_of(attributes), x)
 
 
 def _pool_max(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array:

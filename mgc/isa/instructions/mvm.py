@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from mgc.isa.crossbar import sliced_product
-from mgc.isa.device.reads import Runs
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.machine import Machine
@@ -75,14 +71,4 @@ class Mvm(CrossbarRead):
             part = windows.part(q, min(step, lines - q))
             rows = part.gather_inputs(source, group.matrices, channels, self.tap_fastest, outside)
             runs = [(n * windows.total + q * each, part.total) for n in range(len(source))]
-            part.scatter_outputs(self._product(machine, rows, runs), target)
-
-    def _product(self, machine: Machine, rows: np.ndarray, runs: Runs) -> np.ndarray:
-        """Sums [matrices, n, cols] for inputs [matrices, n, rows] of windows with the numbers `runs`."""
-        arithmetic = machine.program.groups[self.group].arithmetic
-        cells = machine.cells[self.group]
-        if machine.ideal:
-            return np.matmul(rows.astype(np.float64), cells.astype(np.float64)).astype(np.float32)
-        if machine.devices is not None:
-            return machine.devices.sums(self.group, self.id, rows, cells, self.signed, runs)
-        return np.stack([sliced_product(x, c, arithmetic, self.signed) for x, c in zip(rows, cells, strict=True)])
+            part.scatter_outputs(self.product(machine, rows, runs), target)

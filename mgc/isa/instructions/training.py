@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgc.isa.device.reads import Runs
+from mgc.functions.optimizers import optimize
 from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
 from mgc.isa.instruction import Instruction, opcode
 from mgc.isa.machine import Machine
-from mgc.isa.optimizers import optimize, optimizer
+from mgc.isa.optimizers import BY_CODE, optimizer
 from mgc.isa.resources import Resources
-from mgc.isa.transposed import integer_product, transposed_sums
+from mgc.isa.transposed import integer_product
 from mgc.isa.windows import CHUNK, CrossbarRead, WindowedProduct
 
 
@@ -41,6 +41,7 @@ class MvmT(CrossbarRead):
     cost_class: ClassVar[str] = "crossbar"
     stage: ClassVar = "backward"
     ends: ClassVar = ("dst", "src")
+    transposed: ClassVar = True
 
     accumulate: bool
 
@@ -69,18 +70,8 @@ class MvmT(CrossbarRead):
             errors = windows.gather_outputs(source[n : n + step], group.matrices)
             wide = target[n : n + step].astype(np.float64 if machine.ideal else np.int64)
             runs = [(n * windows.total, errors.shape[1])]
-            windows.add_inputs(self._product(machine, errors, runs), wide, group.matrices, self.tap_fastest)
+            windows.add_inputs(self.product(machine, errors, runs), wide, group.matrices, self.tap_fastest)
             target[n : n + step] = wide
-
-    def _product(self, machine: Machine, errors: np.ndarray, runs: Runs) -> np.ndarray:
-        """Sums [matrices, n, rows] for errors [matrices, n, cols] of windows with the numbers `runs`."""
-        arithmetic = machine.program.groups[self.group].arithmetic
-        cells = machine.cells[self.group]
-        if machine.ideal:
-            return np.matmul(errors.astype(np.float64), cells.astype(np.float64).transpose(0, 2, 1))
-        if machine.devices is not None:
-            return machine.devices.transposed_sums(self.group, self.id, errors, cells, self.signed, runs)
-        return np.stack([transposed_sums(x, c, arithmetic, self.signed) for x, c in zip(errors, cells, strict=True)])
 
 
 @opcode
@@ -258,7 +249,7 @@ class Update(Instruction):
         if not np.isfinite(gradient).all():
             raise NotFiniteError(f"the gradient of {self.target(program)} is not finite")
         old = machine.real_weights(self.group) if self.group >= 0 else machine.buffer(self.parameter)
-        new, kept = optimize(self.optimizer, self.hyper, old, gradient, moments, step, (self.lo, self.hi))
+        new, kept = optimize(BY_CODE[self.optimizer], self.hyper, old, gradient, moments, step, (self.lo, self.hi))
         if not all(np.isfinite(value).all() for value in (new, *kept)):
             raise NotFiniteError(f"a new weight or moment of {self.target(program)} is not finite")
         for buffer, value in zip(self.moments, kept, strict=True):

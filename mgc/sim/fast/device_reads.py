@@ -18,9 +18,9 @@ from math import prod
 
 import numpy as np
 
-from mgc.isa.crossbar import Arithmetic, check_codes, split_digits
+from mgc.isa.crossbar import Arithmetic, check_codes, split_digits, without_offset
 from mgc.isa.device.model import GRID_BITS, ONE, Cells
-from mgc.isa.device.reads import Plane, Planes, ReadNoise, Runs, windows_of, without_offset
+from mgc.isa.device.reads import Plane, Planes, ReadNoise, Runs, windows_of
 from mgc.isa.transposed import integer_product
 from mgc.sim.fast.graph import GraphBuilder, Session
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mgc.isa.device.reads import Runs, forward_planes, transposed_planes
+from mgc.isa.device.reads import Runs, planes_of
 from mgc.isa.device.state import Devices
 from mgc.isa.program import Program
 from mgc.sim.engine import available_threads
@@ -26,19 +26,17 @@ class FastDevices(Devices):
         self._readers: dict[tuple[int, bool, bool], tuple[np.ndarray, list[Reader]]] = {}
 
     def sums(
-        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
+        self,
+        group: int,
+        instruction: int,
+        codes: np.ndarray,
+        conductances: np.ndarray,
+        signed: bool,
+        runs: Runs,
+        transposed: bool,
     ) -> np.ndarray:
         """See `Devices.sums`."""
-        return self._read(self._made(group, conductances, signed, False), instruction, codes, runs)
-
-    def transposed_sums(
-        self, group: int, instruction: int, codes: np.ndarray, conductances: np.ndarray, signed: bool, runs: Runs
-    ) -> np.ndarray:
-        """See `Devices.transposed_sums`."""
-        return self._read(self._made(group, conductances, signed, True), instruction, codes, runs)
-
-    def _read(self, readers: list[Reader], instruction: int, codes: np.ndarray, runs: Runs) -> np.ndarray:
-        each = enumerate(zip(readers, codes, strict=True))
+        each = enumerate(zip(self._made(group, conductances, signed, transposed), codes, strict=True))
         return np.stack([r.read(x, self.noise(instruction, matrix), runs, self._pool) for matrix, (r, x) in each])
 
     def _made(self, group: int, conductances: np.ndarray, signed: bool, transposed: bool) -> list[Reader]:
@@ -46,9 +44,8 @@ class FastDevices(Devices):
         key = group, signed, transposed
         held = self._readers.get(key)
         if held is None or held[0] is not conductances:
-            direction = transposed_planes if transposed else forward_planes
             cells, arithmetic, noise = self.cells(group), self.arithmetic(group), self.model.noise_bound
-            planes = [direction(matrix, arithmetic, signed) for matrix in self.read(group, conductances)]
+            planes = [planes_of(matrix, arithmetic, signed, transposed) for matrix in self.read(group, conductances)]
             readers = [reader(each, cells, arithmetic, signed, noise) for each in planes]
             held = self._readers[key] = conductances, readers
         return held[1]

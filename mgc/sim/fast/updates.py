@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.functions.codes import in_reals, in_steps
+from mgc.functions.optimizers import optimize
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.error import ExecutionError, NotFiniteError
 from mgc.isa.instructions import Mvm, Update
-from mgc.isa.optimizers import in_reals, in_steps, optimize
+from mgc.isa.optimizers import BY_CODE
 from mgc.sim.engine import failure
 from mgc.sim.fast import weights
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
@@ -95,7 +97,7 @@ class UpdateItem:
             w: np.ndarray = old[part]
             if integers and group is not None:
                 w = in_reals(w, group.weight_scale)
-            made, after = optimize(u.optimizer, u.hyper, w, g, [m[part] for m in moments], step, (u.lo, u.hi))
+            made, after = optimize(BY_CODE[u.optimizer], u.hyper, w, g, [m[part] for m in moments], step, (u.lo, u.hi))
             if not all(np.isfinite(v).all() for v in (made, *after)):
                 return "weight"
             if planes is not None and group is not None:
