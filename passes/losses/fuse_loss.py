@@ -15,7 +15,7 @@ from mgc.passes.losses.branch import Branch, RuntimeTarget, merge
 from mgc.passes.losses.facts import GraphFacts
 from mgc.passes.losses.forms import snap
 from mgc.passes.losses.report import NONE, LossReport
-from mgc.passes.losses.resolve import Outcome, Rest, resolve
+from mgc.passes.losses.resolve import Resolution, Rest, resolve
 from mgc.passes.tensor.simplify import share
 
 
@@ -65,19 +65,19 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     return FusedLosses(graph, reports, tuple(w for name, o in outcomes.items() for w in _warnings(name, o)))
 
 
-def _simplest(outcome: Outcome) -> Outcome:
+def _simplest(outcome: Resolution) -> Resolution:
     branches, left = merge(outcome.branches)
-    return Outcome(branches, outcome.rest, outcome.constant + left)
+    return Resolution(branches, outcome.rest, outcome.constant + left)
 
 
-def _report(name: str, outcome: Outcome) -> LossReport:
+def _report(name: str, outcome: Resolution) -> LossReport:
     kinds = Counter(b.kind for b in outcome.branches)
     kind = kinds.most_common(1)[0][0] if kinds else NONE
     reasons = dict.fromkeys(rest.reason for rest in outcome.rest)
     return LossReport(name, kind, len(outcome.branches), "; ".join(reasons))
 
 
-def _warnings(name: str, outcome: Outcome) -> list[str]:
+def _warnings(name: str, outcome: Resolution) -> list[str]:
     if not any(b.guarded for b in outcome.branches):
         return []
     return [
@@ -94,7 +94,7 @@ class _Emitter:
         self.build = Build(graph)
         self.made: dict[tuple[DiffBlock, tuple[Value, ...]], Value] = {}
 
-    def loss(self, name: str, value: Value, outcome: Outcome) -> Value:
+    def loss(self, name: str, value: Value, outcome: Resolution) -> Value:
         """The loss as a sum; the value itself where nothing was found."""
         if not outcome.branches:
             return value

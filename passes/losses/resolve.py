@@ -30,7 +30,7 @@ class Rest:
 
 
 @dataclass
-class Outcome:
+class Resolution:
     """What became of a term: branches, terms that stay, a constant."""
 
     branches: list[Branch] = field(default_factory=list)
@@ -42,11 +42,11 @@ class Outcome:
         """Whether all of it is of known forms."""
         return not self.rest and all(b.table is None for b in self.branches)
 
-    def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.branches + other.branches, self.rest + other.rest, self.constant + other.constant)
+    def __add__(self, other: Resolution) -> Resolution:
+        return Resolution(self.branches + other.branches, self.rest + other.rest, self.constant + other.constant)
 
 
-def resolve(facts: GraphFacts, loss: Value) -> Outcome:
+def resolve(facts: GraphFacts, loss: Value) -> Resolution:
     """All of a scalar loss."""
     return _Resolver(facts).outcome(Term(1.0, loss))
 
@@ -55,12 +55,12 @@ class _Resolver:
     def __init__(self, facts: GraphFacts) -> None:
         self.facts = facts
 
-    def outcome(self, term: Term) -> Outcome:
+    def outcome(self, term: Term) -> Resolution:
         facts = self.facts
         term = strip_factors(facts, term)
         data = facts.constant(term.value)
         if data is not None:
-            return Outcome(constant=term.scale * float(np.sum(data, dtype=np.float64)))
+            return Resolution(constant=term.scale * float(np.sum(data, dtype=np.float64)))
         node = facts.producers.get(term.value)
         reason = ""
         partial = node is not None and isinstance(node.op, Reduce) and node.op.fn in ("sum", "mean")
@@ -70,7 +70,7 @@ class _Resolver:
             except DeclinedError as declined:
                 reason = str(declined)
         parts = addends(facts, term)
-        inner = Outcome()
+        inner = Resolution()
         for part in parts:
             inner = inner + self.outcome(part)
         if partial:
@@ -83,19 +83,19 @@ class _Resolver:
             return self._tabulated(term)
         except DeclinedError as declined:
             reason = str(declined) or reason
-        return inner if parts else Outcome(rest=[Rest(term, reason)])
+        return inner if parts else Resolution(rest=[Rest(term, reason)])
 
-    def _plain(self, term: Term) -> Outcome:
+    def _plain(self, term: Term) -> Resolution:
         """The value itself as the scores, as in a Wasserstein loss."""
         try:
             check_scores(self.facts, term.value)
         except DeclinedError as declined:
-            return Outcome(rest=[Rest(term, str(declined))])
-        return Outcome([Branch(Form("wasserstein", 1.0), term.scale, term.mean, term.value)])
+            return Resolution(rest=[Rest(term, str(declined))])
+        return Resolution([Branch(Form("wasserstein", 1.0), term.scale, term.mean, term.value)])
 
     # -- known forms -------------------------------------------------------------------------------------------------
 
-    def _known(self, term: Term) -> Outcome:
+    def _known(self, term: Term) -> Resolution:
         region = Region.of(self.facts, term.value)
         if region.leaves == [term.value] or ends_network(self.facts, term.value):
             outcome = self._plain(term)
@@ -116,7 +116,7 @@ class _Resolver:
             return f"it is of no known form in {names}"
         return f"it is no function of one score, but of {len(region.leaves)} tensors ({names})"
 
-    def _match(self, term: Term, argument: Argument) -> Outcome:
+    def _match(self, term: Term, argument: Argument) -> Resolution:
         region, columns, which = self._prepared(term, argument)
         target = argument.target
 
@@ -145,7 +145,7 @@ class _Resolver:
                 form = replace(form, target=0.0)
             branches.append(self._branch(term, argument, form, repeats, target=array, guarded=bool(region.guards)))
         constant = term.scale * float(np.sum(match.constant[which]))
-        return Outcome(branches, constant=constant * term.value.tensor.size / len(which))
+        return Resolution(branches, constant=constant * term.value.tensor.size / len(which))
 
     def _prepared(self, term: Term, argument: Argument) -> tuple[Region, Columns, np.ndarray]:
         """The region above the argument with its constants, after the checks that both kinds of match need."""
@@ -179,13 +179,13 @@ class _Resolver:
         region: Region,
         found: tuple[Form, float, float] | None,
         value: Value,
-    ) -> Outcome:
+    ) -> Resolution:
         if found is None:
             raise DeclinedError(f"it compares %{argument.a.name} with %{value.name} in no known form")
         form, alpha, beta = found
         target = RuntimeTarget(value, alpha, beta)
         form = replace(form, target=0.0)
-        return Outcome([self._branch(term, argument, form, 1.0, target=target, guarded=bool(region.guards))])
+        return Resolution([self._branch(term, argument, form, 1.0, target=target, guarded=bool(region.guards))])
 
     def _branch(
         self,
@@ -206,7 +206,7 @@ class _Resolver:
 
     # -- tables ------------------------------------------------------------------------------------------------------
 
-    def _tabulated(self, term: Term) -> Outcome:
+    def _tabulated(self, term: Term) -> Resolution:
         whole = Region.of(self.facts, term.value)
         for argument in arguments(self.facts, whole):
             if argument.target is not None or argument.last_layer:
@@ -221,7 +221,7 @@ class _Resolver:
             repeats = term.value.tensor.size / argument.at.tensor.size
             guarded = bool(region.guards)
             branch = self._branch(term, argument, Form(TABULATED, 1.0), repeats, guarded=guarded)
-            return Outcome([replace(branch, table=table)])
+            return Resolution([replace(branch, table=table)])
         raise DeclinedError("")
 
     def _why_not(self, region: Region, error: str) -> str:

@@ -34,7 +34,7 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Partition:
+class ChipPartition:
     """Layers on chips: `chip_of` each layer; the bytes that cross links in one micro-batch; the proven least."""
 
     chip_of: tuple[int, ...]
@@ -130,7 +130,7 @@ def _room(demands: Sequence[Demand], on: Sequence[int], target: Target, budget: 
     return room if max(held.values()) <= room else None
 
 
-def partitions(demands: Sequence[Demand], nets: Sequence[Net], target: Target) -> list[Partition]:
+def partitions(demands: Sequence[Demand], nets: Sequence[Net], target: Target) -> list[ChipPartition]:
     """The partition of least traffic, then balanced ones; none where whole layers do not fit the chips.
 
     Balanced: no chip gets much more than an even share of what the layers, replicas included, would take if all chips
@@ -168,7 +168,7 @@ def partition(
     capacity: int,
     shares: Sequence[int] | None = None,
     room: int = 0,
-) -> Partition | None:
+) -> ChipPartition | None:
     """Layers of some sizes on chips of some capacity, with least traffic; None if whole layers cannot be packed.
 
     With `shares`, those of a chip's layers add up to at most `room`, too. Exact by CP-SAT with one worker, a fixed seed
@@ -176,14 +176,14 @@ def partition(
     the layers' own order into one run of layers a chip.
     """
     if not sizes:
-        return Partition((), 0, 0, "OPTIMAL")
+        return ChipPartition((), 0, 0, "OPTIMAL")
     if max(sizes) > capacity or sum(sizes) > chips * capacity:
         return None
     limits = [(tuple(sizes), capacity), *([(tuple(shares), room)] if shares is not None else [])]
     nets = _merge(nets)
     hint = _in_order(limits, nets, chips)
     if hint is not None and link_traffic(nets, hint) == 0:
-        return Partition(hint, 0, 0, "OPTIMAL")
+        return ChipPartition(hint, 0, 0, "OPTIMAL")
     return _solve(limits, nets, chips, hint)
 
 
@@ -234,7 +234,7 @@ def _in_order(limits: _Limits, nets: Sequence[Net], chips: int) -> tuple[int, ..
     return tuple(bisect_right(starts, layer) - 1 for layer in range(n))
 
 
-def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int] | None) -> Partition | None:
+def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int] | None) -> ChipPartition | None:
     """The partition that CP-SAT finds; None if it proves that there is none (or finds none in its time)."""
     from ortools.sat.python import cp_model
 
@@ -272,9 +272,9 @@ def _solve(limits: _Limits, nets: Sequence[Net], chips: int, hint: Sequence[int]
     parameters.max_deterministic_time = _EFFORT
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None if hint is None else Partition(tuple(hint), link_traffic(nets, hint), 0, "FEASIBLE")
+        return None if hint is None else ChipPartition(tuple(hint), link_traffic(nets, hint), 0, "FEASIBLE")
     chip_of = tuple(sum(solver.boolean_value(v) for v in row[1:-1]) for row in beyond)
-    return Partition(
+    return ChipPartition(
         chip_of, link_traffic(nets, chip_of), max(0, int(solver.best_objective_bound + 0.5)), solver.status_name(status)
     )
 

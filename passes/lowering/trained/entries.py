@@ -13,7 +13,7 @@ from mgc.ir.training import State
 from mgc.passes.lowering.strided import dense_strides, merge_axes
 from mgc.passes.lowering.trained.lower import lower_graph
 from mgc.passes.lowering.trained.products import boxed, forget_products
-from mgc.passes.lowering.trained.weights import Layout, Layouts, Survey, layouts_of
+from mgc.passes.lowering.trained.weights import StoredWeight, StoredWeights, Survey, layouts_of
 from mgc.passes.mapping.plan import HomePiece, Resident
 from mgc.passes.mapping.residents import Residents
 from mgc.targets.description import Target
@@ -79,7 +79,7 @@ def weight_scale(initial: np.ndarray, fan_in: int, bits: int, clip: float | None
 
 def residents_of(
     states: Sequence[State],
-    layouts: Layouts,
+    layouts: StoredWeights,
     constants: Mapping[str, np.ndarray],
     target: Target,
     limits: Mapping[str, float],
@@ -124,7 +124,7 @@ def residents_of(
     return Residents(tuple(groups + buffers), weights)
 
 
-def _parts(copies: Sequence[Layout]) -> Iterator[tuple[Layout, MvmPart, np.ndarray]]:
+def _parts(copies: Sequence[StoredWeight]) -> Iterator[tuple[StoredWeight, MvmPart, np.ndarray]]:
     """The parts of all copies of a weight, with their cells."""
     for layout in copies:
         for part, cells in zip(layout.product.parts, layout.cells, strict=True):

@@ -31,8 +31,7 @@ from mgc.passes.lowering.trained.gradients import (
     matrix_gradients,
 )
 from mgc.passes.lowering.trained.products import Cells, Product, boxed, equal, numbered
-from mgc.passes.lowering.trained.weights import Layout as Stored
-from mgc.passes.lowering.trained.weights import Layouts, Survey, Use, read_as, where
+from mgc.passes.lowering.trained.weights import StoredWeight, StoredWeights, Survey, WeightUse, read_as, where
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.mapping.residents import Residents
 
@@ -40,7 +39,7 @@ Parts = tuple[Value, ...]
 
 
 def lower_graph(
-    survey: Survey, states: Sequence[State], residents: Residents, layouts: Layouts, weight_bits: int
+    survey: Survey, states: Sequence[State], residents: Residents, layouts: StoredWeights, weight_bits: int
 ) -> Graph:
     """One graph of the step over residents: inputs are its data, then all residents; a state's new value is given by
     "NAME.next" of its residents. All values are real, the sums are those of the level-1 ops up to rounding.
@@ -53,7 +52,7 @@ class _Lowering:
     survey: Survey
     states: Sequence[State]
     residents: Residents
-    layouts: Layouts
+    layouts: StoredWeights
     weight_bits: int
     image: dict[Value, Value] = field(default_factory=dict)
     cells: dict[Value, Parts] = field(default_factory=dict)
@@ -174,7 +173,7 @@ class _Lowering:
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def _used(self, node: Node, use: Use, copies: tuple[Stored, ...]) -> Value:
+    def _used(self, node: Node, use: WeightUse, copies: tuple[StoredWeight, ...]) -> Value:
         """A product by a weight: on the first copy that it can read."""
         for stored in copies:
             read = read_as(use, stored)
@@ -185,7 +184,7 @@ class _Lowering:
         raise UnsupportedError(f"{node.op.name} (at {where(node)}): it does not read {copies[0].name} as stored")
 
     def _product(
-        self, node: Node, stored: Stored, product: Product, transposed: bool, x: Value, weights: Parts
+        self, node: Node, stored: StoredWeight, product: Product, transposed: bool, x: Value, weights: Parts
     ) -> Value:
         y = node.outputs[0]
         if not product.parts:  # every tap meets padding only
@@ -229,7 +228,7 @@ class _Lowering:
             self.outers[key] = self.new.add_multi(op, x, dy, sources=node.sources)
         return self.outers[key]
 
-    def _in_layout(self, value: Value, cells: Cells, stored: Stored) -> Parts:
+    def _in_layout(self, value: Value, cells: Cells, stored: StoredWeight) -> Parts:
         """A gradient in the layout of a weight's groups: entry `cells` of the value in each cell."""
         node = self.producers.get(value)
         if node is not None:
@@ -238,7 +237,7 @@ class _Lowering:
                 return found
         return self._cut(self.image[value], cells, stored)
 
-    def _cut(self, dense: Value, cells: Cells, stored: Stored) -> Parts:
+    def _cut(self, dense: Value, cells: Cells, stored: StoredWeight) -> Parts:
         """A dense gradient cut into the layout of a weight's groups."""
         results: list[Value] = []
         for part, each in zip(stored.product.parts, cells, strict=True):
@@ -255,7 +254,7 @@ class _Lowering:
             results.append(self.new.add(Copy((piece,), type_), dense, name=f"{part.name}.gradient"))
         return tuple(results)
 
-    def _pushed(self, node: Node, cells: Cells, stored: Stored) -> Parts | None:
+    def _pushed(self, node: Node, cells: Cells, stored: StoredWeight) -> Parts | None:
         match node.op:
             case Reshape():
                 return self._in_layout(node.inputs[0], cells, stored)
@@ -279,7 +278,7 @@ class _Lowering:
                         return self._outer(node, outer, self.image[found.x], self.image[found.dy])
         return None
 
-    def _element_wise(self, node: Node, cells: Cells, stored: Stored) -> Parts:
+    def _element_wise(self, node: Node, cells: Cells, stored: StoredWeight) -> Parts:
         operands: list[Callable[[int], Value]] = []
         for value in node.inputs:
             if value.shape == node.outputs[0].shape:
@@ -292,7 +291,7 @@ class _Lowering:
 
     # -- updates ---------------------------------------------------------------------------------------------------
 
-    def _gradients(self, node: Node, g: Value, copies: tuple[Stored, ...]) -> Parts:
+    def _gradients(self, node: Node, g: Value, copies: tuple[StoredWeight, ...]) -> Parts:
         """A weight's gradient for the groups of all its copies: computed once, so that the copies stay equal."""
         first, *others = copies
         if not others:
@@ -325,6 +324,6 @@ class _Lowering:
             self.moments[value] = tuple(results[k] for results in made)
 
 
-def _named(parts: Sequence[MvmPart], stored: Stored) -> tuple[MvmPart, ...]:
+def _named(parts: Sequence[MvmPart], stored: StoredWeight) -> tuple[MvmPart, ...]:
     """Parts under the names of the stored groups."""
     return tuple(replace(p, name=s.name) for p, s in zip(parts, stored.product.parts, strict=True))

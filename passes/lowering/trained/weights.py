@@ -20,7 +20,7 @@ _WEIGHTED = (Conv, ConvTranspose, MatMul)
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class WeightView:
     """A value that is a parameter's version seen through reshapes and transposes: entry i is entry `index[i]` of it."""
 
     version: Value
@@ -28,12 +28,12 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class WeightUse:
     """A linear op with a weight among its operands: `weight` is the operand's number."""
 
     node: Node
     weight: int
-    view: View
+    view: WeightView
 
     @property
     def x(self) -> Value:
@@ -64,7 +64,7 @@ class Use:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class StoredWeight:
     """How one copy of a weight lies on crossbars: the product whose parts are its groups, numbered by the weight's own
     entries. `start` counts the groups of the copies before it, `size` is the weight's; `both_ways`: it can be read
     transposed.
@@ -99,8 +99,8 @@ class Survey:
     graph: Graph
     states: set[str]
     key_of: dict[Value, str] = field(default_factory=dict)
-    views: dict[Value, View] = field(default_factory=dict)
-    uses: dict[Node, Use] = field(default_factory=dict)
+    views: dict[Value, WeightView] = field(default_factory=dict)
+    uses: dict[Node, WeightUse] = field(default_factory=dict)
     others: dict[str, Node] = field(default_factory=dict)
     clipped: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class Survey:
 
     def _add_version(self, value: Value, key: str) -> None:
         self.key_of[value] = key
-        self.views[value] = View(value, numbered(value.shape))
+        self.views[value] = WeightView(value, numbered(value.shape))
 
     def key(self, value: Value) -> str | None:
         """The parameter or constant that a value is a view of."""
@@ -130,10 +130,10 @@ class Survey:
         match node.op:
             case Reshape(shape):
                 view = self.views[node.inputs[0]]
-                self.views[node.outputs[0]] = View(view.version, view.index.reshape(shape))
+                self.views[node.outputs[0]] = WeightView(view.version, view.index.reshape(shape))
             case Transpose(perm):
                 view = self.views[node.inputs[0]]
-                self.views[node.outputs[0]] = View(view.version, view.index.transpose(perm))
+                self.views[node.outputs[0]] = WeightView(view.version, view.index.transpose(perm))
             case Update(_, clip) if seen[0] and node.inputs[0] in self.key_of:
                 key = self.key_of[node.inputs[0]]
                 self._add_version(node.outputs[0], key)
@@ -160,7 +160,7 @@ class Survey:
             self._other(node, node.inputs)
 
     def _use(self, node: Node, weight: int) -> None:
-        self.uses[node] = Use(node, weight, self.views[node.inputs[weight]])
+        self.uses[node] = WeightUse(node, weight, self.views[node.inputs[weight]])
 
     def _other(self, node: Node, values: Sequence[Value]) -> None:
         for value in values:
@@ -168,21 +168,21 @@ class Survey:
             if key is not None:
                 self.others.setdefault(key, node)
 
-    def uses_by_key(self) -> dict[str, list[Use]]:
+    def uses_by_key(self) -> dict[str, list[WeightUse]]:
         """The uses of each weight, in the graph's order."""
-        found: dict[str, list[Use]] = {}
+        found: dict[str, list[WeightUse]] = {}
         for use in self.uses.values():
             found.setdefault(self.key_of[use.view.version], []).append(use)
         return found
 
 
-Layouts = dict[str, tuple[Layout, ...]]
+StoredWeights = dict[str, tuple[StoredWeight, ...]]
 """The copies of every weight on crossbars."""
 
 
 def layouts_of(
     surveys: Sequence[Survey], names: dict[str, str], *, both_ways: bool, copied: frozenset[str] = frozenset()
-) -> Layouts:
+) -> StoredWeights:
     """The copies of every weight that goes to crossbars; `names` says what its groups are called.
 
     The first use in the order of the graphs is stored as it is read. A use that reads the same cells shares them, and
@@ -190,7 +190,7 @@ def layouts_of(
     other one gets a copy of its own. A matrix that is more than a factor is left to the vector unit; a kernel is
     refused. UnsupportedError.
     """
-    uses: dict[str, list[Use]] = {}
+    uses: dict[str, list[WeightUse]] = {}
     others: dict[str, Node] = {}
     clipped: set[str] = set()
     for survey in surveys:
@@ -199,7 +199,7 @@ def layouts_of(
         for key, node in survey.others.items():
             others.setdefault(key, node)
         clipped |= set(survey.clipped)
-    layouts: Layouts = {}
+    layouts: StoredWeights = {}
     for key, found in uses.items():
         kernel = next((u for u in found if not isinstance(u.node.op, MatMul)), None)
         if key in others:
@@ -223,7 +223,7 @@ def layouts_of(
     return layouts
 
 
-def _check_ops(found: Sequence[Use]) -> None:
+def _check_ops(found: Sequence[WeightUse]) -> None:
     for use in found:
         op, x = use.node.op, use.x
         if isinstance(op, Conv | ConvTranspose) and len(op.strides) > MAX_SPATIAL:
@@ -238,9 +238,11 @@ def _check_ops(found: Sequence[Use]) -> None:
             )
 
 
-def _copies(key: str, name: str, found: Sequence[Use], refined: bool, both_ways: bool) -> tuple[Layout, ...] | None:
+def _copies(
+    key: str, name: str, found: Sequence[WeightUse], refined: bool, both_ways: bool
+) -> tuple[StoredWeight, ...] | None:
     """The copies that the uses of a weight need, in their order; None if one of them is no product."""
-    copies: list[Layout] = []
+    copies: list[StoredWeight] = []
     for use in found:
         if any(read_as(use, layout) is not None for layout in copies):
             continue
@@ -249,11 +251,13 @@ def _copies(key: str, name: str, found: Sequence[Use], refined: bool, both_ways:
         if product is None:
             return None
         cells, start = product.of(use.view.index), sum(len(c.cells) for c in copies)
-        copies.append(Layout(key, called, product, cells, refined, both_ways, start, use.view.version.tensor.size))
+        copies.append(
+            StoredWeight(key, called, product, cells, refined, both_ways, start, use.view.version.tensor.size)
+        )
     return tuple(copies)
 
 
-def read_as(use: Use, layout: Layout) -> tuple[Product, bool] | None:
+def read_as(use: WeightUse, layout: StoredWeight) -> tuple[Product, bool] | None:
     """(the product, whether it is read transposed) by which a use reads a stored weight; None if it cannot."""
     ways = ((False, use.direct), (True, use.adjoint)) if layout.both_ways else ((False, use.direct),)
     for transposed, make in ways:
