@@ -137,7 +137,7 @@ def test_hovering_tells_what_a_task_is(opened):
     assert tip(page) is None
     page.mouse("mouseMoved", *place_of(page, 2))
     said = tip(page)
-    for words in ("mvm conv0", "conv0.xbars", "/gen/conv0/ConvTranspose", "30 to 120 (90)", "0 of 0 to 2", "inference"):
+    for words in ("mvm conv0", "conv0.xbars", "/gen/conv0/ConvTranspose", "30 to 120 (90)", "0 of 0 to 2", "testing"):
         assert words in said
     assert "waits for\nvec" in said
     page.mouse("mouseMoved", 2, 2)

@@ -70,7 +70,8 @@ def test_residue_classes_of_any_kind(seed, dims, choice):
             patch.setattr(fast_windows, "cost", price)
         engine = FastEngine(program, "quantized", 1)
         assert_same_bits(run(engine, program, inputs, 2), expected)
-    assert all(e.lowered for e in engine.plan.placements)
+    # some draws have sums that no kernel holds exactly: those stay with the reference's reads
+    assert all(e.lowered or e.reason.endswith("no kernel is exact") for e in engine.plan.placements)
 
 
 @settings(max_examples=80, deadline=None)
