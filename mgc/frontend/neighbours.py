@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-import networkx as nx
 from onnx import GraphProto, TensorProto
 
 from mgc.frontend.modules import role_of
@@ -22,6 +21,8 @@ class Neighbours:
     """
 
     def __init__(self, graph: GraphProto, tensors: Mapping[str, TensorProto]) -> None:
+        import networkx as nx
+
         self.tensors = tensors
         self.nodes = list(graph.node)
         self.flow = NodeGraph(self.nodes).flow
@@ -42,6 +43,8 @@ class Neighbours:
         ]
 
     def _search(self, start: int, *, forward: bool) -> Anchors:
+        import networkx as nx
+
         near = set((self.flow.successors if forward else self.flow.predecessors)(start))
         flow = self.open[forward]
         flow.add_nodes_from(near)

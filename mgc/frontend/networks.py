@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import networkx as nx
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -143,6 +142,8 @@ class _Step:
 
     def ancestors(self, numbers: Iterable[int], stop: frozenset[int] = frozenset()) -> set[int]:
         """The nodes that some nodes depend on, these included; not beyond `stop`."""
+        import networkx as nx
+
         flow = nx.restricted_view(self.graph.flow, stop, ())
         return set().union(*({k} | nx.ancestors(flow, k) for k in numbers if k not in stop))
 
@@ -268,6 +269,8 @@ def _chain(step: _Step, end: str) -> list[int]:
 
 def _is_followed(step: _Step, name: str) -> bool:
     """Whether a node with parameters depends on a value: another network, and not just a loss."""
+    import networkx as nx
+
     followers = {j for k in step.graph.readers.get(name, ()) for j in (k, *nx.descendants(step.graph.flow, k))}
     return any(step.uses[k] for k in followers)
 

@@ -77,13 +77,13 @@ class _Splitter:
         scoped = any(n.name.startswith("/") for n in self.graph.node)
         self._restore_biases(modules)
         uses = self._uses(modules)
-        neighbours = Neighbours(self.graph, self.tensors)
+        neighbours = None if by_name or scoped else Neighbours(self.graph, self.tensors)
         self._split_made_up(uses)
         for name in list(uses):
             if len(uses[name]) > 1 and self._is_uniform(name):
                 if by_name:
                     self._split_by_name(name, uses)
-                elif not scoped:
+                elif neighbours is not None:
                     self._split_by_place(name, uses, neighbours)
         self._note_parameters(uses, traced=scoped and not by_name)
         norms = self._note_folded(modules)
