@@ -34,7 +34,7 @@ class Tools:
 
     reimport: a serialised ONNX model, batch size and sizes of named dimensions -> its level-1 graph. templates: the
     models of a training module (name -> serialised ONNX) and its states -> what the program keeps of them, and the
-    testing entry (see `mgc.compiler`). emit: a scheduled state -> its program.
+    testing entry (see `mgc.compiler`).
     """
 
     export: Exporter = _missing

@@ -55,21 +55,23 @@ class Partition(Pass):
             graph = order_rows(entry.graph.copy(), state.chip)
             frozen += frozen_residents(graph, {*residents.names, *(r.name for r in frozen)})
             entries.append(with_graph(entry, graph))
-        groups = [replace(r, sources=_sources(r, entries, residents.names)) for r in residents.groups]
+        sources = _sources(entries, residents.names)
+        groups = [replace(r, sources=sources.get(r.name, ())) for r in residents.groups]
         check_capacity((*groups, *frozen), state)
         every = replace(residents, all=(*groups, *frozen, *residents.buffers))
         return state.with_entries(entries, residents=every)
 
 
-def _sources(resident: Resident, entries: Sequence[Entry], names: Collection[str]) -> tuple[str, ...]:
-    """The ONNX nodes whose products read a group that training writes."""
-    found: dict[str, None] = {}
+def _sources(entries: Sequence[Entry], names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """For each group that training writes: the ONNX nodes whose products read it."""
+    found: dict[str, dict[str, None]] = {}
     for entry in entries:
         homes = homes_of(entry.graph, names)
         for node in entry.graph.nodes:
-            if isinstance(node.op, Mvm) and any(homes.get(v) == resident.name for v in node.inputs[1:]):
-                found.update(dict.fromkeys(node.sources))
-    return tuple(found)
+            if isinstance(node.op, Mvm):
+                for home in (homes[v] for v in node.inputs[1:] if v in homes):
+                    found.setdefault(home, {}).update(dict.fromkeys(node.sources))
+    return {name: tuple(sources) for name, sources in found.items()}
 
 
 def order_rows(graph: Graph, target: Target) -> Graph:
