@@ -22,7 +22,10 @@ from mgc.ir.op import IRError
 from mgc.ir.types import DType
 
 # Element types in which the handlers' own arithmetic is ONNX's, to the bit for the integers that make up shapes.
-_NATIVE = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
+_NATIVE = {np.dtype(t) for t in (np.float32, np.int64, np.int32, np.bool_)}
+# Those of operands that are only moved, or become float32 before anything is computed.
+_NARROW = {np.dtype(t) for t in (np.int8, np.uint8, np.int16, np.uint16)}
+_TAKE_NARROW = ("DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose", "Expand", "Concat", "Slice", "Tile")
 
 
 def fold(
@@ -55,7 +58,8 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
     """By the handler for run-time values, on a graph of its own; only where all data is of a native type."""
     handler = HANDLERS.get((view.domain, view.op_type))
     arrays = [i.array for i in view.inputs if isinstance(i, Known)]
-    if handler is None or not all(isinstance(a, np.ndarray) and a.dtype in _NATIVE for a in arrays):
+    native = _NATIVE | (_NARROW if view.op_type in _TAKE_NARROW else set())
+    if handler is None or not all(isinstance(a, np.ndarray) and a.dtype in native for a in arrays):
         return None
     if view.op_type in ("Cast", "CastLike", "Conv", "ConvTranspose"):
         return None

@@ -10,9 +10,12 @@ from mgc.ir.ops import (
     Binary,
     Cast,
     Concat,
+    Conv,
+    ConvTranspose,
     Expand,
     Gather,
     Host,
+    MatMul,
     Pad,
     Pool,
     Reduce,
@@ -24,9 +27,11 @@ from mgc.ir.ops import (
 from mgc.ir.rewriter import Pattern, apply_patterns, pattern, share_nodes
 from mgc.ir.types import TensorType
 
-# A constant result above this many elements is kept as an op unless it is no larger than what it is made of:
-# expanding a scalar to an image would only make the program bigger.
-_LARGE = 1 << 16
+# A constant result above this many elements is kept as an op if it has more of them than what it is made of, and no
+# product holds it as weights: expanding a scalar to an image would only make the program bigger.
+_LARGE = 1 << 14
+# No constant has more elements.
+_MOST = 1 << 26
 
 # Rounds of patterns and shared work: the bound keeps a faulty rewrite from looping.
 _ROUNDS = 20
@@ -52,8 +57,9 @@ def fold_constants(graph: Graph, node: Node) -> bool:
         return False
     if any(not isinstance(v.type, TensorType) for v in node.outputs):
         return False
-    size = sum(v.tensor.nbytes for v in node.outputs)
-    if size > _LARGE and size > sum(v.tensor.nbytes for v in node.inputs):
+    size = sum(v.tensor.size for v in node.outputs)
+    grows = size > max(_LARGE, sum(v.tensor.size for v in node.inputs))
+    if size > _MOST or (grows and not _becomes_weights(graph, node)):
         return False
     results = node.op.evaluate(*(graph.constants[v].data for v in node.inputs))
     # a transposed or reshaped parameter keeps its name: diagnostics and crossbar groups are called after it
@@ -65,6 +71,20 @@ def fold_constants(graph: Graph, node: Node) -> bool:
     ]
     graph.bypass(node, images, "folded into a constant")
     return True
+
+
+def _becomes_weights(graph: Graph, node: Node) -> bool:
+    """Whether a product reads what ops on constants alone make of a node's results."""
+    waiting, met = [node], {node}
+    while waiting:
+        for reader in (n for v in waiting.pop().outputs for n in graph.uses(v)):
+            if isinstance(reader.op, Conv | ConvTranspose | MatMul):
+                return True
+            operands = ((graph.producer(v), v in graph.constants) for v in reader.inputs)
+            if reader not in met and all(known or made in met for made, known in operands):
+                met.add(reader)
+                waiting.append(reader)
+    return False
 
 
 def _is(graph: Graph, value: Value, number: float) -> bool:

@@ -68,9 +68,8 @@ def _summary(program: Program) -> str:
         for p in all_ports
     ]
     parts = [shown, table(["", "~name", "dtype", "shape in the model"], ports)]
-    on_host = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in summary.host_nodes(program)]
-    if on_host:
-        parts += ["<h3>Run on the host, not on the chip</h3>", table(["op", "~ONNX node", "~why"], on_host)]
+    for title, columns, rows in summary.elsewhere(program):
+        parts += [f"<h3>{title}</h3>", table(columns, rows)]
     return "\n".join(parts)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from mgc.isa.instructions import Host
-from mgc.isa.memory import Port
+from mgc.isa.instructions import Host, Vec
+from mgc.isa.memory import CONSTANT, Port
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import pairs, section, stack, table
@@ -33,6 +33,7 @@ def headline(program: Program) -> dict[str, Any]:
         "macs_mapped": meta.get("macs_mapped"),
         "host_ops": sum(len(h["onnx_nodes"]) for h in on_host),
         "host_op_types": sorted({op for h in on_host for op in h["op_types"]}),
+        "products_off_crossbars": products_off_crossbars(program),
         "losses": list(meta.get("losses", [])),
         "schedule": {
             "status": status_of(program),
@@ -60,6 +61,31 @@ def host_nodes(program: Program) -> list[dict[str, Any]]:
                     "reason": segment.reason,
                 }
             )
+    return found
+
+
+# ONNX ops that multiply and add up: what crossbars are for.
+_PRODUCTS = frozenset(
+    ["Attention", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM",
+     "MatMul", "MatMulInteger", "MultiHeadAttention", "QGemm", "QLinearConv", "QLinearMatMul", "RNN", "STFT"]
+)  # fmt: skip
+
+
+def products_off_crossbars(program: Program) -> list[dict[str, Any]]:
+    """Every kernel of a vector unit and every host segment that computes matrix products or convolutions: its ONNX
+    nodes, and why no crossbar does them.
+    """
+    found = [
+        {"unit": "host", "onnx_nodes": h["onnx_nodes"], "reason": h["reason"]}
+        for h in host_nodes(program)
+        if not _PRODUCTS.isdisjoint(h["op_types"])
+    ]
+    for i in program.instructions:
+        products = [s for s in i.steps if s.name == "matmul"] if isinstance(i, Vec) else []
+        if products:
+            constant = any(r.space == CONSTANT for s in products for r in s.args)
+            reason = "an operand is constant, but not of a float type" if constant else "both operands are computed"
+            found.append({"unit": "vector", "onnx_nodes": list(trace.onnx_nodes(program, i)), "reason": reason})
     return found
 
 
@@ -123,12 +149,23 @@ def overview(program: Program) -> RenderableType:
         ("on the host", _host_line(facts)),
     ]
     head += [("loss" if not k else "", _loss_line(entry)) for k, entry in enumerate(facts["losses"])]
-    on_host = host_nodes(program)
-    if not on_host:
-        return pairs(head)
-    rows = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in on_host]
-    columns = ["~op", "~ONNX node", "~why"]
-    return stack(pairs(head), section("Run on the host, not on the chip", table(columns, rows)))
+    tables = [section(title, table(columns, rows)) for title, columns, rows in elsewhere(program)]
+    return stack(pairs(head), *tables)
+
+
+def elsewhere(program: Program) -> list[tuple[str, list[str], list[tuple[str, ...]]]]:
+    """Title, columns and rows of the tables of what the chip, or its crossbars, do not compute; those with rows."""
+    on_host = [(", ".join(h["op_types"]), ", ".join(h["onnx_nodes"]), h["reason"]) for h in host_nodes(program)]
+    products = [
+        (", ".join(p["onnx_nodes"]), p["reason"])
+        for p in products_off_crossbars(program)
+        if p["unit"] == "vector" and p["onnx_nodes"]
+    ]
+    tables: list[tuple[str, list[str], list[tuple[str, ...]]]] = [
+        ("Run on the host, not on the chip", ["~op", "~ONNX node", "~why"], [*on_host]),
+        ("Products on vector units, not on crossbars", ["~ONNX node", "~why"], [*dict.fromkeys(products)]),
+    ]
+    return [t for t in tables if t[2]]
 
 
 def _loss_line(loss: dict[str, Any]) -> str:
