@@ -11,6 +11,7 @@ import numpy as np
 
 from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds
+from mgc.cli.precise_model import precise
 
 _CHUNK = 64  # samples in one call, where the model leaves it open: bounds the memory
 
@@ -27,7 +28,9 @@ def reference_outputs(model: Path, fed: Feeds, threads: int | None) -> dict[str,
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(
+            precise(model) or str(model), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base
         session = _Evaluator(model, error)
     wanted = {i.name: i for i in session.get_inputs()}

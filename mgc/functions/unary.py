@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mgc.functions.algebra import Algebra, Formula
 from mgc.functions.binary import BINARY
+from mgc.functions.error_function import erf, gelu
 from mgc.functions.onnx_form import OnnxForm
 
 Array = np.ndarray
@@ -31,7 +31,7 @@ Rule = Callable[[Algebra, Any, Any, Any, float, float], Any]
 class UnaryFunction:
     """One function of one operand.
 
-    code: its number in a VEC step. doc: what it is, in words. Its meaning is `numpy(x, alpha, beta)`, or a `formula`
+    code: its number in a VEC step. doc: what it is, in words. Its meaning is `numpy(x, alpha, beta)`, else a `formula`
     of other functions, in the operand's precision; `smooth`: an instruction computes it in float64 and rounds once.
     vjp: its derivative. onnx: the ONNX op that it is, whose attributes are alpha and beta under the names and with the
     defaults in `attributes`; `form` instead of it where ONNX needs more to say the same.
@@ -140,28 +140,10 @@ class _Arrays:
 ARRAYS = _Arrays()
 
 
+GELU_TANH_RATE, GELU_TANH_CUBIC = math.sqrt(2 / math.pi), 0.044715
+"""The u of gelu_tanh is rate (x + cubic x^3)."""
+
 # -- meanings ----------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _erf_table() -> tuple[Array, Array]:
-    """Values and slopes of erf at k/128 for |x| <= 6."""
-    grid = np.arange(-6 * 128, 6 * 128 + 1) / 128
-    return np.array([math.erf(x) for x in grid]), 2 / math.sqrt(math.pi) * np.exp(-grid * grid)
-
-
-def erf(x: Array) -> Array:
-    """The error function to 1e-13, rounded to the operand's type: Taylor's series from the nearest of points k/128."""
-    values, slopes = _erf_table()
-    wide = np.asarray(x, np.float64)
-    inside = np.clip(np.nan_to_num(wide, nan=0.0), -6, 6)
-    step = np.rint(inside * 128)
-    at = step / 128
-    h = inside - at
-    series = 1 + h * (-at + h * ((2 * at * at - 1) / 3 + h * (at * (3 - 2 * at * at) / 6)))
-    index = step.astype(np.int64) + 6 * 128
-    result = np.where(np.isnan(wide), np.nan, np.clip(values[index] + slopes[index] * h * series, -1, 1))
-    return result.astype(x.dtype)
 
 
 def sigmoid(x: Array) -> Array:
@@ -184,8 +166,13 @@ def _gelu(k: Algebra, x: Any, a: float, b: float) -> Any:
 
 
 def _gelu_tanh(k: Algebra, x: Any, a: float, b: float) -> Any:
-    cubic = k.mul(k.mul(k.mul(x, 0.044715), x), x)
-    return k.mul(k.mul(x, 0.5), k.add(k.unary("tanh", k.mul(k.add(x, cubic), math.sqrt(2 / math.pi))), 1.0))
+    cubic = k.mul(k.mul(k.mul(x, GELU_TANH_CUBIC), x), x)
+    return k.mul(k.mul(x, 0.5), k.add(k.unary("tanh", k.mul(k.add(x, cubic), GELU_TANH_RATE)), 1.0))
+
+
+def _gelu_tanh_values(x: Array) -> Array:
+    """x sigmoid(2 u): the same, and right where 1 + tanh(u) cancels."""
+    return x * sigmoid(2 * GELU_TANH_RATE * (x + GELU_TANH_CUBIC * x * x * x))
 
 
 def _hard_sigmoid(k: Algebra, x: Any, a: float, b: float) -> Any:
@@ -265,7 +252,7 @@ def _gelu_slope(k: Algebra, x: Any, y: Any, a: float, b: float) -> Any:
 
 def _gelu_tanh_slope(k: Algebra, x: Any, y: Any, a: float, b: float) -> Any:
     """(1 + t)/2 + x (1 - t^2) u' / 2 with t = tanh(u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
-    rate, cubic = math.sqrt(2 / math.pi), 0.044715
+    rate, cubic = GELU_TANH_RATE, GELU_TANH_CUBIC
     square = k.mul(x, x)
     t = k.unary("tanh", k.mul(k.mul(x, k.add(k.mul(square, cubic), 1.0)), rate))
     inner = k.mul(k.add(k.mul(square, 3 * cubic), 1.0), 0.5 * rate)
@@ -382,9 +369,10 @@ UNARY: dict[str, UnaryFunction] = {f.name: f for f in (
        vjp=_by_slope(_softsign_slope), onnx="Softsign", smooth=True, keeps_sign=True, activation=True),
     _F(20, "erf", "the error function", lambda x, a, b: erf(x), onnx="Erf", smooth=True, asymptotes=_like_tanh,
        vjp=_by_slope(lambda k, x, y, a, b: _gaussian(k, x, 1.0, 2 / math.sqrt(math.pi))), keeps_sign=True),
-    _F(21, "gelu", "x/2 (1 + erf(x / sqrt 2))", formula=_gelu, vjp=_by_slope(_gelu_slope), onnx="Gelu", smooth=True,
-       asymptotes=_like_relu, keeps_sign=True, activation=True),
-    _F(22, "gelu_tanh", "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))", formula=_gelu_tanh,
+    _F(21, "gelu", "x/2 (1 + erf(x / sqrt 2))", lambda x, a, b: gelu(x), formula=_gelu,
+       vjp=_by_slope(_gelu_slope), onnx="Gelu", smooth=True, asymptotes=_like_relu, keeps_sign=True, activation=True),
+    _F(22, "gelu_tanh", "x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))",
+       lambda x, a, b: _gelu_tanh_values(x), formula=_gelu_tanh,
        vjp=_by_slope(_gelu_tanh_slope), onnx="", form=lambda a, b: OnnxForm("Gelu", {"approximate": "tanh"}),
        smooth=True, asymptotes=_like_relu, keeps_sign=True),
     _F(23, "hard_sigmoid", "alpha * x + beta clipped to 0..1; alpha and beta in the operand's type, each operation "

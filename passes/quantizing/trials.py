@@ -43,7 +43,8 @@ class Trials:
         feeds = [{**feed, **codes} for codes in fed for feed in self.feeds]
         results = run(probe, feeds, self.tools)
         squares = np.array([[float(r[name]) for name in names] for r in results])
-        totals = (squares.reshape(len(trials), len(self.feeds), len(names)) * self.weights).sum(axis=(1, 2))
+        with np.errstate(invalid="ignore"):  # an infinite error that counts nothing is not a number
+            totals = (squares.reshape(len(trials), len(self.feeds), len(names)) * self.weights).sum(axis=(1, 2))
         return [float(t) if np.isfinite(t) else np.inf for t in totals]
 
 

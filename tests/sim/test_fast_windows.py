@@ -14,6 +14,7 @@ from test_fast import SEEDS, assert_same_bits, run
 
 from mgc.functions.windows import Layout, Windows
 from mgc.isa.dtypes import CODES
+from mgc.isa.functions import evaluate, function_code
 from mgc.isa.instructions import Mvm
 from mgc.sim.fast import FastEngine, im2col, matmul, pairwise
 from mgc.sim.fast import windows as fast_windows
@@ -182,13 +183,41 @@ def test_products_of_computed_matrices_are_certified(depth, hard):
     assert [e.kernel for e in engine.plan.placements] == ["certified"]
 
 
-def test_elements_are_summed_again_in_order():
-    program = step_program((1, 3, 50), lambda b, k, x, y: k.step("matmul", x, y), [(1, 50, 4)])
-    inputs = {"in0": noise(2, 3, 50), "in1": noise(2, 50, 4)}
-    expected = run(ReferenceEngine(program, "quantized"), program, inputs, 2)
-    result = np.full((2, 3, 4), np.nan, np.float32)
-    matmul._settle(result, np.argwhere(np.isnan(result)), inputs["in0"], inputs["in1"])
-    assert result.tobytes() == expected["out0"].tobytes()
+STACKS = st.sampled_from([((), ()), ((2,), ()), ((), (3,)), ((2, 1), (3,)), ((1,), (2,))])
+
+
+@settings(max_examples=60, deadline=None)
+@given(STACKS, st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), SEEDS)
+def test_elements_are_summed_again_in_order(stacks, rows, depth, columns, seed):
+    """Every sum lies on the edge between two float32 numbers, so that each is summed again: no two are alike."""
+    rng = np.random.default_rng(seed)
+    a, b = (
+        ((1 + 2.0**-12) * 2.0 ** rng.integers(-20, 20, (*stack, *shape))).astype(np.float32)
+        for stack, shape in zip(stacks, [(rows, depth), (depth, columns)], strict=True)
+    )
+    expected = evaluate(function_code("matmul"), [a, b], ())
+    assert matmul.multiply(a, b, 1).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
+def test_products_without_stack_axes_are_the_isas(shape):
+    """As a penalty written out by hand makes them: no sample axis in either operand."""
+    count, depth = shape
+    edge = (1 + 2.0**-12) * 2.0 ** np.arange(-count, count)
+    x, y = np.zeros((count, depth), np.float32), np.zeros((depth, count), np.float32)
+    x[:, 0], y[0] = edge[:count], edge[count:]
+    x[:, 1:] = 2.0**-60
+    y[1:] = 2.0**-60
+    b = ProgramBuilder(1, 1)
+    refs = [b.input(a.shape, batched=False) for a in (x, y)]
+    k = b.kernel()
+    z = k.store(k.step("matmul", *refs))
+    k.emit()
+    b.output(z, batched=False)
+    program = b.build()
+    inputs = {"in0": x, "in1": y}
+    got, expected = (run(e(program, "quantized"), program, inputs, 1) for e in (FastEngine, ReferenceEngine))
+    assert got["out0"].tobytes() == expected["out0"].tobytes()
 
 
 def test_products_with_infinities_are_the_isas():

@@ -1,4 +1,4 @@
-"""Steps in `float` numerics only, which is compared by tolerance: smooth functions on ONNX Runtime's kernels."""
+"""Steps in `float` numerics only, which is compared by tolerance: what has no form that rounds as the ISA says."""
 
 from __future__ import annotations
 
@@ -8,34 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from mgc.functions.onnx_form import OnnxForm
-from mgc.functions.unary import UNARY, UnaryFunction
 from mgc.isa.functions import FUNCTIONS
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.layout import dense
 from mgc.sim.fast.quantisation import ideal_dequant
 from mgc.sim.fast.scaling import check_step
-from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, logical, node, pointwise
+from mgc.sim.fast.smooth import SMOOTH
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, logical, node
 from mgc.sim.fast.values import Element, GraphValue
-
-
-def _smooth(f: UnaryFunction) -> Lowering:
-    """A function of one float32 operand with the attributes alpha and beta, as its ONNX form."""
-
-    def lower(g: GraphBuilder, call: Call) -> GraphValue:
-        if logical(call.args[0]) != FLOAT:
-            raise NotLoweredError(f"{call.name} of {logical(call.args[0])}")
-        alpha, beta = call.attributes
-        return pointwise(g, call, lambda t, _: _nodes(g, f.onnx_form(alpha, beta), t[0]))
-
-    return lower
-
-
-def _nodes(g: GraphBuilder, form: OnnxForm, x: str) -> str:
-    """A form of one operand as nodes."""
-    parts = [x] if form.operands is None else [x if p == 0 else _nodes(g, p, x) for p in form.operands]  # type: ignore[arg-type]
-    constants = (g.constant(c) for c in form.constants if c is not None)
-    return g.node(form.op_type, *parts, *constants, **form.attributes)
 
 
 def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
@@ -79,7 +59,7 @@ def _axis_map(g: GraphBuilder, call: Call) -> GraphValue:
 
 
 IDEAL: Mapping[str, Lowering] = {
-    **{f.name: _smooth(f) for f in UNARY.values() if f.smooth},
+    **SMOOTH,
     "pow": node("Pow"),
     "quant": copy,
     "quant_by": copy,

@@ -59,12 +59,11 @@ def _settle(result: np.ndarray, where: np.ndarray, a: np.ndarray, b: np.ndarray)
     """Sums the elements at indices `where` [count, axes] again: one after the other from the lowest k up."""
     stack = result.shape[:-2]
     rows = np.broadcast_to(a, (*stack, *a.shape[-2:]))
-    columns = np.broadcast_to(b, (*stack, *b.shape[-2:]))
+    columns = np.broadcast_to(b, (*stack, *b.shape[-2:])).swapaxes(-1, -2)
     step = max(1, _AT_ONCE // a.shape[-1])
     for start in range(0, len(where), step):
         *outer, i, j = where[start : start + step].T
-        left = rows[(*outer, i)].astype(np.float64)  # [count, K]
-        right = columns[(*outer, slice(None), j)].astype(np.float64)
+        left, right = (m[(*outer, at)].astype(np.float64) for m, at in ((rows, i), (columns, j)))  # [count, K]
         # accumulate adds in order; the ISA starts from +0
         sums = np.add.accumulate(left * right, axis=1)[:, -1] + 0.0
         with np.errstate(over="ignore"):
