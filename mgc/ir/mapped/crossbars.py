@@ -65,23 +65,40 @@ def product_axes(
     return (axis,) if taken and given else None
 
 
-def product_type(op: Mvm | MvmT, types: Sequence[ValueType]) -> tuple[TensorType]:
-    """The result of a product with the weights of its parts: each part's, and the real ones or none."""
-    x, *weights = tensors(op.name, types)
-    what = "errors" if isinstance(op, MvmT) else "input"
-    if len(weights) not in (len(op.parts), 2 * len(op.parts)):
-        raise IRError(f"{op.name}: {len(op.parts)} parts but {len(weights)} weight operands")
-    for part, w in zip(op.parts, weights, strict=False):
-        if w.shape != (part.matrices, part.rows, part.cols):
-            raise IRError(f"{op.name}: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}")
-        if w.dtype.is_float != x.dtype.is_float:
-            raise IRError(f"{op.name}: part {part.name}: weights {w} do not go with {what} {x}")
-    return (TensorType(x.dtype if x.dtype.is_float else DType.I64, op.out_shape),)
+@dataclass(frozen=True)
+class _Product(Op):
+    """A product with the weights of the parts, read one way or the other; results as the parts and weights say."""
+
+    level: ClassVar[int] = 2
+    operand: ClassVar[str] = "input"
+    parts: tuple[MvmPart, ...]
+    source: Layout
+    result: Layout
+    out_shape: tuple[int, ...]
+    macs_useful: int = 0
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        x, *weights = tensors(self.name, types)
+        if len(weights) not in (len(self.parts), 2 * len(self.parts)):
+            raise IRError(f"{self.name}: {len(self.parts)} parts but {len(weights)} weight operands")
+        for part, w in zip(self.parts, weights, strict=False):
+            if w.shape != (part.matrices, part.rows, part.cols):
+                raise IRError(
+                    f"{self.name}: part {part.name}: weights {w}, not {(part.matrices, part.rows, part.cols)}"
+                )
+            if w.dtype.is_float != x.dtype.is_float:
+                raise IRError(f"{self.name}: part {part.name}: weights {w} do not go with {self.operand} {x}")
+        return (TensorType(x.dtype if x.dtype.is_float else DType.I64, self.out_shape),)
+
+    def batch_axes(
+        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
+    ) -> Sequence[Axis] | None:
+        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
 
 
 @register
 @dataclass(frozen=True)
-class Mvm(Op):
+class Mvm(_Product):
     """Windowed matrix products of one input on crossbars; the parts write disjoint positions of one result.
 
     Operands: x, then for each part its weight matrices [matrices, rows, cols]. Real x and weights give the real
@@ -92,16 +109,7 @@ class Mvm(Op):
     """
 
     name: ClassVar[str] = "mvm"
-    level: ClassVar[int] = 2
-    parts: tuple[MvmPart, ...]
-    source: Layout
-    result: Layout
-    out_shape: tuple[int, ...]
-    macs_useful: int = 0
     outside: int = 0
-
-    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        return product_type(self, types)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, *weights = arrays
@@ -116,15 +124,10 @@ class Mvm(Op):
             part.windows.scatter_outputs(dot if real else dot.astype(np.int64), target)
         return (out,)
 
-    def batch_axes(
-        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
-    ) -> Sequence[Axis] | None:
-        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
-
 
 @register
 @dataclass(frozen=True)
-class MvmT(Op):
+class MvmT(_Product):
     """The transposed read of the groups of an `Mvm`: the gradient of its input from the gradient of its result.
 
     Operands: dy, then for each part its weight matrices [matrices, rows, cols], and after `quantize` the real ones, as
@@ -134,15 +137,7 @@ class MvmT(Op):
     """
 
     name: ClassVar[str] = "mvm_t"
-    level: ClassVar[int] = 2
-    parts: tuple[MvmPart, ...]
-    source: Layout
-    result: Layout
-    out_shape: tuple[int, ...]
-    macs_useful: int = 0
-
-    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
-        return product_type(self, types)
+    operand: ClassVar[str] = "errors"
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         dy, *weights = arrays
@@ -153,11 +148,6 @@ class MvmT(Op):
             sums = _exact(part.windows.gather_outputs(source, part.matrices), w.transpose(0, 2, 1))
             part.windows.add_inputs(sums, target, part.matrices, part.tap_fastest)
         return (total.astype(dy.dtype) if real else total,)
-
-    def batch_axes(
-        self, types: Sequence[TensorType], axes: Sequence[Axis], results: Sequence[TensorType], split: int
-    ) -> Sequence[Axis] | None:
-        return product_axes(self.source, self.result, (types[0].shape, self.out_shape), axes, split)
 
 
 def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from string import ascii_letters
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from mgc.ir.ops.check import broadcast, require, same_dtype, tensors
 from mgc.ir.types import TensorType, ValueType
 
 
-def _check_spatial(op: Conv | ConvTranspose, x: TensorType, w: TensorType) -> int:
+def _check_spatial(op: _Convolution, x: TensorType, w: TensorType) -> int:
     """Checks ranks and attribute lengths; gives the number of spatial axes."""
     rank = x.rank - 2
     require(op, rank >= 1, f"x is {x}: [N, C, spatial...] is needed")
@@ -36,9 +36,31 @@ def _check_spatial(op: Conv | ConvTranspose, x: TensorType, w: TensorType) -> in
     return rank
 
 
+class _Convolution(Op):
+    """What both convolutions have in common: attributes, and samples that do not mix."""
+
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    groups: int
+
+    def attributes(self, kernel: Sequence[int]) -> dict[str, Any]:
+        """ONNX's attributes."""
+        lists = {"strides": self.strides, "pads": self.pads, "dilations": self.dilations, "kernel_shape": kernel}
+        return {name: list(values) for name, values in lists.items()} | {"group": self.groups}
+
+    def macs(self, windows: Sequence[int], types: Sequence[TensorType], result: TensorType) -> int:
+        """Windows times kernel taps, times input channels of a group, times output channels."""
+        x, w = types
+        return x.shape[0] * prod(windows) * prod(w.shape[2:]) * (x.shape[1] // self.groups) * result.shape[1]
+
+    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
+        return self if list(batched) == [True, False] else None
+
+
 @register
 @dataclass(frozen=True)
-class Conv(Op):
+class Conv(_Convolution):
     """Convolution (ONNX's, that is correlation) without bias, 1-D to any-D.
 
     x[N, C, *spatial], w[M, C/groups, *kernel] -> [N, M, *windows]; pads = (begins..., ends...), none negative.
@@ -83,29 +105,16 @@ class Conv(Op):
         return (y.reshape(y_type.shape),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
-        return OnnxForm(
-            "Conv",
-            {
-                "strides": list(self.strides),
-                "pads": list(self.pads),
-                "dilations": list(self.dilations),
-                "group": self.groups,
-                "kernel_shape": list(types[1].shape[2:]),
-            },
-        )
+        return OnnxForm("Conv", self.attributes(types[1].shape[2:]))
 
     def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
-        """Windows of the output, times kernel taps, times input channels of a group, times output channels."""
-        x, w = types
-        return x.shape[0] * prod(result.shape[2:]) * prod(w.shape[2:]) * (x.shape[1] // self.groups) * result.shape[1]
-
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if list(batched) == [True, False] else None
+        """Windows are positions of the output."""
+        return self.macs(result.shape[2:], types, result)
 
 
 @register
 @dataclass(frozen=True)
-class ConvTranspose(Op):
+class ConvTranspose(_Convolution):
     """Transposed convolution without bias, 1-D to any-D.
 
     x[N, C, *spatial], w[C, M/groups, *kernel] -> [N, M, *out] with, on each axis,
@@ -161,13 +170,7 @@ class ConvTranspose(Op):
         return (np.ascontiguousarray(y[(slice(None), slice(None), *crop)]),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
-        attributes = {
-            "strides": list(self.strides),
-            "pads": list(self.pads),
-            "dilations": list(self.dilations),
-            "group": self.groups,
-            "kernel_shape": list(types[1].shape[2:]),
-        }
+        attributes = self.attributes(types[1].shape[2:])
         rank = len(self.strides)
         if all(extra < stride for extra, stride in zip(self.output_padding, self.strides, strict=True)):
             return OnnxForm("ConvTranspose", attributes | {"output_padding": list(self.output_padding)})
@@ -181,12 +184,8 @@ class ConvTranspose(Op):
         return OnnxForm("Slice", constants=tuple(np.array(b, np.int64) for b in bounds), operands=(grown,))
 
     def useful_macs(self, types: Sequence[TensorType], result: TensorType) -> int:
-        """Windows of the input, times kernel taps, times input channels of a group, times output channels."""
-        x, w = types
-        return x.shape[0] * prod(x.shape[2:]) * prod(w.shape[2:]) * (x.shape[1] // self.groups) * result.shape[1]
-
-    def split_batch(self, types: Sequence[TensorType], batched: Sequence[bool], factor: int) -> Op | None:
-        return self if list(batched) == [True, False] else None
+        """Windows are positions of the input."""
+        return self.macs(types[0].shape[2:], types, result)
 
 
 @register
