@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
 from mgc.isa.program import Program
@@ -240,33 +241,12 @@ def _reimport(model: bytes, batch: int, dims: Mapping[str, int]) -> Graph:
 
 
 def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
-    """Runs an exported level-1 graph in ONNX Runtime, or in ONNX's reference evaluator where that cannot."""
+    """Runs an exported level-1 graph, in one thread, so that the same feeds give the same bits."""
+    runner = OnnxModel(model, exact=False)
     try:
-        return _run_in_onnxruntime(model, feeds)
-    except Exception as error:  # ONNX Runtime's errors have no common base below it; it takes no bfloat16 array
-        from onnx.reference import ReferenceEvaluator
-
-        try:
-            evaluator = ReferenceEvaluator(model)
-            with np.errstate(all="ignore"):
-                runs = [evaluator.run(None, dict(feed)) for feed in feeds]
-        except Exception as second:  # the evaluator raises whatever its NumPy code does
-            raise UnsupportedError(f"the network cannot be run for calibration: {error}; {second}") from error
-        return [dict(zip(map(str, evaluator.output_names), map(np.asarray, results), strict=True)) for results in runs]
-
-
-def _run_in_onnxruntime(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
-    """One thread, so that the same feeds give the same bits."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    runs = (session.run(names, dict(feed)) for feed in feeds)
-    return [dict(zip(names, map(np.asarray, results), strict=True)) for results in runs]
+        return [dict(zip(runner.outputs, map(np.asarray, runner.run(feed)), strict=True)) for feed in feeds]
+    except ModelRunError as error:
+        raise UnsupportedError(f"the network cannot be run for calibration: {error}") from error
 
 
 def _with_templates(state: CompileState) -> CompileState:

@@ -12,6 +12,7 @@ import numpy as np
 from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds
 from mgc.cli.precise_model import precise
+from mgc.functions.onnx_model import session
 
 _CHUNK = 64  # samples in one call, where the model leaves it open: bounds the memory
 
@@ -21,29 +22,21 @@ def reference_outputs(model: Path, fed: Feeds, threads: int | None) -> dict[str,
 
     A model whose batch is fixed runs as often as needed.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
     try:
-        session: Any = onnxruntime.InferenceSession(
-            precise(model) or str(model), options, providers=["CPUExecutionProvider"]
-        )
+        runner: Any = session(precise(model) or str(model), threads)
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base
-        session = _Evaluator(model, error)
-    wanted = {i.name: i for i in session.get_inputs()}
+        runner = _Evaluator(model, error)
+    wanted = {i.name: i for i in runner.get_inputs()}
     if set(wanted) != set(fed.arrays):
         raise UserError(
             f"--check {model} is not the model of this program: its inputs are {', '.join(wanted) or 'none'}, the "
             f"program's {', '.join(fed.arrays) or 'none'}"
         )
-    names = [o.name for o in session.get_outputs()]
+    names = [o.name for o in runner.get_outputs()]
     if not fed.batched:
-        return _run(session, names, fed.arrays, model)
+        return _run(runner, names, fed.arrays, model)
     size = fed.group or _fixed_batch(wanted, fed) or min(_CHUNK, fed.samples)
-    return fed.join([_run(session, names, part, model) for part in fed.parts(size)], size)
+    return fed.join([_run(runner, names, part, model) for part in fed.parts(size)], size)
 
 
 class _Evaluator:
@@ -94,8 +87,8 @@ def _fixed_batch(wanted: Mapping[str, Any], fed: Feeds) -> int | None:
     return None
 
 
-def _run(session: Any, names: list[str], feeds: Mapping[str, np.ndarray], model: Path) -> dict[str, np.ndarray]:
+def _run(runner: Any, names: list[str], feeds: Mapping[str, np.ndarray], model: Path) -> dict[str, np.ndarray]:
     try:
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        return dict(zip(names, runner.run(names, dict(feeds)), strict=True))
     except Exception as error:  # as above
         raise UserError(f"--check {model}: ONNX Runtime cannot run it on these inputs: {error}") from error

@@ -14,6 +14,7 @@ from onnx.helper import make_model, make_node, make_opsetid, make_tensor_type_pr
 
 from mgc.frontend.errors import ModelError
 from mgc.frontend.onnx_graph import own_names, subgraphs
+from mgc.functions.onnx_model import session
 from mgc.ir.graph import Value
 
 
@@ -125,21 +126,17 @@ def implemented_types(model: ModelProto) -> list[TypeProto] | None:
     """Types of the outputs as ONNX Runtime sees them, empty ones if only the reference evaluator has the op; None if
     neither has.
     """
-    import onnxruntime
     from onnx.reference import ReferenceEvaluator
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    data = model.SerializeToString()
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        found = session(model.SerializeToString())
     except Exception:  # onnxruntime's own C++ errors have no common base class but this
         try:
             ReferenceEvaluator(model)
         except (RuntimeError, TypeError, ValueError, KeyError):
             return None
         return [TypeProto() for _ in model.graph.output]
-    return [_runtime_type(o.type, o.shape) for o in session.get_outputs()]
+    return [_runtime_type(o.type, o.shape) for o in found.get_outputs()]
 
 
 def _runtime_type(name: str, shape: Sequence[int | str | None]) -> TypeProto:

@@ -6,14 +6,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import numpy as np
-
+from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.ir.op import IRError, Op, register
 from mgc.ir.types import TensorType, ValueType
-
-# Ops where ONNX Runtime departs from ONNX's definition (accuracy of transforms, the output_shape of MaxUnpool, the
-# random numbers that a seed gives): the reference evaluator goes first.
-_REFERENCE_FIRST = frozenset({"DFT", "STFT", "MaxUnpool", "Dropout"})
 
 
 @register
@@ -41,7 +36,11 @@ class Host(Op):
 
         Opaque values are whatever those hold (lists, None, arrays of strings).
         """
-        results = tuple(_runner(self.model).run(arrays))
+        model = _model(self.model)
+        try:
+            results = tuple(model.run(dict(zip(model.inputs, arrays, strict=True))))
+        except ModelRunError as error:
+            raise IRError(f"{self.name} ({', '.join(self.op_types)}): {error}") from error
         for i, (result, type_) in enumerate(zip(results, self.out_types, strict=True)):
             if isinstance(type_, TensorType) and tuple(result.shape) != type_.shape:
                 raise IRError(
@@ -50,60 +49,6 @@ class Host(Op):
         return results
 
 
-class _Runner:
-    """Both executors of one model, made when first needed."""
-
-    def __init__(self, model: bytes) -> None:
-        import onnx
-
-        self._proto = onnx.load_model_from_string(model)
-        self._inputs = [i.name for i in self._proto.graph.input]
-        self._outputs = [o.name for o in self._proto.graph.output]
-        self._reference_only = any(node.op_type in _REFERENCE_FIRST for node in self._proto.graph.node)
-        self._session: Any = None
-        self._evaluator: Any = None
-
-    def run(self, arrays: tuple[Any, ...]) -> list[Any]:
-        feeds = dict(zip(self._inputs, arrays, strict=True))
-        if not self._reference_only:
-            try:
-                return self._typed(self._run_ort(feeds))
-            except Exception:  # onnxruntime's own C++ errors have no common base class but this
-                self._reference_only = True
-        return self._run_reference(feeds)
-
-    def _run_ort(self, feeds: dict[str, Any]) -> list[Any]:
-        import onnxruntime
-
-        if self._session is None:
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.intra_op_num_threads = 1
-            model = self._proto.SerializeToString()
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return self._session.run(self._outputs, feeds)
-
-    def _typed(self, results: list[Any]) -> list[Any]:
-        """ONNX Runtime gives 8-bit floats as their bytes: restores the declared element type."""
-        from onnx.helper import tensor_dtype_to_np_dtype
-
-        typed: list[Any] = []
-        for result, info in zip(results, self._proto.graph.output, strict=True):
-            elem = info.type.tensor_type.elem_type if info.type.HasField("tensor_type") else 0
-            if elem and isinstance(result, np.ndarray) and result.dtype == np.uint8:
-                result = result.view(tensor_dtype_to_np_dtype(elem))
-            typed.append(result)
-        return typed
-
-    def _run_reference(self, feeds: dict[str, Any]) -> list[Any]:
-        from onnx.reference import ReferenceEvaluator
-
-        if self._evaluator is None:
-            self._evaluator = ReferenceEvaluator(self._proto)
-        with np.errstate(all="ignore"):
-            return self._evaluator.run(self._outputs, feeds)
-
-
 @lru_cache(maxsize=16)
-def _runner(model: bytes) -> _Runner:
-    return _Runner(model)
+def _model(data: bytes) -> OnnxModel:
+    return OnnxModel(data)
