@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.calibration import load_calibration
 from mgc.functions.onnx_model import ModelRunError, OnnxModel
+from mgc.images import DEFAULT_RANGE
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
 from mgc.isa.program import Program
@@ -87,20 +88,6 @@ def compile_with_stats(
     return program, CompileStats(records, tuple(dict.fromkeys(warnings)), time.perf_counter() - begin)
 
 
-def load_calibration(calibration: str | Path | Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray] | None:
-    """Calibration arrays by input name, from an .npz if a path is given. UnsupportedError if it cannot be read."""
-    if calibration is None or isinstance(calibration, Mapping):
-        return calibration
-    try:
-        with np.load(calibration, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UnsupportedError(
-            f"calibration file {str(calibration)!r} cannot be read ({error}): "
-            "give an .npz of arrays under the input names"
-        ) from error
-
-
 # -- import -----------------------------------------------------------------------------------------------------------
 
 
@@ -108,9 +95,10 @@ def _inference_module(model: Source, options: CompileOptions, warnings: list[str
     """A network as a module with the entry "testing"."""
     from mgc.frontend.load import self_contained
 
-    batch, dims, data = options.batch, dict(options.dims or {}), load_calibration(options.calibration)
+    batch, dims = options.batch, dict(options.dims or {})
     imported, graph_batch = _import_for_analysis(model, batch, dims)
     warnings.extend(imported.warnings)
+    data = load_calibration(options.calibration, imported.graph, options.image_range or DEFAULT_RANGE)
     name = imported.batch_dim
     batched = () if name is None else tuple(i.name for i in imported.inputs if i.shape and i.shape[0] == name)
     again = b"" if graph_batch == batch else self_contained(model)

@@ -103,6 +103,12 @@ def _betas(text: str) -> tuple[float, float]:
     return first, second
 
 
+def _limits(text: str) -> tuple[float, float]:
+    from mgc.images import parse_range
+
+    return parse_range(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """The options of a compilation. None stands for one that is not given. UnsupportedError if they do not go together.
@@ -120,9 +126,17 @@ class CompileOptions:
     calibration: str | Path | Mapping[str, np.ndarray] | None = _option(
         None,
         "--calibration",
-        "X.npz",
-        "Sample inputs under their names, samples on axis 0. [default: N(0,1) noise]",
+        "DATA",
+        "Sample inputs: X.npz (under their names, samples on axis 0), FILE.npy, an image, or a folder of images. "
+        "[default: N(0,1) noise]",
         Path,
+    )
+    image_range: tuple[float, float] | None = _option(
+        None,
+        "--image-range",
+        "A,B",
+        "What black and white become in images to calibrate on. [default: -1,1]",
+        read=_limits,
     )
     calibrate: Literal["error", "minmax", "none"] = _option(
         "error",

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "mgc/frontend": {"mgc.functions", "mgc.ir"},
     "mgc/sim": {"mgc.functions", "mgc.isa"},
     "mgc/report": {"mgc.isa"},
-    "mgc/training": {"mgc.isa", "mgc.sim", "mgc.report"},
+    "mgc/training": {"mgc.images", "mgc.isa", "mgc.sim", "mgc.report"},
     "passes": {"mgc.functions", "mgc.ir", "mgc.targets"},
     "targets": set(),
     "targets/codegen": {"mgc.functions", "mgc.ir", "mgc.isa", "mgc.passes", "mgc.targets"},

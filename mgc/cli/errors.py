@@ -11,6 +11,7 @@ from contextlib import contextmanager
 _KNOWN = (
     ("mgc.cli.errors", "UserError"),
     ("mgc.frontend.errors", "ModelError"),
+    ("mgc.images", "ImageError"),
     ("mgc.ir.op", "IRError"),
     ("mgc.isa.error", "ExecutionError"),
     ("mgc.isa.error", "ProgramError"),

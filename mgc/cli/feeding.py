@@ -1,4 +1,4 @@
-"""What goes into a run and how it is cut: arrays from --input files, draws for the rest, any number of samples."""
+"""What goes into a run and how it is cut: arrays from --input, draws for the rest, any number of samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
 from mgc.cli.errors import UserError, about
-from mgc.cli.files import load_array
+from mgc.cli.given import AS_FILES, ImageOptions, Literal, load_input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +87,7 @@ def make_feeds(
     samples: int | None,
     seed: int,
     arrays: Mapping[str, np.ndarray] | None = None,
+    images: ImageOptions = AS_FILES,
 ) -> Feeds:
     """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest.
 
@@ -94,11 +95,14 @@ def make_feeds(
     """
     from mgc.sim import SimulationError, draw_inputs
 
-    given = {**(arrays or {}), **{name: load_array(path) for name, path in files.items()}}
     batch = program.entry.batch
     rows = _rows_of_a_sample(program)
+    ports = {p.name: p for p in program.inputs}
+    read = {name: load_input(text, ports[name], rows.get(name), images) for name, text in files.items()}
+    given = {**(arrays or {}), **{name: a for name, a in read.items() if not isinstance(a, Literal)}}
     held = {name: len(a) // rows[name] for name, a in given.items() if name in rows and a.ndim}
     count = samples or min(held.values(), default=batch)
+    given |= {name: a.samples(count) for name, a in read.items() if isinstance(a, Literal)}
     if not rows and count != program.entry.micro_batch:
         raise UserError(f"-n {count}: this model's inputs and outputs do not count samples: leave -n out")
     for name, found in held.items():

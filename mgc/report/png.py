@@ -47,8 +47,10 @@ def check(program: Program) -> None:
         raise _nothing_to_draw({name: array.shape for name, array in shapes.items()})
 
 
-def draw(program: Program, outputs: Mapping[str, Any]) -> Picture:
+def draw(program: Program, outputs: Mapping[str, Any], inputs: Mapping[str, Any] | None = None) -> Picture:
     """The first output that is an image, else the first that is a signal. PictureError if there is none.
+
+    Beside each image stand those of the `inputs` that it was made from, as panels: input | output.
 
     Images are [N, 1 or 3, H, W] (or channels last, or [N, H*W] with H = W, as MLP GANs have), signals [N, C, L] or
     [N, L]. Black to white is -1 to 1 after tanh, 0 to 1 after sigmoid, else the least to the largest value.
@@ -60,7 +62,10 @@ def draw(program: Program, outputs: Mapping[str, Any]) -> Picture:
             if seen is not None:
                 low, high = value_range(program, name, seen)
                 cells = seen[:MAX_CELLS]
-                image = image_grid(cells, low, high) if kind == "images" else wave_grid(cells, low, high)
+                if kind == "images":
+                    image = _sheet(np.concatenate([*_given(inputs or {}, cells), _pixels(cells, low, high)], axis=2))
+                else:
+                    image = wave_grid(cells, low, high)
                 return Picture(image, name, "images" if kind == "images" else "waveforms", *_counts(seen), low, high)
     raise _nothing_to_draw({name: a.shape for name, a in arrays.items()})
 
@@ -140,11 +145,42 @@ def _origin(vec: Vec, value: Ref) -> str | int:
     return value.index if value.space == BUFFER else ""
 
 
+def _given(inputs: Mapping[str, Any], cells: np.ndarray) -> list[np.ndarray]:
+    """The inputs that are images, as pixels of the size and channels of `cells`, a white line to the right of each."""
+    count, height, width, channels = cells.shape
+    found: list[np.ndarray] = []
+    for array in inputs.values():
+        seen = as_images(array) if array.ndim == 4 else None
+        if seen is None or len(seen) < count:
+            continue
+        rows, columns = (np.arange(n) * m // n for n, m in ((height, seen.shape[1]), (width, seen.shape[2])))
+        pixels = _pixels(seen[:count, rows][:, :, columns], *_plain_range(seen))
+        if pixels.shape[3] != channels:
+            pixels = np.rint(pixels.mean(axis=3, keepdims=True)).astype(np.uint8).repeat(channels, axis=3)
+        found.append(np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255))
+    return found
+
+
+def _plain_range(values: np.ndarray) -> tuple[float, float]:
+    """Black and white of images of unknown range: the usual range that holds them, else the least and the largest."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
+    usual = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+    return next((r for r in usual if r[0] <= low and high <= r[1]), (low, high))
+
+
+def _pixels(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = (images.astype(np.float64) - low) / (high - low) * 255
+    return np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+
+
 def image_grid(images: np.ndarray, low: float, high: float) -> Image.Image:
     """Images [N, H, W, C] side by side, small ones enlarged by a whole factor."""
-    scaled = (images.astype(np.float64) - low) / (high - low) * 255
-    pixels = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
-    factor = max(1, -(-_CELL // max(images.shape[1:3])))
+    return _sheet(_pixels(images, low, high))
+
+
+def _sheet(pixels: np.ndarray) -> Image.Image:
+    factor = max(1, -(-_CELL // max(pixels.shape[1:3])))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
     count, height, width, channels = pixels.shape
     columns = grid_columns(count, width, height)

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.ir.graph import Graph, Value
-from mgc.ir.ops import Cast, Gather, Reshape
+from mgc.ir.ops import Cast, Conv, ConvTranspose, Gather, MatMul, Reshape
 from mgc.ir.types import DType, TensorType
 from mgc.passes.state import UnsupportedError
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Sets of graph inputs, each for one micro-batch; the inputs that are N(0,1) noise; what to warn of."""
+    """Sets of graph inputs, each for one micro-batch; the inputs that are N(0,1) noise, and those of them that look as
+    if they were no noise but images; what to warn of.
+    """
 
     feeds: tuple[Mapping[str, np.ndarray], ...]
     noise: tuple[str, ...]
+    guessed: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -47,7 +50,39 @@ def take_samples(graph: Graph, data: Mapping[str, np.ndarray], seed: int, count:
     length = min((len(c) for c in columns), default=1)
     feeds = tuple({n: c[k] for n, c in zip(names, columns, strict=True)} for k in range(length))
     noise = tuple(v.name for v in graph.inputs if v.name not in data and v.tensor.dtype.is_float)
-    return Samples(feeds, noise, tuple(warnings))
+    guessed = tuple(name for name in takes_images(graph) if name in noise)
+    warnings.extend(
+        f"input {name!r} looks like an image and no data were given for it: scales were chosen on N(0,1) noise, which "
+        "is unlike images, and quality on real ones may be poor; give --calibration with a folder of images (black to "
+        "white as --image-range, -1,1 unless said), FILE.npy or X.npz"
+        for name in guessed
+    )
+    return Samples(feeds, noise, guessed, tuple(warnings))
+
+
+def takes_images(graph: Graph) -> list[str]:
+    """The float inputs of rank 4 with 1 or 3 channels that a weighted op reads, if only through ops of inputs and
+    constants. Noise that is added to feature maps is not read so.
+    """
+    roots = {v: {v} for v in graph.inputs}
+    read: set[Value] = set()
+    for node in graph.nodes:
+        computed = [v for v in node.inputs if v not in graph.constants]
+        if not computed or any(v not in roots for v in computed):
+            continue
+        reached = set().union(*(roots[v] for v in computed))
+        if isinstance(node.op, Conv | ConvTranspose | MatMul):
+            read |= reached
+        else:
+            roots.update(dict.fromkeys(node.outputs, reached))
+    return [v.name for v in graph.inputs if v in read and _is_image(v)]
+
+
+def _is_image(value: Value) -> bool:
+    shape = value.shape
+    if len(shape) != 4 or not value.tensor.dtype.is_float:
+        return False
+    return (shape[1] in (1, 3) and min(shape[2:]) > 1) or (shape[3] in (1, 3) and min(shape[1:3]) > 1)
 
 
 def _cut(value: Value, type_: TensorType, array: np.ndarray, count: int) -> list[np.ndarray]:

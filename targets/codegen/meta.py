@@ -34,7 +34,9 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
         **bill(program, CostModel(state.target)),
     }
     if not state.trains:
-        return meta | {"layers": [asdict(q) for e in entries for q in e.attributes.get("quality", ())]}
+        guessed = [name for e in entries for name in e.attributes.get("guessed", ())]
+        layers = [asdict(q) for e in entries for q in e.attributes.get("quality", ())]
+        return meta | {"layers": layers} | ({"calibrated_on_noise": guessed} if guessed else {})
     # nobody knows which inputs of a step model are noise: those that are not given
     roles = {"normal": "noise" if len(hashes) > 1 else "", "uniform": "uniform", "given": "data"}
     return meta | {

@@ -103,10 +103,12 @@ def test_the_names_of_options_are_those_of_the_design():
 
     runner = typer.testing.CliRunner()
     expected = {
-        "compile": "-o --target --batch --dim --calibration --calibrate --dump-dir --seed --json --discriminator "
-        "--loss --gp-weight --redraw-noise --phase --group --optimizer --lr --betas --momentum --alpha --eps",
+        "compile": "-o --target --batch --dim --calibration --image-range --calibrate --dump-dir --seed --json "
+        "--discriminator --loss --gp-weight --redraw-noise --phase --group --optimizer --lr --betas --momentum "
+        "--alpha --eps",
         "inspect": "--format -o --json",
-        "run": "-n --seed --input -o --png --numerics --engine --checkpoint --check --threads --json",
+        "run": "-n --seed --input --image-range --resize -o --png --numerics --engine --checkpoint --check --threads "
+        "--json",
         "train": "--data --input --steps --seed --numerics --engine --threads --checkpoint --checkpoint-every --resume "
         "--export --png --png-every --json",
         "disasm": "-o --json",

@@ -152,7 +152,9 @@ def test_image_modes(tmp_path, mode):
 
 
 def test_bad_image_folders(tmp_path):
-    with pytest.raises(TrainingError, match=r"there are no images \(.png, .jpg, .jpeg\) in this folder; it is empty"):
+    with pytest.raises(
+        TrainingError, match=r"there are no images \(.png, .jpg, .jpeg, .bmp, .webp\) in this folder; it is empty"
+    ):
         read_images(tmp_path, 4, 4, 1)
     (tmp_path / "train-ubyte.gz").write_bytes(b"")
     with pytest.raises(TrainingError, match=r"it holds train-ubyte.gz: name one file"):

@@ -42,9 +42,10 @@ def compile_model(
     if program_file.suffix == ".onnx":
         raise UserError(f"-o {program_file} is named like a model: a program's name ends in .mgc")
     calibration, discriminator = given["calibration"], given["discriminator"]
-    for path, what in ((calibration, "an .npz file of sample inputs"), (discriminator, "an ONNX model")):
-        if path is not None:
-            check_input(path, what)
+    if calibration is not None and not calibration.is_dir():
+        check_input(calibration, "sample inputs: .npz, .npy, an image or a folder of images")
+    if discriminator is not None:
+        check_input(discriminator, "an ONNX model")
     sources = {"the input model": model, "the calibration data": calibration, "the target": Path(given["target"])}
     check_outputs({"-o": program_file}, {**sources, "the discriminator": discriminator})
     options = compile_options(given)

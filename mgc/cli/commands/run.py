@@ -13,6 +13,7 @@ from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import about
 from mgc.cli.feeding import input_files, make_feeds, refuse_nan
 from mgc.cli.files import check_input, check_outputs, load_program, save_npz, whole_file
+from mgc.cli.given import ImageOptions
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import progress
 from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
@@ -32,8 +33,17 @@ def run(
     seed: Seed = 0,
     input: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="NAME=FILE.npy", help="An input. Repeatable; the others are drawn N(0,1)."),
+        typer.Option(
+            "--input",
+            metavar="NAME=WHAT",
+            help="An input: FILE.npy, an image, a folder of images, or numbers (label=3). Repeatable; the others are "
+            "drawn N(0,1).",
+        ),
     ] = None,
+    image_range: Annotated[
+        str, typer.Option("--image-range", metavar="A,B", help="What black and white of an image become.")
+    ] = "-1,1",
+    resize: Annotated[bool, typer.Option("--resize", help="Cut and scale images of another size.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", metavar="OUT.npz", help="Write the outputs, and the inputs that were drawn.")
     ] = None,
@@ -54,6 +64,8 @@ def run(
 
     Inputs that are not given are drawn from N(0,1). Of a program for training, the generator is run.
     """
+    from mgc.images import parse_range
+
     if check is not None:
         check_input(check, "an ONNX model")
     loaded, weights = testing_part(program, load_program(program), checkpoint)
@@ -65,8 +77,9 @@ def run(
 
         check_drawable(loaded)
     mode: Any = numerics.value
+    images = ImageOptions(parse_range(image_range), resize)
     simulator = make_simulator(loaded, weights, engine=engine.value, numerics=mode, threads=threads, seed=seed)
-    fed = make_feeds(loaded, files, samples, seed)
+    fed = make_feeds(loaded, files, samples, seed, images=images)
     if mode != "float":
         refuse_nan(fed.arrays, files)
     begin = time.perf_counter()
@@ -78,7 +91,7 @@ def run(
     if output is not None:
         _save(output, outputs, fed)
     if png is not None:
-        _draw(png, loaded, outputs)
+        _draw(png, loaded, outputs, {name: fed.arrays[name] for name in files})
     facts = {
         "samples": fed.samples,
         "seconds": seconds,
@@ -93,7 +106,7 @@ def run(
     else:
         _show(loaded, fed, outputs, facts)
     if checked and not checked.ok(numerics.value):
-        console.complain(f"error: the check failed: {_verdict(facts)}")
+        console.complain(f"error: the check failed: {_verdict(facts)}{_hint(loaded, mode)}")
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -118,6 +131,17 @@ def _is_source(model: Path, stated: str | None) -> bool:
         return load_model(model).sha256 == stated  # external data counts as well
 
 
+def _hint(program: Program, numerics: str) -> str:
+    """What may be behind a failed check."""
+    guessed = program.meta.get("calibrated_on_noise", [])
+    if not guessed or numerics == "float":
+        return ""
+    return (
+        f". Scales were chosen on N(0,1) noise for input {', '.join(guessed)}, which looks like an image: compile with "
+        "--calibration and a folder of images, FILE.npy or X.npz"
+    )
+
+
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
     drawn = {f"input/{name}": fed.arrays[name] for name in fed.drawn}
     with whole_file(path) as temporary:
@@ -125,10 +149,10 @@ def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
     console.note(f"{path}: {', '.join([*drawn, *outputs])}")
 
 
-def _draw(path: Path, program: Program, outputs: dict[str, Any]) -> None:
+def _draw(path: Path, program: Program, outputs: dict[str, Any], given: dict[str, Any]) -> None:
     from mgc.report.png import draw
 
-    picture = draw(program, outputs)
+    picture = draw(program, outputs, given)
     save_picture(picture, path)
     part = f"{picture.shown} of {picture.samples}" if picture.shown < picture.samples else str(picture.samples)
     console.note(

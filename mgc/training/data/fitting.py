@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod
 
 import numpy as np
 
+from mgc.images import image_shape
 from mgc.training.data.samples import Samples
 from mgc.training.errors import TrainingError
 from mgc.training.trainee import TraineeInput
@@ -134,18 +135,5 @@ def image_size(port: TraineeInput) -> tuple[int, int, int, int] | None:
 
     Rank 0: it has image axes; rank 1: it takes flat images, square, grey or RGB.
     """
-    inner = port.shape[1:]
-    if port.dtype.kind != "f" or not inner:
-        return None
-    if len(inner) == 3 and inner[0] in _CHANNELS and min(inner[1:]) > 1:
-        return 0, inner[1], inner[2], inner[0]
-    if len(inner) == 3 and inner[2] in _CHANNELS and min(inner[:2]) > 1:
-        return 0, inner[0], inner[1], inner[2]
-    if len(inner) == 2 and min(inner) > 1:
-        return 0, inner[0], inner[1], 1
-    if len(inner) == 1:
-        for channels in (1, 3):
-            side = isqrt(inner[0] // channels)
-            if side > 1 and side * side * channels == inner[0]:
-                return 1, side, side, channels
-    return None
+    found = image_shape(port.shape[1:]) if port.dtype.kind == "f" else None
+    return None if found is None else (int(found.flat), found.height, found.width, found.channels)
