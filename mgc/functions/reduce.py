@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -15,7 +16,7 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Reduction:
     """One reduction: its code in a VEC step, NumPy's function of the same meaning, the ONNX op. empty: whether it may
-    run over no elements; logic: whether it takes bool.
+    run over no elements; logic: whether it takes bool; integer: whether it takes integers.
     """
 
     code: int
@@ -25,11 +26,24 @@ class Reduction:
     onnx: str
     empty: bool = False
     logic: bool = False
+    integer: bool = True
 
     def meaning(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         """In x's precision and type; the mean of integers goes toward zero."""
         y = self.numpy(x, axis=axes, keepdims=keepdims)
         return np.asarray(np.trunc(y) if self.name == "mean" and is_integer(x.dtype) else y).astype(x.dtype)
+
+
+def variance(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    """The biased variance over axes, float64, in one pass: sums of distances from the first element, and of their
+    squares. So it adds up part by part, and a mean that is large against the spread costs no precision.
+    """
+    over = {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
+    count = prod(x.shape[a] for a in over)
+    off = x.astype(np.float64) - x[tuple(slice(0, 1) if a in over else slice(None) for a in range(x.ndim))]
+    total = np.sum(off, axis=axis, keepdims=keepdims)
+    squares = np.sum(off * off, axis=axis, keepdims=keepdims)
+    return np.maximum((squares - total * total / count) / count, 0)
 
 
 _ORDER = "in float64 over a contiguous copy with the reduced axes last, in NumPy's pairwise order"
@@ -43,5 +57,8 @@ REDUCTIONS: dict[str, Reduction] = {r.name: r for r in (
     Reduction(115, "min", "smallest over axes; NaN if one is", np.min, "ReduceMin", logic=True),
     Reduction(116, "prod", "product over axes in float64 from the first element on, rounded once; integers in int64, "
               "wrapped", np.prod, "ReduceProd", empty=True),
+    Reduction(123, "variance", "biased variance over axes, of floats: with d = x - the first element that is reduced, "
+              f"the sums of d and of d * d {_ORDER}; (sum d * d - (sum d)^2 / n) / n, at least 0, in float64, rounded "
+              "once", variance, "", integer=False),
 )}  # fmt: skip
-"""Reductions by name, codes 112 to 116."""
+"""Reductions by name."""

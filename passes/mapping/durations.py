@@ -209,6 +209,8 @@ def _work(
             return [(types[0].size, {"reduction": 1})]
         case ops.Reduce("mean"):
             return [(types[0].size, {"reduction": 1}), (size, {"multiply": 1})]
+        case ops.Reduce("variance"):
+            return [(types[0].size, {"reduction": 2, "multiply": 1, "simple": 1}), (size, {"multiply": 3, "simple": 1})]
         case ops.Reduce() | RunMax():
             return [(types[0].size, {"reduction": 1})]
         case ops.Pool(kind, kernel):

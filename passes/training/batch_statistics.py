@@ -61,7 +61,10 @@ def _normalised(graph: Graph, shifts: Shifts, node: Node, op: BatchNorm) -> tupl
     build = Build(graph, sources=node.sources, hint=f"{node.outputs[0].name}.mean")
     split = shifts.split(build, x, axes)
     whole, x = x, x if split is None else split[0]
+    # both in one pass over the batch, and so are their gradients: one barrier each way
     mean = build.reduce("mean", x, axes, keepdims=False)
+    build.hint = f"{node.outputs[0].name}.var"
+    var = build.reduce("variance", x, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.centred"
     centred = build.sub(x, build.reshape(mean, wide))
     # the statistic is that of the whole operand
@@ -69,8 +72,6 @@ def _normalised(graph: Graph, shifts: Shifts, node: Node, op: BatchNorm) -> tupl
         mean = build.add(mean, build.reshape(split[1], mean.shape))
     elif split is not None:
         mean = build.reduce("mean", whole, axes, keepdims=False)
-    build.hint = f"{node.outputs[0].name}.var"
-    var = build.reduce("mean", build.mul(centred, centred), axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.factor"
     inverse = build.unary("reciprocal", build.unary("sqrt", build.add(var, op.epsilon)))
     factor = build.reshape(build.mul(scale, inverse), wide)

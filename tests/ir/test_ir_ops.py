@@ -156,7 +156,7 @@ def test_axis_map(axis, out):
 
 
 @FEW
-@given(shapes, st.sampled_from(["sum", "mean", "max", "min", "prod"]), st.booleans(), st.data())
+@given(shapes, st.sampled_from(["sum", "mean", "max", "min", "prod", "variance"]), st.booleans(), st.data())
 def test_reduce(shape, fn, keepdims, data):
     axes = data.draw(st.sets(st.integers(0, max(len(shape) - 1, 0)))) if shape else set()
     check(Reduce(fn, tuple(sorted(axes)), keepdims), draws(shape))

@@ -227,7 +227,7 @@ def test_gather_and_scatter_add(shape, data):
 
 
 @FEW
-@given(st.sampled_from(["sum", "mean", "max", "min", "prod"]), shapes, st.booleans(), st.data())
+@given(st.sampled_from(["sum", "mean", "max", "min", "prod", "variance"]), shapes, st.booleans(), st.data())
 def test_reduce(fn, shape, keepdims, data):
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1))))) if shape else ()
     check_gradient(Reduce(fn, axes, keepdims), apart(shape))

@@ -133,7 +133,9 @@ def test_binary_functions_broadcast():
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
 def test_reductions(axes, keepdims):
     x = np.random.default_rng(0).standard_normal((3, 5, 7)).astype(F32)
-    for name, meaning in (("sum", np.sum), ("mean", np.mean), ("max", np.max), ("min", np.min), ("prod", np.prod)):
+    for name, meaning in {
+        "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod, "variance": np.var,
+    }.items():  # fmt: skip
         y = run(f"reduce_{name}", x, attributes=(keepdims, *axes))
         expected = meaning(x.astype(np.float64), axis=axes, keepdims=keepdims)
         assert np.allclose(y, expected, rtol=1e-6), name
@@ -143,6 +145,14 @@ def test_sums_are_accumulated_in_float64():
     x = np.array([1e8, 1, -1e8] * 1000, F32)
     assert run("reduce_sum", x, attributes=(0, 0)) == 1000
     assert run("reduce_mean", x, attributes=(0, 0)) == F32(1000 / 3000)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 10), st.integers(2, 300))
+def test_a_variance_in_one_pass_loses_nothing_to_a_large_mean(mean, spread, count):
+    x = (mean + spread * np.random.default_rng(count).standard_normal((2, count))).astype(F32)
+    y = run("reduce_variance", x, attributes=(0, 1))
+    assert np.allclose(y, x.astype(np.float64).var(axis=1), rtol=1e-6)
+    assert not run("reduce_variance", np.full((2, count), mean, F32), attributes=(0, 1)).any()
 
 
 @settings(deadline=None, max_examples=60)

@@ -255,14 +255,14 @@ class RandomProgram:
                 return k.step(self.rng.choice(["add", "sub", "mul", "max", "min"]), x,
                               self.b.constant(self.noise(*channel)))  # fmt: skip
             case 3:
-                name = self.rng.choice(["reduce_mean", "reduce_sum", "reduce_max"])
+                name = self.rng.choice(["reduce_mean", "reduce_sum", "reduce_max", "reduce_variance"])
                 axes = sorted(self.rng.sample(range(1, len(shape)), self.rng.randint(1, len(shape) - 1)))
                 return k.step("sub", x, k.step(name, x, attributes=(1, *axes)))
             case 4:
                 mean = k.step("reduce_mean", x, attributes=(1, *range(2, len(shape))))
                 centred = k.step("sub", x, mean)
-                squares = k.step("reduce_mean", k.step("mul", centred, centred), attributes=(1, *range(2, len(shape))))
-                scale = k.step("sqrt", k.step("add", squares, self.b.constant(np.float32(0.01))))
+                variance = k.step("reduce_variance", x, attributes=(1, *range(2, len(shape))))
+                scale = k.step("sqrt", k.step("add", variance, self.b.constant(np.float32(0.01))))
                 return k.step("div", centred, scale)
             case 5:
                 axis = self.rng.randrange(2, len(shape))

@@ -14,7 +14,7 @@ from mgc.ir.ops.reduce import Reduce
 
 @gradient(Reduce)
 def reduce(g: Build, op: Reduce, inputs: Values, y: Value, dy: Value) -> Gradients:
-    """Sum and mean spread dy; max and min share it evenly among ties (as torch.amax does); prod gives the product
+    """Sum and mean spread dy, variance by distance from the mean; max and min share it evenly among ties (as torch.amax does); prod gives the product
     of the others, whose own derivative is exact where at most one of them is 0.
     """
     (x,) = inputs
@@ -25,6 +25,10 @@ def reduce(g: Build, op: Reduce, inputs: Values, y: Value, dy: Value) -> Gradien
     if op.fn in ("sum", "mean"):
         count = prod(x.shape[a] for a in op.axes) if op.fn == "mean" else 1
         return (g.expand(g.mul(dy, 1 / count), x.shape),)
+    if op.fn == "variance":
+        # in closed form: d^2 adds up to it, and of the mean nothing comes back, since distances from it add up to 0
+        count = prod(x.shape[a] for a in op.axes)
+        return (g.mul(g.sub(x, g.reduce("mean", x, op.axes)), g.mul(dy, 2 / count)),)
     zero = g.number(0.0, x)
     if op.fn != "prod":
         hit = g.binary("equal", x, y)

@@ -18,7 +18,7 @@ from mgc.ir.types import DType, TensorType, ValueType
 @register
 @dataclass(frozen=True)
 class Reduce(Op):
-    """Sum, mean, max, min or prod over `axes` (sorted, non-negative, distinct); no axes: the operand itself."""
+    """Sum, mean, max, min, prod or biased variance over `axes` (sorted, non-negative, distinct); no axes: over each element alone."""
 
     fn: str
     axes: tuple[int, ...]
@@ -37,6 +37,7 @@ class Reduce(Op):
         empty = [a for a in self.axes if x.shape[a] == 0]
         require(self, not empty or REDUCTIONS[self.fn].empty, f"{self.fn} over axes {empty} of x {x}, which are empty")
         require(self, x.dtype is not DType.BOOL or REDUCTIONS[self.fn].logic, f"{self.fn} of x {x}")
+        require(self, x.dtype.is_float or REDUCTIONS[self.fn].integer, f"{self.fn} of x {x}")
         kept = [1 if a in self.axes else d for a, d in enumerate(x.shape) if self.keepdims or a not in self.axes]
         return (x.with_shape(tuple(kept)),)
 
@@ -46,8 +47,15 @@ class Reduce(Op):
             return (REDUCTIONS[self.fn].meaning(x, self.axes, self.keepdims),)
 
     def onnx(self, *types: TensorType) -> OnnxForm:
-        attributes = {"keepdims": int(self.keepdims), "noop_with_empty_axes": 1}
-        return OnnxForm(REDUCTIONS[self.fn].onnx, attributes, (np.array(self.axes, np.int64),))
+        def mean(keepdims: bool, *of: int | OnnxForm) -> OnnxForm:
+            attributes = {"keepdims": int(keepdims), "noop_with_empty_axes": 1}
+            return OnnxForm(REDUCTIONS[name].onnx, attributes, (np.array(self.axes, np.int64),), of or None)
+
+        name = self.fn if self.fn != "variance" else "mean"
+        if name == self.fn:
+            return mean(self.keepdims)
+        centred = OnnxForm("Sub", operands=(0, mean(True, 0)))
+        return mean(self.keepdims, OnnxForm("Pow", {}, (np.array(2, types[0].dtype.numpy),), (centred,)))
 
     def vec(self) -> tuple[str, tuple[float, ...]]:
         return f"reduce_{self.fn}", (float(self.keepdims), *map(float, self.axes))

@@ -100,7 +100,7 @@ def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) 
 
 
 def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
-    """Sum or mean in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once.
+    """Sum, mean or variance in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once.
 
     In `float` numerics in float32, in whatever order.
     """
@@ -113,23 +113,39 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
         raise NotLoweredError("a sum over nothing")
     tensor, channels = _reduced_axis(g, x, axes, n)
     if call.ideal:
+        if call.name == "reduce_variance":
+            off = g.node("Sub", tensor, g.node("ReduceMean", tensor, g.constant([1]), keepdims=1))
+            tensor = g.node("Mul", off, off)
         total = g.node("ReduceSum" if call.name == "reduce_sum" else "ReduceMean", tensor, g.constant([1]), keepdims=0)
     elif pairwise.is_exact(n, channels):
         g.note(prod(x.shape))
-        # the ISA starts from +0, which turns a sum of -0 into +0
-        total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, g.cast(tensor, np.float64), n, channels))
+        wide = g.cast(tensor, np.float64)
+        if call.name == "reduce_variance":
+            total = _variance(g, wide, n, channels)
+        else:
+            # the ISA starts from +0, which turns a sum of -0 into +0
+            total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, wide, n, channels))
         if call.name == "reduce_mean":
             total = g.node("Div", total, g.constant(np.float64(n)))
         total = g.cast(total, FLOAT)
     else:
         raise NotLoweredError(f"a sum of {n} numbers has no form that is proven equal")
-    bound = x.limit * (n if call.name == "reduce_sum" else 1)
+    bound = x.limit * {"reduce_sum": n, "reduce_mean": 1}.get(call.name, x.limit)
     dense = g.reshape(total, layout.leading(call.result.shape))
     # sums of what is not negative are not negative either
-    least = 0.0 if x.least >= 0 else -math.inf
+    least = 0.0 if x.least >= 0 or call.name == "reduce_variance" else -math.inf
     return GraphValue(
         call.result.shape, FLOAT, Element(FLOAT), dense=dense, limit=finite(bound), least=least, batched=x.batched
     )
+
+
+def _variance(g: GraphBuilder, x: str, n: int, channels: int) -> str:
+    """float64 [m, n, channels] -> [m, channels], as `mgc.functions.reduce.variance` adds up."""
+    count = g.constant(np.float64(n))
+    off = g.node("Sub", x, g.slice(x, 0, 1, axis=1))
+    total, squares = (pairwise.emit(g, v, n, channels) for v in (off, g.node("Mul", off, off)))
+    less = g.node("Sub", squares, g.node("Div", g.node("Mul", total, total), count))
+    return g.node("Max", g.node("Div", less, count), g.constant(np.float64(0)))
 
 
 def _reduced_axis(g: GraphBuilder, x: GraphValue, axes: list[int], n: int) -> tuple[str, int]:
@@ -153,5 +169,6 @@ REDUCTIONS: Mapping[str, Lowering] = {
     "pool_average": _pool_average,
     "reduce_sum": _reduce_sum,
     "reduce_mean": _reduce_sum,
+    "reduce_variance": _reduce_sum,
 }
 """Functions over windows or axes whose graph form is the same in both numerics."""

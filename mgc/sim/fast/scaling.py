@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.values import GraphValue
 
-_REDUCE = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")
+_REDUCE = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_variance")
 
 
 def check_scaling(operands: Sequence[object], shape: tuple[int, ...]) -> bool:

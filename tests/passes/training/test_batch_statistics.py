@@ -10,6 +10,8 @@ from mgc.ir.training import Statistic
 from mgc.ir.types import DType, TensorType
 from mgc.ir.verifier import verify
 from mgc.passes.manager import UnsupportedError
+from mgc.passes.streaming.analysis import streaming_of
+from mgc.passes.tensor.simplify import share
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.shifts import cancel_shifts
@@ -99,6 +101,27 @@ def test_the_gradient_is_that_of_the_batch():
             moved[index] += sign * 1e-5
             ends.append(evaluate(graph, feeds | {"x": moved})["loss"])
         assert found[index] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 3)])
+def test_there_is_one_barrier_each_way(shape):
+    """What takes the batch part by part waits for all of it once going forward and once more coming back."""
+    graph = normalised(shape)
+    batch_statistics(graph)
+    build, inputs = Build(graph), {v.name: v for v in graph.inputs}
+    y = dict(graph.outputs)["y"]
+    seed = build.mul(y, build.mul(y, y))  # streams, too
+    (dx,) = gradients(graph, y, [inputs["x"]], seed=seed)
+    graph.outputs = [("y", y), ("dx", dx)]
+    graph.prune()
+    share(graph)
+    found = streaming_of(graph, ["x"], (), 4)
+    barriers = dict.fromkeys(graph.inputs, 0)
+    for node in graph.nodes:
+        whole = [v for v in node.inputs if node in found.nodes and v not in found.axes and v not in graph.constants]
+        late = [barriers[v] + (graph.producer(v) is not None) for v in whole]
+        barriers.update(dict.fromkeys(node.outputs, max([*late, *(barriers.get(v, 0) for v in node.inputs)])))
+    assert (barriers[y], barriers[dx]) == (1, 2)
 
 
 # -- shifts --------------------------------------------------------------------------------------------------------
