@@ -18,7 +18,9 @@ from mgc.ir.types import DType, TensorType, ValueType
 @register
 @dataclass(frozen=True)
 class Reduce(Op):
-    """Sum, mean, max, min, prod or biased variance over `axes` (sorted, non-negative, distinct); no axes: over each element alone."""
+    """Sum, mean, max, min, prod or biased variance over `axes` (sorted, non-negative, distinct); no axes: over each
+    element alone.
+    """
 
     fn: str
     axes: tuple[int, ...]

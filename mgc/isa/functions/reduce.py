@@ -40,7 +40,7 @@ def _reduction(r: Reduction) -> VecFunction:
         whole(attributes[0], f"{name}: keepdims", 0, 1)
         require(axes == sorted(set(axes)), f"{name}: axes {axes} are not sorted and distinct")
         require(r.empty or all(x.shape[a] for a in axes), f"{name} of {x} over an empty axis")
-        fits = in_domain(x.dtype, "number") and (r.integer or is_float(x.dtype)) or (r.logic and x.dtype == np.bool_)
+        fits = (in_domain(x.dtype, "number") and (r.integer or is_float(x.dtype))) or (r.logic and x.dtype == np.bool_)
         require(fits, f"{name} of {x}: numbers are expected")
         return Operand(x.dtype, _reduced(x.shape, tuple(axes), bool(attributes[0])))
 

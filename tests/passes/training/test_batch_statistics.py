@@ -112,6 +112,7 @@ def test_there_is_one_barrier_each_way(shape):
     y = dict(graph.outputs)["y"]
     seed = build.mul(y, build.mul(y, y))  # streams, too
     (dx,) = gradients(graph, y, [inputs["x"]], seed=seed)
+    assert dx is not None
     graph.outputs = [("y", y), ("dx", dx)]
     graph.prune()
     share(graph)
