@@ -8,42 +8,110 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import ModelProto
 
 from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds
+from mgc.cli.onnx_outputs import magnitudes, output_steps, quantises, summands, with_outputs
 from mgc.cli.precise_model import precise
-from mgc.functions.onnx_model import session
+from mgc.functions.onnx_model import BY_DEFINITION, session
 
+_LARGEST = 1 << 30  # bytes of a model: protobuf holds 2 GiB
 _CHUNK = 64  # samples in one call, where the model leaves it open: bounds the memory
 
 
-def reference_outputs(model: Path, fed: Feeds, threads: int | None) -> dict[str, np.ndarray]:
-    """Runs the model on the same inputs and returns its outputs under their names.
+class Reference:
+    """A model on the inputs of a run: what ONNX Runtime gives for it, and what its file says of its outputs."""
 
-    A model whose batch is fixed runs as often as needed.
-    """
+    def __init__(self, model: Path, fed: Feeds, threads: int | None) -> None:
+        self._model, self._fed, self._threads = model, fed, threads
+        self._proto = _loaded(model)
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Its outputs under their names. A model that quantises as it runs is taken as it stands: fusions would round
+        elsewhere.
+        """
+        as_written = self._proto is not None and quantises(self._proto)
+        try:
+            source = precise(self._model) or str(self._model)
+            runner: Any = session(source, self._threads, optimize=not as_written)
+        except Exception as error:  # ONNX Runtime raises classes of its own that share no base
+            runner = _Evaluator(self._model, error)
+        return self._run_all(runner)
+
+    def steps(self) -> dict[str, float]:
+        """The step of each output that the model itself rounds to codes."""
+        return {} if self._proto is None else output_steps(self._proto)
+
+    def magnitudes(self) -> dict[str, float]:
+        """The largest number that each output is known to be made of; those of which nothing is known are left out."""
+        found = [] if self._proto is None else summands(self._proto)
+        tensors = dict.fromkeys(s.tensor for s in found if s.tensor)
+        made = [name for name in tensors if name not in self._fed.arrays]
+        parts: list[dict[str, np.ndarray]] = [{}]
+        if made and self._proto is not None:
+            try:
+                probed = session(with_outputs(self._proto, made).SerializeToString(), self._threads)
+            except Exception:  # as above; then less is known
+                found = [s for s in found if s.tensor not in made]
+            else:
+                parts = self._run_parts(probed)
+        sizes = [magnitudes(found, {**self._fed.arrays, **part}) for part in parts]
+        return {name: max(size[name] for size in sizes) for name in sizes[0]}
+
+    def declared(self, message: str) -> str:
+        """The shapes that the file declares of the outputs that a message names."""
+        infos = [] if self._proto is None else [_Declared.of(o) for o in self._proto.graph.output]
+        return ", ".join(f"{i.name} {i.shape}" for i in infos if repr(i.name) in message) or "none"
+
+    def by_definition(self) -> dict[str, np.ndarray] | None:
+        """What ONNX's reference evaluator gives, where the model has an op in which ONNX Runtime departs from it."""
+        ops = set() if self._proto is None else {n.op_type for n in self._proto.graph.node}
+        if not ops & {*BY_DEFINITION, "Resize", "Upsample"}:
+            return None
+        try:
+            return self._run_all(_Evaluator(self._model, None))
+        except UserError:
+            return None
+
+    def _run_all(self, runner: Any) -> dict[str, np.ndarray]:
+        """The outputs for all samples."""
+        parts = self._run_parts(runner)
+        return self._fed.join(parts, self._part_size(runner)) if self._fed.batched else parts[0]
+
+    def _part_size(self, runner: Any) -> int:
+        wanted = {i.name: i for i in runner.get_inputs()}
+        return self._fed.group or _fixed_batch(wanted, self._fed) or min(_CHUNK, self._fed.samples)
+
+    def _run_parts(self, runner: Any) -> list[dict[str, np.ndarray]]:
+        """The outputs, some samples at a time. A model whose batch is fixed runs as often as needed."""
+        model, fed = self._model, self._fed
+        wanted = {i.name: i for i in runner.get_inputs()}
+        if set(wanted) != set(fed.arrays):
+            raise UserError(
+                f"--check {model} is not the model of this program: its inputs are {', '.join(wanted) or 'none'}, the "
+                f"program's {', '.join(fed.arrays) or 'none'}"
+            )
+        names = [o.name for o in runner.get_outputs()]
+        if not fed.batched:
+            return [_run(runner, names, fed.arrays, model)]
+        return [_run(runner, names, part, model) for part in fed.parts(self._part_size(runner))]
+
+
+def _loaded(model: Path) -> ModelProto | None:
+    """The model with its data; None if it is none, or too large to be changed."""
     try:
-        runner: Any = session(precise(model) or str(model), threads)
-    except Exception as error:  # ONNX Runtime raises classes of its own that share no base
-        runner = _Evaluator(model, error)
-    wanted = {i.name: i for i in runner.get_inputs()}
-    if set(wanted) != set(fed.arrays):
-        raise UserError(
-            f"--check {model} is not the model of this program: its inputs are {', '.join(wanted) or 'none'}, the "
-            f"program's {', '.join(fed.arrays) or 'none'}"
-        )
-    names = [o.name for o in runner.get_outputs()]
-    if not fed.batched:
-        return _run(runner, names, fed.arrays, model)
-    size = fed.group or _fixed_batch(wanted, fed) or min(_CHUNK, fed.samples)
-    return fed.join([_run(runner, names, part, model) for part in fed.parts(size)], size)
+        proto = onnx.load(model)
+    except Exception:  # whatever is wrong with the file, ONNX Runtime says so when it loads it
+        return None
+    return proto if proto.ByteSize() <= _LARGEST else None
 
 
 class _Evaluator:
     """ONNX's reference evaluator in the place of a session, for models that ONNX Runtime has no kernels for."""
 
-    def __init__(self, model: Path, cause: Exception) -> None:
-        import onnx
+    def __init__(self, model: Path, cause: Exception | None) -> None:
         from onnx.reference import ReferenceEvaluator
 
         try:

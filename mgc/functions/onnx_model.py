@@ -12,17 +12,17 @@ import numpy as np
 
 # Ops where ONNX Runtime departs from ONNX's definition (accuracy of transforms, the output_shape of MaxUnpool, the
 # random numbers that a seed gives).
-_REFERENCE_FIRST = frozenset({"DFT", "STFT", "MaxUnpool", "Dropout"})
+BY_DEFINITION = frozenset({"DFT", "STFT", "MaxUnpool", "Dropout"})
 
 
 class ModelRunError(Exception):
     """Neither runtime can run a model; the message has what each says."""
 
 
-def session(model: bytes | str, threads: int | None = 1) -> Any:
+def session(model: bytes | str, threads: int | None = 1, *, optimize: bool = True) -> Any:
     """An ONNX Runtime session of a model (its bytes or its path) on the CPU that logs nothing. With one thread the same
-    inputs give the same bits; None: as many threads as there are cores. Raises whatever ONNX Runtime raises: classes
-    with no common base but Exception.
+    inputs give the same bits; None: as many threads as there are cores. Without `optimize` every node runs as it
+    stands. Raises whatever ONNX Runtime raises: classes with no common base but Exception.
     """
     import onnxruntime
 
@@ -30,6 +30,8 @@ def session(model: bytes | str, threads: int | None = 1) -> Any:
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -50,7 +52,7 @@ class OnnxModel:
         self._session: Any = None
         self._evaluator: Any = None
         runners = [self._with_runtime, self._with_reference]
-        if exact and any(n.op_type in _REFERENCE_FIRST for n in self.proto.graph.node):
+        if exact and any(n.op_type in BY_DEFINITION for n in self.proto.graph.node):
             runners.reverse()
         self._runners: list[Callable[[Mapping[str, Any]], Sequence[Any]]] = runners
 

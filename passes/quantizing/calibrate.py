@@ -38,13 +38,12 @@ class Calibration:
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
     name that they have in the level-1 graph and keep in later ones. reaches: (least, greatest) number that the codes of
-    a value hold, where that is not its range. guessed: inputs that look like images but were drawn as noise.
+    a value hold, where that is not its range.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
     reaches: Mapping[str, Reach] = field(default_factory=dict)
-    guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Scales(Pass):
         if self.method == "error":
             reaches = choose_reaches(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
         state.warnings.extend(samples.warnings)
-        return Calibration(samples.feeds, ranges, reaches, samples.guessed)
+        return Calibration(samples.feeds, ranges, reaches)
 
 
 def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -72,8 +72,7 @@ class Quantize(Pass):
         simplify_powers(graph)
         state.warnings.extend(tabulate(graph, seen, state.target.vector.table_segments))
         graph.prune()
-        done: dict[str, object] = {"calibration": None, "calibrated": None, "quality": tuple(quality)}
-        return with_graph(entry, graph, **done, guessed=calibration.guessed or None)
+        return with_graph(entry, graph, calibration=None, calibrated=None, quality=tuple(quality))
 
     def _chosen(
         self, entry: Entry, graph: Graph, coded: list[tuple[Layer, Codes]], seen: Ranges, state: CompileState

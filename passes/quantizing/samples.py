@@ -15,13 +15,10 @@ from mgc.passes.state import UnsupportedError
 
 @dataclass(frozen=True)
 class Samples:
-    """Sets of graph inputs, each for one micro-batch; the inputs that are N(0,1) noise, and those of them that look as
-    if they were no noise but images; what to warn of.
-    """
+    """Sets of graph inputs, each for one micro-batch; the inputs that are N(0,1) noise; what to warn of."""
 
     feeds: tuple[Mapping[str, np.ndarray], ...]
     noise: tuple[str, ...]
-    guessed: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -50,14 +47,14 @@ def take_samples(graph: Graph, data: Mapping[str, np.ndarray], seed: int, count:
     length = min((len(c) for c in columns), default=1)
     feeds = tuple({n: c[k] for n, c in zip(names, columns, strict=True)} for k in range(length))
     noise = tuple(v.name for v in graph.inputs if v.name not in data and v.tensor.dtype.is_float)
-    guessed = tuple(name for name in takes_images(graph) if name in noise)
     warnings.extend(
         f"input {name!r} looks like an image and no data were given for it: scales were chosen on N(0,1) noise, which "
         "is unlike images, and quality on real ones may be poor; give --calibration with a folder of images (black to "
         "white as --image-range, -1,1 unless said), FILE.npy or X.npz"
-        for name in guessed
+        for name in takes_images(graph)
+        if name in noise
     )
-    return Samples(feeds, noise, guessed, tuple(warnings))
+    return Samples(feeds, noise, tuple(warnings))
 
 
 def takes_images(graph: Graph) -> list[str]:

@@ -25,6 +25,7 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
     hashes: dict[str, str] = attributes.get("hashes", {})
     meta: dict[str, Any] = {
         "compiler": attributes.get("compiler", {}),
+        "warnings": list(dict.fromkeys(state.warnings)),
         "model_sha256": next(iter(hashes.values()), ""),
         "crossbars": {"used": sum(len(g.crossbars) for g in program.groups), "available": state.target.crossbars},
         "allocation": None if split is None else split.to_json_dict(),
@@ -34,9 +35,7 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
         **bill(program, CostModel(state.target)),
     }
     if not state.trains:
-        guessed = [name for e in entries for name in e.attributes.get("guessed", ())]
-        layers = [asdict(q) for e in entries for q in e.attributes.get("quality", ())]
-        return meta | {"layers": layers} | ({"calibrated_on_noise": guessed} if guessed else {})
+        return meta | {"layers": [asdict(q) for e in entries for q in e.attributes.get("quality", ())]}
     # nobody knows which inputs of a step model are noise: those that are not given
     roles = {"normal": "noise" if len(hashes) > 1 else "", "uniform": "uniform", "given": "data"}
     return meta | {

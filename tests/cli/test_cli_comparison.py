@@ -4,6 +4,8 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mgc.cli.comparison import compare
 from mgc.cli.errors import UserError
@@ -100,3 +102,50 @@ def test_sequences_are_compared_item_by_item():
 def test_shapes_must_agree():
     with pytest.raises(UserError, match="output 'y' has shape"):
         one(RAMP, RAMP[:, :-1])
+
+
+# -- outputs that hardly vary, and those that the model rounds itself -------------------------------------------------
+
+
+def test_an_output_that_hardly_varies_is_right_if_its_error_is_slight_against_its_values():
+    still = 0.5 + RAMP * np.float32(1e-6)
+    found = one(still + np.float32(1e-5), still)
+    assert found.psnr_db < 0
+    assert found.ok("quantized")
+    assert found.slight() == ["y"]
+    assert not one(still + np.float32(6e-4), still).ok("quantized")
+    assert one(RAMP, RAMP).slight() == []
+
+
+@given(
+    offset=st.floats(-10, 10), spread=st.floats(0, 1), error=st.floats(0, 0.1), made_of=st.floats(0, 100)
+)  # fmt: skip
+def test_the_rule_of_slight_errors(offset, spread, error, made_of):
+    reference = offset + RAMP.astype(np.float64) * spread
+    found = one(reference + error, reference).made_of({"y": made_of})
+    peak = np.ptp(reference) or np.abs(reference).max() or 1
+    largest = found.max_abs_err
+    decibels = math.inf if largest == 0 else 20 * (math.log10(peak) - math.log10(largest))
+    by_range = decibels >= 30 + 1e-6
+    by_values = largest <= 1e-3 * max(np.abs(reference).max(), made_of)
+    if by_range or by_values:
+        assert found.ok("quantized")
+    elif decibels < 30 - 1e-3:
+        assert not found.ok("quantized")
+
+
+def test_a_wrong_output_fails_beside_one_that_hardly_varies():
+    still = np.full((1, 401), 0.5, np.float32)
+    found = compare({"a": still + np.float32(1e-5), "b": RAMP + 1}, {"a": still, "b": RAMP})
+    assert not found.ok("quantized")
+
+
+def test_a_step_of_the_models_own_codes_is_no_error():
+    found = compare({"y": RAMP + np.float32(0.25)}, {"y": RAMP}, {"y": 0.25})
+    assert found.ok("float")
+    assert found.ok("quantized")
+    assert found.max_abs_err == pytest.approx(0.25)
+    assert not compare({"y": RAMP + np.float32(0.51)}, {"y": RAMP}, {"y": 0.25}).ok("quantized")
+    codes = np.uint8([3, 200])
+    assert compare({"y": codes + 1}, {"y": codes}, {"y": 1.0}).ok("quantized")
+    assert not compare({"y": codes + 2}, {"y": codes}, {"y": 1.0}).ok("quantized")

@@ -87,7 +87,7 @@ def run(
         outputs = simulate(simulator, fed, tell)
     seconds = time.perf_counter() - begin
     stated = None if weights is not None else loaded.meta.get("model_sha256")
-    checked = _check(stated, fed, outputs, check, threads) if check is not None else None
+    checked = _check(loaded, stated, fed, outputs, check, threads, mode) if check is not None else None
     if output is not None:
         _save(output, outputs, fed)
     if png is not None:
@@ -106,40 +106,24 @@ def run(
     else:
         _show(loaded, fed, outputs, facts)
     if checked and not checked.ok(numerics.value):
-        console.complain(f"error: the check failed: {_verdict(facts)}{_hint(loaded, mode)}")
+        console.complain(f"error: the check failed: {_verdict(facts)}")
         raise typer.Exit(CHECK_FAILED)
 
 
-def _check(stated: str | None, fed: Feeds, outputs: dict[str, Any], model: Path, threads: int | None) -> Comparison:
-    from mgc.cli.comparison import compare
-    from mgc.cli.onnx_reference import reference_outputs
+def _check(
+    program: Program,
+    stated: str | None,
+    fed: Feeds,
+    outputs: dict[str, Any],
+    model: Path,
+    threads: int | None,
+    mode: str,
+) -> Comparison:
+    from mgc.cli.checking import check, is_source
 
-    if not _is_source(model, stated):
+    if not is_source(model, stated):
         console.warn(f"{model} is not the file that this program was compiled from")
-    return compare(outputs, reference_outputs(model, fed, threads))
-
-
-def _is_source(model: Path, stated: str | None) -> bool:
-    """Whether the program came from this file; a program that does not state its source counts as if."""
-    import hashlib
-
-    if stated is None or hashlib.sha256(model.read_bytes()).hexdigest() == stated:
-        return True
-    from mgc.frontend.load import load_model
-
-    with about(model):
-        return load_model(model).sha256 == stated  # external data counts as well
-
-
-def _hint(program: Program, numerics: str) -> str:
-    """What may be behind a failed check."""
-    guessed = program.meta.get("calibrated_on_noise", [])
-    if not guessed or numerics == "float":
-        return ""
-    return (
-        f". Scales were chosen on N(0,1) noise for input {', '.join(guessed)}, which looks like an image: compile with "
-        "--calibration and a folder of images, FILE.npy or X.npz"
-    )
+    return check(outputs, model, fed, threads, mode, program.meta.get("warnings", ()))
 
 
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
