@@ -24,8 +24,6 @@ from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.passes.tensor.split_batch import Batching
 from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
-from mgc.targets.description import Target
-from mgc.targets.loader import load_target
 from mgc.version import VERSION
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def compile_with_stats(
     """`compile`, with what it took. `progress` is called with the step's name and the fraction done, 0 to 1."""
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
-    chip = options.target if isinstance(options.target, Target) else load_target(options.target)
+    chip = options.chip
     report("import", 0.0)
     warnings: list[str] = []
     module = (_training_module if options.trains else _inference_module)(model, options, warnings)

@@ -85,6 +85,18 @@ def _dims(texts: Sequence[str]) -> dict[str, int]:
     return dims
 
 
+def _overrides(texts: Sequence[str]) -> dict[str, str]:
+    changes: dict[str, str] = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not key or not mark or not value:
+            refuse(f"--set {text}: write KEY=VALUE with a key of the target, such as adc_bits=6")
+        if key in changes:
+            refuse(f"--set {key} is given twice")
+        changes[key] = value
+    return changes
+
+
 def _globs(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for text in texts:
@@ -118,6 +130,14 @@ class CompileOptions:
 
     target: str | Path | Target = _option(
         "liu2018", "--target", "NAME|FILE.toml", "The chip: a name of `mgc targets`, or a file."
+    )
+    overrides: Mapping[str, Any] | None = _option(
+        None,
+        "--set",
+        "KEY=VALUE",
+        "Changes a key of the target, such as adc_bits=6 or training.copies=fast. Repeatable.",
+        list[str],
+        read=_overrides,
     )
     batch: int = _option(1, "--batch", "N", "Binds the first dynamic dimension.", int, minimum=1)
     dims: Mapping[str, int] | None = _option(
@@ -215,6 +235,15 @@ class CompileOptions:
             if value and value not in known:
                 refuse(f"{name} {value!r} is unknown; there are {', '.join(known)}")
         _ = self.parsed_phases, self.rule  # their errors now, before any work
+
+    @functools.cached_property
+    def chip(self) -> Target:
+        """The target, with the keys that are set. TargetError where it is not one."""
+        from mgc.targets.description import Target
+        from mgc.targets.loader import load_target
+
+        target = self.target if isinstance(self.target, Target) else load_target(self.target)
+        return target.replace(self.overrides)
 
     @property
     def trains(self) -> bool:

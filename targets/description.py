@@ -11,11 +11,13 @@ field is wrong, so a bad file gets all its errors at once (a model validator wou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from mgc.targets.override import override
 from mgc.targets.problems import TargetError, explain
 
 AdcMode = Literal["clip", "scale"]
@@ -451,6 +453,10 @@ class Target(_Table):
     def cycles(self, ns: float) -> int:
         """Whole cycles that cover `ns` nanoseconds. A rounding error of 1e-9 cycles does not cost a cycle."""
         return max(0, math.ceil(ns / self.clock_ns - 1e-9))
+
+    def replace(self, changes: Mapping[str, Any] | None = None, /, **keys: Any) -> Self:
+        """A target with some keys changed, such as `adc_bits=6` or {"crossbar.adc_bits": 6}; see `override`."""
+        return override(self, {**(changes or {}), **keys})
 
     def to_json_dict(self) -> dict[str, Any]:
         """The description as JSON values in the order of the fields: the canonical form for a program's manifest.

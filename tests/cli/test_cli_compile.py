@@ -78,6 +78,17 @@ def test_a_target_file_and_its_name_in_the_report(mgc, model):
     assert mgc("compile", model, "--target", "half.toml", "--json").json["target"] == "half"
 
 
+def test_keys_of_the_target_are_set(mgc, refused, model):
+    shown = mgc("compile", model, "--set", "rows=64", "--set", "crossbar.adc_bits=6", "--json").json
+    assert shown["target"] == "liu2018 rows=64, crossbar.adc_bits=6"
+    kept = mgc("inspect", "G.mgc", "mapping", "--format", "json").json
+    assert kept["crossbars"]["used"] >= shown["crossbars"]["used"] > 0
+    for text in ("rows", "rows=", "=64"):
+        assert f"--set {text}: write KEY=VALUE" in refused("compile", model, "--set", text)
+    assert "--set rows is given twice" in refused("compile", model, "--set", "rows=64", "--set", "rows=32")
+    assert "did you mean rows?" in refused("compile", model, "--set", "row=64")
+
+
 def test_dump_dir(mgc, model):
     mgc("compile", model, "--dump-dir", "stages")
     assert any(name.endswith(".ir") for name in os.listdir("stages"))
