@@ -15,7 +15,7 @@ from mgc.ir.ops.reduce import Reduce
 @gradient(Reduce)
 def reduce(g: Build, op: Reduce, inputs: Values, y: Value, dy: Value) -> Gradients:
     """Sum and mean spread dy, variance by the distance from the mean; max and min share it evenly among ties (as
-    torch.amax does); prod gives the product of the others, whose own derivative is exact where at most one of them is 0.
+    torch.amax does); prod gives the product of the others, whose derivative is exact where at most one of them is 0.
     """
     (x,) = inputs
     if not x.tensor.dtype.is_float:
