@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
 from mgc.version import VERSION
 
 if TYPE_CHECKING:
+    from mgc.frontend.budget import Budget
     from mgc.frontend.importer import ImportedModel
     from mgc.frontend.load import Source
     from mgc.frontend.training_model import TrainableModel
@@ -69,7 +71,7 @@ def compile_with_stats(
     warnings: list[str] = []
     module = (_training_module if options.trains else _inference_module)(model, options, warnings)
     module.attributes["compiler"] = {"version": VERSION, "seed": options.seed}
-    state = CompileState(module, chip, compile_tools(), options.seed, warnings)
+    state = CompileState(module, chip, compile_tools(_budget(options)), options.seed, warnings)
     imported = PassRecord("import", time.perf_counter() - begin)
     steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
     dump: Dump | None = None
@@ -94,7 +96,7 @@ def _inference_module(model: Source, options: CompileOptions, warnings: list[str
     from mgc.frontend.load import self_contained
 
     batch, dims = options.batch, dict(options.dims or {})
-    imported, graph_batch = _import_for_analysis(model, batch, dims)
+    imported, graph_batch = _import_for_analysis(model, batch, dims, _budget(options))
     warnings.extend(imported.warnings)
     data = load_calibration(options.calibration, imported.graph, options.image_range or DEFAULT_RANGE)
     name = imported.batch_dim
@@ -115,19 +117,30 @@ def _described(imported: ImportedModel) -> Sequence[Any]:
     return (*imported.inputs, *imported.outputs)
 
 
-def _import_for_analysis(model: Source, batch: int, dims: Mapping[str, int]) -> tuple[ImportedModel, int]:
+def _budget(options: CompileOptions) -> Budget:
+    from mgc.frontend.budget import Budget
+
+    return Budget(options.max_elements, options.max_nodes)
+
+
+def _import_for_analysis(
+    model: Source, batch: int, dims: Mapping[str, int], budget: Budget
+) -> tuple[ImportedModel, int]:
     """The model and the batch size it is bound to: 2 for a batch of 1, so that the batch is told from other ones."""
+    from mgc.frontend.budget import BudgetError
     from mgc.frontend.errors import ModelError
     from mgc.frontend.importer import import_model
 
     if batch == 1:
         try:
-            imported = import_model(model, batch=2, dims=dims)
+            imported = import_model(model, batch=2, dims=dims, budget=budget)
             if imported.batch_dim is not None:
                 return imported, 2
+        except BudgetError:
+            raise
         except ModelError:
             pass  # some models hold for a batch of 1 only; if it is wrong in itself, the next line says so
-    return import_model(model, batch=batch, dims=dims), batch
+    return import_model(model, batch=batch, dims=dims, budget=budget), batch
 
 
 def _training_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:
@@ -140,9 +153,7 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
     if options.discriminator is not None:
         sources = {GENERATOR: model, DISCRIMINATOR: options.discriminator}
     dims = dict(options.dims or {})
-    loaded = {
-        name: _loaded(name, source, options.batch, dims, alone=len(sources) == 1) for name, source in sources.items()
-    }
+    loaded = {name: _loaded(name, source, options, dims, alone=len(sources) == 1) for name, source in sources.items()}
     names = [{s for node in m.imported.graph.nodes for s in node.sources} for m in loaded.values()]
     common = frozenset(s for k, own in enumerate(names) for other in names[:k] for s in own & other)
     entries: list[Entry] = []
@@ -172,13 +183,15 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
     return Module(name, tuple(entries), (), attributes)
 
 
-def _loaded(name: str, source: Source, batch: int, dims: Mapping[str, int], *, alone: bool) -> TrainableModel:
+def _loaded(
+    name: str, source: Source, options: CompileOptions, dims: Mapping[str, int], *, alone: bool
+) -> TrainableModel:
     """A network to be trained; where there are two, an error says which of them it is about."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.training_model import load_trainable
 
     try:
-        return load_trainable(source, batch=batch, dims=dims)
+        return load_trainable(source, batch=options.batch, dims=dims, budget=_budget(options))
     except ModelError as error:
         file = str(source) if isinstance(source, str | Path) else ""
         if alone or (file and file in str(error)):
@@ -208,22 +221,22 @@ def pass_registry() -> dict[str, type[Pass]]:
 # -- tools for passes -------------------------------------------------------------------------------------------------
 
 
-def compile_tools() -> Tools:
-    """The frontend and ONNX Runtime, as passes use them."""
+def compile_tools(budget: Budget | None = None) -> Tools:
+    """The frontend and ONNX Runtime, as passes use them; models are imported within `budget`."""
     from mgc.frontend.exporter import export_graph
 
     return Tools(
         export=lambda graph: export_graph(graph).SerializeToString(),
         run=_run_onnx,
-        reimport=_reimport,
+        reimport=functools.partial(_reimport, budget),
         templates=_with_templates,
     )
 
 
-def _reimport(model: bytes, batch: int, dims: Mapping[str, int]) -> Graph:
+def _reimport(budget: Budget | None, model: bytes, batch: int, dims: Mapping[str, int]) -> Graph:
     from mgc.frontend.importer import import_model
 
-    return import_model(model, batch=batch, dims=dims).graph
+    return import_model(model, batch=batch, dims=dims, budget=budget).graph
 
 
 def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:

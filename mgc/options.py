@@ -169,6 +169,12 @@ class CompileOptions:
         None, "--dump-dir", "DIR", "Write every stage, for mgc opt to go on from.", Path
     )
     seed: int = _option(0, "--seed", "S", "Seed of everything that is drawn.", int, minimum=0)
+    max_elements: int = _option(
+        1 << 25, "--max-elements", "N", "Refuse a model with a larger value for one sample.", int, minimum=1
+    )
+    max_nodes: int = _option(
+        1 << 14, "--max-nodes", "N", "Refuse a model with more nodes, functions and loops written out.", int, minimum=1
+    )
     discriminator: Source | None = _training(
         "--discriminator", "D.onnx", "Train MODEL.onnx, a generator, against it.", Path
     )

@@ -11,8 +11,8 @@ import numpy as np
 from onnx import NodeProto, TypeProto
 from onnx.helper import get_attribute_value
 
+from mgc.frontend.budget import Budget
 from mgc.frontend.errors import ModelError, Unsupported
-from mgc.frontend.load import MAX_ELEMENTS
 from mgc.frontend.operand import Known, Sym, ir_dtype, onnx_type
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
@@ -94,6 +94,7 @@ class Context:
 
     graph: Graph
     keep_parameters: bool = False
+    budget: Budget = field(default_factory=Budget)
     producer: str = ""  # what wrote the model, in lower case
     warnings: list[str] = field(default_factory=list)
     source: str = ""  # stamped on every op that is added
@@ -174,7 +175,7 @@ class Context:
 
     def room(self, *dims: int) -> None:
         """Unsupported if a table of these dimensions is larger than any real model needs; ask before making it."""
-        if min(dims) < 0 or prod(dims) > MAX_ELEMENTS:
+        if min(dims) < 0 or prod(dims) > self.budget.constant:
             raise Unsupported(f"it takes a table of {' x '.join(map(str, dims))} elements")
 
     def like(self, number: float, value: Value) -> Value:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import onnx
 from onnx import NodeProto
 from onnx.helper import make_opsetid
 
+from mgc.frontend.budget import Budget, BudgetError
 from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import HANDLERS
-from mgc.frontend.load import MAX_ELEMENTS, to_array
-from mgc.frontend.onnx_graph import free_names
+from mgc.frontend.load import to_array
+from mgc.frontend.onnx_graph import free_names, subgraphs
 from mgc.frontend.operand import Known, type_of_known
-from mgc.ir.graph import Graph, Value, evaluate
+from mgc.functions.onnx_limits import LimitError, Limits, ModelRunError, check_sizes, evaluate
+from mgc.functions.onnx_model import OnnxModel
+from mgc.ir.graph import Graph, Value
+from mgc.ir.graph import evaluate as evaluate_graph
 from mgc.ir.op import IRError
+from mgc.ir.ops import MatMul
 from mgc.ir.types import DType
 
 # Element types in which the handlers' own arithmetic is ONNX's, to the bit for the integers that make up shapes.
@@ -29,12 +35,14 @@ _TAKE_NARROW = ("DequantizeLinear", "QuantizeLinear", "Reshape", "Transpose", "E
 
 
 def fold(
-    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], folder: Path | None
+    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], folder: Path | None, budget: Budget
 ) -> list[Operand | None] | None:
-    """The results of a node with known operands; None if nothing here can compute it."""
+    """The results of a node with known operands; None if nothing here can compute it. BudgetError if they are too
+    large, or if it takes too long.
+    """
     if view.op_type == "Constant" and not view.proto.domain:
         return [_constant(view, folder)]
-    return _by_handler(view) or _by_evaluator(view, scope, opsets)
+    return _by_handler(view, budget) or _by_evaluator(view, scope, opsets, budget)
 
 
 def _constant(view: NodeView, folder: Path | None) -> Known:
@@ -54,7 +62,7 @@ def _constant(view: NodeView, folder: Path | None) -> Known:
     raise ModelError(f"a Constant with {name!r} is not supported", where=view.where, todo="store it dense")
 
 
-def _by_handler(view: NodeView) -> list[Operand | None] | None:
+def _by_handler(view: NodeView, budget: Budget) -> list[Operand | None] | None:
     """By the handler for run-time values, on a graph of its own; only where all data is of a native type."""
     handler = HANDLERS.get((view.domain, view.op_type))
     arrays = [i.array for i in view.inputs if isinstance(i, Known)]
@@ -63,16 +71,18 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
         return None
     if view.op_type in ("Cast", "CastLike", "Conv", "ConvTranspose"):
         return None
-    ctx = Context(Graph(), hint="folded")
+    ctx = Context(Graph(), budget=budget, hint="folded")
     try:
         given = handler(ctx, view)
         results = list(given) if isinstance(given, (list, tuple)) else [given]
         for i, result in enumerate(results):
             if isinstance(result, Value):
                 ctx.graph.outputs.append((str(i), result))
-        if any(v.tensor.size > MAX_ELEMENTS for node in ctx.graph.nodes for v in node.outputs):
-            raise MemoryError("it would make a constant of more than 2^26 elements")
-        values = evaluate(ctx.graph, {})
+        for node in ctx.graph.nodes:
+            budget.make(((v.shape, v.tensor.dtype.numpy.itemsize) for v in node.outputs), view.where)
+            if isinstance(node.op, MatMul):
+                budget.multiply(node.outputs[0].tensor.size * (node.inputs[0].shape or (1,))[-1], view.where)
+        values = evaluate_graph(ctx.graph, {})
     except ModelError:
         raise
     except (Unsupported, IRError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
@@ -88,11 +98,10 @@ def _by_handler(view: NodeView) -> list[Operand | None] | None:
     return folded
 
 
-def _by_evaluator(view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int]) -> list[Operand | None] | None:
-    """By ONNX's reference evaluator."""
-    from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import RuntimeContextError, RuntimeImplementationError, RuntimeTypeError
-
+def _by_evaluator(
+    view: NodeView, scope: Mapping[str, Operand], opsets: dict[str, int], budget: Budget
+) -> list[Operand | None] | None:
+    """By ONNX's reference evaluator; what only running it tells the cost of by ONNX Runtime, if it can."""
     captured = free_names(view.proto)
     if any(not isinstance(scope.get(name), Known) for name in captured):
         return None
@@ -118,12 +127,12 @@ def _by_evaluator(view: NodeView, scope: Mapping[str, Operand], opsets: dict[str
         graph.output.add(name=name)
     model = onnx.helper.make_model(graph, opset_imports=[make_opsetid(d, v) for d, v in opsets.items()])
     try:
-        with np.errstate(all="ignore"):
-            found = dict(zip(wanted, ReferenceEvaluator(model).run(wanted, feeds), strict=True))
-    except (RuntimeContextError, RuntimeImplementationError, RuntimeTypeError, RuntimeError, NotImplementedError):
+        found = dict(zip(wanted, _run(model, wanted, feeds, budget, view.where), strict=True))
+    except BudgetError:
+        raise
+    except _EVALUATOR_ERRORS:
         return None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError):
-        return None
+    budget.make(((v.shape, v.itemsize) for v in found.values() if isinstance(v, np.ndarray)), view.where)
     if any(isinstance(v, np.ndarray) and v.dtype == object and not all(isinstance(e, str) for e in v.flat)
            for v in found.values()):  # fmt: skip
         return None
@@ -132,3 +141,31 @@ def _by_evaluator(view: NodeView, scope: Mapping[str, Operand], opsets: dict[str
         value = found.get(name) if name else None
         results.append(Known(np.asarray(value) if isinstance(value, np.generic) else value) if name else None)
     return results
+
+
+_EVALUATOR_ERRORS = (RuntimeError, NotImplementedError, TypeError, ValueError, LookupError, AttributeError,
+                     AssertionError, ArithmeticError)  # fmt: skip
+"""What the reference evaluator's code raises for a node that it cannot compute."""
+
+
+def _run(
+    model: onnx.ModelProto, wanted: list[str], feeds: Mapping[str, Any], budget: Budget, where: str
+) -> Sequence[Any]:
+    """The outputs of a node as a model, within what is left of the budget."""
+    (node,) = model.graph.node
+    loops = any(True for _ in subgraphs(node)) or node.op_type == "RegexFullMatch"
+    limits = Limits(max(budget.seconds, 0.01), 8 * budget.constant)
+    begin = time.monotonic()
+    try:
+        check_sizes(model, feeds, budget.constant)
+        if loops:
+            return OnnxModel(model.SerializeToString(), limits=limits).run(feeds)
+        return evaluate(model, wanted, feeds, limits)
+    except LimitError as error:
+        if not loops and time.monotonic() - begin > limits.seconds:
+            raise NotImplementedError from error  # it is slow, but ends: the chip or the host does it
+        raise BudgetError(f"computed at import, {error}", where=where, todo="export the model without it") from error
+    except ModelRunError as error:
+        raise NotImplementedError from error
+    finally:
+        budget.seconds -= time.monotonic() - begin

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from mgc.frontend.budget import Budget, check_functions
 from mgc.frontend.context import Context, NodeView
 from mgc.frontend.dims import IODescription, bind, bound_type, describe
 from mgc.frontend.errors import ModelError
 from mgc.frontend.host import HostBuilder
-from mgc.frontend.interpreter import Interpreter, Scope
+from mgc.frontend.interpreter import MALFORMED, Interpreter, Scope
 from mgc.frontend.load import LoadedModel, Source, load_model, to_array
 from mgc.frontend.operand import Known, Sym, ir_dtype, ir_type
-from mgc.frontend.validation import check_definitions, check_finite, check_text, unique_names
+from mgc.frontend.validation import check_definitions, check_finite, unique_names
 from mgc.ir.graph import Graph, Value
-from mgc.ir.types import OpaqueType
+from mgc.ir.types import OpaqueType, TensorType
 
 
 @dataclass
@@ -43,25 +44,50 @@ def unaccounted(imported: ImportedModel) -> set[str]:
     return set(imported.node_names) - held
 
 
+# What a malformed model makes of the code that reads it, ONNX's own included.
+_MALFORMED = (*MALFORMED, onnx.checker.ValidationError)
+
+
 def import_model(
-    source: Source, *, batch: int = 1, dims: Mapping[str, int] | None = None, keep_parameters: bool = False
+    source: Source,
+    *,
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    keep_parameters: bool = False,
+    budget: Budget | None = None,
 ) -> ImportedModel:
     """Imports an ONNX model (path, bytes or ModelProto) into a level-1 graph.
 
     The first dynamic dimension of the inputs gets size `batch`, others come by name from `dims`. With
     `keep_parameters` nothing is computed from float initializers at import (no transposed weights, no weight norm),
-    so that they can be trained and go back under their own names. Raises ModelError: what is wrong, where, what to do.
+    so that they can be trained and go back under their own names. Raises ModelError: what is wrong, where, what to do;
+    BudgetError for a model that takes more than `budget`, of which a copy is used.
     """
+    budget = replace(budget or Budget())
+    try:
+        return _import(source, batch, dims or {}, keep_parameters, budget)
+    except ModelError:
+        raise
+    except _MALFORMED as error:
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise ModelError(f"malformed ({reason})", where="model", todo="export the model again") from error
+
+
+def _import(
+    source: Source, batch: int, dims: Mapping[str, int], keep_parameters: bool, budget: Budget
+) -> ImportedModel:
     loaded = load_model(source)
-    model = _inline(loaded)
-    check_text(model.graph)
+    model = _inline(loaded, budget)
     names = unique_names(model.graph.node)
     check_definitions(model.graph, loaded.weights, names)
     infos = [i for i in model.graph.input if i.name not in loaded.weights]
-    sizes, batch_dim = bind(infos, batch, dims or {})
+    sizes, batch_dim = bind(infos, batch, dims)
 
     graph = Graph(model.graph.name or "graph")
-    ctx = Context(graph, keep_parameters, model.producer_name.lower())
+    weights = _weights(loaded, model)
+    held = sum(w.array.size for w in weights.values())
+    budget = replace(budget, samples=batch if batch_dim is not None else 1, weights=held)
+    ctx = Context(graph, keep_parameters, budget, model.producer_name.lower())
     if batch != 1 and batch_dim is None:
         ctx.warnings.append(f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind")
     host = HostBuilder(ctx, max(int(model.ir_version), 4))
@@ -69,10 +95,12 @@ def import_model(
     scope: Scope = {}
     for info in infos:
         type_ = bound_type(info, sizes)
+        if isinstance(shape := ir_type(type_), TensorType):
+            budget.hold(shape.shape, f"input {info.name!r}")
         scope[info.name] = Sym(graph.add_input(info.name, ir_type(type_)), type_)
         if type_.HasField("tensor_type") and not type_.tensor_type.HasField("shape"):
             ctx.warnings.append(f"input {info.name!r} declares no shape: what depends on it runs on the host")
-    scope.update(_weights(loaded, model))
+    scope.update(weights)
     interpreter.run(model.graph.node, scope, names, loaded.opsets)
     for info in model.graph.output:
         graph.outputs.append((info.name, _output(ctx, host, scope, info, loaded.opsets)))
@@ -129,11 +157,12 @@ def _output(ctx: Context, host: HostBuilder, scope: Scope, info: ValueInfoProto,
     return ctx.cast(operand.value, declared) if is_float and declared is not None else value
 
 
-def _inline(loaded: LoadedModel) -> ModelProto:
+def _inline(loaded: LoadedModel, budget: Budget) -> ModelProto:
     """The model with its own functions inlined; opsets that they bring are added to the loaded model's."""
     model = loaded.proto
     if not model.functions:
         return model
+    check_functions(model, budget)
     from onnx import inliner
 
     # the inliner copies the model: leave the weights out, names suffice
@@ -143,7 +172,7 @@ def _inline(loaded: LoadedModel) -> ModelProto:
     light.graph.initializer.extend(TensorProto(name=n, data_type=TensorProto.FLOAT, dims=[0]) for n in loaded.weights)
     try:
         result = inliner.inline_local_functions(light)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ModelError(f"its functions cannot be inlined ({reason})", where="model") from error
     for entry in result.opset_import:

@@ -11,8 +11,9 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto
 
+from mgc.frontend.budget import MAX_SIZE, BudgetError
 from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.fold import fold
@@ -24,6 +25,7 @@ from mgc.frontend.onnx_graph import subgraphs
 from mgc.frontend.operand import Known
 from mgc.ir.graph import Value
 from mgc.ir.op import IRError
+from mgc.ir.types import TensorType
 
 # Ops whose result differs from call to call: never computed at import.
 RANDOM = frozenset(
@@ -61,7 +63,13 @@ class Interpreter:
             source = sources if isinstance(sources, str) else sources[index]
             before = len(self.ctx.graph.nodes)
             try:
+                self.ctx.budget.read(1, _where(node, source))
+                _check_attributes(node, _where(node, source))
                 results = self._node(node, scope, source, opsets)
+                for made in self.ctx.graph.nodes[before:]:
+                    for value in made.outputs:
+                        if isinstance(value.type, TensorType):
+                            self.ctx.budget.hold(value.shape, _where(node, source))
             except ModelError:
                 raise
             except IRError as error:
@@ -102,7 +110,7 @@ class Interpreter:
         kept = self.ctx.keep_parameters and any(isinstance(i, Known) and i.is_parameter for i in inputs)
         known = not draws and all(i is None or isinstance(i, Known) for i in inputs)
         if known and not kept:
-            results = fold(view, scope, opsets, self.folder)
+            results = fold(view, scope, opsets, self.folder, self.ctx.budget)
             if results is not None:
                 return results
         reason = f"the chip has no {node.op_type}"
@@ -116,7 +124,7 @@ class Interpreter:
                 reason = f"{node.op_type}: {error}"
         if known and kept:
             # what it makes of a parameter must be known at import
-            results = fold(view, scope, opsets, self.folder)
+            results = fold(view, scope, opsets, self.folder, self.ctx.budget)
             if results is not None:
                 return results
         if not draws and not opaque:
@@ -174,6 +182,8 @@ class Interpreter:
         inner: Scope = {name: operand for name, operand in zip(inputs, given, strict=False) if operand is not None}
         try:
             self.run(nodes, inner, view.source, inner_opsets)
+        except BudgetError:
+            raise
         except ModelError:
             # the definition may reject what the op's own kernel takes
             self._roll_back(count)
@@ -185,6 +195,7 @@ class Interpreter:
 
     def _send_to_host(self, view: NodeView, reason: str, scope: Scope, opsets: dict[str, int]) -> list[Operand | None]:
         """The results of the node run off-chip; ModelError if nothing there can run it either."""
+        _check_counts(view)
         used = {"", view.domain, *_domains(view.proto)}
         needed = {domain: version for domain, version in opsets.items() if domain in used}
         self._stamp(view)
@@ -214,8 +225,41 @@ def _undefined(name: str, node: NodeProto, source: str, rest: Sequence[NodeProto
     return ModelError(what, where=_where(node, source), todo="export the model again")
 
 
+_LIMITS = {"Constant": ("value_int", "value_ints"), "Slice": ("starts", "ends"), "Shape": ("start", "end")}
+"""Attributes that may be larger than any size: data, and bounds that are cut."""
+
+
+def _check_attributes(node: NodeProto, where: str) -> None:
+    """ModelError for a whole number that is no size, pad, stride or axis of anything."""
+    for attribute in node.attribute:
+        if attribute.type not in (AttributeProto.INT, AttributeProto.INTS) or attribute.name in _LIMITS.get(
+            node.op_type, ()
+        ):
+            continue
+        for number in (attribute.i, *attribute.ints):
+            if abs(number) > MAX_SIZE:
+                raise ModelError(f"attribute {attribute.name!r} is {number}", where=where, todo="at most 2^31 is meant")
+
+
 def _where(node: NodeProto, source: str) -> str:
     return f"node {source!r} ({node.op_type})"
+
+
+def _check_counts(view: NodeView) -> None:
+    """ModelError for a node with other numbers of operands or results than its op has."""
+    schema = schema_of(view)
+    if schema is None:
+        return
+    for what, count, least, most in (
+        ("inputs", len(view.inputs), schema.min_input, schema.max_input),
+        ("outputs", len(view.outputs), schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            raise ModelError(
+                f"it has {count} {what}, {view.op_type} has {least if least == most else f'{least} to {most}'}",
+                where=view.where,
+                todo="export the model again",
+            )
 
 
 def _domains(node: NodeProto) -> set[str]:

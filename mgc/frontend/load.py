@@ -15,10 +15,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from mgc.frontend.errors import ModelError
 from mgc.frontend.onnx_graph import subgraphs
-from mgc.frontend.validation import opset_versions
-
-# No constant that a model computes is larger; one that is comes from a damaged file.
-MAX_ELEMENTS = 1 << 26
+from mgc.frontend.validation import check_text, opset_versions
 
 Source = str | os.PathLike[str] | bytes | ModelProto
 
@@ -52,6 +49,7 @@ def load_model(source: Source) -> LoadedModel:
         raise ModelError("holds no graph", where=name, todo="give an ONNX model (a .onnx file)")
     if proto.graph.sparse_initializer:
         raise ModelError("sparse initializers are not supported", where=name, todo="store them dense")
+    check_text(proto)
     opsets = opset_versions(proto)
     for tensor in _nested_tensors(proto.graph):
         embed_data(tensor, folder)
@@ -126,14 +124,17 @@ def external_bytes(tensor: TensorProto, folder: Path | None) -> bytes:
         raise ModelError("its data is in another file", where=where, todo="give the model as a file, not as bytes")
     if not location or os.path.isabs(location) or ".." in Path(location).parts or "\\" in location:
         raise ModelError(f"external data at {location!r}", where=where, todo="it must lie in the model's own folder")
-    path = (folder / location).resolve()
+    try:
+        path = (folder / location).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, links in a circle, a name that is too long
+        raise ModelError(f"external data at {location!r}: no such place ({error})", where=where) from error
     if not path.is_relative_to(folder):
         raise ModelError(f"external data at {location!r} leads outside", where=where, todo="remove the link")
     try:
         offset = int(entries.get("offset") or 0)
         length = int(entries["length"]) if entries.get("length") else None
-        if offset < 0 or (length is not None and length < 0):
-            raise ValueError("negative")
+        if not 0 <= offset < 1 << 62 or not 0 <= (length or 0) < 1 << 62:
+            raise ValueError("out of range")
     except ValueError as error:
         raise ModelError(f"external data with offset and length {entries}", where=where) from error
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from google.protobuf.message import Message
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from mgc.frontend.errors import ModelError
@@ -26,29 +27,37 @@ def opset_versions(model: ModelProto) -> dict[str, int]:
     return opsets
 
 
-def check_text(graph: GraphProto) -> None:
-    """Names are text: a damaged file may hold bytes that are not. ModelError."""
+def check_text(message: Message) -> None:
+    """Every name in a model is text: a damaged file may hold bytes that are not. ModelError."""
     try:
-        names: list[object] = [graph.name]
-        for node in graph.node:
-            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-            names += [a.name for a in node.attribute]
-        names += [i.name for i in (*graph.input, *graph.output)] + [t.name for t in graph.initializer]
-    except UnicodeDecodeError as error:
-        raise ModelError("a name is not UTF-8", where="model", todo="the file is damaged: export it again") from error
-    if not all(isinstance(n, str) for n in names):
+        whole = all(isinstance(n, str) for n in _texts(message))
+    except UnicodeDecodeError:
+        whole = False
+    if not whole:
         raise ModelError("a name is not UTF-8", where="model", todo="the file is damaged: export it again")
+
+
+def _texts(message: Message) -> Iterator[object]:
+    """The fields of a message, and of those in it, that are text."""
+    for field, value in message.ListFields():
+        if field.cpp_type == field.CPPTYPE_STRING and field.type == field.TYPE_STRING:
+            yield from (value,) if isinstance(value, (str, bytes)) else value
+        elif field.cpp_type == field.CPPTYPE_MESSAGE:
+            for part in (value,) if isinstance(value, Message) else value:
+                yield from _texts(part)
 
 
 def unique_names(nodes: Iterable[NodeProto]) -> list[str]:
     """A name for each node: its own, or its op type and index; repeated ones get a number."""
     taken: set[str] = set()
     names: list[str] = []
+    next_of: dict[str, int] = {}
     for index, node in enumerate(nodes):
         base = node.name or f"{node.op_type}_{index}"
-        name, k = base, 1
+        name, k = base, next_of.get(base, 1)
         while name in taken:
             name, k = f"{base}_{k}", k + 1
+        next_of[base] = k
         taken.add(name)
         names.append(name)
     return names

@@ -5,21 +5,24 @@ Neither onnx nor onnxruntime is imported before a model is to be run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from mgc.functions.onnx_limits import LimitError, Limits, ModelRunError, bound, evaluate, run_session
+
+__all__ = ["ModelRunError", "OnnxModel", "session"]
 
 # Ops where ONNX Runtime departs from ONNX's definition (accuracy of transforms, the output_shape of MaxUnpool, the
 # random numbers that a seed gives).
 BY_DEFINITION = frozenset({"DFT", "STFT", "MaxUnpool", "Dropout"})
 
 
-class ModelRunError(Exception):
-    """Neither runtime can run a model; the message has what each says."""
-
-
-def session(model: bytes | str, threads: int | None = 1, *, optimize: bool = True) -> Any:
+def session(
+    model: bytes | str, threads: int | None = 1, limits: Limits | None = None, *, optimize: bool = True
+) -> Any:
     """An ONNX Runtime session of a model (its bytes or its path) on the CPU that logs nothing. With one thread the same
     inputs give the same bits; None: as many threads as there are cores. Without `optimize` every node runs as it
     stands. Raises whatever ONNX Runtime raises: classes with no common base but Exception.
@@ -32,20 +35,31 @@ def session(model: bytes | str, threads: int | None = 1, *, optimize: bool = Tru
         options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if limits is not None:
+        bound(options, limits)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxModel:
     """A model and whatever runs it, made when first needed: of `threads` threads, None for all cores.
 
-    `exact`: the reference evaluator goes first where ONNX Runtime departs from ONNX's definition.
+    `exact`: the reference evaluator goes first where ONNX Runtime departs from ONNX's definition. Several threads may
+    run it at once. Raises ModelRunError for bytes that are no ONNX model.
     """
 
-    def __init__(self, model: bytes, threads: int | None = 1, *, exact: bool = True) -> None:
+    def __init__(
+        self, model: bytes, threads: int | None = 1, *, exact: bool = True, limits: Limits | None = None
+    ) -> None:
         import onnx
+        from google.protobuf.message import DecodeError
 
-        self.proto = onnx.load_model_from_string(model)
+        try:
+            self.proto = onnx.load_model_from_string(model)
+        except DecodeError as error:
+            raise ModelRunError("it is no ONNX model") from error
         self._bytes = model
+        self._limits = limits
+        self._making = threading.Lock()
         self._threads = threads
         self.inputs = {i.name: _dtype(i) for i in self.proto.graph.input}
         self.outputs = {o.name: _dtype(o) for o in self.proto.graph.output}
@@ -63,6 +77,8 @@ class OnnxModel:
             try:
                 with np.errstate(all="ignore"):
                     results = runner(feeds)
+            except LimitError:
+                raise
             except Exception as error:  # neither runtime's errors have a common base below it
                 failures.append(f"{_RUNTIMES[runner.__name__]} says {_first_line(error)}")
                 continue
@@ -71,11 +87,16 @@ class OnnxModel:
         raise ModelRunError("; ".join(failures))
 
     def _with_runtime(self, feeds: Mapping[str, Any]) -> Sequence[Any]:
-        if self._session is None:
-            self._session = session(self._bytes, self._threads)
+        with self._making:
+            if self._session is None:
+                self._session = session(self._bytes, self._threads, self._limits)
+        if self._limits is not None:
+            return run_session(self._session, list(self.outputs), feeds, self._limits)
         return self._session.run(list(self.outputs), dict(feeds))
 
     def _with_reference(self, feeds: Mapping[str, Any]) -> Sequence[Any]:
+        if self._limits is not None:
+            return evaluate(self.proto, list(self.outputs), feeds, self._limits)
         from onnx.reference import ReferenceEvaluator
 
         if self._evaluator is None:
@@ -91,7 +112,10 @@ def _dtype(value: Any) -> np.dtype | None:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     elem = value.type.tensor_type.elem_type if value.type.HasField("tensor_type") else 0
-    return np.dtype(tensor_dtype_to_np_dtype(elem)) if elem else None
+    try:
+        return np.dtype(tensor_dtype_to_np_dtype(elem)) if elem else None
+    except KeyError as error:
+        raise ModelRunError(f"element type {elem} is unknown") from error
 
 
 def _as_declared(value: Any, dtype: np.dtype | None) -> Any:

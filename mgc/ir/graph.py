@@ -138,6 +138,7 @@ class Graph:
     # together with the `sources` of the nodes they account for every node of the input model.
     absorbed: dict[str, str] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set, repr=False)
+    _numbers: dict[str, int] = field(default_factory=dict, repr=False)
     _uses: _Uses = field(default_factory=lambda: _Uses(()), repr=False)
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -149,9 +150,10 @@ class Graph:
         calls its values follows from the graph alone, not from what passes before it dropped.
         """
         base = "".join(c if c.isalnum() or c in "_./-" else "_" for c in hint) or "v"
-        name, k = base, 1
+        name, k = base, self._numbers.get(base, 1)
         while name in self._names:
             name, k = f"{base}.{k}", k + 1
+        self._numbers[base] = k  # all below are taken, and names are never given back
         self._names.add(name)
         return name
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from mgc.functions.onnx_limits import Limits
 from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.isa.program import Program
 from mgc.sim.engine import SimulationError
@@ -19,17 +21,22 @@ class HostSegments:
         self._program = program
         self._threads = threads
         self._models: dict[int, OnnxModel] = {}
+        self._making = threading.Lock()
 
     def run(self, segment: int, args: Sequence[Any]) -> list[Any]:
         """Results of segment number `segment` on `args`, in the order of its outputs. Raises SimulationError."""
         entry = self._program.host_segments[segment]
         what = f"host segment {segment} ({', '.join(entry.op_types)})"
-        if segment not in self._models:
-            self._models[segment] = _loaded(self._program.tensors[entry.tensor].tobytes(), what, self._threads)
-        model = self._models[segment]
-        feeds = {name: _as(value, dtype) for (name, dtype), value in zip(model.inputs.items(), args, strict=True)}
         try:
-            return model.run(feeds)
+            with self._making:
+                if segment not in self._models:
+                    self._models[segment] = _loaded(self._program.tensors[entry.tensor].tobytes(), what, self._threads)
+            model = self._models[segment]
+            if len(args) != len(model.inputs):
+                raise SimulationError(f"{what} takes {len(model.inputs)} operands, the program gives {len(args)}")
+            return model.run(
+                {n: _as(value, dtype) for (n, dtype), value in zip(model.inputs.items(), args, strict=True)}
+            )
         except ModelRunError as error:
             raise SimulationError(f"{what} fails: {error}") from error
 
@@ -39,7 +46,7 @@ def _loaded(data: bytes, what: str, threads: int | None) -> OnnxModel:
         import onnx
     except ImportError as error:
         raise SimulationError(f"{what} runs on the host: install onnx and onnxruntime") from error
-    model = OnnxModel(data, threads)
+    model = OnnxModel(data, threads, limits=Limits())
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.proto)):
         raise SimulationError(f"{what} names data in other files, which a program must not; compile it again")
     return model

@@ -11,7 +11,7 @@ from mgc.frontend.context import Context, NodeView, Operand, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.convolution import crop
 from mgc.frontend.handlers.registry import handles
-from mgc.frontend.load import MAX_ELEMENTS, to_array
+from mgc.frontend.load import to_array
 from mgc.frontend.operand import Known, numpy_of
 from mgc.ir.graph import Value
 from mgc.ir.ops import Concat, Expand, Pad, Slice
@@ -36,6 +36,7 @@ def identity(ctx: Context, n: NodeView) -> Result | list[Result]:
             if ratio is None or float(ctx.known(ratio, "ratio")) != 0:
                 raise Unsupported("training mode draws at random")
         if n.wants(1):
+            ctx.budget.make([(ctx.shape_of(x), 4)], n.where)
             mask = np.ones(ctx.shape_of(x), bool if n.opset >= 10 else np.float32)
             return [x, Known(mask)]
     return x
@@ -58,10 +59,11 @@ def size(ctx: Context, n: NodeView) -> Result:
 def constant_of_shape(ctx: Context, n: NodeView) -> Result:
     """A known shape filled with one number."""
     dims = ctx.ints(n.operand(0), "shape") or []
-    if min(dims, default=0) < 0 or prod(dims) > MAX_ELEMENTS:
+    if min(dims, default=0) < 0:
         raise ModelError(f"a constant of shape {dims}", where=n.where)
     value = n.attr("value", None)
     fill = np.zeros(1, np.float32) if value is None else to_array(value)
+    ctx.budget.make([(tuple(dims), fill.itemsize)], n.where)
     return Known(np.full(dims, fill.reshape(()), fill.dtype))
 
 

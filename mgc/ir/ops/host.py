@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
+
+from mgc.functions.onnx_limits import Limits
 from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.ir.op import IRError, Op, register
 from mgc.ir.types import TensorType, ValueType
@@ -36,19 +39,19 @@ class Host(Op):
 
         Opaque values are whatever those hold (lists, None, arrays of strings).
         """
-        model = _model(self.model)
         try:
+            model = _model(self.model)
             results = tuple(model.run(dict(zip(model.inputs, arrays, strict=True))))
         except ModelRunError as error:
             raise IRError(f"{self.name} ({', '.join(self.op_types)}): {error}") from error
         for i, (result, type_) in enumerate(zip(results, self.out_types, strict=True)):
-            if isinstance(type_, TensorType) and tuple(result.shape) != type_.shape:
+            if isinstance(type_, TensorType) and np.shape(result) != type_.shape:
                 raise IRError(
-                    f"{self.name}: result {i} has shape {list(result.shape)} at run time, {type_} was inferred"
+                    f"{self.name}: result {i} has shape {list(np.shape(result))} at run time, {type_} was inferred"
                 )
         return results
 
 
 @lru_cache(maxsize=16)
 def _model(data: bytes) -> OnnxModel:
-    return OnnxModel(data)
+    return OnnxModel(data, limits=Limits())
