@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 from onnx import TypeProto, ValueInfoProto
 
@@ -91,7 +90,4 @@ def bound_type(info: ValueInfoProto, sizes: Mapping[str, int]) -> TypeProto:
         for dim, name in zip(proto.tensor_type.shape.dim, names, strict=True):
             dim.Clear()
             dim.dim_value = name if isinstance(name, int) else sizes[name]
-        shape = [d.dim_value for d in proto.tensor_type.shape.dim]
-        if prod(shape) > MAX_INPUT_ELEMENTS:
-            raise ModelError(f"shape {shape} holds more than 2^31 elements", where=f"input {info.name!r}")
     return proto
