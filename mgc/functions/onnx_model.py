@@ -20,9 +20,7 @@ __all__ = ["ModelRunError", "OnnxModel", "session"]
 BY_DEFINITION = frozenset({"DFT", "STFT", "MaxUnpool", "Dropout"})
 
 
-def session(
-    model: bytes | str, threads: int | None = 1, limits: Limits | None = None, *, optimize: bool = True
-) -> Any:
+def session(model: bytes | str, threads: int | None = 1, limits: Limits | None = None, *, optimize: bool = True) -> Any:
     """An ONNX Runtime session of a model (its bytes or its path) on the CPU that logs nothing. With one thread the same
     inputs give the same bits; None: as many threads as there are cores. Without `optimize` every node runs as it
     stands. Raises whatever ONNX Runtime raises: classes with no common base but Exception.
