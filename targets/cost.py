@@ -139,12 +139,19 @@ class CostModel:
         )
 
     def occupancy(
-        self, rows: int, columns: int, *, matrices: int = 1, weight_bits: int | None = None, transposed: bool = False
+        self,
+        rows: int,
+        columns: int,
+        *,
+        matrices: int = 1,
+        weight_bits: int | None = None,
+        transposed: bool = False,
+        plane_columns: int = 0,
     ) -> Occupancy:
         """What one window sets in motion in `matrices` weight matrices of `rows` x `columns`, as groups are packed.
 
-        Slices and signs of a column stand side by side. In a transposed read they are driven one after the other, so
-        the numbers are those of all turns; every wordline is converted in every turn, in every column block.
+        In a transposed read the planes of a crossbar are driven one after the other, so the numbers are those of all
+        turns; every wordline is converted for every plane in every crossbar that holds columns of it.
 
         >>> from targets import load_target
         >>> CostModel(load_target("liu2018")).occupancy(256, 64)
@@ -153,22 +160,19 @@ class CostModel:
         _check_at_least("rows", rows, 1)
         _check_at_least("columns", columns, 1)
         crossbar = self.target.crossbar
-        turns = self.transposed_turns(weight_bits)
-        row_blocks, column_blocks = crossbar.row_blocks(rows), crossbar.column_blocks(columns, weight_bits)
-        drives, conversions = rows * column_blocks, row_blocks * columns * turns
+        planes, row_blocks = crossbar.slices(weight_bits) * crossbar.signs, crossbar.row_blocks(rows)
+        column_blocks = crossbar.column_blocks(columns, weight_bits, plane_columns=plane_columns)
+        drives, conversions = rows * column_blocks, row_blocks * columns * planes
         if transposed:
-            drives, conversions = columns * turns * row_blocks, rows * column_blocks * turns
+            strips = _ceil_div(columns, plane_columns) if plane_columns else column_blocks
+            drives, conversions = conversions, rows * strips * planes
         return Occupancy(
             crossbars=matrices * row_blocks * column_blocks,
             drives=matrices * drives,
             conversions=matrices * conversions,
-            cells=matrices * rows * columns * turns,
+            cells=matrices * rows * columns * planes,
             inputs=matrices * (columns if transposed else rows),
         )
-
-    def transposed_turns(self, weight_bits: int | None = None) -> int:
-        """Reads of a transposed product for each read of the product: slices and signs take turns on the wires."""
-        return self.target.crossbar.slices(weight_bits) * self.target.crossbar.signs
 
     def mvm_energy(
         self, windows: int, occupancy: Occupancy, *, signed: bool, input_bits: int | None = None

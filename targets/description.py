@@ -81,7 +81,12 @@ class Crossbar(_Table):
     @property
     def full_scale(self) -> int:
         """Largest possible sum on a bit line in one read, in cell levels: R (2^d - 1) (2^b - 1)."""
-        return self.rows * (2**self.dac_bits - 1) * (2**self.cell_bits - 1)
+        return self.rows * self.largest_product
+
+    @property
+    def largest_product(self) -> int:
+        """What one cell adds to a sum in one read, at most: (2^d - 1) (2^b - 1)."""
+        return (2**self.dac_bits - 1) * (2**self.cell_bits - 1)
 
     @property
     def max_code(self) -> int:
@@ -103,11 +108,24 @@ class Crossbar(_Table):
         """Crossbars one above the other that hold a matrix of `rows` rows: row k is in block k // self.rows."""
         return _ceil_div(rows, self.rows)
 
-    def column_blocks(self, columns: int, weight_bits: int | None = None) -> int:
-        """Crossbars side by side that hold a matrix of `columns` columns: column c, slice s, sign g is bit line q =
-        (c * slices + s) * signs + g, in block q // cols.
+    def column_blocks(self, columns: int, weight_bits: int | None = None, *, plane_columns: int = 0) -> int:
+        """Crossbars side by side that hold a matrix of `columns` columns. With plane_columns = 0 column c, slice s,
+        sign g is bit line q = (c * slices + s) * signs + g, in block q // cols; else whole planes (one slice, one sign)
+        of a strip of so many columns are spread evenly over as few crossbars as hold them.
         """
-        return _ceil_div(columns * self.slices(weight_bits) * self.signs, self.cols)
+        planes = self.slices(weight_bits) * self.signs
+        if not plane_columns:
+            return _ceil_div(columns * planes, self.cols)
+        return _ceil_div(columns, plane_columns) * _ceil_div(planes, self.cols // plane_columns)
+
+    def transposed_turns(self, weight_bits: int | None = None, *, plane_columns: int = 0) -> int:
+        """Reads of a transposed product for each read of the product: the planes of a crossbar take turns."""
+        planes = self.slices(weight_bits) * self.signs
+        return _ceil_div(planes, _ceil_div(planes, self.cols // plane_columns)) if plane_columns else planes
+
+    def transposed_columns(self, weight_bits: int | None = None) -> int:
+        """Columns that a transposed read drives at once where slices and signs stand side by side, at most."""
+        return _ceil_div(self.cols, self.transposed_turns(weight_bits))
 
     def digits(self, *, signed: bool, input_bits: int | None = None) -> int:
         """Reads that stream one input: ceil(Bx/d) unsigned; ceil((Bx-1)/d) + 1 signed, the sign bit streams alone.
@@ -414,6 +432,16 @@ class Training(_Table):
     master_bits: int = Field(ge=2, le=16, description="bits of a weight while it is trained, sign included")
     transposed_read: bool = Field(
         description="an array can be read along its columns too (MVM_T); otherwise back-propagation needs a second copy"
+    )
+    packing: Literal["planes", "interleaved"] = Field(
+        default="planes",
+        description="planes: a crossbar may hold whole planes (one slice, one sign) of many weight columns, so that a "
+        "transposed read drives many at once; interleaved: slices and signs of a column stand side by side",
+    )
+    transposed_clip: bool = Field(
+        default=False,
+        description="a transposed read may drive so many columns at once that its sums can exceed the converter, as "
+        "forward reads can; otherwise no more than never clip, whatever the weights become",
     )
     copies: Literal["least", "fast"] = Field(
         default="least",

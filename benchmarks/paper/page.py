@@ -148,8 +148,9 @@ def _reading(results: Results, baselines: Baselines) -> str:
 - Energy: the paper's {claim.energy:g} times is {_side(claim.energy, energies)}. The model's ratios are large: the GPU
   is counted at full board power, the chip without its host. Half the GPU's power would halve them.
 - Training is a chain: every BatchNorm waits for its whole batch, so most of the time one layer's crossbars work and the
-  others stand still. What counts is how fast the slowest layers read: transposed reads take slices x signs turns (16 on
-  liu2018), which a second copy of the weights avoids; replicas help as far as crossbars reach.
+  others stand still. What counts is how fast the slowest layers read: transposed reads take 2 turns on liu2018 (16
+  where slices and signs lie side by side), which a second copy of the weights avoids; replicas help as far as crossbars
+  reach.
 - Inference has no such waits: samples stream through all layers at once, and the ratios are an order of magnitude
   higher than in training.
 {_out_of_reach(results, baselines)}"""

@@ -43,6 +43,12 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("adc.sample_ns and cell.read_ns / 2", "reads twice as fast", _faster_reads),
     Variation("adc.sample_ns x 2", "converters half as fast", lambda t: {"adc.sample_ns": _scaled(t.adc.sample_ns, 2)}),
     Variation("structure.chips = 2", "twice the replicas", lambda t: {"structure.chips": 2}),
+    Variation(
+        "training.packing = interleaved", "slices and signs side by side", lambda t: {"training.packing": "interleaved"}
+    ),
+    Variation(
+        "training.transposed_clip = true", "transposed reads may clip", lambda t: {"training.transposed_clip": True}
+    ),
     Variation("training.copies = fast", "second copies where they pay", lambda t: {"training.copies": "fast"}),
     Variation(
         "training.transposed_read = false", "a second copy of all", lambda t: {"training.transposed_read": False}

@@ -39,6 +39,8 @@ class Arithmetic:
     rows, cols: size of one crossbar. weight_bits Bw, cell_bits b, dac_bits d, adc_bits A, input_bits Bx as in the
     target. In encoding "differential" w = p - n with magnitudes below 2^(Bw-1) in ceil((Bw-1)/b) slices each; in
     "offset" w + 2^(Bw-1) is stored in ceil(Bw/b) slices and 2^(Bw-1) * sum(x) is subtracted digitally.
+    plane_columns W says how slices and signs are packed (`CrossbarGroup`): 0 side by side for each column, else as
+    whole planes of W columns. Only transposed reads depend on it.
     """
 
     rows: int
@@ -50,6 +52,7 @@ class Arithmetic:
     encoding: Literal["differential", "offset"]
     weight_bits: int
     input_bits: int
+    plane_columns: int = 0
 
     @property
     def slices(self) -> int:
@@ -103,9 +106,22 @@ class Arithmetic:
         return tuple(table)
 
     @property
+    def planes_per_crossbar(self) -> int:
+        """Planes (one slice, one sign) of a column strip in a crossbar: the turns of a transposed read."""
+        planes = self.slices * self.signs
+        return -(-planes // self.column_blocks(1)) if self.plane_columns else planes
+
+    def column_blocks(self, cols: int) -> int:
+        """Crossbars side by side that hold the slices and signs of `cols` columns."""
+        planes = self.slices * self.signs
+        if not self.plane_columns:
+            return -(-cols * planes // self.cols)
+        return -(-cols // self.plane_columns) * -(-planes // (self.cols // self.plane_columns))
+
+    @property
     def transposed_columns(self) -> int:
         """The most columns of one slice and sign that a crossbar holds: what a transposed read adds up at once."""
-        return -(-self.cols // (self.slices * self.signs))
+        return self.plane_columns or -(-self.cols // (self.slices * self.signs))
 
     @property
     def transposed_full_scale(self) -> int:
@@ -125,8 +141,8 @@ class Arithmetic:
 
     def largest_transposed_sum(self, cols: int) -> int:
         """A bound on what one transposed read adds up for weights of `cols` columns; it must stay below 2^63."""
-        blocks = -(-(cols * self.slices * self.signs) // self.cols)
-        return self._largest(cols, min(cols, blocks), self.transposed_full_scale)
+        runs = -(-cols // self.plane_columns) if self.plane_columns else self.column_blocks(cols)
+        return self._largest(cols, min(cols, runs), self.transposed_full_scale)
 
     def _largest(self, lines: int, blocks: int, full: int) -> int:
         """A bound for `lines` driven lines in `blocks` crossbars of full scale `full`."""
@@ -147,6 +163,10 @@ class Arithmetic:
         for name, most in limits.items():
             if not 1 <= getattr(self, name) <= most:
                 raise ProgramError(f"crossbar arithmetic: {name} is {getattr(self, name)}, 1..{most} is expected")
+        if not 0 <= self.plane_columns <= self.cols:
+            raise ProgramError(
+                f"crossbar arithmetic: plane_columns is {self.plane_columns}, 0..{self.cols} (cols) is expected"
+            )
         if not 2 <= self.weight_bits <= 16:
             raise ProgramError(f"crossbar arithmetic: weight_bits is {self.weight_bits}, 2..16 is expected")
         if self.adc_mode not in ("clip", "scale"):
@@ -294,10 +314,15 @@ def exact_columns(weights: np.ndarray, arithmetic: Arithmetic, signed: bool) -> 
 class CrossbarGroup:
     """Weight matrices [matrices, rows, cols] that one MVM instruction reads, and where their cells sit.
 
-    Row k of a matrix is in row block k // arithmetic.rows, at wordline k mod arithmetic.rows. Column c, slice s, sign
-    g (0 = p, 1 = n) is physical column q = (c * slices + s) * signs + g, which sits in column block q // cols at
-    bitline q mod cols. Crossbars of one replica are numbered matrix-major, then row block, then column block;
-    `crossbars` lists their ids on the chip, replica after replica.
+    Row k of a matrix is in row block k // arithmetic.rows, at wordline k mod arithmetic.rows. Where column c, slice s,
+    sign g (0 = p, 1 = n) is, its arithmetic's packing says. With plane_columns = 0 they stand side by side for each
+    column: physical column q = (c * slices + s) * signs + g sits in column block q // cols, at bitline q mod cols. With
+    plane_columns = W > 0 a plane is one slice and one sign of a strip of W columns. The planes of a strip are spread
+    evenly over as few crossbars as hold them, B = ceil(slices * signs / (cols // W)) with P = ceil(slices * signs / B)
+    planes each: plane p = s * signs + g of strip k = c // W sits in column block k * B + p // P, at bitline
+    (p mod P) * W + c mod W. Sums of forward reads are the same.
+    Crossbars of one replica are numbered matrix-major, then row block, then column block; `crossbars` lists their ids
+    on the chip, replica after replica.
     `weights` names the integer weights, `real_weights` the float32 ones that `float` numerics uses. `weight_scale` is
     what a step of an integer weight is worth, one for the whole group, so that it holds for reads in both directions
     and for UPDATE; 0 in a group of an inference program, whose scales (one a column) are in its dequantising constants.
@@ -325,8 +350,7 @@ class CrossbarGroup:
     @property
     def column_blocks(self) -> int:
         """Crossbars side by side, for one matrix."""
-        a = self.arithmetic
-        return -(-(self.cols * a.slices * a.signs) // a.cols)
+        return self.arithmetic.column_blocks(self.cols)
 
     @property
     def crossbars_per_replica(self) -> int:

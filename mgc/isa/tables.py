@@ -16,7 +16,7 @@ from mgc.isa.schedule import Unit
 from mgc.isa.schema import Record, record_of
 from mgc.isa.state import StoredState
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)

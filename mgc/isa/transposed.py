@@ -5,9 +5,11 @@ matrix W [K, N] of integers and codes x [n, N], one for each column:
 
 - Read. The bitlines of one slice s and one sign g of a crossbar are driven at once, those of other slices and signs
   stay silent: the slices of one column would need different significance on one wire. Which columns a crossbar holds
-  follows from the packing of its group: column c, slice s, sign g is physical column q = (c * S + s) * G + g (S slices,
-  G signs), in column block q // cols. So a column block B holds for (s, g) the columns L(B, s, g), a run of at most
-  T = ceil(cols / (S * G)) columns.
+  follows from the packing of its group (S slices, G signs). Side by side (plane_columns = 0), column c, slice s, sign g
+  is physical column q = (c * S + s) * G + g, in column block q // cols; so a column block B holds for (s, g) the
+  columns L(B, s, g), a run of at most T = ceil(cols / (S * G)) columns, and a read takes S * G turns. In planes of W =
+  plane_columns, each (s, g) of a strip B of T = W columns is in one crossbar: L(B, s, g) is the strip, and a read takes
+  as many turns as a crossbar has planes. In what follows the strip is the column block.
 - Wordline. For row r, column block B, slice s, sign g, digit t: a = sum over c in L(B, s, g) of digit_t(x_c) * cell, in
   0 .. full_T = T (2^d - 1) (2^b - 1). A block that holds fewer columns has the same full scale.
 - ADC. "clip": code = min(round(a), M). "scale": code = round(a * M / full_T) in float64, half to even.
@@ -21,7 +23,7 @@ A row block (r, B, s, g) is exact if its ADC loses nothing for any x. Clip: its 
 its cells), is at most M. Scale: M * cell is a multiple of full_T for each of its cells. A row is exact if all its
 blocks are: then sums * transposed_factor is x @ W^T, as a rational number. In clip mode every row is exact, whatever
 the weights are, if full_T is at most M: with 128 columns, 2-bit cells and 1-bit digits full_T is 24 for 16-bit weights
-and 48 for 8-bit ones.
+and 48 for 8-bit ones side by side, and 192 in planes of 64 columns.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ _CHUNK = 1 << 18
 
 def column_runs(cols: int, s: int, sign: int, arithmetic: Arithmetic) -> np.ndarray:
     """Where the column blocks of slice s and a sign begin: the first column of each run L(B, s, g), ascending."""
+    if arithmetic.plane_columns:
+        return np.arange(0, cols, arithmetic.plane_columns)
     physical = (np.arange(cols) * arithmetic.slices + s) * arithmetic.signs + sign
     return np.unique(physical // arithmetic.cols, return_index=True)[1]
 

@@ -17,6 +17,7 @@ from mgc.ir.mapped import Copy, Dequant, DequantBy, Lookup, Mvm, MvmPart, MvmT, 
 from mgc.ir.op import Op
 from mgc.ir.ops.update import Rule, Sgd
 from mgc.ir.types import DType, TensorType
+from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.cost import CostModel, update_work
 from mgc.targets.description import CostClass, Target
 
@@ -93,9 +94,12 @@ class Durations:
         """Cycles of a part's products with its input at hand."""
         return max(1, self.cost.mvm_cycles(windows, signed=signed, replicas=replicas, row_blocks=row_blocks))
 
-    def mvm_t(self, windows: int, replicas: int, column_blocks: int, *, signed: bool) -> int:
-        """Cycles of a part's transposed products: slices and signs are read one after the other."""
-        return self.mvm(windows * self.cost.transposed_turns(), replicas, column_blocks, signed=signed)
+    def mvm_t(self, windows: int, part: MvmPart, group: GroupMap, *, signed: bool) -> int:
+        """Cycles of a part's transposed products: the planes of a crossbar are read one after the other."""
+        crossbar, packing = self.target.crossbar, group.plane_columns
+        turns = crossbar.transposed_turns(plane_columns=packing)
+        blocks = crossbar.column_blocks(part.cols, plane_columns=packing)
+        return self.mvm(windows * turns, group.replicas, blocks, signed=signed)
 
     def outer(self, windows: int, part: MvmPart, tiles: int) -> int:
         """Cycles of a part's weight gradients in the gradient units of `tiles` tiles."""

@@ -15,7 +15,7 @@ from mgc.passes.mapping.allocate import Demand
 from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
-from mgc.passes.mapping.partition import crossbars_of
+from mgc.passes.mapping.packing import crossbars_of
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.reads import Reads, reads_of
@@ -71,8 +71,9 @@ class Allocate(Pass):
         groups: list[GroupMap] = []
         for r, replicas in zip(residents.groups, found.allocation.replicas, strict=True):
             if r.part is not None:
-                size = crossbars_of(r.part, state.chip.crossbar)
-                groups.append(GroupMap(r.name, r.part.name, r.layer, replicas, size, chip=chip_of[r.layer]))
+                size = crossbars_of(r.part, state.chip.crossbar, r.plane_columns)
+                made = GroupMap(r.name, r.part.name, r.layer, replicas, size, chip=chip_of[r.layer])
+                groups.append(replace(made, plane_columns=r.plane_columns))
         return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
 
 
@@ -127,14 +128,13 @@ def _of_an_iteration(
     entries = list(entries)
     homes = [homes_of(e.graph, residents.names) for e in entries]
     reads = reads_of([e.graph for e in entries], homes, [e.repeats for e in entries], target)
-    cost = CostModel(target)
+    crossbar, interval = target.crossbar, CostModel(target).read_interval_cycles()
     found: list[Demand] = []
     for r in residents.groups:
         if r.part is not None:
-            work = max(1, reads.get(r.name, Reads()).turns(cost.transposed_turns()))
-            found.append(
-                Demand(number[r.layer], crossbars_of(r.part, target.crossbar), work, cost.read_interval_cycles())
-            )
+            turns = crossbar.transposed_turns(plane_columns=r.plane_columns)
+            work = max(1, reads.get(r.name, Reads()).turns(turns))
+            found.append(Demand(number[r.layer], crossbars_of(r.part, crossbar, r.plane_columns), work, interval))
     return found
 
 

@@ -15,8 +15,10 @@ from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import signed_input
+from mgc.passes.mapping.packing import GroupUse, crossbars_of, plane_columns_of
 from mgc.passes.mapping.plan import Resident
-from mgc.passes.mapping.residents import residents_in
+from mgc.passes.mapping.reads import Reads, reads_of
+from mgc.passes.mapping.residents import Residents, residents_in
 from mgc.passes.state import CompileState, UnsupportedError, with_graph
 from mgc.targets.description import Crossbar, Target
 
@@ -30,18 +32,14 @@ class CapacityError(UnsupportedError):
         self.available = available
 
 
-def crossbars_of(part: MvmPart, crossbar: Crossbar) -> int:
-    """Crossbars of one replica of a part; they are numbered matrix-major, then row block, then column block."""
-    return part.matrices * crossbar.row_blocks(part.rows) * crossbar.column_blocks(part.cols)
-
-
 @dataclass(frozen=True)
 class Partition(Pass):
     """Every part of every product has a crossbar group of its own, a resident of the module; they must fit.
 
     For weights that nothing writes, rows go channel-major or tap-major, whichever leaves fewer columns that an ADC
-    could clip (on a tie as they are); weights are permuted to match, integer and real. CapacityError if one copy of
-    everything needs more crossbars than the target has. Results are equal bit for bit.
+    could clip (on a tie as they are); weights are permuted to match, integer and real. Weights that are read transposed
+    are packed in planes where that saves time, or as few crossbars as can be where those would not do. CapacityError if
+    one copy of everything needs more crossbars than the target has. Results are equal bit for bit.
     """
 
     name: ClassVar[str] = "partition"
@@ -57,9 +55,33 @@ class Partition(Pass):
             entries.append(with_graph(entry, graph))
         sources = _sources(entries, residents.names)
         groups = [replace(r, sources=sources.get(r.name, ())) for r in residents.groups]
-        check_capacity((*groups, *frozen), state)
         every = replace(residents, all=(*groups, *frozen, *residents.buffers))
-        return state.with_entries(entries, residents=every)
+        reads = reads_of_iteration(entries, every, state)
+        for least in (False, True):
+            packed = pack(every.groups, reads, state.chip, least=least)
+            if sum(needs(packed, state.chip).values()) <= state.target.structure.crossbars:
+                break
+        check_capacity(packed, state)
+        return state.with_entries(entries, residents=replace(every, all=(*packed, *residents.buffers)))
+
+
+def reads_of_iteration(entries: Sequence[Entry], residents: Residents, state: CompileState) -> dict[str, Reads]:
+    """How often an iteration reads each group that training writes."""
+    running = [e for e in entries if e.kind == "train"]
+    homes = [homes_of(e.graph, residents.names) for e in running]
+    return reads_of([e.graph for e in running], homes, [e.repeats for e in running], state.chip)
+
+
+def pack(
+    groups: Sequence[Resident], reads: Mapping[str, Reads], target: Target, *, least: bool = False
+) -> list[Resident]:
+    """The same groups, those of a layer in planes of as many columns as `plane_columns_of` says."""
+    layers: dict[str, list[GroupUse]] = {}
+    for group in groups:
+        use = GroupUse.of(group, reads.get(group.name, Reads()), target.crossbar)
+        layers.setdefault(group.layer, []).append(use)
+    columns = {layer: plane_columns_of(uses, target, least=least) for layer, uses in layers.items()}
+    return [replace(group, plane_columns=columns[group.layer]) for group in groups]
 
 
 def _sources(entries: Sequence[Entry], names: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -152,13 +174,19 @@ def _reordered(weights: np.ndarray, part: MvmPart, order: str) -> np.ndarray:
     return weights.reshape(matrices, outer, inner, cols).swapaxes(1, 2).reshape(matrices, rows, cols)
 
 
-def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
-    """CapacityError if one copy of all weights needs more crossbars than the target has."""
+def needs(groups: Sequence[Resident], target: Target) -> dict[str, int]:
+    """The crossbars that one replica of each layer takes, by what messages call it."""
     need: dict[str, int] = {}
     for group in groups:
         if group.part is not None:
             name = ", ".join(group.sources) if group.cells is not None and group.sources else group.layer
-            need[name] = need.get(name, 0) + crossbars_of(group.part, state.chip.crossbar)
+            need[name] = need.get(name, 0) + crossbars_of(group.part, target.crossbar, group.plane_columns)
+    return need
+
+
+def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
+    """CapacityError if one copy of all weights needs more crossbars than the target has."""
+    need = needs(groups, state.chip)
     needed, available = sum(need.values()), state.target.structure.crossbars
     if needed > available:
         width = "training.master_bits" if state.trains else "crossbar.weight_bits"

@@ -45,7 +45,8 @@ class Resident:
     that lives there ("" for weights that nothing trains), by `piece`. `weight_scale` is what one step of a group's
     cells stands for, 0 for a buffer and for weights whose scales stand with their sums; `part` the windowed product
     that a group was made for, `layer` what its crossbars lie together with. `cells` are the whole numbers of weights
-    that nothing writes. `sources` are the ONNX nodes that read it.
+    that nothing writes. `sources` are the ONNX nodes that read it. A group is packed in planes of `plane_columns`
+    columns (0: slices and signs side by side, see `mgc.isa.crossbar.CrossbarGroup`).
     """
 
     name: str
@@ -57,6 +58,7 @@ class Resident:
     layer: str = ""
     cells: np.ndarray | None = None
     sources: tuple[str, ...] = ()
+    plane_columns: int = 0
 
     @property
     def is_group(self) -> bool:
@@ -76,7 +78,8 @@ class GroupMap:
 
     `crossbars` lists crossbar ids (chip after chip), replica after replica, each matrix-major, then row block, then
     column block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in. `chip` is
-    where they are to lie, -1 if that may be across borders between chips. `layer` is the resident's.
+    where they are to lie, -1 if that may be across borders between chips. `layer` and `plane_columns` are the
+    resident's.
     """
 
     resident: str
@@ -87,6 +90,7 @@ class GroupMap:
     crossbars: tuple[int, ...] = ()
     tiles: tuple[int, ...] = ()
     chip: int = -1
+    plane_columns: int = 0
 
 
 @register_attr

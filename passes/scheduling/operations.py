@@ -383,8 +383,7 @@ class Builder:
             group = self.placement.groups[index]
             here = Place(group.tiles)
             windows = self.durations.windows(op, part)
-            blocks = self.target.crossbar.column_blocks(part.cols)
-            work = self.durations.mvm_t(windows, group.replicas, blocks, signed=signed_input(node))
+            work = self.durations.mvm_t(windows, part, group, signed=signed_input(node))
             stream = self._streamed if k == 0 else self.durations.stream
             duration = stream(work, self._traffic((dy,), (result,)), here)
             unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])

@@ -182,9 +182,14 @@ class Account:
         return EnergyBreakdown()
 
     def _occupancy(self, group: CrossbarGroup, *, transposed: bool = False) -> Occupancy:
-        bits = group.arithmetic.weight_bits
+        held = group.arithmetic
         return self.cost.occupancy(
-            group.rows, group.cols, matrices=group.matrices, weight_bits=bits, transposed=transposed
+            group.rows,
+            group.cols,
+            matrices=group.matrices,
+            weight_bits=held.weight_bits,
+            transposed=transposed,
+            plane_columns=held.plane_columns,
         )
 
     def _cell_writes(self, group: int) -> EnergyBreakdown:

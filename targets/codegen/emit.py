@@ -79,13 +79,15 @@ class PortInfo:
 class Walk:
     """Tables that grow as the walk meets values. `graph` is the one that is walked, `places` says where values live.
 
-    `factors` gives for each accumulator what its sums are to be multiplied by, as the arithmetic states it. `parted`
-    are the values that are there part by part, where the schedule cuts a batch.
+    `cells` gives for each version of weights the arithmetic of its group, `factors` for each accumulator what its sums
+    are to be multiplied by, as the arithmetic states it. `parted` are the values that are there part by part, where the
+    schedule cuts a batch.
     """
 
     graph: Graph
     places: Mapping[Value, BufferPlan]
     arithmetic: Arithmetic
+    cells: Mapping[Value, Arithmetic] = field(default_factory=dict)
     factors: dict[Value, float] = field(default_factory=dict)
     buffers: list[Buffer] = field(default_factory=list)
     buffer_of: dict[Value, int] = field(default_factory=dict)
@@ -172,9 +174,11 @@ class _Emitter:
         self.residents = residents_in(self.module)
         self.placed: tuple[GroupMap, ...] = attributes["groups"]
         self.persistent: tuple[PersistentPlan, ...] = attributes["persistent"]
-        arithmetic = Arithmetic(**{key: getattr(self.chip.crossbar, key) for key in Arithmetic.__dataclass_fields__})
+        keys = set(Arithmetic.__dataclass_fields__) - {"plane_columns"}
+        arithmetic = Arithmetic(**{key: getattr(self.chip.crossbar, key) for key in keys})
         self.walk = Walk(self.module.entries[0].graph, {}, arithmetic)
         self.group_number = {g.resident: k for k, g in enumerate(self.placed)}
+        self.packing = {g.resident: replace(arithmetic, plane_columns=g.plane_columns) for g in self.placed}
         self.home_buffer: dict[str, int] = {}
         self.units: dict[tuple[UnitKind, str], Unit] = {}
         self.inputs: dict[str, Port] = {}
@@ -272,7 +276,7 @@ class _Emitter:
             matrices=part.matrices,
             rows=part.rows,
             cols=part.cols,
-            arithmetic=walk.arithmetic,
+            arithmetic=self.packing[placed.resident],
             weights=weights,
             real_weights=real,
             replicas=placed.replicas,
@@ -323,9 +327,9 @@ class _Emitter:
         walk, graph = self.walk, entry.graph
         walk.graph, walk.places, walk.parted = graph, plan.buffers, plan.parted
         homes = homes_in(graph, self.residents)
-        cells = {v for v, home in homes.items() if home in self.group_number}
+        walk.cells = {v: self.packing[home] for v, home in homes.items() if home in self.packing}
         walk.buffer_of.update({v: self.home_buffer[h] for v, h in homes.items() if h in self.home_buffer})
-        lay_out_buffers(walk, cells)
+        lay_out_buffers(walk)
         inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)
         for name in plan.data:
             self.inputs.setdefault(name, self._port(entry, name, inputs[name]))
@@ -429,10 +433,10 @@ def absorbed_nodes(walk: Walk, graphs: Sequence[Graph]) -> dict[str, str]:
     return dict(sorted(absorbed.items()))
 
 
-def lay_out_buffers(walk: Walk, elsewhere: Collection[Value] = ()) -> None:
+def lay_out_buffers(walk: Walk) -> None:
     """Numbers every value that is not a constant, in the order the graph defines them; views alias their operand.
 
-    Values that have a buffer already keep it; those in `elsewhere` have none.
+    Values that have a buffer already keep it; versions of weights in crossbars have none.
     """
     graph = walk.graph
     kinds: dict[Value, BufferKind] = dict.fromkeys(graph.constants, "real")
@@ -447,7 +451,7 @@ def lay_out_buffers(walk: Walk, elsewhere: Collection[Value] = ()) -> None:
             if isinstance(node.op, mapped.View):
                 view_of[value] = node.inputs[0]
     for value in order:
-        if value in walk.buffer_of or value in elsewhere:
+        if value in walk.buffer_of or value in walk.cells:
             continue
         home = value
         while home in view_of:
@@ -479,7 +483,7 @@ def _note_factor(walk: Walk, node: Node, value: Value) -> None:
         case mapped.Mvm():
             walk.factors[value] = walk.arithmetic.factor
         case mapped.MvmT():
-            walk.factors[value] = walk.arithmetic.transposed_factor
+            walk.factors[value] = walk.cells[node.inputs[1]].transposed_factor
         case mapped.View() | mapped.Copy() if node.inputs[0] in walk.factors:
             walk.factors[value] = walk.factors[node.inputs[0]]
 

@@ -102,7 +102,7 @@ def line_of(text, at):
 @pytest.mark.parametrize(
     ("pattern", "replacement", "message"),
     [
-        (r"\.mgc 3", ".mgc 7", "format version 7 is not known; this mgc reads 3"),
+        (r"\.mgc 4", ".mgc 7", "format version 7 is not known; this mgc reads 4"),
         (r"\.name", ".nome", r"directive \.nome is unknown"),
         (r'\.name "hand-made"', ".name hand", "expected a name in quotes, found hand"),
         (r"\.target \{", ".target {{", "this is no JSON"),

@@ -153,7 +153,7 @@ def resealed(path, change, tensors=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=9), "format version is 9, this mgc reads 3"),
+        (lambda m: m.update(version=9), "format version is 9, this mgc reads 4"),
         (lambda m: m.update(format="zip"), "manifest is another"),
         (lambda m: m.pop("buffers"), "buffers"),
         (lambda m: m["buffers"][0].pop(), "Buffer has 10 fields, not 9"),

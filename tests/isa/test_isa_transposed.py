@@ -1,5 +1,6 @@
 """Transposed reads against a scalar loop over cells, written from the text and sharing no code."""
 
+from collections import Counter
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mgc.isa.crossbar import Arithmetic, adc, decode_weights, encode_weights
+from mgc.isa.crossbar import Arithmetic, CrossbarGroup, adc, decode_weights, encode_weights
 from mgc.isa.error import ExecutionError
 from mgc.isa.transposed import column_runs, integer_product, transposed_exact_rows, transposed_product, transposed_sums
 
@@ -16,9 +17,10 @@ from mgc.isa.transposed import column_runs, integer_product, transposed_exact_ro
 @st.composite
 def arithmetics(draw):
     input_bits = draw(st.integers(1, 8))
+    cols = draw(st.integers(1, 24))
     return Arithmetic(
         rows=4,
-        cols=draw(st.integers(1, 24)),
+        cols=cols,
         cell_bits=draw(st.integers(1, 5)),
         dac_bits=draw(st.integers(1, min(4, input_bits))),
         adc_bits=draw(st.integers(1, 12)),
@@ -26,6 +28,7 @@ def arithmetics(draw):
         encoding=draw(st.sampled_from(["differential", "offset"])),
         weight_bits=draw(st.integers(2, 9)),
         input_bits=input_bits,
+        plane_columns=draw(st.integers(0, cols)),
     )
 
 
@@ -52,15 +55,17 @@ def by_hand(a, signed, weights, codes):
     stored_bits = a.weight_bits - 1 if a.encoding == "differential" else a.weight_bits
     slices = -(-stored_bits // a.cell_bits)
     signs = (1, -1) if a.encoding == "differential" else (1,)
-    full = -(-a.cols // (slices * len(signs))) * (2**a.dac_bits - 1) * (2**a.cell_bits - 1)
-    blocks = -(-cols * slices * len(signs) // a.cols)
+    at_once = a.plane_columns or -(-a.cols // (slices * len(signs)))
+    full = at_once * (2**a.dac_bits - 1) * (2**a.cell_bits - 1)
+    crossbar = {key: where[0] for key, where in places(a, cols, slices, len(signs)).items()}
+    blocks = 1 + max(crossbar.values())
     result = np.zeros((len(codes), rows), object)
     for n, r in product(range(len(codes)), range(rows)):
         y = 0
         for block, s, g, t in product(range(blocks), range(slices), range(len(signs)), range(digits + signed)):
             total = 0
             for c in range(cols):
-                if ((c * slices + s) * len(signs) + g) // a.cols != block:
+                if crossbar[c, s, g] != block:
                     continue
                 x, w = int(codes[n, c]), int(weights[r, c])
                 if t < digits:
@@ -79,6 +84,40 @@ def by_hand(a, signed, weights, codes):
     if a.adc_mode == "clip":
         return result, Fraction(1)
     return result, Fraction(full, top) if a.encoding == "differential" else Fraction(1, top)
+
+
+def places(a, cols, slices, signs):
+    """(column, slice, sign) -> (crossbar, bitline): side by side, or planes as evenly as in the fewest crossbars."""
+    if not a.plane_columns:
+        order = product(range(cols), range(slices), range(signs))
+        return {key: divmod(k, a.cols) for k, key in enumerate(order)}
+    fit, each = a.cols // a.plane_columns, 1
+    while -(-slices * signs // each) > -(-slices * signs // fit):
+        each += 1
+    found, crossbar = {}, -1
+    for first in range(0, cols, a.plane_columns):
+        for p, (s, g) in enumerate(product(range(slices), range(signs))):
+            crossbar += p % each == 0
+            for c in range(first, min(first + a.plane_columns, cols)):
+                found[c, s, g] = crossbar, p % each * a.plane_columns + c - first
+    return found
+
+
+@settings(deadline=None, max_examples=300)
+@given(arithmetics(), st.integers(1, 60))
+def test_every_cell_has_a_place_of_its_own(a, cols):
+    """As many crossbars as the group says, at most so many turns to drive every plane of one alone."""
+    where = places(a, cols, a.slices, a.signs)
+    assert len(set(where.values())) == len(where) == cols * a.slices * a.signs
+    group = CrossbarGroup(0, "g", 1, 1, cols, a, "w", "r", 1, (0,), tuple(range(a.column_blocks(cols))))
+    assert 1 + max(crossbar for crossbar, _ in where.values()) == group.column_blocks
+    assert all(0 <= bitline < a.cols for _, bitline in where.values())
+    turns = Counter(crossbar for crossbar, _, _ in {(where[c, s, g][0], s, g) for c, s, g in where})
+    assert max(turns.values()) <= a.planes_per_crossbar
+    for s, g in product(range(a.slices), range(a.signs)):
+        runs = {c: where[c, s, g][0] for c in range(cols)}
+        starts = [c for c in range(cols) if c == 0 or runs[c] != runs[c - 1]]
+        assert column_runs(cols, s, g, a).tolist() == starts
 
 
 @settings(deadline=None, max_examples=300)
@@ -133,11 +172,13 @@ def test_cells_give_their_weights_back(case):
     assert np.array_equal(decode_weights(encode_weights(weights[None], a), a), weights[None])
 
 
-@pytest.mark.parametrize(("bits", "columns", "full"), [(16, 8, 24), (8, 16, 48)])
+@pytest.mark.parametrize(
+    ("bits", "planes", "columns", "full"), [(16, 0, 8, 24), (8, 0, 16, 48), (16, 64, 64, 192), (8, 85, 85, 255)]
+)
 @pytest.mark.parametrize("signed", [True, False])
-def test_default_crossbars_lose_nothing_backward(bits, columns, full, signed):
+def test_default_crossbars_lose_nothing_backward(bits, planes, columns, full, signed):
     """128 columns, 2-bit cells, 1-bit digits, 8-bit ADC: exact whatever the weights are."""
-    a = Arithmetic(128, 128, 2, 1, 8, "clip", "differential", bits, 8)
+    a = Arithmetic(128, 128, 2, 1, 8, "clip", "differential", bits, 8, planes)
     assert (a.transposed_columns, a.transposed_full_scale) == (columns, full)
     rng = np.random.default_rng(0)
     weights = rng.integers(*a.weight_range, (1, 130, 70), endpoint=True)

@@ -15,7 +15,8 @@ from mgc.isa import crossbar as isa
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import Durations, signed_input, windows_of
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, placement_of
-from mgc.passes.mapping.partition import CapacityError, Partition, crossbars_of, order_rows
+from mgc.passes.mapping.packing import crossbars_of
+from mgc.passes.mapping.partition import CapacityError, Partition, order_rows
 from mgc.passes.mapping.place import near_layers, snake_of_tiles, traffic_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Crossbar
@@ -40,8 +41,11 @@ def crossbars(draw) -> Crossbar:
     )
 
 
-def arithmetic_of(crossbar: Crossbar) -> isa.Arithmetic:
-    return isa.Arithmetic(**{k: getattr(crossbar, k) for k in isa.Arithmetic.__dataclass_fields__})
+def arithmetic_of(crossbar: Crossbar, plane_columns: int = 0) -> isa.Arithmetic:
+    packing = {"plane_columns": plane_columns}
+    return isa.Arithmetic(
+        **packing, **{k: getattr(crossbar, k) for k in isa.Arithmetic.__dataclass_fields__.keys() - packing}
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -56,16 +60,22 @@ def test_exact_columns_are_those_of_the_instruction_set(crossbar, matrices, rows
 
 
 @settings(max_examples=60, deadline=None)
-@given(crossbars(), st.integers(1, 3), st.integers(1, 20), st.integers(1, 9))
-def test_every_cell_of_every_weight_lands_exactly_once_and_reads_back(crossbar, matrices, rows, cols):
-    slices, signs = crossbar.slices(), crossbar.signs
+@given(crossbars(), st.integers(1, 3), st.integers(1, 20), st.integers(1, 9), st.integers(0, 9))
+def test_every_cell_of_every_weight_lands_exactly_once_and_reads_back(crossbar, matrices, rows, cols, plane_columns):
+    slices, signs, width = crossbar.slices(), crossbar.signs, min(plane_columns, crossbar.cols)
     index = np.indices((matrices, rows, cols, slices, signs))
-    q = (index[2] * slices + index[3]) * signs + index[4]
-    row_blocks, column_blocks = crossbar.row_blocks(rows), crossbar.column_blocks(cols)
-    block = (index[0] * row_blocks + index[1] // crossbar.rows) * column_blocks + q // crossbar.cols
-    where = block, index[1] % crossbar.rows, q % crossbar.cols
+    if width:
+        plane, blocks = index[3] * signs + index[4], -(-slices * signs // (crossbar.cols // width))
+        held = -(-slices * signs // blocks)
+        across = index[2] // width * blocks + plane // held
+        bitline = plane % held * width + index[2] % width
+    else:
+        across, bitline = np.divmod((index[2] * slices + index[3]) * signs + index[4], crossbar.cols)
+    row_blocks, column_blocks = crossbar.row_blocks(rows), crossbar.column_blocks(cols, plane_columns=width)
+    block = (index[0] * row_blocks + index[1] // crossbar.rows) * column_blocks + across
+    where = block, index[1] % crossbar.rows, bitline
     part = MvmPart("p", matrices, rows, cols, CHANNEL_MAJOR, Windows((1,), (1,), (0,), (1,), (1,), (0,), (1,)))
-    crossbars = crossbars_of(part, crossbar)
+    crossbars = crossbars_of(part, crossbar, width)
     flat = (where[0] * crossbar.rows + where[1]) * crossbar.cols + where[2]
     assert len(np.unique(flat)) == flat.size
     assert (where[0].max(), where[1].max() < crossbar.rows, where[2].max() < crossbar.cols) == (
@@ -79,10 +89,11 @@ def test_every_cell_of_every_weight_lands_exactly_once_and_reads_back(crossbar, 
     assert np.array_equal(array[where], levels)
     assert (array >= 0).sum() == levels.size
     group = isa.CrossbarGroup(
-        0, "g", matrices, rows, cols, arithmetic_of(crossbar), "w", "r", 1, (0,), tuple(range(crossbars))
+        0, "g", matrices, rows, cols, arithmetic_of(crossbar, width), "w", "r", 1, (0,), tuple(range(crossbars))
     )
     assert (group.row_blocks, group.column_blocks) == (row_blocks, column_blocks)
     assert group.crossbars_per_replica == crossbars
+    assert group.arithmetic.planes_per_crossbar == crossbar.transposed_turns(plane_columns=width)
 
 
 def one_mvm(graph: Graph) -> tuple[Mvm, list[np.ndarray]]:

@@ -9,6 +9,7 @@ def test(rng):
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -24,9 +25,9 @@ PLAIN = ("relu", "neg", "abs", "floor", "round", "sign", "hard_swish")
 
 
 def random_arithmetic(rng: random.Random) -> Arithmetic:
-    """Small crossbars; about half of them lose something in their ADCs."""
+    """Small crossbars, packed either way; about half of them lose something in their ADCs."""
     input_bits = rng.choice([1, 2, 3, 4, 5, 8, 8, 8, 12, 16])
-    return Arithmetic(
+    drawn = Arithmetic(
         rows=rng.choice([2, 3, 4, 8, 16]),
         cols=rng.choice([4, 8, 16]),
         cell_bits=rng.choice([1, 2, 2, 3, 4, 8]),
@@ -37,6 +38,8 @@ def random_arithmetic(rng: random.Random) -> Arithmetic:
         weight_bits=rng.choice([2, 3, 4, 8, 8, 12, 16]),
         input_bits=input_bits,
     )
+    packing = random.Random(repr(drawn))  # of its own: what follows in `rng` stays as it is
+    return replace(drawn, plane_columns=packing.choice([0, packing.randint(1, drawn.cols)]))
 
 
 class RandomProgram:

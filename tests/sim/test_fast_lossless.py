@@ -1,5 +1,7 @@
 """The test for weights that ADCs read without loss, against the instruction set's own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 from programs import random_arithmetic
 
 from mgc.isa.crossbar import Arithmetic, encode_weights, exact_blocks, sliced_product
+from mgc.isa.transposed import transposed_exact_rows
 from mgc.sim.fast.lossless import is_lossless
 
 
-def exact(weights, arithmetic):
-    return all(bool(exact_blocks(weights, arithmetic, signed).all()) for signed in (False, True))
+def exact(weights, arithmetic, transposed=False):
+    proof = transposed_exact_rows if transposed else exact_blocks
+    return all(bool(proof(weights, arithmetic, signed).all()) for signed in (False, True))
 
 
 @settings(max_examples=300, deadline=None)
@@ -25,6 +29,8 @@ def test_clipping_converters(rng):
     weights = (generator.integers(lo, hi + 1, size) * generator.choice([0.0, 0.05, 0.3, 1.0], size)).astype(np.int32)
     weights.reshape(-1)[rng.randrange(weights.size)] = rng.choice([lo, hi, 0])
     assert is_lossless(weights, a) == exact(weights, a)
+    wide = np.ascontiguousarray(weights.swapaxes(1, 2))
+    assert is_lossless(wide, a, transposed=True) == exact(wide, a, transposed=True)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 7])
@@ -36,10 +42,14 @@ def test_one_cell_too_many(bits, sign):
         one = 1 << (bits * s)
         weights = np.zeros((1, 300, 3), np.int32)
         weights[0, 128:255, 1] = sign * one
+        planes, turned = replace(a, plane_columns=128), weights.swapaxes(1, 2)
         assert is_lossless(weights, a)
+        assert is_lossless(turned, planes, transposed=True)
         weights[0, 255, 1] = sign * one
         assert not is_lossless(weights, a)
+        assert not is_lossless(turned, planes, transposed=True)
         assert not exact(weights, a)
+        assert not exact(turned, planes, transposed=True)
 
 
 def test_tall_crossbars():

@@ -23,6 +23,9 @@ ARITHMETICS = {
     "offset": Arithmetic(16, 32, 2, 1, 12, "clip", "offset", 16, 8),
     "columns across the line": replace(EXACT, adc_bits=5),
     "clipped": Arithmetic(4, 24, 2, 2, 3, "clip", "offset", 6, 5),
+    "planes": replace(EXACT, plane_columns=2),
+    "planes that can clip": Arithmetic(16, 8, 2, 1, 3, "clip", "differential", 16, 8, 4),
+    "planes at full scale": Arithmetic(5, 32, 1, 1, 4, "scale", "differential", 16, 8, 3),
     "full scale met": Arithmetic(15, 60, 1, 1, 4, "scale", "differential", 16, 8),
     "full scale": Arithmetic(5, 32, 1, 1, 4, "scale", "differential", 16, 8),
 }

@@ -159,8 +159,8 @@ def linear(arithmetic, weights, transposed_copy=None):
     return b.build()
 
 
-def how_read(fast):
-    return ["exact" if e.lowered else e.reason for e in plan_of(fast).placements if e.what == "mvm"]
+def how_read(fast, what="mvm"):
+    return ["exact" if e.lowered else e.reason for e in plan_of(fast).placements if e.what == what]
 
 
 def test_columns_that_become_lossy_are_read_as_the_reference_reads_them():
@@ -207,6 +207,28 @@ def test_lossy_weights_that_are_only_read_backward():
         assert_same(reference.run(feeds), fast.run(feeds))
         assert_same(reference.states(), fast.states())
         assert how_read(fast) == (["exact"] * 2 if other is lossy else ["columns that are not exact"] * 2)
+
+
+def test_rows_that_become_lossy_in_planes_that_can_clip():
+    """Five columns of level 3 are just held; forward reads stay exact all the time."""
+    planes = replace(TIGHT, cols=32, plane_columns=8)
+    weights = np.zeros((4, 8))
+    weights[0, :5] = 3
+    program = linear(planes, np.zeros((4, 8)), transposed_copy=weights)
+    none, step = np.zeros((1, 4, 8), np.float32), np.zeros((1, 4, 8), np.float32)
+    step[0, 0, 5] = -3
+    reference, fast = (Simulator(program, e, threads=1) for e in ("reference", "fast"))
+    reading = np.zeros((1, 4, 8), np.float32)
+    reading[0, 1:, 2] = -1
+    rng, seen = np.random.default_rng(0), []
+    for gradient, other in ((reading, none), (none, step), (none, none), (none, -step)):
+        feeds = {"x": rng.normal(size=(2, 4)).astype(np.float32), "other": other, "gradient": gradient}
+        assert_same(reference.run(feeds), fast.run(feeds))
+        assert_same(reference.states(), fast.states())
+        seen.append(how_read(fast, "mvm_t"))
+        assert how_read(fast) == ["exact"] * 2
+        assert fast.exact_rows == reference.exact_rows
+    assert seen == [["exact"], *[["transposed reads that need not be exact"]] * 3]
 
 
 def test_states_are_no_ones_elses():

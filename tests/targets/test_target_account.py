@@ -56,9 +56,8 @@ def test_transposed_reads_are_charged_codes_and_sums(trained):
         code = np.dtype(trained.buffers[i.src].dtype).itemsize
         count = windows(i, i.output) * group.matrices
         moved = count * (group.cols * code + group.rows * trained.target["periphery"]["accumulator_bytes"])
-        occupancy = account.cost.occupancy(
-            group.rows, group.cols, matrices=group.matrices, weight_bits=16, transposed=True
-        )
+        packing = {"weight_bits": 16, "plane_columns": group.arithmetic.plane_columns}
+        occupancy = account.cost.occupancy(group.rows, group.cols, matrices=group.matrices, transposed=True, **packing)
         read = account.cost.mvm_energy(windows(i, i.output), occupancy, signed=i.signed)
         assert account.energy(i).edram == pytest.approx(read.edram + account.cost.transfer_energy(moved, "edram").edram)
         assert account.energy(i).adc == read.adc

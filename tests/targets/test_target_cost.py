@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
-from itertools import pairwise
+from collections import Counter
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -234,10 +235,33 @@ def test_mvm_energy_is_linear_in_windows(cost: CostModel, count: int, rows: int,
     assert cost.mvm_energy(count, occupancy, signed=signed).total == pytest.approx(count * one.total)
 
 
-@given(costs, st.integers(1, 2000), st.integers(1, 500), st.integers(2, 16))
-def test_occupancy_is_consistent(cost: CostModel, rows: int, columns: int, bits: int):
+@given(st.integers(1, 300), st.integers(1, 150), st.sampled_from([4, 8, 16]), st.integers(0, 128))
+def test_a_transposed_read_sets_in_motion_what_the_places_of_cells_say(rows: int, columns: int, bits: int, width: int):
+    """Each crossbar drives each of its planes once, and converts all its occupied rows for it."""
+    crossbar = DEFAULT.target.crossbar
+    slices, signs = crossbar.slices(bits), crossbar.signs
+    blocks = -(-slices * signs // (crossbar.cols // width)) if width else 0
+    held = -(-slices * signs // blocks) if width else 0
+    planes: set[tuple[int, int]] = set()
+    for c, s, g in product(range(columns), range(slices), range(signs)):
+        plane = s * signs + g
+        beside = (c * slices * signs + plane) // crossbar.cols
+        planes.add((c // width * blocks + plane // held if width else beside, plane))
+    found = DEFAULT.occupancy(rows, columns, weight_bits=bits, transposed=True, plane_columns=width)
+    row_blocks = -(-rows // crossbar.rows)
+    assert found.crossbars == row_blocks * len({block for block, _ in planes})
+    assert found.drives == row_blocks * columns * slices * signs
+    assert found.inputs == columns
+    exact = rows * len(planes)  # a crossbar that is not full side by side is taken to hold all planes
+    assert found.conversions == exact if width else found.conversions >= exact
+    turns = max(Counter(block for block, _ in planes).values())
+    assert turns <= crossbar.transposed_turns(bits, plane_columns=width)
+
+
+@given(costs, st.integers(1, 2000), st.integers(1, 500), st.integers(2, 16), st.integers(0, 64))
+def test_occupancy_is_consistent(cost: CostModel, rows: int, columns: int, bits: int, width: int):
     crossbar = cost.target.crossbar
-    found = cost.occupancy(rows, columns, weight_bits=bits)
+    found = cost.occupancy(rows, columns, weight_bits=bits, plane_columns=width)
     assert found.cells == rows * columns * crossbar.slices(bits) * crossbar.signs
     assert found.cells <= found.crossbars * crossbar.rows * crossbar.cols
     assert found.drives <= found.crossbars * crossbar.rows

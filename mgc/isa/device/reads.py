@@ -12,7 +12,8 @@ stored offset of offset encoding is taken off digitally, as before.
 
 Draws: one stream for each (seed, "read", instruction, number of the run, matrix); windows are numbered sample after
 sample, and window q has the blocks q ceil(E / 16) .. of the stream, E the reads of one window: an array
-[row blocks, digits, slices, signs, columns] for MVM, [digits, slices, signs, column blocks, rows] for MVM_T.
+[row blocks, digits, slices, signs, columns] for MVM, [digits, slices, signs, column blocks, rows] for MVM_T (in planes,
+the strips are the column blocks).
 """
 
 from __future__ import annotations

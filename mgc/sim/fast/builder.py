@@ -19,6 +19,7 @@ from mgc.sim.fast import layout
 from mgc.sim.fast.elementwise import Operand
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.items import GraphItem, Item, LoadItem, MachineItem, Slot, StoreItem
+from mgc.sim.fast.lossless import GroupRead
 from mgc.sim.fast.values import Element, GraphValue, Part
 from mgc.sim.fast.versions import StateSlots, Version
 from mgc.sim.fast.weights import plane_dtype, planes_of
@@ -89,12 +90,12 @@ class PlanBuilder:
 
     A graph grows while instructions have a graph form; one that has none ends it, unless it can run before it. Where
     the program changes states, all that lives from run to run is in slots, forms that need a guard may be used, and
-    forward reads of a group are taken to be exact unless it is among `lossy`. Where it does not, the weights are those
-    of its tensors, and persistent buffers hold what `persistent` says, by root.
+    reads of a group are taken to be exact unless they are among the `lossy` ones. Where it does not, the weights are
+    those of its tensors, and persistent buffers hold what `persistent` says, by root.
     """
 
     def __init__(
-        self, program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[int]
+        self, program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[GroupRead]
     ) -> None:
         self.program, self.ideal, self.lossy = program, ideal, lossy
         self.changes = bool(changing(program))

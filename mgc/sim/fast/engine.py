@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.dataflow import changing
-from mgc.isa.instructions import Mvm
+from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, available_threads
 from mgc.sim.fast.builder import Plan
 from mgc.sim.fast.items import Arrays, DoubtError, RunContext
-from mgc.sim.fast.lossless import is_lossless
+from mgc.sim.fast.lossless import GroupRead, is_lossless
 from mgc.sim.fast.plan import build
 from mgc.sim.fast.updates import LossyError
 from mgc.sim.reference import ReferenceEngine
@@ -56,8 +56,8 @@ class FastEngine:
     In a program that changes its states these lie in slots of the plan, else they are its constants. A plan that
     changes states holds for finite numbers, and for weights that the ADCs read without loss. Where a guard finds a
     number that is not finite, the micro-batch is run by the reference engine instead. Where weights move across the
-    line, the plan is made anew with forward reads of their group as the reference has them. Either way nothing is lost:
-    states change at the end of a run only.
+    line, the plan is made anew with reads of their group, in that direction, as the reference has them. Either way
+    nothing is lost: states change at the end of a run only.
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
@@ -67,7 +67,7 @@ class FastEngine:
         self._threads = threads or available_threads()
         self._host_threads = threads
         self._changes = bool(changing(program))
-        self._lossy: frozenset[int] = frozenset()
+        self._lossy: frozenset[GroupRead] = frozenset()
         self._state = self._initial()
         """The states that no slot of a plan holds."""
         self._made: _Executable | None = None
@@ -92,7 +92,7 @@ class FastEngine:
             try:
                 return self._shared_out(self._executable(), batch, micro_batches)
             except LossyError as error:
-                self._lossy |= {error.group}
+                self._lossy |= {error.read}
                 self._state, self._made = self.state(), None
             except DoubtError:
                 return self._as_reference(batch, micro_batches)
@@ -207,18 +207,23 @@ class FastEngine:
             tensors[name] = np.asarray(weights, tensors[name].dtype)
         return replace(self._program, tensors=tensors)
 
-    def _found_lossy(self, state: EngineState) -> set[int]:
-        """Groups whose weights change and whose forward reads need not be exact."""
+    def _found_lossy(self, state: EngineState) -> set[GroupRead]:
+        """How groups whose weights change are read, where that need not be exact."""
         if self._ideal or not self._changes:
             return set()
         groups = self._program.groups
-        return {g for g in self._forward if not is_lossless(state.weights[g], groups[g].arithmetic)}
+        return {
+            (g, transposed)
+            for g, transposed in self._reads
+            if not is_lossless(state.weights[g], groups[g].arithmetic, transposed=transposed)
+        }
 
     @cached_property
-    def _forward(self) -> frozenset[int]:
-        """Groups of states that are read forward."""
-        read = {i.group for i in self._program.instructions if isinstance(i, Mvm)}
-        return frozenset(read.intersection(state_groups(self._program)))
+    def _reads(self) -> frozenset[GroupRead]:
+        """How the groups of states are read."""
+        reads = [i for i in self._program.instructions if isinstance(i, Mvm | MvmT)]
+        trained = set(state_groups(self._program))
+        return frozenset((i.group, i.transposed) for i in reads if i.group in trained)
 
     @cached_property
     def _reference(self) -> ReferenceEngine:

@@ -14,6 +14,7 @@ from mgc.sim.fast import diff, moves, outer, reads, updates, vec
 from mgc.sim.fast.builder import Plan, PlanBuilder
 from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.items import LoadItem, StoreItem
+from mgc.sim.fast.lossless import GroupRead
 
 
 def _lower_load(builder: PlanBuilder, load: Load) -> None:
@@ -50,7 +51,7 @@ Such an instruction, and one of no such class, runs as the reference runs it.
 
 
 def build(
-    program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[int] = frozenset()
+    program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[GroupRead] = frozenset()
 ) -> Plan:
     """The plan of a verified program for `quantized` or (`ideal`) `float` numerics; see `PlanBuilder`.
 

@@ -65,12 +65,8 @@ def _product(
         return mvm.lower(builder.open_graph(), program, forward, source, shape, ideal, {})
     if any(m.group not in versions for m in instructions):
         raise NotLoweredError("reads of groups of which only some change")
-    arithmetic = [program.groups[m.group].arithmetic for m in instructions]
-    if not ideal:
-        if any(m.group in builder.lossy for m in forward):
-            raise NotLoweredError("columns that are not exact")
-        if backward and any(a.adc_mode != "clip" or a.transposed_full_scale > a.adc_max for a in arithmetic):
-            raise NotLoweredError("transposed reads that need not be exact")
+    if not ideal and any((m.group, m.transposed) in builder.lossy for m in instructions):
+        raise NotLoweredError("columns that are not exact" if forward else "transposed reads that need not be exact")
     versions_read = {(m.group, builder.versions_read[m.id].whole.id) for m in instructions}
     if len(versions_read) > len({m.group for m in instructions}):
         raise NotLoweredError("reads of two versions of a group")

@@ -12,13 +12,13 @@ from mgc.functions.codes import in_reals, in_steps
 from mgc.functions.optimizers import optimize
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.error import ExecutionError, NotFiniteError
-from mgc.isa.instructions import Mvm, Update
+from mgc.isa.instructions import Mvm, MvmT, Update
 from mgc.isa.optimizers import BY_CODE
 from mgc.sim.engine import failure
 from mgc.sim.fast import weights
 from mgc.sim.fast.builder import LoweredStep, PlanBuilder
 from mgc.sim.fast.items import Arrays, RunContext, Slot
-from mgc.sim.fast.lossless import is_lossless
+from mgc.sim.fast.lossless import GroupRead, is_lossless
 from mgc.sim.fast.versions import Version
 
 _PIECE = 1 << 16
@@ -28,19 +28,19 @@ _WORTHWHILE = 2 * _PIECE
 
 
 class LossyError(Exception):
-    """The ADCs may lose something in forward reads of a group's new weights."""
+    """The ADCs may lose something in reads of a group's new weights."""
 
-    def __init__(self, group: int) -> None:
-        super().__init__(f"group {group}")
-        self.group = group
+    def __init__(self, read: GroupRead) -> None:
+        super().__init__(f"group {read[0]}")
+        self.read = read
 
 
 @dataclass(frozen=True)
 class UpdateItem:
     """One UPDATE: from the old version of a group (or the old buffer) to the new one, with new moments.
 
-    gradient, step and moments are slots or constants; `kept` are the slots of the new moments. `checked`: new weights
-    that the ADCs may not read without loss raise LossyError.
+    gradient, step and moments are slots or constants; `kept` are the slots of the new moments. `checked`: the reads of
+    the group in which ADCs must lose nothing; new weights for which they may raise LossyError.
     """
 
     instruction: Update
@@ -51,7 +51,7 @@ class UpdateItem:
     new: Version | Slot
     moments: tuple[Slot | np.ndarray, ...]
     kept: tuple[Slot, ...]
-    checked: bool
+    checked: tuple[GroupRead, ...]
 
     @property
     def reads(self) -> tuple[Slot, ...]:
@@ -116,20 +116,21 @@ class UpdateItem:
         for slot, value in zip(self.kept, kept, strict=True):
             arrays[slot.id] = value.reshape(slot.shape)
         if isinstance(self.new, Version) and group is not None:
-            if self.checked and not _is_lossless(new.reshape(shape), group.arithmetic, threads):
-                raise LossyError(group.id)
+            for read in self.checked:
+                if not _is_lossless(new.reshape(shape), group.arithmetic, read[1], threads):
+                    raise LossyError(read)
             self.new.fill(arrays, new.reshape(shape), group, planes)
         elif isinstance(self.new, Slot):
             arrays[self.new.id] = new.reshape(self.new.shape)
 
 
-def _is_lossless(whole: np.ndarray, a: Arithmetic, threads: int) -> bool:
+def _is_lossless(whole: np.ndarray, a: Arithmetic, transposed: bool, threads: int) -> bool:
     """`is_lossless` of weights [matrices, rows, cols], some row blocks at once."""
     matrices, rows, cols = whole.shape
     step = a.rows * max(1, _WORTHWHILE // (matrices * a.rows * cols))
 
     def blocks(start: int) -> str:
-        return "" if is_lossless(whole[:, start : start + step], a) else "lossy"
+        return "" if is_lossless(whole[:, start : start + step], a, transposed=transposed) else "lossy"
 
     return "lossy" not in _each(blocks, range(0, rows, step), threads if rows > step else 1)
 
@@ -162,8 +163,8 @@ def lower_update(builder: PlanBuilder, u: Update) -> None:
     else:
         old = content(u.parameter)
         new = builder.slot(program.buffers[u.parameter].shape, np.dtype(np.float32), False)
-    is_read = any(isinstance(i, Mvm) and i.group == u.group for i in program.instructions)
-    checked = group is not None and not builder.ideal and u.group not in builder.lossy and is_read
+    reads = [i for i in program.instructions if isinstance(i, Mvm | MvmT) and i.group == u.group]
+    checked = () if builder.ideal else tuple(sorted({(i.group, i.transposed) for i in reads} - builder.lossy))
     step = content(u.step) if u.step >= 0 else None
     moments = tuple(content(b) for b in u.moments)
     builder.add(UpdateItem(u, group, content(u.gradient), step, old, new, moments, tuple(kept.values()), checked))

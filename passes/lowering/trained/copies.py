@@ -1,6 +1,7 @@
 """Which weights are worth a second copy where one array could be read both ways.
 
-A transposed read takes slices x signs turns, a read of a copy one; but replicas could have the copy's crossbars.
+A transposed read takes as many turns as a crossbar has planes, a read of a copy one; but replicas could have the copy's
+crossbars.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from mgc.ir.training import State
 from mgc.passes.lowering.trained.entries import LoweredTraining, lower_training
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.mapping.allocate import Demand, allocate, choices, hull_of
-from mgc.passes.mapping.partition import crossbars_of
+from mgc.passes.mapping.packing import crossbars_of
+from mgc.passes.mapping.partition import pack
 from mgc.passes.mapping.plan import Resident
 from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents
@@ -33,11 +35,13 @@ def lower_with_copies(
     least = lower_training(graphs, states, target)
     if not target.training.transposed_read or target.training.copies == "least":
         return least
-    chosen = worth_copying(least, times, target)
+    bits = target.training.master_bits
+    chip = target.model_copy(update={"crossbar": target.crossbar.model_copy(update={"weight_bits": bits})})
+    chosen = worth_copying(least, times, chip)
     if not chosen:
         return least
     more = lower_training(graphs, states, target, chosen)
-    return more if _cycles(more, times, target) < _cycles(least, times, target) else least
+    return more if _cycles(more, times, chip) < _cycles(least, times, chip) else least
 
 
 def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target) -> frozenset[str]:
@@ -52,9 +56,9 @@ def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target
     curves: list[tuple[str, list[_Point]]] = []
     for groups in _weights(lowered.residents).values():
         here = [reads.get(r.name, Reads()) for r in groups]
-        sizes = [_crossbars(r, target) for r in groups]
-        turns = CostModel(target).transposed_turns()
-        one = _curve([(s, r.turns(turns)) for s, r in zip(sizes, here, strict=True)], interval, budget)
+        sizes = [crossbars_of(r.part, target.crossbar) for r in groups if r.part is not None]
+        packed = _packed(groups, reads, target)
+        one = _curve([(d.crossbars, d.windows) for d in packed], interval, budget)
         points = [(cycles, held, False) for cycles, held in one]
         if groups[0].state and any(r.transposed for r in here):
             ways = ([r.forward for r in here], [r.transposed for r in here])
@@ -87,11 +91,16 @@ def _reads(lowered: LoweredTraining, times: Sequence[int], target: Target) -> Ma
     return reads_of(lowered.graphs, [homes_of(g, names) for g in lowered.graphs], times, target)
 
 
-def _crossbars(resident: Resident, target: Target) -> int:
-    if resident.part is None:
-        raise ValueError(f"{resident.name} is no group")
-    crossbar = target.crossbar.model_copy(update={"weight_bits": target.training.master_bits})
-    return crossbars_of(resident.part, crossbar)
+def _packed(groups: Sequence[Resident], reads: Mapping[str, Reads], target: Target, layer: int = 0) -> list[Demand]:
+    """What the groups of one array ask for, packed for their reads."""
+    crossbar, interval = target.crossbar, CostModel(target).read_interval_cycles()
+    found: list[Demand] = []
+    for group in pack(groups, reads, target):
+        if group.part is not None:
+            turns = crossbar.transposed_turns(plane_columns=group.plane_columns)
+            work = max(1, reads.get(group.name, Reads()).turns(turns))
+            found.append(Demand(layer, crossbars_of(group.part, crossbar, group.plane_columns), work, interval))
+    return found
 
 
 def _curve(groups: Sequence[tuple[int, int]], interval: int, budget: int) -> list[tuple[int, int]]:
@@ -131,14 +140,8 @@ def _envelope(points: Sequence[_Point]) -> list[_Point]:
 
 def _cycles(lowered: LoweredTraining, times: Sequence[int], target: Target) -> float:
     """Cycles of an iteration's reads with the best replicas; without end if one copy of all does not fit."""
-    reads, turns = _reads(lowered, times, target), CostModel(target).transposed_turns()
-    interval = CostModel(target).read_interval_cycles()
-    demands: list[Demand] = []
-    for layer, groups in enumerate(_weights(lowered.residents).values()):
-        for group in groups:
-            each = reads.get(group.name, Reads())
-            work = max(1, each.turns(turns))
-            demands.append(Demand(layer, _crossbars(group, target), work, interval))
+    reads, weights = _reads(lowered, times, target), _weights(lowered.residents).values()
+    demands = [d for layer, groups in enumerate(weights) for d in _packed(groups, reads, target, layer)]
     if sum(d.crossbars for d in demands) > target.structure.crossbars:
         return float("inf")
     return float(allocate(demands, target.structure.crossbars).latency)

@@ -1,0 +1,97 @@
+"""Training with weights packed in planes: the same states as side by side, on all engines, in fewer cycles."""
+
+import numpy as np
+import pytest
+from compiled import composed_program, follow
+from test_fast_training import equal, same_states
+
+from mgc.sim import Simulator
+from mgc.targets.loader import load_target
+from mgc.training.trainee import Trainee
+
+NARROW = {"cols": 32}
+CHIPS = {
+    "default": {},
+    "narrow": NARROW,
+    "few bits": {**NARROW, "adc_bits": 4},
+    "offset": {**NARROW, "encoding": "offset", "cell_bits": 3},
+    "scale": {**NARROW, "adc_mode": "scale"},
+}
+
+
+def chip(name, **training):
+    found = load_target("liu2018")
+    return found.model_copy(
+        update={
+            "crossbar": found.crossbar.model_copy(update=CHIPS[name]),
+            "training": found.training.model_copy(update=training),
+        }
+    )
+
+
+def widths(program):
+    return {g.arithmetic.plane_columns for g in program.groups}
+
+
+def states_after(program, data, engine, numerics, iterations):
+    trainee = Trainee(Simulator(program, engine, numerics, seed=1))
+    for i in range(iterations):
+        trainee.step([{p.name: data[p.name][i] for p in trainee.inputs}])
+    return trainee
+
+
+@pytest.mark.parametrize(("net", "name"), [*(("mlp", name) for name in CHIPS), ("dcgan", "narrow")])
+def test_engines_agree(net, name):
+    program, _, data, *_ = composed_program(net, "ts", "bce", "adam", target=chip(name))
+    assert max(widths(program)) > 0
+    equal(program, data, 2)
+
+
+@pytest.mark.parametrize("name", ["default", "narrow", "offset"])
+def test_where_nothing_clips_packings_give_one_result(name):
+    planes, side_by_side = (
+        composed_program("mlp", "ts", "bce", "adam", target=chip(name, packing=p)) for p in ("planes", "interleaved")
+    )
+    assert max(widths(planes[0])) > max(widths(side_by_side[0])) == 0
+    same_states(*(states_after(p[0], p[2], "fast", "quantized", 3) for p in (side_by_side, planes)))
+
+
+def test_planes_take_less_time_and_fewer_conversions():
+    planes, side_by_side = (
+        composed_program("dcgan", "ts", "bce", "adam", target=chip("narrow", packing=p))[0]
+        for p in ("planes", "interleaved")
+    )
+    assert planes.iteration_cycles < side_by_side.iteration_cycles
+    assert planes.meta["energy"]["adc"] < side_by_side.meta["energy"]["adc"]
+
+
+def test_planes_that_may_clip_run_alike_and_follow_pytorch():
+    program, _, data, expected, names = composed_program(
+        "mlp", "ts", "bce", "adam", target=chip("few bits", transposed_clip=True)
+    )
+    assert any(g.arithmetic.transposed_full_scale > g.arithmetic.adc_max for g in program.groups)
+    equal(program, data, 2)
+    follow(program, data, expected, names)
+
+
+@pytest.mark.parametrize("name", ["default", "narrow"])
+def test_devices_agree(name):
+    program, _, data, *_ = composed_program("mlp", "ts", "bce", "adam", target=chip(name))
+    reference, fast = (states_after(program, data, engine, "device", 2) for engine in ("reference", "fast"))
+    same_states(reference, fast)
+    ideal = states_after(program, data, "fast", "quantized", 2).state()
+    assert any((ideal[k] != v).any() for k, v in fast.state().items() if np.issubdtype(v.dtype, np.floating))
+
+
+def test_a_chip_that_is_too_small_for_fast_planes_keeps_fewer_crossbars():
+    roomy, side_by_side = (
+        composed_program("mlp", "ts", "bce", "adam", target=chip("narrow", packing=p))[0]
+        for p in ("planes", "interleaved")
+    )
+    needed = [sum(g.crossbars_per_replica for g in p.groups) for p in (roomy, side_by_side)]
+    assert needed[0] > needed[1]
+    size = {"tiles_per_chip": 1, "macros_per_tile": 1, "crossbars_per_macro": needed[1]}
+    target = chip("narrow")
+    tight = target.model_copy(update={"structure": target.structure.model_copy(update=size)})
+    program = composed_program("mlp", "ts", "bce", "adam", target=tight)[0]
+    assert sum(g.crossbars_per_replica for g in program.groups) == needed[1]
