@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from mgc.version import VERSION
 
 if TYPE_CHECKING:
     from mgc.frontend.budget import Budget
-    from mgc.frontend.importer import ImportedModel
+    from mgc.frontend.importer import ImportedModel, Named
     from mgc.frontend.load import Source
     from mgc.frontend.training_model import TrainableModel
 
@@ -145,6 +145,7 @@ def _import_for_analysis(
 
 def _training_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:
     """Networks to be trained as a module with an entry each, in which initializers are constants."""
+    from mgc.frontend.importer import Named
     from mgc.passes.training.compose import DEFAULT_GP_WEIGHT, DISCRIMINATOR, GENERATOR
     from mgc.passes.training.model import Weights
     from mgc.passes.training.passes import TrainingSetup
@@ -152,15 +153,21 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
     sources = {"step": model}
     if options.discriminator is not None:
         sources = {GENERATOR: model, DISCRIMINATOR: options.discriminator}
-    dims = dict(options.dims or {})
-    loaded = {name: _loaded(name, source, options, dims, alone=len(sources) == 1) for name, source in sources.items()}
+    dims, alone = dict(options.dims or {}), len(sources) == 1
+    named = Named(options.script.names if alone else (), tuple(options.stop_gradient))
+    loaded = {name: _loaded(name, source, options, dims, named, alone=alone) for name, source in sources.items()}
+    unknown = set.intersection(*({*m.imported.unknown} for m in loaded.values()))
+    if unknown:
+        known = {n for m in loaded.values() for n in m.imported.value_names}
+        raise UnsupportedError(_no_value(min(unknown), known))
     names = [{s for node in m.imported.graph.nodes for s in node.sources} for m in loaded.values()]
     common = frozenset(s for k, own in enumerate(names) for other in names[:k] for s in own & other)
     entries: list[Entry] = []
     for name, network in loaded.items():
         _prefix_common(network.imported.graph, name, common)
         warnings.extend(w if len(sources) == 1 else f"{name}: {w}" for w in network.warnings)
-        weights = Weights(dict(network.weights), dict(network.parameters))
+        imported = network.imported
+        weights = Weights(dict(network.weights), dict(network.parameters), imported.inner, dict(imported.value_names))
         entries.append(Entry(name, "train", network.imported.graph, attributes={"weights": weights}))
     attributes: dict[str, Any] = {
         "training": TrainingSetup(
@@ -171,6 +178,7 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
             DEFAULT_GP_WEIGHT if options.gp_weight is None else options.gp_weight,
             options.redraw_noise,
             options.dataflow or DEFAULT_DATAFLOW,
+            options.script,
         ),
         "batch": options.batch,
         "hashes": {name: m.imported.model_sha256 for name, m in loaded.items()},
@@ -183,15 +191,23 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
     return Module(name, tuple(entries), (), attributes)
 
 
+def _no_value(name: str, known: Collection[str]) -> str:
+    """What is said of a name that no value has."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"the model has no value {name!r}" + (f"; there are {', '.join(near)}" if near else "")
+
+
 def _loaded(
-    name: str, source: Source, options: CompileOptions, dims: Mapping[str, int], *, alone: bool
+    name: str, source: Source, options: CompileOptions, dims: Mapping[str, int], named: Named, *, alone: bool
 ) -> TrainableModel:
     """A network to be trained; where there are two, an error says which of them it is about."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.training_model import load_trainable
 
     try:
-        return load_trainable(source, batch=options.batch, dims=dims, budget=_budget(options))
+        return load_trainable(source, batch=options.batch, dims=dims, budget=_budget(options), named=named)
     except ModelError as error:
         file = str(source) if isinstance(source, str | Path) else ""
         if alone or (file and file in str(error)):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mgc.frontend.load import Source
     from mgc.ir.ops.update import Rule
-    from mgc.ir.training import Phase
+    from mgc.ir.training import Carry, Penalty, Phase, Script
     from mgc.targets.description import Target
 
 P = ParamSpec("P")
@@ -103,7 +103,7 @@ def _globs(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         name, _, glob = text.partition("=")
         if not name or not glob:
             refuse(f"--group {text}: write NAME=GLOB, such as generator='net_g.*'")
-        groups[name] = (*groups.get(name, ()), glob)
+        groups[name] = (*groups.get(name, ()), *filter(None, glob.split(",")))
     return groups
 
 
@@ -194,7 +194,45 @@ class CompileOptions:
         default=(),
     )
     groups: Mapping[str, Sequence[str]] | None = _training(
-        "--group", "NAME=GLOB", "The parameters of phase NAME, if not NAME.*. Repeatable.", list[str], read=_globs
+        "--group",
+        "NAME=GLOB[,GLOB]",
+        "The parameters of phase NAME, if not NAME.*; phases may share some. Repeatable.",
+        list[str],
+        read=_globs,
+    )
+    order: Sequence[str] = _training(
+        "--order",
+        "NAME,NAME",
+        "Of the phases with --discriminator. [default: discriminator,generator]",
+        read=lambda text: tuple(text.split(",")),
+        default=(),
+    )
+    once: Sequence[str] = _training(
+        "--once",
+        "VALUE",
+        "Compute VALUE once an iteration; it is a constant for the phases after the first that needs it. Repeatable.",
+        list[str],
+        read=tuple,
+        default=(),
+    )
+    stop_gradient: Sequence[str] = _training(
+        "--stop-gradient", "VALUE", "Let gradients end at VALUE. Repeatable.", list[str], read=tuple, default=()
+    )
+    carry: Sequence[Carry | str] = _training(
+        "--carry",
+        "INPUT=OUTPUT",
+        "OUTPUT of an iteration is INPUT of the next; mgc train --input INPUT=FILE.npy gives the first. Repeatable.",
+        list[str],
+        read=tuple,
+        default=(),
+    )
+    penalty: Sequence[Penalty | str] = _training(
+        "--penalty",
+        "LOSS:SCORE:INPUT[,center=1|0][,p=2][,weight=W][,sides=two|one]",
+        "Add W mean((|dSCORE/dINPUT| - center)^p) over samples to LOSS. [default: 1, 2, 10, two] Repeatable.",
+        list[str],
+        read=tuple,
+        default=(),
     )
     optimizer: str | None = _training(
         "--optimizer", "NAME", "As PyTorch defines it: {names}.", names="mgc.passes.training.optimizers:OPTIMIZERS"
@@ -232,6 +270,11 @@ class CompileOptions:
             refuse(f"the penalty's weight is {self.gp_weight}: a number >= 0 is needed")
         if self.redraw_noise and not self.loss:
             refuse("--redraw-noise goes with --discriminator: a step model says itself what each loss reads")
+        if self.order and not self.loss:
+            refuse("--order goes with --discriminator: phases of a step model run in the order in which they are given")
+        for name in ("carry", "penalty"):
+            if getattr(self, name) and self.loss:
+                refuse(f"--{name} goes with --phase: with --discriminator the values of a step have no names")
         if self.groups and self.loss:
             refuse("--group goes with --phase: with --discriminator each model's parameters are a group")
         if self.calibration is not None:
@@ -240,7 +283,7 @@ class CompileOptions:
             value, known = getattr(self, name), SPELLINGS[name].choices()
             if value and value not in known:
                 refuse(f"{name} {value!r} is unknown; there are {', '.join(known)}")
-        _ = self.parsed_phases, self.rule  # their errors now, before any work
+        _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
 
     @functools.cached_property
     def chip(self) -> Target:
@@ -262,7 +305,17 @@ class CompileOptions:
         from mgc.passes.training.phases import composed_phases, parse_phase
 
         phases = tuple(parse_phase(p) if isinstance(p, str) else p for p in self.phases)
-        return composed_phases(phases) if self.loss else phases
+        return composed_phases(phases, self.order) if self.loss else phases
+
+    @functools.cached_property
+    def script(self) -> Script:
+        """What is done with the step's values besides minimising losses."""
+        from mgc.ir.training import Script
+        from mgc.passes.training.script import parse_carry, parse_penalty
+
+        carries = tuple(parse_carry(c) if isinstance(c, str) else c for c in self.carry)
+        penalties = tuple(parse_penalty(p) if isinstance(p, str) else p for p in self.penalty)
+        return Script(tuple(dict.fromkeys(self.once)), carries, penalties)
 
     @functools.cached_property
     def rule(self) -> Rule:

@@ -37,11 +37,12 @@ class Simulator(ProgramSimulator):
 
         It begins with the weights that the program was compiled with, or with `resume` where the newest checkpoint is.
         data: samples, shuffled anew in every epoch: a file or folder as `mgc train --data` takes it, an array, or
-        arrays by input. inputs: samples by input, used in order as they are. Other inputs are noise. The same program,
+        arrays by input. inputs: samples by input, used in order as they are (of an input that is carried from
+        iteration to iteration: its first value). Other inputs are noise. The same program,
         data and seed give the same bits. checkpoint: a folder. progress is called after each iteration. Raises
         TrainingError for data or checkpoints that cannot be used, Diverged where a loss or state stops being finite.
         """
-        from mgc.training.data.assign import feeder
+        from mgc.training.data.assign import feeder, first_values
         from mgc.training.loop import Listener
         from mgc.training.loop import train as run_loop
         from mgc.training.store import Store
@@ -49,12 +50,13 @@ class Simulator(ProgramSimulator):
 
         trainee = Trainee(self)
         given = {name: Path(v) if isinstance(v, str) else v for name, v in (inputs or {}).items()}
+        first, given = first_values(given, trainee.carried)
         feeds = feeder(
             trainee.inputs, trainee.batches, steps, seed, Path(data) if isinstance(data, str) else data, given
         )
         listener = Listener(stepped=progress or (lambda progress: None))
         self.reset()
         if checkpoint is None:
-            return run_loop(trainee, feeds, steps, listener=listener)
+            return run_loop(trainee, feeds, steps, listener=listener, carried=first)
         with Store(Path(checkpoint), seed, trainee.identity) as store:
-            return run_loop(trainee, feeds, steps, store, resume, checkpoint_every, listener)
+            return run_loop(trainee, feeds, steps, store, resume, checkpoint_every, listener, first)

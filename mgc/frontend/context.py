@@ -16,7 +16,7 @@ from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.operand import Known, Sym, ir_dtype, onnx_type
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
-from mgc.ir.ops import Binary, Cast, Reduce, Reshape, Transpose, Unary
+from mgc.ir.ops import Binary, Cast, Detach, Reduce, Reshape, Transpose, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
 
 Operand = Known | Sym
@@ -96,6 +96,7 @@ class Context:
     keep_parameters: bool = False
     budget: Budget = field(default_factory=Budget)
     producer: str = ""  # what wrote the model, in lower case
+    stopped: frozenset[str] = frozenset()  # values whose gradient ends there
     warnings: list[str] = field(default_factory=list)
     source: str = ""  # stamped on every op that is added
     hint: str = ""  # name for the next values
@@ -217,6 +218,13 @@ class Context:
             return self._constant(Known(turned, hint=operand.name and f"{operand.name}.T"), None)
         value = self.value(operand)
         return value if perm == tuple(range(len(perm))) else self.emit(Transpose(perm), value)
+
+    def detached(self, operand: Operand) -> Operand:
+        """The operand as a constant of differentiation; what no training changes is one already."""
+        if not self.keep_parameters or (isinstance(operand, Known) and not operand.is_parameter):
+            return operand
+        kind = onnx_type(self.value(operand).tensor) if isinstance(operand, Known) else operand.type
+        return Sym(self.emit(Detach(), self.value(operand)), kind)
 
     # -- results ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
@@ -26,7 +26,9 @@ class ImportedModel:
     """A model as a level-1 graph.
 
     `batch_dim` is the name of the dynamic dimension that `batch` bound (None: the model has none); `model_sha256` is
-    that of the file (and of external data); `node_names` are all nodes of the main graph, under unique names.
+    that of the file (and of external data); `node_names` are all nodes of the main graph, under unique names. `inner`
+    are outputs of the graph that were asked for besides those of the model; `value_names` the values of the
+    graph by the model's names; `unknown` the names asked for that it has not.
     """
 
     graph: Graph
@@ -36,6 +38,9 @@ class ImportedModel:
     outputs: list[IODescription]
     node_names: list[str]
     warnings: list[str] = field(default_factory=list)
+    inner: tuple[str, ...] = ()
+    value_names: dict[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 def unaccounted(imported: ImportedModel) -> set[str]:
@@ -48,6 +53,17 @@ def unaccounted(imported: ImportedModel) -> set[str]:
 _MALFORMED = (*MALFORMED, onnx.checker.ValidationError)
 
 
+@dataclass(frozen=True)
+class Named:
+    """Values of a model that are asked for by name: `inner` ones become outputs, gradients end at those `stopped`."""
+
+    inner: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+
+
+NOTHING = Named()
+
+
 def import_model(
     source: Source,
     *,
@@ -55,17 +71,19 @@ def import_model(
     dims: Mapping[str, int] | None = None,
     keep_parameters: bool = False,
     budget: Budget | None = None,
+    named: Named = NOTHING,
 ) -> ImportedModel:
     """Imports an ONNX model (path, bytes or ModelProto) into a level-1 graph.
 
     The first dynamic dimension of the inputs gets size `batch`, others come by name from `dims`. With
     `keep_parameters` nothing is computed from float initializers at import (no transposed weights, no weight norm),
-    so that they can be trained and go back under their own names. Raises ModelError: what is wrong, where, what to do;
-    BudgetError for a model that takes more than `budget`, of which a copy is used.
+    so that they can be trained and go back under their own names. Of `named`, what the model has not is in the result's
+    `unknown`: another model may have it. Raises ModelError: what is wrong, where, what to do; BudgetError for a model
+    that takes more than `budget`, of which a copy is used.
     """
     budget = replace(budget or Budget())
     try:
-        return _import(source, batch, dims or {}, keep_parameters, budget)
+        return _import(source, batch, dims or {}, keep_parameters, budget, named)
     except ModelError:
         raise
     except _MALFORMED as error:
@@ -74,7 +92,7 @@ def import_model(
 
 
 def _import(
-    source: Source, batch: int, dims: Mapping[str, int], keep_parameters: bool, budget: Budget
+    source: Source, batch: int, dims: Mapping[str, int], keep_parameters: bool, budget: Budget, named: Named
 ) -> ImportedModel:
     loaded = load_model(source)
     model = _inline(loaded, budget)
@@ -87,7 +105,7 @@ def _import(
     weights = _weights(loaded, model)
     held = sum(w.array.size for w in weights.values())
     budget = replace(budget, samples=batch if batch_dim is not None else 1, weights=held)
-    ctx = Context(graph, keep_parameters, budget, model.producer_name.lower())
+    ctx = Context(graph, keep_parameters, budget, model.producer_name.lower(), frozenset(named.stopped))
     if batch != 1 and batch_dim is None:
         ctx.warnings.append(f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind")
     host = HostBuilder(ctx, max(int(model.ir_version), 4))
@@ -104,6 +122,8 @@ def _import(
     interpreter.run(model.graph.node, scope, names, loaded.opsets)
     for info in model.graph.output:
         graph.outputs.append((info.name, _output(ctx, host, scope, info, loaded.opsets)))
+    inner = _expose(ctx, scope, named.inner)
+    made = {o for node in model.graph.node for o in node.output}
     graph.absorbed.update(interpreter.absorbed)
     graph.prune()
     host.finish(graph)
@@ -112,10 +132,26 @@ def _import(
         batch_dim,
         loaded.sha256,
         [describe(i, _static(v)) for i, v in zip(infos, graph.inputs, strict=True)],
-        [describe(i, _static(v)) for i, (_, v) in zip(model.graph.output, graph.outputs, strict=True)],
+        [describe(i, _static(v)) for i, (_, v) in zip(model.graph.output, graph.outputs, strict=not inner)],
         names,
         ctx.warnings,
+        inner,
+        {name: operand.value.name for name, operand in scope.items() if isinstance(operand, Sym)},
+        tuple(n for n in named.stopped if n not in made) + tuple(n for n in named.inner if n not in scope),
     )
+
+
+def _expose(ctx: Context, scope: Scope, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that are of inner values, which become outputs. ModelError for what training cannot change."""
+    known = {v.name for v in ctx.graph.inputs} | {name for name, _ in ctx.graph.outputs}
+    inner = tuple(n for n in names if n in scope and n not in known)
+    for name in inner:
+        operand = scope[name]
+        if isinstance(operand, Known):
+            raise ModelError("it is a constant", where=f"value {name!r}", todo="name a value that is computed")
+        ctx.hint = name
+        ctx.graph.outputs.append((name, ctx.value(operand)))
+    return inner
 
 
 def _weights(loaded: LoadedModel, model: ModelProto) -> dict[str, Known]:

@@ -83,7 +83,8 @@ class Interpreter:
                 ) from error
             for name, result in zip(node.output, results, strict=False):
                 if name and result is not None:
-                    scope[name] = result
+                    own = not isinstance(sources, str)
+                    scope[name] = self.ctx.detached(result) if own and name in self.ctx.stopped else result
             if not isinstance(sources, str) and not any(source in n.sources for n in self.ctx.graph.nodes[before:]):
                 folded = all(isinstance(r, Known) for r in results if r is not None)
                 self.absorbed[source] = "folded into a constant" if folded else f"{node.op_type} changes nothing here"

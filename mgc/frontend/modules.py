@@ -197,6 +197,13 @@ def traced_arguments(node: NodeProto) -> list[str]:
     return _call(note(node, _CALL))[1]
 
 
+def is_detach(node: NodeProto) -> bool:
+    """Whether a node stands for a `detach`: gradients end there."""
+    return node.op_type == "StopGradient" or (
+        node.op_type == "Identity" and any("aten.detach" in p.value for p in node.metadata_props)
+    )
+
+
 def left_out_dropout(node: NodeProto) -> bool:
     """Whether a node stands for a dropout that the exporter left out."""
     return "torch.nn.modules.dropout" in note(node, _HIERARCHY) and node.op_type != "Dropout"

@@ -18,7 +18,7 @@ from onnx.numpy_helper import from_array
 
 from mgc.frontend.load import to_array
 from mgc.frontend.lost_parameters import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
-from mgc.frontend.modules import Modules, Origin, folded_norm, is_noted, left_out_dropout, role_of
+from mgc.frontend.modules import Modules, Origin, folded_norm, is_detach, is_noted, left_out_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 from mgc.frontend.onnx_graph import fresh_name, keep
 
@@ -102,7 +102,7 @@ class _Splitter:
         gone: set[str] = set()
         for node in self.graph.node:
             source = alias.get(node.input[0], node.input[0]) if node.op_type == "Identity" and node.input else ""
-            if source not in self.tensors or node.output[0] in outputs:
+            if source not in self.tensors or node.output[0] in outputs or is_detach(node):
                 continue
             gone.add(node.output[0])
             if MODULE_NAME.fullmatch(node.output[0]):

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import ModelProto
 
 from mgc.frontend.budget import Budget
-from mgc.frontend.importer import ImportedModel, import_model
+from mgc.frontend.importer import NOTHING, ImportedModel, Named, import_model
 from mgc.frontend.load import Source, embed_data, load_model, to_array
 from mgc.frontend.split_initializers import split_initializers
 
@@ -32,17 +32,23 @@ class TrainableModel:
 
 
 def load_trainable(
-    source: Source, *, batch: int = 1, dims: Mapping[str, int] | None = None, budget: Budget | None = None
+    source: Source,
+    *,
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    budget: Budget | None = None,
+    named: Named = NOTHING,
 ) -> TrainableModel:
     """Loads an ONNX model (path, bytes or ModelProto; never written) to train it.
 
-    `batch` and `dims` bind its dynamic dimensions. Raises ModelError: what is wrong, where, what to do.
+    `batch` and `dims` bind its dynamic dimensions, `named` are as `import_model` has them. Raises ModelError: what is
+    wrong, where, what to do.
     """
     loaded = load_model(source)
     for tensor in loaded.weights.values():
         embed_data(tensor, loaded.folder)
     split = split_initializers(loaded.proto)
-    imported = import_model(split.model, batch=batch, dims=dims, keep_parameters=True, budget=budget)
+    imported = import_model(split.model, batch=batch, dims=dims, keep_parameters=True, budget=budget, named=named)
     imported.model_sha256 = loaded.sha256
     weights: dict[str, np.ndarray] = {}
     for tensor in split.model.graph.initializer:

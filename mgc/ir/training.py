@@ -11,7 +11,7 @@ from mgc.ir.op import register_attr
 
 NEXT = ".next"
 
-StateKind = Literal["parameter", "moment", "statistic", "counter"]
+StateKind = Literal["parameter", "moment", "statistic", "counter", "carried"]
 Draw = Literal["given", "normal", "uniform"]
 
 
@@ -20,11 +20,13 @@ Draw = Literal["given", "normal", "uniform"]
 class State:
     """A value that lives from iteration to iteration: graph input `name`, and output NAME.next where it changes.
 
-    `kind`: a trained parameter, an optimizer's moment of one, a running statistic, or a step counter. `group` is the
-    parameter group: the name of the phase that trains it (for a counter: the phase it counts), "" for a statistic of
-    no group. `initial` is in the model's own shape. `onnx_name` is the initializer it came from and goes back to (""
-    for moments and counters), `network` the file that initializer is in ("generator", "discriminator"; "" for a step
-    model). `of` is the parameter that a moment belongs to.
+    `kind`: a trained parameter, an optimizer's moment of one, a running statistic, a step counter, or a value carried
+    from one iteration to the next (its first value is given when training begins). `group` is the parameter group: the
+    name of the phase that trains it (for a moment or counter: the phase it is of), "" for a statistic of no group and
+    what is carried; `shared` are further phases that train it. `initial` is in the model's own shape. `onnx_name` is
+    the initializer it came from and goes back to ("" for those that came from none), `network` the file that
+    initializer is in ("generator", "discriminator"; "" for a step model). `of` is the parameter that a moment belongs
+    to.
     """
 
     name: str
@@ -34,11 +36,17 @@ class State:
     onnx_name: str = ""
     network: str = ""
     of: str = ""
+    shared: tuple[str, ...] = ()
 
     @property
     def next(self) -> str:
         """The name of the output with its new value."""
         return self.name + NEXT
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases whose group it is in."""
+        return (self.group, *self.shared)
 
 
 @register_attr
@@ -59,7 +67,7 @@ class Statistic:
 
     `output` names the graph output with the batch's statistic; the running one `state` becomes
     momentum * old + (1 - momentum) * factor * statistic (factor n / (n - 1) makes a variance unbiased). The application
-    takes place where the value of the output `ran` is computed.
+    takes place where the value of the output `ran` is computed; `own` are the parameters of the normalisation itself.
     """
 
     state: str
@@ -67,6 +75,66 @@ class Statistic:
     ran: str
     momentum: float
     factor: float = 1.0
+    own: tuple[str, ...] = ()
+
+
+@register_attr
+@dataclass(frozen=True)
+class Carry:
+    """The value of `output` in one iteration is that of `input` in the next."""
+
+    input: str
+    output: str
+
+
+@register_attr
+@dataclass(frozen=True)
+class Penalty:
+    """weight * mean((|d score / d input| - center)^power) over samples, added to `loss`; |.| is the Euclidean norm of a
+    sample's gradient. `one_sided`: norms below the center cost nothing.
+    """
+
+    loss: str
+    score: str
+    input: str
+    center: float = 1.0
+    power: float = 2.0
+    weight: float = 10.0
+    one_sided: bool = False
+
+
+@register_attr
+@dataclass(frozen=True)
+class Script:
+    """What a training script does with the values of its step, besides minimising losses. All are names of the model's
+    values; what is `once` is computed by the first phase that needs it and is a constant for those after it.
+    """
+
+    once: tuple[str, ...] = ()
+    carries: tuple[Carry, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The values that it names."""
+        given = (
+            *self.once,
+            *(c.output for c in self.carries),
+            *(n for p in self.penalties for n in (p.score, p.input)),
+        )
+        return tuple(dict.fromkeys(given))
+
+
+PLAIN = Script()
+
+
+@register_attr
+@dataclass(frozen=True)
+class Left:
+    """A value that phases leave behind: the output `output` as the last phase with one of `losses` computed it."""
+
+    output: str
+    losses: tuple[str, ...]
 
 
 @register_attr
@@ -75,13 +143,18 @@ class Forward:
     """What the inputs and outputs of the forward half of a training step are: an entry with a level-1 graph from data
     and states to losses, before anything is differentiated.
 
-    The graph's inputs are the data, then the module's states (parameters and running statistics); its outputs are the
-    losses, then those that `statistics` name, in the order in which the networks are applied.
+    The graph's inputs are the data, then the module's states (parameters, running statistics, what is carried); its
+    outputs are the losses, the scalars `reported` besides them, those that `carries`, `once`, `left` and `statistics`
+    name, the last in the order in which the networks are applied.
     """
 
     data: tuple[Data, ...]
     losses: tuple[str, ...]
     statistics: tuple[Statistic, ...] = ()
+    reported: tuple[str, ...] = ()
+    carries: tuple[Carry, ...] = ()
+    once: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
 
 
 @register_attr

@@ -48,8 +48,10 @@ def train(
     resume: bool = False,
     checkpoint_every: int = 100,
     listener: Listener | None = None,
+    carried: Mapping[str, np.ndarray] | None = None,
 ) -> Progress:
     """Trains until `steps` iterations are done, those before a resumed checkpoint included; the last writes one, too.
+    `carried` are the first values of what iterations hand on, if it is not resumed.
 
     Raises Diverged where a loss or a state stops being finite, with `progress` of the listener's last call as what was
     reached, after a checkpoint of it where the trainee could undo the iteration that failed; TrainingError for unsound
@@ -60,6 +62,7 @@ def train(
     if progress is None:
         if store is not None:
             store.refuse_others()
+        trainee.begin(carried or {})
         progress = Progress(0, 0, 0.0, {name: [] for name in trainee.losses}, None)
     if progress.steps > steps:
         raise TrainingError(

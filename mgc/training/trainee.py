@@ -44,7 +44,8 @@ class Trainee:
     """The program of a simulator in training, from the states that it has. TrainingError if it does not train.
 
     All that it is, is in `state`: equal states and feeds give equal bits. inputs: what an iteration reads; batches:
-    how many of each. losses: the names of what it reports. identity: what must be equal for a state to be taken back.
+    how many of each. carried: what it reads from the one before, so that the first needs it given. losses: the names of
+    what it reports. identity: what must be equal for a state to be taken back.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -62,6 +63,8 @@ class Trainee:
         self.inputs: Sequence[TraineeInput] = tuple(
             TraineeInput(p.name, p.shape, numpy_dtype(p.dtype), roles.get(p.name, "")) for p in ports.values()
         )
+        first = {s.name: program.tensors[s.initial] for s in program.states if s.kind == "carried"}
+        self.carried: Sequence[TraineeInput] = tuple(TraineeInput(n, a.shape, a.dtype) for n, a in first.items())
         self.losses: Sequence[str] = tuple(dict.fromkeys(p.name for part in parts for p in part.outputs))
         self.identity: Mapping[str, str] = {"program": program_hash(program), "numerics": simulator.numerics}
         if simulator.numerics == "device":
@@ -74,6 +77,20 @@ class Trainee:
         """
         outputs = self.simulator.run_iteration(*batches)
         return {name: float(np.asarray(value).reshape(-1)[0]) for name, value in outputs.items()}
+
+    def begin(self, first: Mapping[str, np.ndarray]) -> None:
+        """Takes the first values of what is `carried`. TrainingError where one is missing, or of another shape."""
+        given: dict[str, np.ndarray] = {}
+        for port in self.carried:
+            value = first.get(port.name)
+            if value is None:
+                raise TrainingError(f"the first value of {port} is missing: give --input {port.name}=FILE.npy")
+            if np.size(value) != np.prod(port.shape, dtype=int) or not np.isfinite(value).all():
+                shape = list(np.shape(value))
+                raise TrainingError(f"the first value of {port} is {value.dtype}{shape}: its finite numbers are needed")
+            given[port.name] = np.asarray(value).reshape(port.shape).astype(port.dtype)
+        if given:
+            self.simulator.load_states({**self.simulator.states(), **given})
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Every state, bit for bit; weights are real numbers. Later steps do not change the arrays."""

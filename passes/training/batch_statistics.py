@@ -40,8 +40,9 @@ def batch_statistics(graph: Graph) -> tuple[Statistic, ...]:
             ran = f"{running_var.name}.batch{number}"
             graph.outputs += [(f"{running_mean.name}.batch{number}", mean), (ran, var)]
             momentum = node.op.momentum
-            found.append(Statistic(running_mean.name, f"{running_mean.name}.batch{number}", ran, momentum))
-            found.append(Statistic(running_var.name, ran, ran, momentum, count / (count - 1)))
+            own = tuple(dict.fromkeys(v.name for v in map(shifts.root, node.inputs[1:3]) if v in inputs))
+            found.append(Statistic(running_mean.name, f"{running_mean.name}.batch{number}", ran, momentum, own=own))
+            found.append(Statistic(running_var.name, ran, ran, momentum, count / (count - 1), own))
             number += 1
     graph.outputs = [(name, replaced.get(v, v)) for name, v in graph.outputs]
     graph.prune()

@@ -23,6 +23,7 @@ LOSS_D, LOSS_G = "loss_d", "loss_g"
 EPSILON = "epsilon"
 DEFAULT_GP_WEIGHT = 10.0
 REDRAWN = "redrawn"
+IMAGE = "image"
 
 
 def compose(
@@ -34,6 +35,7 @@ def compose(
     gp_weight: float = 10.0,
     redraw_noise: bool = False,
     clipped: bool = False,
+    once: Sequence[str] = (),
 ) -> Module:
     """The forward half (see `Forward`) of G and D under a loss of `losses.LOSSES`, with losses `loss_d` and `loss_g`.
 
@@ -47,10 +49,11 @@ def compose(
     initializer that counts as a parameter is trained, in the group "generator" or "discriminator", under its own name
     (where both files have a name, both states are called GROUP.NAME; `onnx_name` stays). UnsupportedError says what
     does not fit. `clipped` says that the discriminator's weights are limited after each update; without, wgan warns.
+    `once` may name the generator's output, or call it "image": both phases then read the same fakes.
     """
     if loss not in LOSSES:
         raise UnsupportedError(f"no loss {loss!r}: choose one of {', '.join(LOSSES)}")
-    composer = _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss, warnings)
+    composer = _Composer(generator, discriminator, LOSSES[loss], gp_weight, redraw_noise, loss, warnings, once)
     if loss == "wgan" and not clipped:
         warnings.append(
             "wgan needs a critic of bounded slope: clip its weights with --phase discriminator=loss_d,clip=0.01"
@@ -73,7 +76,7 @@ def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
     """Lifts a network's weights; state names that are in `taken` get the network's name in front."""
     graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
-    groups = {n: name for n in weights.parameters if n not in running}
+    groups = {n: (name,) for n in weights.parameters if n not in running}
     found = initial_states(graph, weights.arrays, groups, dict.fromkeys(running, name), name)
     states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
     if not any(s.kind == "parameter" for s in states):
@@ -101,6 +104,7 @@ class _Composer:
     redraw_noise: bool
     name: str
     warnings: list[str]
+    once: Sequence[str] = ()
     applications: int = 0
 
     def run(self) -> Module:
@@ -138,6 +142,17 @@ class _Composer:
                 f"the discriminator has several inputs of type {fake.type}: {free[-1].name} is taken for the sample"
             )
         return free[-1]
+
+    def _check_once(self) -> None:
+        named = {IMAGE, *(name for name, _ in self.generator.graph.outputs)}
+        strange = [name for name in self.once if name not in named]
+        if strange:
+            raise UnsupportedError(
+                f"--once {strange[0]}: with --discriminator the generator's output can be computed once, "
+                f"{' or '.join(sorted(named))}"
+            )
+        if self.once and self.redraw_noise:
+            raise UnsupportedError(f"--once {self.once[0]}: with --redraw-noise each phase has fakes of its own")
 
     def _fake_output(self) -> Value:
         outputs = self.g.outputs
@@ -221,6 +236,7 @@ class _Composer:
     # -- losses ----------------------------------------------------------------------------------------------------
 
     def _compose(self) -> Module:
+        self._check_once()
         self.scores = self._find_scores()
         fake = self._generate()
         real_scores = self._score(self.values[self.real])
@@ -233,10 +249,11 @@ class _Composer:
             fake_scores = self._score(self._generate(f".{REDRAWN}"), f".{REDRAWN}")
         self.build.hint = LOSS_G
         loss_g = self.loss.g(self.build, real_scores, fake_scores)
-        self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g)]
+        once = (f"{IMAGE}.once",) if self.once else ()
+        self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g), *((name, fake) for name in once)]
         cancel_shifts(self.graph)
         states = (*self.g.states, *self.d.states)
-        forward = Forward(tuple(self.data.values()), (LOSS_D, LOSS_G), tuple(self.statistics))
+        forward = Forward(tuple(self.data.values()), (LOSS_D, LOSS_G), tuple(self.statistics), once=once)
         entry = Entry("forward", "train", self.graph, attributes={"forward": forward})
         return Module(self.graph.name, (entry,), states)
 

@@ -62,14 +62,18 @@ def lift(graph: Graph, states: Sequence[State]) -> Graph:
 def initial_states(
     graph: Graph,
     weights: Mapping[str, np.ndarray],
-    groups: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
     running: Mapping[str, str],
     network: str = "",
 ) -> tuple[State, ...]:
-    """The states of a network: its trained parameters, then its running statistics (initializer -> group), as far as
-    the graph reads them.
+    """The states of a network: its trained parameters (initializer -> phases, its group's first), then its running
+    statistics (initializer -> group), as far as the graph reads them.
     """
     read = {c.onnx_name for c in graph.constants.values()}
-    parameters = [State(n, "parameter", weights[n], g, n, network) for n, g in groups.items() if n not in running]
+    parameters = [
+        State(n, "parameter", weights[n], first, n, network, shared=tuple(others))
+        for n, (first, *others) in groups.items()
+        if n not in running
+    ]
     statistics = [State(n, "statistic", weights[n], g, n, network) for n, g in running.items()]
     return tuple(s for s in (*parameters, *statistics) if s.onnx_name in read)

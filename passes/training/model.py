@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mgc.ir.graph import Node, Value
+from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import IRError, register_attr
-from mgc.ir.training import Data, Forward, Phase
+from mgc.ir.ops import Host
+from mgc.ir.training import PLAIN, Data, Forward, Phase, Script, State
 from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.phases import check_phases, find_groups, in_group
+from mgc.passes.training.script import add_penalty, carried_outputs, check_script, leave_behind
 from mgc.passes.training.shifts import cancel_shifts
+from mgc.passes.training.unsettled import shared_warning, unsettled, unsettled_warning, updated_before
 
 
 @register_attr
@@ -26,38 +29,48 @@ class Weights:
     has initializers as constants with their `onnx_name` (`mgc.frontend.training_model.TrainableModel` has the same).
 
     arrays: float initializers in their own shapes. parameters: those that training may change, each with its qualified
-    name in PyTorch.
+    name in PyTorch. inner: values that are outputs of the graph though not of the model, as a script names them.
+    names: the graph's values by the model's names.
     """
 
     arrays: Mapping[str, np.ndarray]
     parameters: Mapping[str, str]
+    inner: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def step_model(
     network: Entry,
     phases: Sequence[Phase],
     globs: Mapping[str, Sequence[str]] | None = None,
+    script: Script = PLAIN,
     *,
     warnings: list[str],
+    shared: bool = False,
 ) -> Module:
     """The forward half (see `Forward`) of an ONNX whose outputs are losses, and its states.
 
     Parameters are grouped by phase (`find_groups`); what no phase trains stays constant. A batch normalisation whose
     parameters (or running statistics) are of a group is in training mode, others keep their inference form. All inputs
-    are data, and all outputs that no phase names are dropped. UnsupportedError, naming it, for what cannot be trained,
-    IRError for a loss that is no number.
+    that are not carried are data. Outputs that are neither losses nor scalars are dropped, but for what `script` names.
+    `shared`: phases all read the parameters as they were before the iteration. UnsupportedError, naming it, for what
+    cannot be trained, IRError for a loss that is no number.
     """
     graph, weights = network.graph, network.attributes["weights"]
-    check_phases(phases, [name for name, _ in graph.outputs])
+    check_phases(phases, [name for name, _ in graph.outputs if name not in weights.inner])
     groups = find_groups(weights.parameters, phases, globs)
     for value in graph.inputs:
         if isinstance(value.type, OpaqueType):
             raise UnsupportedError(f"input {value.name} is no tensor of static shape: it cannot be fed in training")
+    warnings += _about_versions(graph, phases, groups, script, weights.names, shared)
     graph = graph.copy()
     losses = tuple(dict.fromkeys(p.loss for p in phases))
-    graph.outputs = [(name, v) for name, v in graph.outputs if name in losses]
-    for name, value in graph.outputs:
-        _check_loss(name, value)
+    check_script(script, {v.name: v for v in graph.inputs}, dict(graph.outputs))
+    reported = _reported(graph, losses, weights.inner, warnings)
+    wanted = {*losses, *reported, *script.names}
+    graph.outputs = [(name, v) for name, v in graph.outputs if name in wanted]
+    for name in losses:
+        _check_loss(name, dict(graph.outputs)[name])
     graph.prune()
 
     def trains(node: Node) -> bool:
@@ -67,20 +80,70 @@ def step_model(
         )
 
     running = mark_training(graph, trains)
-    places = {n: groups.get(scale) or _phase_of(n, phases, globs or {}) for n, scale in running.items()}
+    places = {n: groups.get(scale, ("",))[0] or _phase_of(n, phases, globs or {}) for n, scale in running.items()}
     states = initial_states(graph, weights.arrays, groups, places)
     names = {s.name for s in states}
     warnings += [
         f"parameter {name} of group {group} does not affect any loss: it is not trained"
-        for name, group in groups.items()
+        for name, (group, *_) in groups.items()
         if name not in names
     ]
     lifted = lift(graph, states)
+    count = len(lifted.outputs)
     statistics = batch_statistics(lifted)
+    for penalty in script.penalties:
+        named = {v.name: v for v in lifted.inputs} | dict(lifted.outputs)
+        value = add_penalty(lifted, named, penalty)
+        lifted.outputs = [(n, value if n == penalty.loss else v) for n, v in lifted.outputs]
     cancel_shifts(lifted)
-    data = tuple(Data(v.name, "normal" if v.tensor.dtype.is_float else "given") for v in graph.inputs)
-    forward = Forward(data, losses, statistics)
-    return Module(network.name, (Entry("forward", "train", lifted, attributes={"forward": forward}),), states)
+    named, ran = dict(lifted.outputs[:count]), lifted.outputs[count:]
+    carried = carried_outputs(script, named)
+    lifted.outputs = [(name, named[name]) for name in (*losses, *reported)]
+    lifted.outputs += [(carry.output, value) for carry, value in carried]
+    lifted.outputs += [(f"{name}.once", named[name]) for name in script.once]
+    left = leave_behind(lifted, losses, [*(named[name] for name in reported), *(value for _, value in carried)])
+    lifted.outputs += ran
+    lifted.prune()
+    inputs = {v.name: v for v in lifted.inputs}
+    first = [State(c.input, "carried", np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy)) for c, v in carried]
+    held = {s.name for s in (*states, *first)}
+    data = tuple(Data(n, "normal" if v.tensor.dtype.is_float else "given") for n, v in inputs.items() if n not in held)
+    lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)))]
+    once = tuple(f"{name}.once" for name in script.once)
+    forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left)
+    entry = Entry("forward", "train", lifted, attributes={"forward": forward})
+    return Module(network.name, (entry,), (*states, *first))
+
+
+def _about_versions(
+    graph: Graph,
+    phases: Sequence[Phase],
+    groups: Mapping[str, Sequence[str]],
+    script: Script,
+    names: Mapping[str, str],
+    shared: bool,
+) -> list[str]:
+    """Warnings about which versions of parameters phases read, where the script may mean others."""
+    called = {value: name for name, value in reversed(names.items())}
+    open_ = unsettled(graph, phases, groups, script.once, called)
+    if not shared:
+        return [unsettled_warning(u.later, u.earlier, u.names) for u in open_]
+    outputs = dict(graph.outputs)
+    fixed = {outputs[n] for n in script.once} | {v for u in open_ for v in u.values}
+    return [shared_warning(*pair) for pair in updated_before(graph, phases, groups, fixed)[:1]]
+
+
+def _reported(graph: Graph, losses: Sequence[str], inner: Sequence[str], warnings: list[str]) -> tuple[str, ...]:
+    """The scalar outputs that are no losses; a warning for those that the chip cannot compute."""
+    scalars = {n: v for n, v in graph.outputs if isinstance(v.type, TensorType) and v.type.size == 1}
+    made = graph.producers()
+    found = [n for n, v in scalars.items() if n not in losses and n not in inner and v in made]
+    hosted: set[Value] = set()
+    for node in graph.nodes:
+        if isinstance(node.op, Host) or any(v in hosted for v in node.inputs):
+            hosted.update(node.outputs)
+    warnings += [f"output {n} needs the host: it is not reported" for n in found if scalars[n] in hosted]
+    return tuple(n for n in found if scalars[n] not in hosted)
 
 
 def _check_loss(name: str, value: Value) -> None:

@@ -9,20 +9,16 @@ from typing import ClassVar
 from mgc.ir.graph import Graph
 from mgc.ir.op import register_attr
 from mgc.ir.ops.update import Rule
-from mgc.ir.training import Forward, Phase
+from mgc.ir.training import PLAIN, Forward, Phase, Script
 from mgc.passes.losses.fuse_loss import fuse_losses
 from mgc.passes.manager import Pass
 from mgc.passes.state import CompileState, with_graph
-from mgc.passes.training.compose import DISCRIMINATOR, GENERATOR, compose
+from mgc.passes.training.compose import DISCRIMINATOR, GENERATOR, IMAGE, compose
 from mgc.passes.training.model import step_model
 from mgc.passes.training.step import training_iteration
+from mgc.passes.training.unsettled import shared_warning, unsettled_warning
 
 SEPARATE = "dataflow cyclic: with a phase of several steps, iterations follow one another, as in parallel"
-
-SHARED = (
-    "dataflow shared: every phase reads the parameters as they were before the iteration, so the generator's step sees "
-    "the discriminator before its update; this is another training than that of the models' script"
-)
 
 
 @register_attr
@@ -32,7 +28,7 @@ class TrainingSetup:
     have other names than NAME.* the globs of their initializers. `loss` composes a generator and a discriminator; with
     "" one network has losses among its outputs. `gp_weight` weighs the penalty of wgan-gp; with `redraw_noise` the
     generator's phase has noise of its own. `dataflow` is one of `mgc.passes.streaming.dataflow.DATAFLOWS`; only
-    "shared" changes what is computed.
+    "shared" changes what is computed. `script` says what else is done with the step's values.
     """
 
     phases: tuple[Phase, ...]
@@ -42,6 +38,7 @@ class TrainingSetup:
     gp_weight: float
     redraw_noise: bool
     dataflow: str
+    script: Script = PLAIN
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Compose(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         setup: TrainingSetup = state.module.attributes["training"]
-        networks = {entry.name: entry for entry in state.module.entries}
+        networks, shared = {entry.name: entry for entry in state.module.entries}, setup.dataflow == "shared"
         if DISCRIMINATOR in networks:
             clipped = any(p.clip is not None for p in setup.phases if p.name == DISCRIMINATOR)
             model = compose(
@@ -66,10 +63,18 @@ class Compose(Pass):
                 gp_weight=setup.gp_weight,
                 redraw_noise=setup.redraw_noise,
                 clipped=clipped,
+                once=setup.script.once,
             )
+            first, second = (p.name for p in setup.phases)
+            if shared and first == DISCRIMINATOR:
+                state.warnings.append(shared_warning(second, first))
+            if first == GENERATOR and not (shared or setup.script.once or setup.redraw_noise):
+                state.warnings.append(unsettled_warning(second, first, [IMAGE]))
         else:
             (network,) = networks.values()
-            model = step_model(network, setup.phases, setup.groups, warnings=state.warnings)
+            model = step_model(
+                network, setup.phases, setup.groups, setup.script, warnings=state.warnings, shared=shared
+            )
         return state.with_entries(model.entries, states=model.states)
 
 
@@ -107,8 +112,6 @@ class Differentiate(Pass):
         shared = setup.dataflow == "shared"
         if setup.dataflow == "cyclic" and any(p.steps > 1 for p in setup.phases):
             state.warnings.append(SEPARATE)
-        if shared and len(setup.phases) > 1:
-            state.warnings.append(SHARED)
         model = training_iteration(state.module, setup.phases, setup.rule, state.warnings, old_versions=shared)
         samples = _samples(state.graph, forward, state.module.attributes["batch"])
         entries = [replace(entry, micro_batch=samples) for entry in model.entries]

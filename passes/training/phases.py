@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -54,15 +55,17 @@ def check_phases(phases: Sequence[Phase], losses: Iterable[str]) -> None:
                 raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
 
 
-def composed_phases(given: Sequence[Phase] = ()) -> tuple[Phase, ...]:
+def composed_phases(given: Sequence[Phase] = (), order: Sequence[str] = ()) -> tuple[Phase, ...]:
     """The phases of a composed step in order, each as given, or plain. UnsupportedError for one that it has not."""
+    if order and sorted(order) != sorted(COMPOSED):
+        raise UnsupportedError(f"--order {','.join(order)}: write generator,discriminator or discriminator,generator")
     for phase in given:
         if COMPOSED.get(phase.name) != phase.loss:
             raise UnsupportedError(f"phase {phase.name}={phase.loss}: the phases of G and D are {_listed(COMPOSED)}")
     if given:
         check_phases(given, [p.loss for p in given])
     own = {phase.name: phase for phase in given}
-    return tuple(own.get(name) or Phase(name, loss) for name, loss in COMPOSED.items())
+    return tuple(own.get(name) or Phase(name, COMPOSED[name]) for name in order or COMPOSED)
 
 
 def _listed(phases: Mapping[str, str]) -> str:
@@ -78,12 +81,13 @@ def in_group(name: str, phase: str, patterns: Sequence[str] | None) -> bool:
 
 def find_groups(
     names: Mapping[str, str], phases: Sequence[Phase], globs: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, str]:
-    """The group, that is the phase's name, of every parameter that is trained.
+) -> dict[str, tuple[str, ...]]:
+    """The phases that train each parameter that is trained: first the one of the smallest group (the first of equal
+    ones), whose name the parameter's group has, then the others in order.
 
     `names` maps each float initializer to the name that counts (its module path). Phase NAME trains those named
     `NAME.*`, or those that match one of the patterns that `globs` gives for NAME. UnsupportedError if a phase trains
-    nothing (listing the prefixes that there are), or two phases the same parameter.
+    nothing (listing the prefixes that there are).
     """
     given = dict(globs or {})
     strange = sorted(set(given) - {p.name for p in phases})
@@ -91,7 +95,7 @@ def find_groups(
         raise UnsupportedError(
             f"group {', '.join(strange)}: there is no such phase; phases are {', '.join(p.name for p in phases)}"
         )
-    groups: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
     for phase in phases:
         patterns = given.get(phase.name)
         found = [
@@ -102,13 +106,10 @@ def find_groups(
         if not found:
             raise UnsupportedError(_nothing(phase, patterns, names.values()))
         for initializer in found:
-            if initializer in groups:
-                raise UnsupportedError(
-                    f"parameter {initializer} belongs to phases {groups[initializer]} and {phase.name}: "
-                    "give patterns that do not overlap"
-                )
-            groups[initializer] = phase.name
-    return groups
+            groups.setdefault(initializer, []).append(phase.name)
+    sizes = Counter(name for found in groups.values() for name in found)
+    homes = {n: min(found, key=sizes.__getitem__) for n, found in groups.items()}
+    return {n: (homes[n], *(p for p in found if p != homes[n])) for n, found in groups.items()}
 
 
 def _nothing(phase: Phase, patterns: Sequence[str] | None, names: Iterable[str]) -> str:

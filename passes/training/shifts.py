@@ -58,6 +58,10 @@ class Shifts:
                 return self._reshaped(build, x, node, axes)
         return None
 
+    def root(self, b: Value) -> Value:
+        """The value that b is a reshaped form of."""
+        return _root(self.producers, b)
+
     def _sum(self, build: Build, x: Value, node: Node, axes: Collection[int]) -> Split | None:
         for v, b in (node.inputs, node.inputs[::-1]):
             lead = x.tensor.rank - b.tensor.rank

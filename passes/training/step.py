@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
+from mgc.ir.ops import Detach
 from mgc.ir.ops.update import Rule
 from mgc.ir.training import Forward, Phase, State
 from mgc.ir.types import tensor_type_of
@@ -29,27 +30,22 @@ def training_iteration(
     An entry is a functional step: its inputs are the data, then the states; its outputs are the losses, then NAME.next
     of every state that changes. It is named after the phases that it runs. A phase reads the versions of parameters and
     running statistics that the phases before it left; what reads the same versions as in an earlier phase is computed
-    once. A phase of K steps adds an entry with that phase alone, repeated K - 1 times before the one in which it runs
-    with those that follow.
+    once. A phase of K steps adds an entry with that phase alone, repeated K - 1 times on fresh batches, before the one
+    in which all phases run.
 
     With `old_versions` the phases of an entry all read the parameters as they were before it, so a later one takes
     over what an earlier one computed of networks that it has updated since: another semantics, as a warning says.
     """
-    steps: list[tuple[list[Phase], int]] = []
-    current: list[Phase] = []
-    for phase in phases:
-        if phase.steps > 1:
-            steps += [(current, 1), ([phase], phase.steps - 1)]
-            current = []
-        current.append(phase)
+    alone = [([phase], phase.steps - 1) for phase in phases if phase.steps > 1]
     entries: list[Entry] = []
     states: dict[str, State] = {}
-    for run, repeats in (*steps, (current, 1)):
-        if not run:
-            continue
+    whole = list(phases)
+    for run, repeats in (*alone, (whole, 1)):
         unroller = _Unroller(model, rule, warnings, old_versions)
         for phase in run:
             unroller.phase(phase)
+        if run is whole:
+            unroller.hand_on()
         name = " and ".join(p.name for p in run)
         if any(e.name == name for e in entries):
             name = f"{name} {len(entries)}"
@@ -62,6 +58,9 @@ def training_iteration(
 class _Unroller:
     """Builds one step's graph. `versions` holds the current value of every state, by name, `read` what phases read of
     parameters: the current one, or with `old_versions` the first one.
+
+    Of values of the forward half, `kept` are those that are computed once, `left` those that phases leave for the end;
+    `counted` has for each application of a normalisation the versions of the parameters that it last ran with.
     """
 
     model: Module
@@ -73,12 +72,14 @@ class _Unroller:
     copier: Copier = field(init=False)
     versions: dict[str, Value] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
-    counted: set[tuple[str, Value | None, bool]] = field(default_factory=set)
-    trained: set[str] = field(default_factory=set)
+    kept: dict[Value, Value] = field(default_factory=dict)
+    left: dict[Value, Value] = field(default_factory=dict)
+    counted: dict[str, frozenset[Value]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (entry,) = self.model.entries
         self.source: Graph = entry.graph
+        self.outputs = dict(self.source.outputs)
         self.forward: Forward = entry.attributes["forward"]
         self.graph = Graph(self.source.name, absorbed=dict(self.source.absorbed))
         self.build = Build(self.graph)
@@ -105,12 +106,12 @@ class _Unroller:
 
     def phase(self, phase: Phase) -> None:
         """Forward, running statistics, gradients, updates."""
-        image = self._forward(phase)
-        loss = image[dict(self.source.outputs)[phase.loss]]
-        if phase.loss not in dict(self.graph.outputs):
-            self.graph.outputs.append((phase.loss, loss))
-        self._statistics(image)
-        parameters = [s for s in self.model.states if s.kind == "parameter" and s.group == phase.name]
+        left = [self.outputs[each.output] for each in self.forward.left if phase.loss in each.losses]
+        image = self._forward([self.outputs[phase.loss], *left])
+        loss = image[self.outputs[phase.loss]]
+        self._report(phase.loss, loss)
+        self.left |= {value: image[value] for value in left}
+        parameters = [s for s in self.model.states if s.kind == "parameter" and phase.name in s.phases]
         wrt = [self.read[s.name] for s in parameters]
         found = gradients(self.graph, loss, wrt, fixed=[*self.versions.values(), *self.read.values()])
         rule = with_rate(self.rule, phase.lr)
@@ -126,7 +127,8 @@ class _Unroller:
                 continue
             moments = [
                 State(
-                    f"{state.name}.{m}",
+                    # another phase that trains it has moments of its own
+                    f"{state.name}.{m}" if phase.name == state.group else f"{state.name}.{phase.name}.{m}",
                     "moment",
                     np.zeros_like(state.initial),
                     phase.name,
@@ -137,34 +139,63 @@ class _Unroller:
             new = updated(self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], t)
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
-        self.trained.add(phase.name)
 
-    def _forward(self, phase: Phase) -> dict[Value, Value]:
-        """Copies what the phase's loss needs, on the current versions; equal work is not copied again."""
+    def _forward(self, wanted: Sequence[Value], known: Mapping[Value, Value] | None = None) -> dict[Value, Value]:
+        """Copies what the values `wanted` of the forward half need, on the current versions, and counts the
+        normalisations that ran; equal work is not copied again. What is computed once, and what is `known`, is read as
+        a constant.
+        """
         current = {**self.data, **self.read}
-        image = {v: current[v.name] for v in self.source.inputs}
-        self.copier.copy(self.source, image, [dict(self.source.outputs)[phase.loss]])
+        given = {v: current[v.name] for v in self.source.inputs}
+        given |= {v: self.build.emit(Detach(), kept) for v, kept in {**self.kept, **(known or {})}.items()}
+        image = dict(given)
+        self.copier.copy(self.source, image, wanted)
+        self._statistics(image, given)
+        for name in self.forward.once:
+            value = self.outputs[name]
+            if value in image:
+                self.kept.setdefault(value, image[value])
         return image
 
-    def _statistics(self, image: dict[Value, Value]) -> None:
-        """Updates running statistics by every application that this phase computed and no phase before it did."""
-        outputs = dict(self.source.outputs)
-        build = self.build
-        groups = {s.name: s.group for s in self.model.states}
+    def _statistics(self, image: dict[Value, Value], given: Mapping[Value, Value]) -> None:
+        """Moves running statistics by every application of a normalisation that ran, unless it ran in this iteration
+        before, with all that has been updated since after it or apart from it. `image` is completed.
+        """
+        build, inputs = self.build, {v.name: v for v in self.source.inputs}
+        reads = self._parameters_read(given)
         for statistic in self.forward.statistics:
-            ran = image.get(outputs[statistic.ran])
-            # a network whose parameters have changed is applied anew, even where its first layer sees the same
-            application = (statistic.output, ran, groups[statistic.state] in self.trained and not self.old_versions)
-            if ran is None or application in self.counted:
+            ran = self.outputs[statistic.ran]
+            if ran not in image or ran in given:
                 continue
-            self.counted.add(application)
-            self.copier.copy(self.source, image, [outputs[statistic.output]])
-            batch = image[outputs[statistic.output]]
+            versions = reads[ran].union(*(reads[inputs[name]] for name in statistic.own))
+            if self.counted.get(statistic.output) == versions:
+                continue
+            self.counted[statistic.output] = versions
+            self.copier.copy(self.source, image, [self.outputs[statistic.output]])
+            batch = image[self.outputs[statistic.output]]
             build.hint = f"{statistic.state}.new"
             old = build.mul(self.versions[statistic.state], statistic.momentum)
             new = build.add(old, build.mul(batch, (1 - statistic.momentum) * statistic.factor))
             self.versions[statistic.state] = new
             build.hint = ""
+
+    def _parameters_read(self, given: Mapping[Value, Value]) -> dict[Value, frozenset[Value]]:
+        """The versions of parameters that each value of the forward half is computed from; not beyond what is given."""
+        names = {s.name for s in self.model.states if s.kind == "parameter"}
+        found = {v: frozenset([self.read[v.name]] if v.name in names else []) for v in self.source.inputs}
+        found |= {v: frozenset[Value]() for v in given if v not in found}
+        none, union = frozenset[Value](), {}
+        for node in self.source.nodes:
+            parts = frozenset(found.get(v, none) for v in node.inputs)
+            if parts not in union:
+                union[parts] = none.union(*parts)
+            for value in node.outputs:
+                found.setdefault(value, union[parts])
+        return found
+
+    def _report(self, name: str, value: Value) -> None:
+        """The value that an iteration gives under a name: the last of the entry."""
+        self.graph.outputs = [*((n, v) for n, v in self.graph.outputs if n != name), (name, value)]
 
     def _count(self, phase: Phase) -> Value:
         """The number of this step of a phase."""
@@ -173,6 +204,20 @@ class _Unroller:
         return self.versions[counter.name]
 
     # -- the end ---------------------------------------------------------------------------------------------------
+
+    def hand_on(self) -> None:
+        """What is reported besides losses, and what the next iteration gets: as the phases left it, computed from that
+        where no phase needed it.
+        """
+        wanted = [*self.forward.reported, *(c.output for c in self.forward.carries)]
+        if not wanted:
+            return
+        self.old_versions = False  # all updates are done
+        image = self._forward([self.outputs[name] for name in wanted], self.left)
+        for name in self.forward.reported:
+            self._report(name, image[self.outputs[name]])
+        for carry in self.forward.carries:
+            self.versions[carry.input] = image[self.outputs[carry.output]]
 
     def finish(self) -> Graph:
         """The step, with dead code gone and equal work shared, without states that it neither reads nor writes."""

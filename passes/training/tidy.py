@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import IRError
-from mgc.ir.ops import Binary, Expand, Where
+from mgc.ir.ops import Binary, Detach, Expand, Where
 from mgc.ir.ops.check import broadcast
 from mgc.ir.rewriter import pattern
 
@@ -65,4 +65,11 @@ def _number(graph: Graph, node: Node) -> int | None:
     return numbers[0] if len(numbers) == 1 else None
 
 
-TIDYING = (drop_expands, multiply_early)
+@pattern(Detach)
+def drop_detach(graph: Graph, node: Node) -> bool:
+    """What was a constant of differentiation is the value itself, once all is differentiated."""
+    graph.bypass(node, node.inputs, "a constant of differentiation")
+    return True
+
+
+TIDYING = (drop_detach, drop_expands, multiply_early)

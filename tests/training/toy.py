@@ -55,6 +55,11 @@ class Toy:
         self._state[f"{name}.momentum"] = moment
         self._state[name] = self._state[name] - self._lr * moment
 
+    carried = ()
+
+    def begin(self, first):
+        """Nothing is carried."""
+
     def state(self):
         return {name: value.copy() for name, value in self._state.items()}
 

@@ -18,6 +18,8 @@ from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, Numeric
 from mgc.cli.progress import training_progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mgc.cli.training_pictures import Pictures
     from mgc.isa.program import Program
     from mgc.training.data.feeding import Feeder
@@ -85,7 +87,7 @@ def train(
     from mgc.cli.feeding import files_by_name
     from mgc.cli.training_pictures import Pictures
     from mgc.sim import Simulator
-    from mgc.training.data.assign import feeder
+    from mgc.training.data.assign import feeder, first_values
     from mgc.training.export import check_writable, plan_export
     from mgc.training.trainee import Trainee
 
@@ -93,16 +95,17 @@ def train(
     with about(program):
         trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed))
         plan = plan_export(loaded, export) if export is not None else None
-    files = files_by_name(input or [], [i.name for i in trainee.inputs])
+    files = files_by_name(input or [], [i.name for i in (*trainee.inputs, *trainee.carried)])
     check_outputs(
         {"--png": png, "--export": export if export is not None and export.suffix == ".onnx" else None},
         {"the program": program, "the data": data, **{f"the input {n}": f for n, f in files.items()}},
     )
     if plan is not None:
         check_writable(plan)
-    feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, files, console.note)
+    first, samples = first_values(files, trainee.carried)
+    feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, samples, console.note)
     pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
-    outcome = _train(trainee, feeds, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures)
+    outcome = _train(trainee, feeds, first, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures)
     if _is_done(outcome, steps):
         if plan is not None:
             _write_models(plan, loaded, trainee)
@@ -115,6 +118,7 @@ def train(
 def _train(
     trainee: Trainee,
     feeds: Feeder,
+    first: Mapping[str, np.ndarray],
     steps: int,
     checkpoint_every: int,
     seed: int,
@@ -143,10 +147,10 @@ def _train(
         listener = Listener(began, stepped, console.warn, lambda: bool(asked()))
         try:
             if folder is None:
-                train(trainee, feeds, steps, listener=listener)
+                train(trainee, feeds, steps, listener=listener, carried=first)
             else:
                 with Store(folder, seed, trainee.identity) as store:
-                    train(trainee, feeds, steps, store, resume, checkpoint_every, listener)
+                    train(trainee, feeds, steps, store, resume, checkpoint_every, listener, first)
         except Diverged as error:
             outcome.failure = error
         outcome.signal = asked()

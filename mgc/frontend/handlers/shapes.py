@@ -12,6 +12,7 @@ from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.convolution import crop
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.load import to_array
+from mgc.frontend.modules import is_detach
 from mgc.frontend.operand import Known, numpy_of
 from mgc.ir.graph import Value
 from mgc.ir.ops import Concat, Expand, Pad, Slice
@@ -29,6 +30,8 @@ def attribute_or_input(ctx: Context, n: NodeView, name: str, index: int) -> list
 def identity(ctx: Context, n: NodeView) -> Result | list[Result]:
     """The operand itself; Dropout in inference is that, with a mask of all true."""
     x = n.operand(0)
+    if is_detach(n.proto):
+        return ctx.detached(x)
     if n.op_type == "Dropout":
         training = n.optional(2)
         if training is not None and bool(ctx.known(training, "training_mode").any()):

@@ -9,13 +9,19 @@ from mgc.ir.gradients.rules import Gradients, Values, gradient
 from mgc.ir.graph import Value
 from mgc.ir.ops.gradients_gather import ScatterAdd
 from mgc.ir.ops.linear import AxisMap
-from mgc.ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mgc.ir.ops.shape import Concat, Detach, Expand, Gather, Pad, Reshape, Slice, Transpose
 
 
 @gradient(Reshape)
 def reshape(g: Build, op: Reshape, inputs: Values, y: Value, dy: Value) -> Gradients:
     """dy in the operand's shape."""
     return (g.reshape(dy, inputs[0].shape),)
+
+
+@gradient(Detach)
+def detach(g: Build, op: Detach, inputs: Values, y: Value, dy: Value) -> Gradients:
+    """Nothing goes back."""
+    return (None,)
 
 
 @gradient(Transpose)

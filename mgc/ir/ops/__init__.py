@@ -11,7 +11,7 @@ from mgc.ir.ops.loss_table import LossTable
 from mgc.ir.ops.norm import BatchNorm
 from mgc.ir.ops.pool import Pool
 from mgc.ir.ops.reduce import Reduce
-from mgc.ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mgc.ir.ops.shape import Concat, Detach, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mgc.ir.ops.update import Adam, RmsProp, Sgd, Update
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "ConvWeightGrad",
+    "Detach",
     "DiffBlock",
     "Expand",
     "Gather",

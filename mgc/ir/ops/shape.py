@@ -47,6 +47,25 @@ class Reshape(Op):
 
 @register
 @dataclass(frozen=True)
+class Detach(Op):
+    """x, as a constant of differentiation: its gradient ends here. Differentiation takes it out again."""
+
+    name: ClassVar[str] = "detach"
+    elementwise = "all"
+    nonnegative_if = "first"
+
+    def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
+        return tensors(self, types, "x")
+
+    def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return arrays[:1]
+
+    def onnx(self, *types: TensorType) -> OnnxForm:
+        return OnnxForm("Identity")
+
+
+@register
+@dataclass(frozen=True)
 class Transpose(Op):
     """Axis i of the result is axis perm[i] of x."""
 

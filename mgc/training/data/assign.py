@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mgc.training.data.feeding import Feeder, InOrder, Noise, Shuffled, Supply
-from mgc.training.data.files import read_arrays
+from mgc.training.data.files import read_array, read_arrays
 from mgc.training.data.fitting import Fit, MisfitError, fit, image_size
 from mgc.training.data.images import read_images
 from mgc.training.data.samples import Samples
@@ -52,6 +52,18 @@ def feeder(
             supplies[port.name] = _noise(port, seed)
             tell(f"input {port.name}: drawn " + ("uniform in [0, 1)" if port.role == "uniform" else "N(0,1)"))
     return Feeder({port.name: supplies[port.name] for port in inputs}, batches, steps)
+
+
+def first_values(
+    files: Mapping[str, Path | np.ndarray], carried: Sequence[TraineeInput]
+) -> tuple[dict[str, np.ndarray], dict[str, Path | np.ndarray]]:
+    """(the first values of what is carried from iteration to iteration, the other files). TrainingError as `feeder`."""
+    names = {port.name for port in carried}
+    first: dict[str, np.ndarray] = {}
+    for name in names & set(files):
+        source = files[name]
+        first[name] = read_array(source) if isinstance(source, Path) else np.asarray(source)
+    return first, {name: source for name, source in files.items() if name not in names}
 
 
 def _noise(port: TraineeInput, seed: int) -> Noise:

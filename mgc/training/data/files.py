@@ -54,6 +54,16 @@ def read_arrays(path: Path) -> dict[str, Samples]:
     return result
 
 
+def read_array(path: Path) -> np.ndarray:
+    """The one array of numbers in an .npy or .npz file, without samples. Raises TrainingError as `read_arrays`."""
+    with _readable(path):
+        loaded = np.load(path, allow_pickle=False)
+        found = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    if len(found) != 1 or found[0].dtype.kind not in "fiub":
+        raise TrainingError(f"{path}: one array of numbers is needed")
+    return found[0]
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turns what readers raise for a missing or damaged file into a TrainingError."""

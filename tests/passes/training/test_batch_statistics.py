@@ -53,8 +53,8 @@ def test_the_result_is_that_of_the_training_form(shape, bias):
     axes = (0, *range(2, len(shape)))
     count = x.size // 3
     mean, var = statistics
-    assert mean == Statistic("mean", mean.output, var.output, 0.7)
-    assert var == Statistic("var", var.output, var.output, 0.7, count / (count - 1))
+    assert mean == Statistic("mean", mean.output, var.output, 0.7, own=("scale", "shift"))
+    assert var == Statistic("var", var.output, var.output, 0.7, count / (count - 1), ("scale", "shift"))
     np.testing.assert_allclose(found[mean.output], x.mean(axes))
     np.testing.assert_allclose(found[var.output] * var.factor, x.var(axes, ddof=1))
 

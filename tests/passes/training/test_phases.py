@@ -46,13 +46,19 @@ NAMES = {"g.a.weight": "g.a.weight", "onnx::Conv_7": "g.b.weight", "gx.weight": 
 
 def test_groups_are_prefixes_of_module_paths():
     groups = find_groups(NAMES, [Phase("g", "l"), Phase("d", "l")])
-    assert groups == {"g.a.weight": "g", "onnx::Conv_7": "g", "d.w": "d"}
+    assert groups == {"g.a.weight": ("g",), "onnx::Conv_7": ("g",), "d.w": ("d",)}
 
 
 def test_groups_are_patterns_where_they_are_given():
     groups = find_groups(NAMES, [Phase("all", "l")], {"all": ["g*", "d.?"]})
     assert set(groups) == set(NAMES)
-    assert find_groups(NAMES, [Phase("one", "l")], {"one": ["onnx::*"]}) == {"onnx::Conv_7": "one"}
+    assert find_groups(NAMES, [Phase("one", "l")], {"one": ["onnx::*"]}) == {"onnx::Conv_7": ("one",)}
+
+
+def test_phases_may_share_parameters():
+    """The group that a parameter is called after is the smallest that holds it."""
+    groups = find_groups(NAMES, [Phase("info", "l"), Phase("g", "l")], {"info": ["g.*", "d.*", "d.w"]})
+    assert groups == {"g.a.weight": ("g", "info"), "onnx::Conv_7": ("g", "info"), "d.w": ("info",)}
 
 
 def test_groups_that_do_not_fit():

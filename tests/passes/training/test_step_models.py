@@ -42,7 +42,7 @@ def build(name, exporter, rule, warnings=None):
 def test_training_follows_pytorch(name, exporter, rule, float64):
     warnings: list[str] = []
     source, model, iteration = build(name, exporter, rule, warnings)
-    assert not [w for w in (*source.warnings, *warnings) if "no effect" not in w]
+    assert not [w for w in (*source.warnings, *warnings) if "no effect" not in w and "--once fake" not in w]
     with np.load(DATA / f"step_{name}.npz") as archive:
         arrays = dict(archive)
     names = {s.name: source.parameters.get(s.onnx_name, s.onnx_name) for s in model.states}
@@ -135,8 +135,8 @@ def test_what_a_phase_cannot_find_is_listed():
     with pytest.raises(UnsupportedError, match=message):
         step_model(network(source), [Phase("critic", "loss_d")], warnings=[])
     phases = [Phase("a", "loss_d"), Phase("b", "loss_g")]
-    with pytest.raises(UnsupportedError, match="belongs to phases a and b: give patterns that do not overlap"):
-        step_model(network(source), phases, {"a": ["disc*"], "b": ["*"]}, warnings=[])
+    model = step_model(network(source), phases, {"a": ["disc*"], "b": ["*"]}, warnings=[])
+    assert {(s.group, s.shared) for s in model.states} == {("a", ("b",)), ("b", ())}
 
 
 def test_a_loss_that_is_no_number_is_refused():

@@ -1,0 +1,126 @@
+"""What a script does with the values of its step, in the forward half: penalties, and what phases leave behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+from mgc.ir.build import Build
+from mgc.ir.graph import Graph, Value
+from mgc.ir.training import Carry, Left, Penalty, Script
+from mgc.passes.manager import UnsupportedError
+from mgc.passes.training.differentiate import gradients
+from mgc.passes.training.losses import mean
+
+
+def add_penalty(graph: Graph, named: Mapping[str, Value], penalty: Penalty) -> Value:
+    """The value of the penalty's loss with the penalty added, at the end of the graph. `named` are the values by name.
+
+    UnsupportedError for a score or an input that has no samples along axis 0, or no effect of the one on the other.
+    """
+    loss, score, x = named[penalty.loss], named[penalty.score], named[penalty.input]
+    where = f"--penalty {penalty.loss}:{penalty.score}:{penalty.input}"
+    for name, value in ((penalty.score, score), (penalty.input, x)):
+        if not value.tensor.dtype.is_float or not value.shape or value.shape[0] != x.shape[0]:
+            raise UnsupportedError(f"{where}: {name} is {value.type}; floats with samples along axis 0 are needed")
+    build = Build(graph, hint=f"{penalty.loss}.penalty")
+    (slope,) = gradients(graph, build.total(score), [x])
+    if slope is None:
+        raise UnsupportedError(f"{where}: {penalty.score} does not depend on {penalty.input}: there is no gradient")
+    build.hint = f"{penalty.loss}.penalty"
+    squares = build.reduce("sum", build.mul(slope, slope), range(1, slope.tensor.rank), keepdims=False)
+    if penalty.center == 0:
+        term, power = squares, penalty.power / 2
+    else:
+        term, power = build.sub(build.unary("sqrt", squares), penalty.center), penalty.power
+        term = build.unary("relu", term) if penalty.one_sided else term
+    term = build.mul(term, term) if power == 2 else term if power == 1 else build.binary("pow", term, power)
+    return build.add(loss, build.reshape(build.mul(mean(build, term), penalty.weight), loss.shape))
+
+
+def leave_behind(graph: Graph, losses: Sequence[str], wanted: Collection[Value]) -> tuple[Left, ...]:
+    """Outputs added to the forward half for what the end of the iteration needs of its phases: of each value of
+    `wanted` that a loss depends on the value itself, of any other one the nearest such values that it is made of.
+    """
+    outputs, producers = dict(graph.outputs), graph.producers()
+    above = {loss: _above(graph, [outputs[loss]]) for loss in losses}
+    stack, seen = list(wanted), set[Value]()
+    found: list[Left] = []
+    while stack:
+        value = stack.pop(0)
+        if value in seen or value not in producers:
+            continue
+        seen.add(value)
+        of = tuple(loss for loss in losses if value in above[loss])
+        if not of:
+            stack += producers[value].inputs
+            continue
+        found.append(Left(f"{value.name}.left", of))
+        graph.outputs.append((found[-1].output, value))
+    return tuple(found)
+
+
+def _above(graph: Graph, values: Collection[Value]) -> set[Value]:
+    """Values and all that they are computed from."""
+    found = set(values)
+    for node in reversed(graph.nodes):
+        if any(v in found for v in node.outputs):
+            found.update(node.inputs)
+    return found
+
+
+def parse_carry(text: str) -> Carry:
+    """A carry from "INPUT=OUTPUT". UnsupportedError if it is not written so."""
+    name, equals, output = (part.strip() for part in text.partition("="))
+    if not name or not output or not equals:
+        raise UnsupportedError(f"--carry {text}: write INPUT=OUTPUT, such as k=k_next")
+    return Carry(name, output)
+
+
+def parse_penalty(text: str) -> Penalty:
+    """A penalty from "LOSS:SCORE:INPUT[,center=1|0][,p=2][,weight=W][,sides=two|one]". UnsupportedError says which part
+    is wrong.
+    """
+    values, *options = (part.strip() for part in text.split(","))
+    names = values.split(":")
+    if len(names) != 3 or not all(names):
+        raise UnsupportedError(f"--penalty {text}: write LOSS:SCORE:INPUT, such as loss_d:scores:interpolates")
+    given: dict[str, float] = {}
+    for option in options:
+        key, _, value = (part.strip() for part in option.partition("="))
+        if key not in ("center", "p", "weight", "sides"):
+            raise UnsupportedError(f"--penalty {text}: {option!r} is none of center=1|0, p=P, weight=W, sides=two|one")
+        if key in given:
+            raise UnsupportedError(f"--penalty {text}: {key} is given twice")
+        try:
+            given[key] = ("two", "one").index(value) if key == "sides" else float(value)
+        except ValueError as error:
+            raise UnsupportedError(f"--penalty {text}: {option!r} is no value of {key}") from error
+    center, power, weight = given.get("center", 1.0), given.get("p", 2.0), given.get("weight", 10.0)
+    if center not in (0, 1) or not (math.isfinite(power) and power > 0 and math.isfinite(weight)):
+        raise UnsupportedError(f"--penalty {text}: center is 1 or 0, p a positive number, weight a number")
+    loss, score, given_input = names
+    return Penalty(loss, score, given_input, center, power, weight, bool(given.get("sides", 0)))
+
+
+def check_script(script: Script, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> None:
+    """UnsupportedError where a script names what the model has not, or carries what does not fit."""
+    for name in script.once:
+        if name in inputs:
+            raise UnsupportedError(f"--once {name}: it is an input, which is given once as it is")
+    taken: set[str] = set()
+    for carry in script.carries:
+        where = f"--carry {carry.input}={carry.output}"
+        if carry.input not in inputs:
+            raise UnsupportedError(f"{where}: the model's inputs are {', '.join(inputs) or 'none'}")
+        if carry.input in taken:
+            raise UnsupportedError(f"{where}: {carry.input} is carried twice")
+        taken.add(carry.input)
+        given, made = inputs[carry.input], outputs[carry.output]
+        if given.type != made.type:
+            raise UnsupportedError(f"{where}: {carry.input} is {given.type}, {carry.output} is {made.type}: not alike")
+
+
+def carried_outputs(script: Script, outputs: Mapping[str, Value]) -> list[tuple[Carry, Value]]:
+    """Each carry under the name of the forward half's output, and that output's value."""
+    return [(Carry(c.input, f"{c.input}.carried"), outputs[c.output]) for c in script.carries]
