@@ -124,7 +124,7 @@ def _about_versions(
     shared: bool,
 ) -> list[str]:
     """Warnings about which versions of parameters phases read, where the script may mean others."""
-    called = {value: name for name, value in reversed(names.items())}
+    called = {value: name for name, value in reversed(list(names.items()))}
     open_ = unsettled(graph, phases, groups, script.once, called)
     if not shared:
         return [unsettled_warning(u.later, u.earlier, u.names) for u in open_]
