@@ -15,7 +15,7 @@ from mgc.targets.problems import TargetError, explain, nearest
 
 _FOLDER = Path(__file__).parent
 # Named here, not found by scanning: the list is the public interface, in the order shown to users, default first.
-_NAMES = ("liu2018", "isaac", "prime", "pipelayer", "puma")
+_NAMES = ("liu2018", "isaac", "isaac_transposed", "prime", "pipelayer", "puma")
 
 DEFAULT_TARGET = _NAMES[0]
 """The target that is used when none is named."""

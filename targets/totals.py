@@ -9,16 +9,19 @@ from mgc.targets.description import COST_CLASSES, Target
 def chip_area_mm2(target: Target) -> dict[str, float]:
     """Area of one chip in mm2 by component; `sum(chip_area_mm2(t).values())` is the chip.
 
-    ISAAC's parts without the vector unit sum to 83 mm2; its paper has 85.4 mm2 [M].
+    ISAAC's parts without the vector unit sum to 83 mm2; its paper has 85.4 mm2 [M]. Arrays that are read both ways have
+    drivers and sample-and-holds on all four sides: rows and columns drive, and are sampled.
     """
     structure, periphery, crossbar = target.structure, target.periphery, target.crossbar
     macros = structure.tiles_per_chip * structure.macros_per_tile
     crossbars = structure.crossbars_per_chip
+    both = target.training.transposed_read
+    driven, sampled = crossbar.rows + both * crossbar.cols, crossbar.cols + both * crossbar.rows
     adc_um2 = target.adc.at_resolution(target.adc.area_um2, crossbar.adc_bits)
     dac_um2 = target.dac.at_resolution(target.dac.area_um2, crossbar.dac_bits)
     um2 = {
-        "adc": macros * target.adc.per_macro * adc_um2 + crossbars * crossbar.cols * periphery.sample_hold_area_um2,
-        "dac": crossbars * crossbar.rows * dac_um2,
+        "adc": macros * target.adc.per_macro * adc_um2 + crossbars * sampled * periphery.sample_hold_area_um2,
+        "dac": crossbars * driven * dac_um2,
         "crossbar": crossbars * crossbar.rows * crossbar.cols * target.cell.area_um2,
         "shift_add": macros * periphery.shift_add_per_macro * periphery.shift_add_area_um2,
         "input_register": macros * periphery.input_register_area_um2,

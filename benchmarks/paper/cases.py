@@ -17,7 +17,7 @@ from mgc.report.views.summary import headline
 from mgc.targets.codegen.bill import bill
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
-from mgc.targets.loader import load_target
+from mgc.targets.loader import load_target, target_names
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def targets() -> dict[str, Target]:
     """The targets of the tables: those that ship, and the default one with second copies of weights where they pay, and
     of all weights (no transposed reads).
     """
-    shipped = {name: load_target(name) for name in ("liu2018", "isaac", "prime", "pipelayer", "puma")}
+    shipped = {name: load_target(name) for name in target_names()}
     second = with_keys(shipped["liu2018"], {"training.transposed_read": False, "name": "liu2018, second copy"})
     fast = with_keys(shipped["liu2018"], {"training.copies": "fast", "name": "liu2018, copies = fast"})
     return {t.name: t for t in (shipped["liu2018"], fast, second, *shipped.values())}

@@ -24,8 +24,8 @@ which states its source. Those constants are the papers' of the targets; none wa
   computed from such figures; **assumed**: chosen, with the reason; **modelled**: what the compiler says.
 - A ratio above 1 means that the modelled chip is better.
 - An iteration is D on real and fake samples, then G against the updated D, Adam, BatchNorm over the batch, 16-bit
-  weights in the cells, 8-bit activations and errors (16 on isaac, puma and pipelayer, 6 on prime), with whatever the
-  target's converters make of the sums. Whether training converges at those widths is not asked here
+  weights in the cells, 8-bit activations and errors (16 on both isaacs, puma and pipelayer, 6 on prime), with whatever
+  the target's converters make of the sums. Whether training converges at those widths is not asked here
   ([training](training.md)).
 - A system has the fewest chips that hold one copy of the weights; what is left over holds replicas. Energies are of all
   chips, off-chip memory and the host link; not of the host. The GPUs' energies are at their full board power, an upper

@@ -8,7 +8,16 @@ import re
 import pytest
 
 from mgc import targets
-from mgc.targets import DEFAULT_TARGET, Target, TargetError, load_target, parse_target, target_names, target_toml
+from mgc.targets import (
+    DEFAULT_TARGET,
+    Target,
+    TargetError,
+    chip_area_mm2,
+    load_target,
+    parse_target,
+    target_names,
+    target_toml,
+)
 
 NINE_KEYS = (
     "rows",
@@ -24,7 +33,7 @@ NINE_KEYS = (
 
 
 def test_names_start_with_the_default():
-    assert target_names() == ["liu2018", "isaac", "prime", "pipelayer", "puma"]
+    assert target_names() == ["liu2018", "isaac", "isaac_transposed", "prime", "pipelayer", "puma"]
     assert DEFAULT_TARGET == "liu2018"
 
 
@@ -106,6 +115,18 @@ def test_isaac_differs_from_the_default_only_where_it_says():
     default, isaac = load_target("liu2018").to_json_dict(), load_target("isaac").to_json_dict()
     differing = {key for key in default if default[key] != isaac[key]}
     assert differing == {"name", "title", "description", "crossbar", "training"}
+
+
+def test_the_variant_of_isaac_reads_both_ways_and_pays_for_it_in_area():
+    isaac, both = load_target("isaac"), load_target("isaac_transposed")
+    data, other = isaac.to_json_dict(), both.to_json_dict()
+    assert {key for key in data if data[key] != other[key]} == {"name", "title", "description", "training"}
+    assert {k for k, v in data["training"].items() if v != other["training"][k]} == {"transposed_read"}
+    before, after = chip_area_mm2(isaac), chip_area_mm2(both)
+    assert after["dac"] == 2 * before["dac"]
+    held = isaac.crossbars * isaac.crossbar.rows * isaac.periphery.sample_hold_area_um2 * 1e-6
+    assert after["adc"] - before["adc"] == pytest.approx(held)
+    assert 0.4 < sum(after.values()) - sum(before.values()) < 0.5
 
 
 def test_public_names_exist():
