@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import mgc
 from benchmarks.measure import machine
-from mgc.cli.comparison import compare
+from mgc.comparison import compare
 from mgc.isa.program import Program
 from mgc.sim import Simulator
 from mgc.targets import load_target, target_names

@@ -16,8 +16,11 @@ from mgc.version import VERSION
 
 if TYPE_CHECKING:
     from mgc.compiler import compile, compile_training
+    from mgc.explore.sweep import sweep
     from mgc.isa.program import Program
     from mgc.simulator import Simulator
+    from mgc.targets.description import Target
+    from mgc.targets.loader import load_target
 
 __version__ = VERSION
 
@@ -26,9 +29,12 @@ _HOME = {
     "compile_training": "mgc.compiler",
     "Program": "mgc.isa.program",
     "Simulator": "mgc.simulator",
+    "Target": "mgc.targets.description",
+    "load_target": "mgc.targets.loader",
+    "sweep": "mgc.explore.sweep",
 }
 
-__all__ = ["Program", "Simulator", "__version__", "compile", "compile_training"]
+__all__ = ["Program", "Simulator", "Target", "__version__", "compile", "compile_training", "load_target", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,14 +66,10 @@ def compile_with_stats(
     """`compile`, with what it took. `progress` is called with the step's name and the fraction done, 0 to 1."""
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
-    chip = options.chip
     report("import", 0.0)
-    warnings: list[str] = []
-    module = (_training_module if options.trains else _inference_module)(model, options, warnings)
-    module.attributes["compiler"] = {"version": VERSION, "seed": options.seed}
-    state = CompileState(module, chip, compile_tools(_budget(options)), options.seed, warnings)
+    state = imported_state(model, options)
     imported = PassRecord("import", time.perf_counter() - begin)
-    steps = (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
+    steps = all_passes(options)
     dump: Dump | None = None
     if options.dump_dir is not None:
         from mgc.dump import dump_to
@@ -85,10 +81,23 @@ def compile_with_stats(
     report("done", 1.0)
     program: Program = state.module.attributes["program"]
     records = (imported, *manager.records)
-    return program, CompileStats(records, tuple(dict.fromkeys(warnings)), time.perf_counter() - begin)
+    return program, CompileStats(records, tuple(dict.fromkeys(state.warnings)), time.perf_counter() - begin)
+
+
+def all_passes(options: CompileOptions) -> tuple[Pass, ...]:
+    """What runs on `imported_state`, in order."""
+    return (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
 
 
 # -- import -----------------------------------------------------------------------------------------------------------
+
+
+def imported_state(model: Source, options: CompileOptions) -> CompileState:
+    """The networks as a module, with all that passes need."""
+    chip, warnings = options.chip, list[str]()
+    module = (_training_module if options.trains else _inference_module)(model, options, warnings)
+    module.attributes["compiler"] = {"version": VERSION, "seed": options.seed}
+    return CompileState(module, chip, compile_tools(_budget(options)), options.seed, warnings)
 
 
 def _inference_module(model: Source, options: CompileOptions, warnings: list[str]) -> Module:

@@ -12,6 +12,7 @@ from mgc.cli.commands.inspect import inspect
 from mgc.cli.commands.ops import ops
 from mgc.cli.commands.opt import opt
 from mgc.cli.commands.run import run
+from mgc.cli.commands.sweep import sweep
 from mgc.cli.commands.targets import targets
 from mgc.cli.commands.train import train
 from mgc.cli.options import CompileCommand
@@ -33,6 +34,7 @@ app.command("opt")(opt)
 app.command("inspect")(inspect)
 app.command("run")(run)
 app.command("train")(train)
+app.command("sweep")(sweep)
 app.command("disasm")(disasm)
 app.command("asm")(asm)
 app.command("targets")(targets)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mgc.cli import console
-from mgc.cli.comparison import Comparison, compare, misshapen
 from mgc.cli.errors import UserError, about
 from mgc.cli.feeding import Feeds
 from mgc.cli.onnx_reference import Reference
+from mgc.comparison import Comparison, compare, misshapen
 
 
 def check(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 # loaded by the time it is raised, and `mgc --help` must not load them all.
 _KNOWN = (
     ("mgc.cli.errors", "UserError"),
+    ("mgc.explore.space", "SpaceError"),
+    ("mgc.explore.table", "ResumeError"),
     ("mgc.frontend.errors", "ModelError"),
     ("mgc.images", "ImageError"),
     ("mgc.ir.op", "IRError"),

@@ -19,8 +19,8 @@ from mgc.cli.progress import progress
 from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
 
 if TYPE_CHECKING:
-    from mgc.cli.comparison import Comparison
     from mgc.cli.feeding import Feeds
+    from mgc.comparison import Comparison
     from mgc.isa.program import Program
 
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgc.cli.comparison import compare
-from mgc.cli.errors import UserError
+from mgc.comparison import compare
 
 RAMP = np.linspace(-1, 3, 401, dtype=np.float32).reshape(1, -1)
 
@@ -95,12 +94,12 @@ def test_sequences_are_compared_item_by_item():
     items = [RAMP, RAMP[:, :7]]
     assert one(items, items).ok("float")
     assert one([RAMP, RAMP[:, :7] + np.float32(0.5)], items).max_abs_err == pytest.approx(0.5)
-    with pytest.raises(UserError, match=r"output 'y\[1\]' is missing"):
+    with pytest.raises(ValueError, match=r"output 'y\[1\]' is missing"):
         one(items[:1], items)
 
 
 def test_shapes_must_agree():
-    with pytest.raises(UserError, match="output 'y' has shape"):
+    with pytest.raises(ValueError, match="output 'y' has shape"):
         one(RAMP, RAMP[:, :-1])
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mgc.cli.errors import UserError
-
 FLOAT_TOLERANCE = 1e-3
 QUANTIZED_PSNR_DB = 30.0
 SLIGHT = 1e-3
@@ -98,11 +96,11 @@ def compare(
     outputs: Mapping[str, Any], reference: Mapping[str, Any], steps: Mapping[str, float] | None = None
 ) -> Comparison:
     """Compares all outputs that the reference has. `steps`: the size of the step of outputs that the model itself
-    rounds to codes. UserError where an output is missing or has another shape.
+    rounds to codes. ValueError where an output is missing or has another shape.
     """
     wrong = misshapen(outputs, reference)
     if wrong:
-        raise UserError(f"--check: {wrong}")
+        raise ValueError(wrong)
     outputs, reference = _apart(outputs), _apart(reference)
     pairs = {name: (np.asarray(outputs[name]), np.asarray(wanted)) for name, wanted in reference.items()}
     found = {name: _compared(a, b, (steps or {}).get(name, 0.0)) for name, (a, b) in pairs.items()}

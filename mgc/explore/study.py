@@ -1,0 +1,159 @@
+"""What is measured at a point of a sweep. What all points have in common is computed once in each process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from mgc.comparison import compare
+from mgc.compiler import all_passes, imported_state
+from mgc.explore.space import TARGET, Point
+from mgc.explore.table import Row
+from mgc.ir.module import Entry
+from mgc.isa.program import Program
+from mgc.options import CompileOptions
+from mgc.passes.manager import PassManager
+from mgc.passes.state import CompileState
+from mgc.report.views import cost, summary
+from mgc.sim.inputs import draw_inputs
+from mgc.sim.simulator import Simulator
+from mgc.targets.description import Target
+from mgc.targets.loader import load_target
+
+_SHARED = "scales"
+"""The last pass whose result depends on the target's input bits alone."""
+
+
+@dataclass(eq=False)
+class Study:
+    """One network, and how each point is measured: compiled for its target, then run on the same samples.
+
+    model: the file's bytes, self-contained. options: for the base target. inputs: arrays by name, the others are drawn
+    by the options' seed. numerics: "quantized", or "device" with a chip of its own for each trial.
+    """
+
+    model: bytes
+    options: CompileOptions
+    samples: int
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    numerics: Literal["quantized", "device"] = "quantized"
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _states: dict[int, CompileState] = field(default_factory=dict, repr=False)
+    _programs: dict[tuple[str, ...], Program] = field(default_factory=dict, repr=False)
+    _reference: tuple[dict[str, Any], dict[str, Any]] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: not what it can compute."""
+        return {n: getattr(self, n) for n in ("model", "options", "samples", "inputs", "numerics")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(**state)
+
+    def target(self, point: Point) -> Target:
+        """The target of a point. TargetError if there is none."""
+        named = point.get(TARGET)
+        base = self.options.chip if named is None else load_target(named).replace(self.options.overrides)
+        return base.replace({key: value for key, value in point.items() if key != TARGET})
+
+    def program(self, point: Point) -> Program:
+        """The program for a point's target. Raises what compiling raises."""
+        key = tuple(f"{k}={v}" for k, v in point.items())
+        with self._lock:
+            if key not in self._programs:
+                target = self.target(point)
+                state = replace(self._shared(target), target=target, warnings=[])
+                self._programs.clear()  # the trials of one point follow one another
+                done = PassManager(self._passes[1]).run(state)
+                self._programs[key] = done.module.attributes["program"]
+            return self._programs[key]
+
+    def measure(self, point: Point, trial: int) -> Row:
+        """The row of a point's chip number `trial`; where something is wrong with it, with the error and no figures."""
+        begin = time.perf_counter()
+        row: Row = {**point, "trial": trial}
+        try:
+            program = self.program(point)
+            row |= {name: value for name, value in _figures(program).items() if value is not None}
+            row["psnr_db"], row["yield"] = self._accuracy(program, trial)
+        except Exception as error:  # a point that fails is a row: the others go on
+            row["error"] = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        row["seconds"] = round(time.perf_counter() - begin, 3)
+        return row
+
+    @property
+    def _passes(self) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The passes that all points share, and those of each point."""
+        steps = all_passes(self.options)
+        first = next(k for k, p in enumerate(steps) if p.name == _SHARED) + 1
+        return steps[:first], steps[first:]
+
+    def _shared(self, target: Target) -> CompileState:
+        """The network with its scales."""
+        bits = target.crossbar.input_bits
+        if bits not in self._states:
+            state = replace(imported_state(self.model, self.options), target=target)
+            self._states[bits] = PassManager(self._passes[0]).run(state)
+        return self._states[bits]
+
+    def _accuracy(self, program: Program, trial: int) -> tuple[float, float]:
+        """PSNR of the outputs in dB against the network in float arithmetic; 1 if the check of a run holds, else 0."""
+        with self._lock:
+            if self._reference is None:
+                self._reference = self._expected(program)
+            inputs, expected = self._reference
+        simulator = Simulator(program, numerics=self.numerics, threads=1, seed=trial)
+        found = compare(_outputs(simulator, program, inputs), expected)
+        return found.psnr_db, float(found.ok(self.numerics))
+
+    def _expected(self, program: Program) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The inputs of all runs, and what the network gives for them in ONNX Runtime."""
+        entry = program.entry
+        n = self.samples if entry.batched else entry.batch
+        inputs = {**draw_inputs(program, n, self.options.seed, self.inputs), **self.inputs}
+        state = next(iter(self._states.values()))
+        graph = state.entry.graph
+        parts = _parts(state.entry, program, inputs, n)
+        feeds = [{v.name: part[v.name].astype(v.tensor.dtype.numpy) for v in graph.inputs} for part in parts]
+        found = state.tools.run(state.tools.export(graph), feeds)
+        batched = {p.name for p in program.outputs if p.batched} if entry.batched else set()
+        return inputs, {
+            name: np.concatenate([f[name] for f in found]) if name in batched else found[-1][name]
+            for name, _ in graph.outputs
+        }
+
+
+def _parts(entry: Entry, program: Program, inputs: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+    """The inputs of one micro-batch at a time."""
+    if not program.entry.batched:
+        return [dict(inputs)]
+    batched = {p.name for p in program.inputs if p.batched}
+    each = {name: len(inputs[name]) // (n // entry.micro_batch) for name in batched}
+    return [
+        {k: v[m * each[k] : (m + 1) * each[k]] if k in batched else v for k, v in inputs.items()}
+        for m in range(n // entry.micro_batch)
+    ]
+
+
+def _outputs(simulator: Simulator, program: Program, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return simulator.run({p.name: inputs[p.name] for p in program.inputs})
+
+
+def _figures(program: Program) -> Row:
+    """What the compiler knows: crossbars, area, time, energy."""
+    head, bill = summary.headline(program), cost.facts(program)
+    area = bill.get("area_mm2") or {}
+    chips = bill.get("chips") or 1
+    whole = bill["area_mm2_per_chip"]
+    return {
+        "crossbars": head["crossbars"]["used"],
+        "area_used_mm2": area.get("used"),
+        "area_chip_mm2": area.get("chip", whole if whole is None else whole * chips),
+        "cycles": head["schedule"]["makespan_cycles"],
+        "samples_per_s": head["samples_per_s"],
+        "energy_j": head["energy_j"],
+    }
