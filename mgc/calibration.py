@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mgc.functions.regular_files import load_arrays
 from mgc.images import ImageShape, image_files, image_shape, is_image_source, read_images, scale_pixels
 from mgc.ir.graph import Graph, Value
 from mgc.ir.types import TensorType
@@ -50,12 +50,8 @@ def load_calibration(
 
 def _arrays(path: Path) -> Mapping[str, np.ndarray] | np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        return load_arrays(path)
+    except (OSError, ValueError) as error:
         raise UnsupportedError(
             f"calibration file {str(path)!r} cannot be read ({error}): give an .npz of arrays under the input names, "
             "an .npy array, an image, or a folder of images"

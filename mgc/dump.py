@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from mgc.functions.regular_files import DAMAGED, open_regular, read_regular
 from mgc.ir.module import Module, verify_module
 from mgc.ir.op import IRError, register_attr
 from mgc.ir.text import header_of, parse_module, print_module
@@ -71,14 +72,15 @@ def read_module(path: Path) -> tuple[Module, tuple[str, ...]]:
     """The module in a file, and its header. IRError, with file and line, where it or its data is no module's."""
     beside = path.with_suffix(".safetensors")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise IRError(f"{path} is no text: {error}") from error
     blobs: dict[str, np.ndarray] = {}
     if beside.exists():
         try:
+            open_regular(beside).close()
             blobs = load_file(beside)
-        except SafetensorError as error:
+        except (SafetensorError, OSError, *DAMAGED) as error:
             raise IRError(f"{beside}, the data beside {path}, cannot be read: {error}") from error
     return parse_module(text, blobs, file=str(path)), header_of(text)
 

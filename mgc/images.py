@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mgc.functions.regular_files import open_regular
+
+_MOST_BYTES = 1 << 28
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """The formats that are read; a file is never taken for anything else, whatever it is called."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -115,7 +118,7 @@ def _pixels(file: Path, shape: ImageShape, *, resize: bool) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with open_regular(file, _MOST_BYTES) as stream, Image.open(stream, formats=FORMATS) as image:
                 plain = _in_mode(ImageOps.exif_transpose(image), _MODES[shape.channels])
     except UnidentifiedImageError as error:
         raise ImageError(f"{file} is no image that can be read ({', '.join(FORMATS)}); take it out") from error

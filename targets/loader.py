@@ -10,12 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mgc.functions.regular_files import read_regular
 from mgc.targets.description import Target
 from mgc.targets.problems import TargetError, explain, nearest
 
 _FOLDER = Path(__file__).parent
 # Named here, not found by scanning: the list is the public interface, in the order shown to users, default first.
 _NAMES = ("liu2018", "isaac", "isaac_transposed", "prime", "pipelayer", "puma")
+
+_MOST_BYTES = 1 << 20
 
 DEFAULT_TARGET = _NAMES[0]
 """The target that is used when none is named."""
@@ -56,10 +59,8 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a folder, or a device that never ends
-        raise TargetError(str(path), ["cannot read the file: it is not a regular file"], "Give a TOML file.")
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problem = f"not a text file: byte {error.start} is not UTF-8"
         raise TargetError(str(path), [problem], "Give a TOML file such as `mgc targets NAME` prints.") from error

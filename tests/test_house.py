@@ -19,9 +19,9 @@ MAY_IMPORT = {
     "mgc/frontend": {"mgc.functions", "mgc.ir"},
     "mgc/sim": {"mgc.functions", "mgc.isa"},
     "mgc/report": {"mgc.isa"},
-    "mgc/training": {"mgc.images", "mgc.isa", "mgc.sim", "mgc.report"},
+    "mgc/training": {"mgc.functions", "mgc.images", "mgc.isa", "mgc.sim", "mgc.report"},
     "passes": {"mgc.functions", "mgc.ir", "mgc.targets"},
-    "targets": set(),
+    "targets": {"mgc.functions.regular_files"},
     "targets/codegen": {"mgc.functions", "mgc.ir", "mgc.isa", "mgc.passes", "mgc.targets"},
 }
 

@@ -12,6 +12,7 @@ from mgc.cli.errors import UserError, about
 from mgc.cli.feeding import Feeds
 from mgc.cli.onnx_reference import Reference
 from mgc.comparison import Comparison, compare, misshapen
+from mgc.functions.regular_files import read_regular
 
 
 def check(
@@ -48,7 +49,7 @@ def check(
 
 def is_source(model: Path, stated: str | None) -> bool:
     """Whether the program came from this file; a program that does not state its source counts as if."""
-    if stated is None or hashlib.sha256(model.read_bytes()).hexdigest() == stated:
+    if stated is None or hashlib.sha256(read_regular(model, 1 << 31)).hexdigest() == stated:
         return True
     from mgc.frontend.load import load_model
 

@@ -84,11 +84,13 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path 
 
 
 def check_input(path: Path, what: str) -> None:
-    """Refuses an input file that is not there or is a folder."""
+    """Refuses an input file that is not there or is no regular file: a device never ends, a pipe may wait for ever."""
     if path.is_dir():
         raise UserError(f"{path} is a folder, not {what}")
     if not path.exists():
         raise UserError(f"there is no file {path} ({what} is expected)")
+    if not path.is_file():
+        raise UserError(f"{path} is a device or a pipe, not a file: {what} is expected")
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -112,9 +114,11 @@ def load_array(path: Path) -> np.ndarray:
     check_input(path, "an .npy array")
     import numpy as np
 
+    from mgc.functions.regular_files import load_arrays
+
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        array = load_arrays(path)
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is no readable .npy array ({error}): write it with numpy.save") from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} is an .npz archive of several arrays: give one array, written with numpy.save")

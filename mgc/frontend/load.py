@@ -16,6 +16,10 @@ from onnx import GraphProto, ModelProto, TensorProto
 from mgc.frontend.errors import ModelError
 from mgc.frontend.onnx_graph import subgraphs
 from mgc.frontend.validation import check_text, opset_versions
+from mgc.functions.regular_files import open_regular, read_regular
+
+# Protocol buffers are no longer.
+_MOST_BYTES = (1 << 31) - 1
 
 Source = str | os.PathLike[str] | bytes | ModelProto
 
@@ -86,9 +90,14 @@ def _read(source: Source) -> tuple[bytes, Path | None, str]:
         return bytes(source), None, "model"
     path = Path(source)
     try:
-        return path.read_bytes(), path.resolve().parent if not path.is_symlink() else path.parent.resolve(), str(path)
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror})", where=str(path), todo="check the path") from error
+        return (
+            read_regular(path, _MOST_BYTES),
+            path.resolve().parent if not path.is_symlink() else path.parent.resolve(),
+            str(path),
+        )
+    except (OSError, RuntimeError) as error:  # a circle of links
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"cannot be read ({reason})", where=str(path), todo="check the path") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -140,7 +149,7 @@ def external_bytes(tensor: TensorProto, folder: Path | None) -> bytes:
     try:
         if not path.is_file():
             raise ModelError(f"external data file {location!r} is missing", where=where, todo="put it beside the model")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             data = file.read() if length is None else file.read(min(length, path.stat().st_size))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The safetensors container of a program: written whole or not at all, read through a memory map, sealed by SHA-256.
+"""The safetensors container of a program: written whole or not at all, sealed by SHA-256. A large one is mapped.
 
 The seal is the tensor `isa.sha256`: the hash of the whole file, header included, with those 32 bytes zero.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgc.functions.regular_files import SMALL, open_regular
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
 
@@ -72,14 +73,16 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """(tensors, metadata) of a sealed file; tensors are read-only and stay in the file until they are touched.
+    """(tensors, metadata) of a sealed file; tensors are read-only, those of a large one stay in the file until they
+    are touched.
 
     Raises ProgramError for a file that is foreign, truncated or damaged in any bit; OSError if it cannot be opened.
     """
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size < 8:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 8:
             raise ProgramError("it is too short to be an .mgc program")
-        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        view = file.read(size) if size <= SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     header, data = _header(view)
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or set(metadata) != {METADATA} or not isinstance(metadata[METADATA], str):
@@ -104,7 +107,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     return tensors, metadata[METADATA]
 
 
-def _seal(view: mmap.mmap, place: int) -> bytes:
+def _seal(view: bytes | mmap.mmap, place: int) -> bytes:
     """SHA-256 of the file with 32 zero bytes at `place`."""
     digest = hashlib.sha256()
     with memoryview(view) as whole, whole[:place] as before, whole[place + 32 :] as after:
@@ -114,7 +117,7 @@ def _seal(view: mmap.mmap, place: int) -> bytes:
     return digest.digest()
 
 
-def _header(view: mmap.mmap) -> tuple[dict[str, Any], int]:
+def _header(view: bytes | mmap.mmap) -> tuple[dict[str, Any], int]:
     """(header, place of the data)."""
     length = int.from_bytes(view[:8], "little")
     if length > MOST_HEADER or length > len(view) - 8:

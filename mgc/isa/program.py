@@ -21,7 +21,8 @@ class Program(Tables):
     def load(path: str | PathLike[str]) -> Program:
         """Reads and verifies an `.mgc` file. ProgramError for anything wrong with it, OSError if it is not there.
 
-        Tensors are read-only views of the file, which should not be changed while the program is in use.
+        Tensors are read-only. Those of a file above 256 MiB are views of it: one that is made shorter while the
+        program is in use ends the process (SIGBUS).
         """
         return Program(**vars(file.load(Path(path))))
 

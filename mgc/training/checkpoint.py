@@ -111,24 +111,41 @@ def read_checkpoint(path: Path) -> Checkpoint:
         manifest = json.loads(metadata)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ProgramError, ValueError) as error:
+    except (ProgramError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is truncated, damaged or no checkpoint") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint")
     if manifest.get("version") != VERSION:
         raise CheckpointError(f"{path}: its format version is {manifest.get('version')}, this mgc reads {VERSION}")
+    step, named = _whole(path, manifest, "step"), _NAME.fullmatch(path.name)
+    if named and int(named[1]) != step:
+        raise CheckpointError(f"{path} holds step {step}, which is not what its name says: give it its own name again")
+    history = {name.removeprefix(_HISTORY): a for name, a in tensors.items() if name.startswith(_HISTORY)}
+    wrong = [name for name, a in history.items() if a.dtype != np.float64 or a.ndim != 1]
+    if wrong:
+        raise CheckpointError(f"{path} is no checkpoint of this mgc: the history of {wrong[0]!r} is no list of numbers")
     return Checkpoint(
-        step=int(manifest["step"]),
-        seed=int(manifest["seed"]),
-        identity=_texts(manifest["identity"]),
-        data=_texts(manifest["data"]),
+        step=step,
+        seed=_whole(path, manifest, "seed"),
+        identity=_texts(path, manifest, "identity"),
+        data=_texts(path, manifest, "data"),
         state={name.removeprefix(_STATE): a for name, a in tensors.items() if name.startswith(_STATE)},
-        history={name.removeprefix(_HISTORY): a.tolist() for name, a in tensors.items() if name.startswith(_HISTORY)},
+        history={name: a.tolist() for name, a in history.items()},
     )
 
 
-def _texts(value: Any) -> dict[str, str]:
-    return {str(k): str(v) for k, v in dict(value).items()}
+def _whole(path: Path, manifest: Mapping[str, Any], key: str) -> int:
+    value = manifest.get(key)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise CheckpointError(f"{path} is no checkpoint of this mgc: its {key} is no whole number")
+    return value
+
+
+def _texts(path: Path, manifest: Mapping[str, Any], key: str) -> dict[str, str]:
+    value = manifest.get(key)
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise CheckpointError(f"{path} is no checkpoint of this mgc: its {key} is no table of texts")
+    return value
 
 
 def newest_checkpoint(place: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint] | None:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -120,3 +121,37 @@ def test_inputs_that_are_not_there(tmp_path):
         check_input(tmp_path / "nope", "an ONNX model")
     with pytest.raises(UserError, match="is a folder, not an ONNX model"):
         check_input(tmp_path, "an ONNX model")
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe that nobody writes to; a command that opens it is ended after a minute."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    signal.alarm(60)
+    yield path
+    signal.alarm(0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compile", "FILE"],
+        ["compile", "MODEL", "--target", "FILE"],
+        ["compile", "MODEL", "--calibration", "FILE"],
+        ["compile", "MODEL", "--discriminator", "FILE", "--loss", "bce", "--optimizer", "adam"],
+        ["asm", "FILE"],
+        ["disasm", "FILE"],
+        ["run", "FILE"],
+        ["inspect", "FILE", "summary"],
+        ["opt", "FILE", "--passes", "fold"],
+        ["train", "FILE", "--data", "FILE", "--steps", "1"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_commands_neither_wait_nor_read_for_ever(arguments, kind, pipe, compiled, tmp_path, monkeypatch, refused):
+    file = {"pipe": str(pipe), "device": "/dev/zero"}[kind]
+    given = [{"FILE": file, "MODEL": str(compiled / "D.onnx")}.get(a, a) for a in arguments]
+    monkeypatch.chdir(tmp_path)
+    assert file in refused(*given)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgc.functions import regular_files
 from mgc.training import noise
 from mgc.training.data.assign import feeder
 from mgc.training.data.files import read_arrays
@@ -40,28 +41,33 @@ def batches(inputs, steps=6, *, seed=0, batches=1, data=None, files=None):
 
 @pytest.mark.parametrize("dtype", CODES)
 @pytest.mark.parametrize("packed", [False, True])
-def test_idx(tmp_path, dtype, packed):
+def test_idx(tmp_path, dtype, packed, monkeypatch):
     array = (np.random.default_rng(2).standard_normal((7, 3, 2)) * 30).astype(dtype)
     path = tmp_path / "whatever.bin"
     path.write_bytes(gzip.compress(idx(array, CODES[dtype]), mtime=0) if packed else idx(array, CODES[dtype]))
     (found,) = read_arrays(path).values()
     np.testing.assert_array_equal(found.array, array)
     assert found.name == str(path)
-    assert isinstance(found.array, np.memmap) != packed
+    monkeypatch.setattr(regular_files, "SMALL", 0)
+    (large,) = read_arrays(path).values()
+    assert isinstance(large.array, np.memmap) != packed
+    np.testing.assert_array_equal(large.array, array)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz(tmp_path, save):
+def test_npz(tmp_path, save, monkeypatch):
     arrays = {"x": np.arange(12.0).reshape(3, 4), "f": np.asfortranarray(np.arange(6).reshape(2, 3)), "e": np.empty(0)}
     save(tmp_path / "d.npz", note=np.str_("about"), number=3, **arrays)
     found = read_arrays(tmp_path / "d.npz")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name].array, array)
-    assert isinstance(found["x"].array, np.memmap) == (save is np.savez)
+    monkeypatch.setattr(regular_files, "SMALL", 0)
+    assert isinstance(read_arrays(tmp_path / "d.npz")["x"].array, np.memmap) == (save is np.savez)
 
 
-def test_npy_is_mapped(tmp_path):
+def test_a_large_npy_is_mapped(tmp_path, monkeypatch):
+    monkeypatch.setattr(regular_files, "SMALL", 0)
     np.save(tmp_path / "d.npy", np.arange(6.0))
     assert isinstance(read_arrays(tmp_path / "d.npy")[""].array, np.memmap)
 

@@ -50,8 +50,10 @@ def asm(
     program_file = output or Path(f"{source.stem}.mgc")
     check_input(source, "assembler text")
     check_outputs({"-o": program_file}, {"the assembler text": source})
+    from mgc.functions.regular_files import read_regular
+
     try:
-        text = source.read_text(encoding="utf-8")
+        text = read_regular(source).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is no text (byte {error.start}): give what `mgc disasm` prints") from error
     from mgc.isa.asm import assemble

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mgc.functions.regular_files import DAMAGED, array_in_file, open_regular
 from mgc.training.data.samples import Samples
 from mgc.training.errors import TrainingError
 
@@ -30,10 +30,12 @@ def read_arrays(path: Path) -> dict[str, Samples]:
     What lies uncompressed in the file is mapped, not read. Raises TrainingError: unreadable, unknown, empty.
     """
     with _readable(path):
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
-        if start.startswith(_NPY):
-            found = {"": _whole(path, np.load(path, mmap_mode="r", allow_pickle=False))}
+            file.seek(0)
+            npy = _in_place(path, file, "") if start.startswith(_NPY) else None
+        if npy is not None:
+            found = {"": npy[0]}
         elif start.startswith(_ZIP):
             found = _npz(path)
         elif start.startswith(_GZIP):
@@ -71,20 +73,14 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except DAMAGED as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"{path} is truncated or damaged: {error}") from error
-
-
-def _whole(path: Path, array: np.ndarray) -> np.ndarray:
-    if array.dtype.hasobject:
-        raise TrainingError(f"{path} holds Python objects; give plain numbers")
-    return array
+        raise TrainingError(f"{path} is truncated or damaged: {str(error)[:200]}") from error
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         found: dict[str, np.ndarray] = {}
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
@@ -107,16 +103,24 @@ def _mapped(path: Path, file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
     name, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
     start = member.header_offset + _LOCAL_HEADER + name + extra
     file.seek(start)
+    array, end = _in_place(path, file, f"[{member.filename}]")
+    if end - start > member.file_size:
+        raise ValueError(f"member {member.filename} is shorter than its shape {list(array.shape)}")
+    return array
+
+
+def _in_place(path: Path, file: BinaryIO, member: str) -> tuple[np.ndarray, int]:
+    """The array whose .npy header comes next in a file, and where its data ends."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
-        raise TrainingError(f"{path}[{member.filename}] holds Python objects; give plain numbers")
-    if file.tell() - start + prod(shape) * dtype.itemsize > member.file_size:
-        raise ValueError(f"member {member.filename} is shorter than its shape {list(shape)}")
+        raise TrainingError(f"{path}{member} holds Python objects; give plain numbers")
     if prod(shape) == 0:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+        return np.empty(shape, dtype), file.tell()
+    start = file.tell()
+    array = array_in_file(path, dtype, start, shape, "F" if fortran else "C")
+    return array, start + array.nbytes
 
 
 def _is_idx(start: bytes) -> bool:
@@ -136,17 +140,17 @@ def _idx_header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], int]:
 
 
 def _idx(path: Path) -> np.ndarray:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         dtype, shape, start = _idx_header(file)
         size = file.seek(0, 2)
     needed = start + prod(shape) * dtype.itemsize
     if size != needed:
         raise ValueError(f"its IDX header says {needed} bytes, the file has {size}")
-    return np.memmap(path, dtype, "r", start, shape) if prod(shape) else np.empty(shape, dtype)
+    return array_in_file(path, dtype, start, shape)
 
 
 def _gzipped_idx(path: Path) -> np.ndarray:
-    with gzip.open(path, "rb") as stream:
+    with open_regular(path) as file, gzip.open(file, "rb") as stream:
         if not _is_idx(stream.read(4)):
             raise TrainingError(f"{path}: what is gzipped in it is no IDX file; give {FORMATS}")
         stream.seek(0)
