@@ -14,9 +14,10 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_TEXT = 1 << 29
 """Bytes of the largest text that is read."""
@@ -59,6 +60,8 @@ def load_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
 
     Raises OSError, and ValueError for a file that is damaged or holds anything but plain arrays.
     """
+    import numpy as np
+
     try:
         with open_regular(path) as file:
             loaded = np.load(file, allow_pickle=False)
@@ -74,6 +77,8 @@ def array_in_file(
     path: Path, dtype: np.dtype, start: int, shape: tuple[int, ...], order: Literal["C", "F"] = "C"
 ) -> np.ndarray:
     """An array that lies in a file as it is: read if it is small, else mapped. ValueError if the file is too short."""
+    import numpy as np
+
     size = prod(shape) * dtype.itemsize
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size < start + size:
