@@ -129,6 +129,16 @@ def test_mapping_tells_blocks_and_use():
     assert group["utilisation"] == pytest.approx(100 * 20 * 8 / (2 * 128 * 128))
 
 
+def test_mapping_tells_turns_of_transposed_reads(trained):
+    read = {trained.groups[i.group].name for i in trained.instructions if i.mnemonic == "mvm_t"}
+    for width, turns in ((0, 16), (64, 2)):
+        packing = replace(trained.groups[0].arithmetic, plane_columns=width)
+        program = replace(trained, groups=tuple(replace(g, arithmetic=packing) for g in trained.groups))
+        found = {g["name"]: (g["plane_columns"], g["transposed_turns"]) for g in facts(program, "mapping")["groups"]}
+        assert found == {g.name: (width, turns if g.name in read else None) for g in program.groups}
+        assert f"{turns} turns ({len(read)} groups)" in report(program, "mapping")
+
+
 def test_memory_tells_bytes_of_each_space():
     shown = facts(chain(host=True), "memory")
     assert {s["space"] for s in shown["spaces"]} == {"edram", "dram"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import RenderableType
 
 from mgc.isa.crossbar import CrossbarGroup
+from mgc.isa.instructions import MvmT
 from mgc.isa.program import Program
 from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, names, percent, ranges, shape
@@ -15,12 +18,24 @@ from mgc.report.units import count, names, percent, ranges, shape
 
 def facts(program: Program) -> dict[str, Any]:
     """Crossbars used and available, on each chip, and every group. Ids count crossbars and tiles chip after chip."""
+    turns = turns_of(program)
     return {
         "crossbars": used_and_available(program),
         "chips": chips(program),
-        "arithmetic": asdict(program.groups[0].arithmetic) if program.groups else None,
-        "groups": [_group(program, g) for g in program.groups],
+        "arithmetic": _arithmetic(program.groups[0]) if program.groups else None,
+        "groups": [_group(program, g, turns) for g in program.groups],
     }
+
+
+def _arithmetic(group: CrossbarGroup) -> dict[str, Any]:
+    """What all groups of a program have in common; the packing is each group's own."""
+    return {key: value for key, value in asdict(group.arithmetic).items() if key != "plane_columns"}
+
+
+def turns_of(program: Program) -> dict[int, int]:
+    """For each group that is read transposed: the turns that such a read takes, one for each plane of a crossbar."""
+    read = {i.group for i in program.instructions if isinstance(i, MvmT)}
+    return {g: program.groups[g].arithmetic.planes_per_crossbar for g in sorted(read)}
 
 
 def used_and_available(program: Program) -> dict[str, int]:
@@ -56,12 +71,14 @@ def _chips_of(program: Program, group: CrossbarGroup) -> list[int]:
 _SIZES = ("matrices", "rows", "cols", "row_blocks", "column_blocks", "crossbars_per_replica", "replicas")
 
 
-def _group(program: Program, group: CrossbarGroup) -> dict[str, Any]:
+def _group(program: Program, group: CrossbarGroup, turns: Mapping[int, int]) -> dict[str, Any]:
     return {
         "id": group.id,
         "name": group.name,
         "onnx_nodes": list(group.sources),
         **{name: getattr(group, name) for name in _SIZES},
+        "plane_columns": group.arithmetic.plane_columns,
+        "transposed_turns": turns.get(group.id),
         "crossbars": len(group.crossbars),
         "crossbar_ids": list(group.crossbars),
         "tiles": list(group.tiles),
@@ -78,6 +95,9 @@ def render(program: Program) -> RenderableType:
         a = program.groups[0].arithmetic
         head.append(("one crossbar", f"{a.rows}×{a.cols} cells of {a.cell_bits} bit, {a.encoding} encoding"))
         head.append(("weights", f"{a.weight_bits} bit: {a.slices} slices × {a.signs} signs, so many cells a weight"))
+    if turns := Counter(turns_of(program).values()):
+        words = ", ".join(f"{t} turn{'s' * (t > 1)} ({count(n)} groups)" for t, n in sorted(turns.items()))
+        head.append(("transposed reads", words))
     apart = chips(program)
     if len(apart) > 1:
         head.append(("chips", "; ".join(f"chip {c['chip']}: {count(c['used'])}" for c in apart)))
