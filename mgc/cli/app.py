@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mgc.cli.commands.assembly import asm, disasm
+from mgc.cli.commands.compare import compare
 from mgc.cli.commands.compile import compile_model
 from mgc.cli.commands.inspect import inspect
 from mgc.cli.commands.ops import ops
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("compile", cls=CompileCommand)(compile_model)
 app.command("opt")(opt)
 app.command("inspect")(inspect)
+app.command("compare")(compare)
 app.command("run")(run)
 app.command("train")(train)
 app.command("sweep")(sweep)

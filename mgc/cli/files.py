@@ -103,6 +103,8 @@ def _same(a: Path, b: Path) -> bool:
 def load_program(path: Path) -> Program:
     """A program file, verified."""
     check_input(path, "an .mgc program")
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is an ONNX model, not a program: compile it first, with mgc compile {path}")
     from mgc.isa.program import Program
 
     with about(path):
