@@ -21,6 +21,7 @@ from mgc.passes.quantizing.network import downstream
 from mgc.passes.quantizing.observed import coded_values, graph_macs, takes_shifted_codes
 from mgc.passes.quantizing.samples import Samples
 from mgc.passes.quantizing.signs import NonNegative
+from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.trials import Trials, below, next_layers, output_elements, whole_network
 
 # Multiply-accumulates that the search, and the check of its result, may cost; how many trials of a value are expected.
@@ -83,15 +84,17 @@ def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bit
     """For values of a level-1 graph that will be coded, the range that codes should hold.
 
     seen: (least, greatest) by name, one entry a sample. An input that is noise needs no search. Of the others none is
-    given, which stands for all that was seen, where the choice would make the outputs worse.
+    given, which stands for all that was seen, where the choice would make the outputs worse. None is given either for a
+    value whose codes the model states.
     """
-    nonnegative = NonNegative(graph)
+    nonnegative, stated = NonNegative(graph), StatedCodes(graph)
     feeds = samples.feeds
     ladders: dict[str, _Ladder] = {}
     for value in coded_values(graph):
         shifts = takes_shifted_codes(graph, value)
         ladder = _Ladder(*seen[value.name], bits, unsigned=nonnegative(value), shifts=shifts)
-        if not ladder.is_zero:
+        known = stated.codes(value, bits, ladder.seen, unsigned=nonnegative(value), shifts=shifts)
+        if not ladder.is_zero and known is None:
             ladders[value.name] = ladder
     if not ladders or not feeds:
         return {}

@@ -21,8 +21,9 @@ from mgc.passes.quantizing.emit import Emitter, QuantizedLayer
 from mgc.passes.quantizing.layers import Layer, find_layers
 from mgc.passes.quantizing.quality import LayerQuality, quality_of
 from mgc.passes.quantizing.signs import NonNegative
+from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.tables import make_table, needs_table
-from mgc.passes.quantizing.weights import bias_shift, fitted_weights, nearest_weights
+from mgc.passes.quantizing.weights import bias_shift, fitted_weights, given_weights, nearest_weights
 from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
 from mgc.passes.state import CompileState, UnsupportedError, with_graph
 from mgc.targets.description import Target
@@ -41,8 +42,9 @@ class Quantize(Pass):
     `add` in. Inputs that cannot be negative are coded unsigned; those of a lopsided range too, with a code of 0 that
     is not 0, where the layer allows it. Functions that are neither piecewise linear nor exact
     in the vector unit become tables. `method` says how scales are chosen: "minmax" by the largest magnitudes,
-    "error" by the least output error. Real weights stay beside the whole numbers, for `float` numerics. How well each
-    layer does on the calibration data is recorded.
+    "error" by the least output error; steps that the model itself states (see `stated`) stay, of values and of
+    weights. Real weights stay beside the whole numbers, for `float` numerics. How well each layer does on the
+    calibration data is recorded.
     """
 
     name: ClassVar[str] = "quantize"
@@ -63,7 +65,7 @@ class Quantize(Pass):
         nonnegative = NonNegative(graph)
         layers = find_layers(graph, nonnegative)
         seen = Ranges(graph, calibration)
-        coded = _with_codes(layers, seen, state.target)
+        coded = _with_codes(layers, seen, state.target, StatedCodes(graph))
         emitter = Emitter(graph, crossbar.weight_bits)
         quality: list[LayerQuality] = []
         for layer, chosen, windows in self._chosen(entry, graph, coded, seen, state):
@@ -80,8 +82,9 @@ class Quantize(Pass):
         """Whole numbers, scales and bias for every layer, and the windows that they were fitted on, if any."""
         fitted: dict[Layer, tuple[QuantizedLayer, CodedWindows]] = {}
         crossbar, calibrated = state.target.crossbar, entry.attributes.get("calibrated")
+        given = {layer: found for layer, _ in coded if (found := given_weights(layer, crossbar)) is not None}
         if self.method == "error" and calibrated is not None:
-            known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x)]
+            known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x) and layer not in given]
             feeds = entry.attributes["calibration"].feeds[:_WINDOW_SAMPLES]
             for windows in sampled_windows(known, graph, seen.origin, calibrated, feeds, state.tools):
                 layer = windows.layer
@@ -93,17 +96,24 @@ class Quantize(Pass):
             if layer in fitted:
                 yield layer, *fitted[layer]
             else:
-                yield layer, QuantizedLayer(codes, *nearest_weights(layer, crossbar), layer.bias), None
+                weights, scales = given.get(layer) or nearest_weights(layer, crossbar)
+                yield layer, QuantizedLayer(codes, weights, scales, layer.bias), None
 
 
-def _with_codes(layers: list[Layer], seen: Ranges, target: Target) -> list[tuple[Layer, Codes]]:
-    """The layers with the codes of their inputs. Layers that read one value, or rearrange it, agree on its codes."""
+def _with_codes(layers: list[Layer], seen: Ranges, target: Target, stated: StatedCodes) -> list[tuple[Layer, Codes]]:
+    """The layers with the codes of their inputs: those that the model states, if it does. Layers that read one value,
+    or rearrange it, agree on its codes.
+    """
     bits = target.crossbar.input_bits
     fixed = {seen.origin(layer.x) for layer in layers if not layer.takes_shifted_codes}
     coded: list[tuple[Layer, Codes]] = []
     for layer in layers:
-        reach = seen.reach(layer.x)
-        shifted = seen.origin(layer.x) not in fixed and worth_shifting(seen.of(layer.x))
+        reach, shifts = seen.reach(layer.x), seen.origin(layer.x) not in fixed
+        codes = stated.codes(layer.x, bits, seen.of(layer.x), unsigned=layer.unsigned, shifts=shifts)
+        if codes is not None:
+            coded.append((layer, codes))
+            continue
+        shifted = shifts and worth_shifting(seen.of(layer.x))
         if not layer.unsigned and not shifted and bits < 2:
             raise UnsupportedError(
                 f"{layer.name}: its input can be negative, which needs input_bits of at least 2, "
