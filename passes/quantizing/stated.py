@@ -123,8 +123,8 @@ def _keeps_steps(node: Node) -> bool:
 
 
 def grid_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:
-    """float64 [matrices, cols]: the step of which all of a column's weights are whole multiples of at most
-    `weight_bits` bits; 0 for a column that has none. weights [matrices, rows, cols] float32.
+    """float64 [matrices, cols]: a step of which all of a column's weights are whole multiples of at most `weight_bits`
+    bits, the smallest such; 0 for a column that has none. weights [matrices, rows, cols] float32.
     """
     most = (1 << (weight_bits - 1)) - 1
     if weight_bits > 8:
@@ -138,7 +138,7 @@ def grid_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:
         hit = (steps == 0) & (step >= SMALLEST)
         hit[hit] = _on_grid(first.swapaxes(1, 2)[hit], step[hit])
         hit[hit] = _on_grid(weights.swapaxes(1, 2)[hit], step[hit])
-        steps[hit] = step[hit]
+        steps[hit] = step[hit] / (most // largest)  # small numbers would drown in the errors of cells
     return steps
 
 
