@@ -67,7 +67,8 @@ class Statistic:
 
     `output` names the graph output with the batch's statistic; the running one `state` becomes
     momentum * old + (1 - momentum) * factor * statistic (factor n / (n - 1) makes a variance unbiased). The application
-    takes place where the value of the output `ran` is computed; `own` are the parameters of the normalisation itself.
+    takes place where the value of the output `ran` is computed, for one of `losses` or, with none, at the end of the
+    iteration; `own` are the parameters of the normalisation itself.
     """
 
     state: str
@@ -76,6 +77,7 @@ class Statistic:
     momentum: float
     factor: float = 1.0
     own: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 @register_attr

@@ -16,6 +16,7 @@ from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.losses import LOSSES, Loss, mean
+from mgc.passes.training.script import with_losses
 from mgc.passes.training.shifts import cancel_shifts
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -253,7 +254,9 @@ class _Composer:
         self.graph.outputs[:0] = [(LOSS_D, loss_d), (LOSS_G, loss_g), *((name, fake) for name in once)]
         cancel_shifts(self.graph)
         states = (*self.g.states, *self.d.states)
-        forward = Forward(tuple(self.data.values()), (LOSS_D, LOSS_G), tuple(self.statistics), once=once)
+        losses = (LOSS_D, LOSS_G)
+        statistics = with_losses(self.graph, losses, self.statistics)
+        forward = Forward(tuple(self.data.values()), losses, statistics, once=once)
         entry = Entry("forward", "train", self.graph, attributes={"forward": forward})
         return Module(self.graph.name, (entry,), states)
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import Op
+from mgc.ir.ops import BatchNorm
 
 Made = dict[tuple[Op, tuple[Value, ...]], tuple[Value, ...]]
 
 
 class Copier:
-    """Copies nodes into `target`; equal ops on equal operands are copied once. Constants are copied when first read.
+    """Copies nodes into `target`; equal ops on equal operands are copied once, except normalisations in training form,
+    each of which moves running statistics. Constants are copied when first read.
 
     `made` and `constants` remember what is in the target; share a Copier to share work between copies.
     """
@@ -41,7 +43,7 @@ class Copier:
         for node in reversed(nodes):
             operands = tuple(image[v] for v in node.inputs)
             key = (node.op, operands)
-            if key not in self.made:
+            if key not in self.made or (isinstance(node.op, BatchNorm) and node.op.training):
                 names = [v.name for v in node.outputs]
                 self.made[key] = self.target.add_multi(node.op, *operands, names=names, sources=node.sources)
             image.update(zip(node.outputs, self.made[key], strict=True))

@@ -17,7 +17,7 @@ from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.phases import check_phases, find_groups, in_group
-from mgc.passes.training.script import add_penalty, carried_outputs, check_script, leave_behind
+from mgc.passes.training.script import add_penalty, carried_outputs, check_script, leave_behind, with_losses
 from mgc.passes.training.shifts import cancel_shifts
 from mgc.passes.training.unsettled import shared_warning, unsettled, unsettled_warning, updated_before
 
@@ -104,6 +104,7 @@ def step_model(
     left = leave_behind(lifted, losses, [*(named[name] for name in reported), *(value for _, value in carried)])
     lifted.outputs += ran
     lifted.prune()
+    statistics = with_losses(lifted, losses, statistics)
     inputs = {v.name: v for v in lifted.inputs}
     first = [State(c.input, "carried", np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy)) for c, v in carried]
     held = {s.name for s in (*states, *first)}

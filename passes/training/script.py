@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
-from mgc.ir.training import Carry, Left, Penalty, Script
+from mgc.ir.training import Carry, Left, Penalty, Script, Statistic
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.losses import mean
@@ -58,6 +59,13 @@ def leave_behind(graph: Graph, losses: Sequence[str], wanted: Collection[Value])
         found.append(Left(f"{value.name}.left", of))
         graph.outputs.append((found[-1].output, value))
     return tuple(found)
+
+
+def with_losses(graph: Graph, losses: Sequence[str], statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
+    """The statistics with the losses that need each application, in a graph where equal work is not shared yet."""
+    outputs = dict(graph.outputs)
+    above = {loss: _above(graph, [outputs[loss]]) for loss in losses}
+    return tuple(replace(s, losses=tuple(loss for loss in losses if outputs[s.ran] in above[loss])) for s in statistics)
 
 
 def _above(graph: Graph, values: Collection[Value]) -> set[Value]:

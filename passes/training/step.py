@@ -107,7 +107,7 @@ class _Unroller:
     def phase(self, phase: Phase) -> None:
         """Forward, running statistics, gradients, updates."""
         left = [self.outputs[each.output] for each in self.forward.left if phase.loss in each.losses]
-        image = self._forward([self.outputs[phase.loss], *left])
+        image = self._forward(phase.loss, [self.outputs[phase.loss], *left])
         loss = image[self.outputs[phase.loss]]
         self._report(phase.loss, loss)
         self.left |= {value: image[value] for value in left}
@@ -140,32 +140,35 @@ class _Unroller:
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
 
-    def _forward(self, wanted: Sequence[Value], known: Mapping[Value, Value] | None = None) -> dict[Value, Value]:
+    def _forward(
+        self, loss: str, wanted: Sequence[Value], known: Mapping[Value, Value] | None = None
+    ) -> dict[Value, Value]:
         """Copies what the values `wanted` of the forward half need, on the current versions, and counts the
-        normalisations that ran; equal work is not copied again. What is computed once, and what is `known`, is read as
-        a constant.
+        normalisations that run for a loss ("": for none); equal work is not copied again. What is computed once, and
+        what is `known`, is read as a constant.
         """
         current = {**self.data, **self.read}
         given = {v: current[v.name] for v in self.source.inputs}
         given |= {v: self.build.emit(Detach(), kept) for v, kept in {**self.kept, **(known or {})}.items()}
         image = dict(given)
         self.copier.copy(self.source, image, wanted)
-        self._statistics(image, given)
+        self._statistics(loss, image, given)
         for name in self.forward.once:
             value = self.outputs[name]
             if value in image:
                 self.kept.setdefault(value, image[value])
         return image
 
-    def _statistics(self, image: dict[Value, Value], given: Mapping[Value, Value]) -> None:
-        """Moves running statistics by every application of a normalisation that ran, unless it ran in this iteration
-        before, with all that has been updated since after it or apart from it. `image` is completed.
+    def _statistics(self, loss: str, image: dict[Value, Value], given: Mapping[Value, Value]) -> None:
+        """Moves running statistics by every application of a normalisation that ran for a loss, unless it ran before in
+        this iteration and no parameter has been updated since that it depends on. `image` is completed.
         """
         build, inputs = self.build, {v.name: v for v in self.source.inputs}
         reads = self._parameters_read(given)
         for statistic in self.forward.statistics:
             ran = self.outputs[statistic.ran]
-            if ran not in image or ran in given:
+            runs = loss in statistic.losses if loss else not statistic.losses
+            if not runs or ran not in image or ran in given:
                 continue
             versions = reads[ran].union(*(reads[inputs[name]] for name in statistic.own))
             if self.counted.get(statistic.output) == versions:
@@ -213,7 +216,7 @@ class _Unroller:
         if not wanted:
             return
         self.old_versions = False  # all updates are done
-        image = self._forward([self.outputs[name] for name in wanted], self.left)
+        image = self._forward("", [self.outputs[name] for name in wanted], self.left)
         for name in self.forward.reported:
             self._report(name, image[self.outputs[name]])
         for carry in self.forward.carries:

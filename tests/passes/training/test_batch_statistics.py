@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
+from scripted import BATCH, detach, feeds, model, node, squares
 
+import mgc
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import BatchNorm, Binary, Conv, Reduce
@@ -118,10 +121,10 @@ def test_there_is_one_barrier_each_way(shape):
     share(graph)
     found = streaming_of(graph, ["x"], (), 4)
     barriers = dict.fromkeys(graph.inputs, 0)
-    for node in graph.nodes:
-        whole = [v for v in node.inputs if node in found.nodes and v not in found.axes and v not in graph.constants]
+    for each in graph.nodes:
+        whole = [v for v in each.inputs if each in found.nodes and v not in found.axes and v not in graph.constants]
         late = [barriers[v] + (graph.producer(v) is not None) for v in whole]
-        barriers.update(dict.fromkeys(node.outputs, max([*late, *(barriers.get(v, 0) for v in node.inputs)])))
+        barriers.update(dict.fromkeys(each.outputs, max([*late, *(barriers.get(v, 0) for v in each.inputs)])))
     assert (barriers[y], barriers[dx]) == (1, 2)
 
 
@@ -230,3 +233,63 @@ def test_a_shift_behind_a_convolution_leaves_the_statistics_as_they_were():
     np.testing.assert_allclose(found[statistics[1].output], convolved.var((0, 2, 3)))
     (slope,) = gradients(graph, build.total(dict(graph.outputs)["y"]), [b])
     assert slope is None
+
+
+def test_each_application_counts_in_the_file_and_again_after_an_update():
+    """D is applied to the samples twice in the file, for the loss of each phase, and once to data: the generator's
+    phase moves its statistics once, the discriminator's twice, in the order of the file.
+    """
+    proto = normalised_gan()
+    options = {"phases": ["generator=loss_g", "discriminator=loss_d"], "optimizer": "sgd", "lr": 0.1, "batch": BATCH}
+    (feed,) = feeds(proto, 1)
+    for once in ([], ["fake"]):
+        program = mgc.compile(proto, once=once, **options)
+        simulator = mgc.Simulator(program, numerics="float")
+        simulator.train(inputs=feed, steps=1)
+        states = simulator.states()
+        start = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in proto.graph.initializer}
+        # the discriminator is as it was in both phases, the generator has moved unless its samples are kept
+        before = feed["z"] @ start["generator.w"]
+        after = before if once else feed["z"] @ states["generator.w"]
+        mean, var = start["discriminator.n.mean"], start["discriminator.n.var"]
+        for x in (before, feed["x"], after):
+            hidden = x @ start["discriminator.a"]
+            mean = 0.9 * mean + 0.1 * hidden.mean(0)
+            var = 0.9 * var + 0.1 * hidden.var(0, ddof=1)
+        np.testing.assert_allclose(states["discriminator.n.mean"], mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(states["discriminator.n.var"], var, rtol=1e-5)
+
+
+def normalised_gan():
+    def critic(x, y):
+        norm = f"{y}.1 discriminator.n.scale discriminator.n.bias discriminator.n.mean discriminator.n.var"
+        return [
+            node("MatMul", f"{x} discriminator.a", f"{y}.1"),
+            node("BatchNormalization", norm, f"{y}.2 {y}.m {y}.v", training_mode=1, momentum=0.9),
+            node("MatMul", f"{y}.2 discriminator.b", y),
+        ]
+
+    nodes = [
+        node("MatMul", "z generator.w", "fake"),
+        *critic("fake", "again"),
+        *squares("again", "one", "loss_g"),
+        *critic("x", "real"),
+        detach("fake", "cut"),
+        *critic("cut", "made"),
+        *squares("real", "one", "loss_real"),
+        *squares("made", "zero", "loss_fake"),
+        node("Add", "loss_real loss_fake", "loss_d"),
+    ]
+    rng = np.random.default_rng(2)
+    weights = {
+        "generator.w": (3, 4),
+        "discriminator.a": (4, 5),
+        "discriminator.b": (5, 1),
+        "discriminator.n.scale": rng.uniform(0.5, 1.5, 5),
+        "discriminator.n.bias": (5,),
+        "discriminator.n.mean": (5,),
+        "discriminator.n.var": rng.uniform(0.5, 1.5, 5),
+        "one": np.ones(()),
+        "zero": np.zeros(()),
+    }
+    return model(nodes, {"z": [BATCH, 3], "x": [BATCH, 4]}, {"loss_g": [], "loss_d": []}, weights)
