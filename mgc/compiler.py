@@ -297,7 +297,7 @@ def _testing(template: Any, state: CompileState) -> list[Entry]:
     """The generator in inference form, one sample at a time, reading the states that training leaves."""
     from mgc.frontend.errors import ModelError
     from mgc.frontend.training_model import load_trainable
-    from mgc.passes.training.lift import lift
+    from mgc.passes.training.lift import lift, number_draws
 
     attributes = state.module.attributes
     if template is None:
@@ -313,6 +313,7 @@ def _testing(template: Any, state: CompileState) -> list[Entry]:
         if clash:
             raise UnsupportedError(f"input {clash[0]} has the name of a weight")
         graph = lift(loaded.imported.graph, own)
+        number_draws(graph)
     except (ModelError, UnsupportedError) as error:
         where = f"network {template.name} cannot be imported alone: {error}"
         state.warnings.append(f"the program has no testing entry: {where}")

@@ -23,9 +23,9 @@ from mgc.targets.problems import TargetError, explain
 AdcMode = Literal["clip", "scale"]
 Encoding = Literal["differential", "offset"]
 UpdateMode = Literal["write-verify", "pulses"]
-CostClass = Literal["simple", "multiply", "divide", "table", "reduction"]
+CostClass = Literal["simple", "multiply", "divide", "table", "reduction", "random"]
 
-COST_CLASSES: tuple[CostClass, ...] = ("simple", "multiply", "divide", "table", "reduction")
+COST_CLASSES: tuple[CostClass, ...] = ("simple", "multiply", "divide", "table", "reduction", "random")
 """Cost classes of a vector-unit operation. `simple`: add, subtract, negate, compare, select, min, max, abs, copy;
 `multiply`: product, square; `divide`: quotient, reciprocal, square root; `table`: one look-up in a piecewise-linear
 function table, interpolation included; `reduction`: one element accumulated into a sum, minimum or maximum."""
@@ -350,6 +350,9 @@ class Edram(_Table):
     area_mm2: NonNegative = Field(description="area of one tile's memory, bus included, mm2")
 
 
+_PRODUCTS_A_DRAW = 40
+
+
 class PerClass(_Table):
     """One number for each cost class of the vector unit."""
 
@@ -358,11 +361,16 @@ class PerClass(_Table):
     divide: NonNegative = Field(description="quotient, reciprocal, square root")
     table: NonNegative = Field(description="one look-up in a function table, interpolation included")
     reduction: NonNegative = Field(description="one element accumulated into a sum, minimum or maximum")
+    random: NonNegative | None = Field(
+        default=None,
+        description="one random number. Default, assumed: 40 products. Philox4x64-10 takes 20 products of 64 bits, "
+        "each 16 of 16 bits, for 8 numbers",
+    )
 
     def of(self, cost_class: CostClass) -> float:
         """The number of one cost class."""
-        value: float = getattr(self, cost_class)
-        return value
+        value: float | None = getattr(self, cost_class)
+        return _PRODUCTS_A_DRAW * self.multiply if value is None else value
 
 
 class Vector(_Table):

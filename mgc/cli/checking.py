@@ -13,16 +13,23 @@ from mgc.cli.feeding import Feeds
 from mgc.cli.onnx_reference import Reference
 from mgc.comparison import Comparison, compare, misshapen
 from mgc.functions.regular_files import read_regular
+from mgc.isa.program import Program
 
 
 def check(
-    outputs: Mapping[str, Any], model: Path, fed: Feeds, threads: int | None, numerics: str, remarks: Sequence[str]
+    outputs: Mapping[str, Any],
+    model: Path,
+    program: Program,
+    fed: Feeds,
+    threads: int | None,
+    numerics: str,
+    remarks: Sequence[str],
 ) -> Comparison:
     """Compares with ONNX Runtime; where that departs from ONNX's definition, with ONNX's reference evaluator.
 
     `remarks`: what compilation warned of, which a failure shows. UserError where the shapes differ: how, and why.
     """
-    reference = Reference(model, fed, threads)
+    reference = Reference(model, program, fed, threads)
     wanted = reference.outputs()
     steps = reference.steps()
     wrong = misshapen(outputs, wanted)

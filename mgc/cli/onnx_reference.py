@@ -11,22 +11,26 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from mgc.cli.drawn_model import with_draws
 from mgc.cli.errors import UserError
 from mgc.cli.feeding import Feeds
 from mgc.cli.onnx_outputs import magnitudes, output_steps, quantises, summands, with_outputs
-from mgc.cli.precise_model import precise
+from mgc.cli.precise_model import loaded, precise
+from mgc.functions.draws import KEY
 from mgc.functions.onnx_model import BY_DEFINITION, session
+from mgc.isa.program import Program
 
-_LARGEST = 1 << 30  # bytes of a model: protobuf holds 2 GiB
 _CHUNK = 64  # samples in one call, where the model leaves it open: bounds the memory
 
 
 class Reference:
     """A model on the inputs of a run: what ONNX Runtime gives for it, and what its file says of its outputs."""
 
-    def __init__(self, model: Path, fed: Feeds, threads: int | None) -> None:
+    def __init__(self, model: Path, program: Program, fed: Feeds, threads: int | None) -> None:
         self._model, self._fed, self._threads = model, fed, threads
-        self._proto = _loaded(model)
+        self._proto = loaded(model)
+        if self._proto is not None and KEY in fed.arrays:
+            self._fed = with_draws(self._proto, program, fed)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Its outputs under their names. A model that quantises as it runs is taken as it stands: fusions would round
@@ -34,10 +38,10 @@ class Reference:
         """
         as_written = self._proto is not None and quantises(self._proto)
         try:
-            source = precise(self._model) or str(self._model)
+            source = str(self._model) if self._proto is None else precise(self._proto).SerializeToString()
             runner: Any = session(source, self._threads, optimize=not as_written)
         except Exception as error:  # ONNX Runtime raises classes of its own that share no base
-            runner = _Evaluator(self._model, error)
+            runner = _Evaluator(self._proto or self._model, error)
         return self._run_all(runner)
 
     def steps(self) -> dict[str, float]:
@@ -71,7 +75,7 @@ class Reference:
         if not ops & {*BY_DEFINITION, "Resize", "Upsample"}:
             return None
         try:
-            return self._run_all(_Evaluator(self._model, None))
+            return self._run_all(_Evaluator(self._proto or self._model, None))
         except UserError:
             return None
 
@@ -99,26 +103,17 @@ class Reference:
         return [_run(runner, names, part, model) for part in fed.parts(self._part_size(runner))]
 
 
-def _loaded(model: Path) -> ModelProto | None:
-    """The model with its data; None if it is none, or too large to be changed."""
-    try:
-        proto = onnx.load(model)
-    except Exception:  # whatever is wrong with the file, ONNX Runtime says so when it loads it
-        return None
-    return proto if proto.ByteSize() <= _LARGEST else None
-
-
 class _Evaluator:
     """ONNX's reference evaluator in the place of a session, for models that ONNX Runtime has no kernels for."""
 
-    def __init__(self, model: Path, cause: Exception | None) -> None:
+    def __init__(self, model: Path | ModelProto, cause: Exception | None) -> None:
         from onnx.reference import ReferenceEvaluator
 
         try:
-            proto = onnx.load(model)
+            proto = model if isinstance(model, ModelProto) else onnx.load(model)
             self._evaluator = ReferenceEvaluator(proto)
         except Exception as error:  # whatever a file that is no model makes the two raise
-            raise UserError(f"--check {model}: ONNX Runtime cannot load it: {cause}") from error
+            raise UserError(f"--check: ONNX Runtime cannot load the model: {cause}") from error
         given = {i.name for i in proto.graph.initializer}
         self._inputs = [_Declared.of(i) for i in proto.graph.input if i.name not in given]
         self._outputs = [_Declared.of(o) for o in proto.graph.output]

@@ -16,17 +16,22 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 _LARGEST = 1 << 30  # bytes of a model: protobuf holds 2 GiB
 
 
-def precise(model: Path) -> bytes | None:
-    """The model with such nodes in float64, serialised; None if it has none, or is no model or too large for this."""
+def loaded(model: Path) -> ModelProto | None:
+    """The model with its functions inlined; None if it is no model, or too large to be handed on."""
     try:
         proto = onnx.load(model)
     except Exception:  # whatever is wrong with the file, ONNX Runtime says so when it loads it
         return None
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
-    if proto.ByteSize() > _LARGEST or not any(n.op_type in _DOUBLE for g in _graphs(proto.graph) for n in g.node):
-        return None
-    return rewritten(shape_inference.infer_shapes(proto)).SerializeToString()
+    return proto if proto.ByteSize() <= _LARGEST else None
+
+
+def precise(model: ModelProto) -> ModelProto:
+    """The model with such nodes in float64, where it has any."""
+    if not any(n.op_type in _DOUBLE for g in _graphs(model.graph) for n in g.node):
+        return model
+    return rewritten(shape_inference.infer_shapes(model))
 
 
 def rewritten(model: ModelProto) -> ModelProto:

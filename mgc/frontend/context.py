@@ -14,6 +14,7 @@ from onnx.helper import get_attribute_value
 from mgc.frontend.budget import Budget
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.operand import Known, Sym, ir_dtype, onnx_type
+from mgc.functions.draws import KEY
 from mgc.ir.graph import Graph, Value
 from mgc.ir.op import Op
 from mgc.ir.ops import Binary, Cast, Detach, Reduce, Reshape, Transpose, Unary
@@ -100,6 +101,8 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     source: str = ""  # stamped on every op that is added
     hint: str = ""  # name for the next values
+    samples: int = 1  # what axis 0 of the key of random numbers counts
+    random_ops: int = 0  # so far
     _constants: dict[tuple[int, tuple[int, ...], DType], Value] = field(default_factory=dict)
     _casts: dict[tuple[Value, DType], Value] = field(default_factory=dict)
     _alive: list[Known] = field(default_factory=list)  # keeps ids in `_constants` from being reused
@@ -182,6 +185,11 @@ class Context:
     def like(self, number: float, value: Value) -> Value:
         """A scalar constant of the element type of `value`."""
         return self.const(number, value.tensor.dtype)
+
+    def random_key(self) -> Value:
+        """The input with each sample's seed and number, which there is once something draws."""
+        found = next((v for v in self.graph.inputs if v.name == KEY), None)
+        return found or self.graph.add_input(KEY, TensorType(DType.I64, (self.samples, 2)))
 
     # -- building --------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from mgc.frontend.interpreter import MALFORMED, Interpreter, Scope
 from mgc.frontend.load import LoadedModel, Source, load_model, to_array
 from mgc.frontend.operand import Known, Sym, ir_dtype, ir_type
 from mgc.frontend.validation import check_definitions, check_finite, unique_names
+from mgc.functions.draws import KEY
 from mgc.ir.graph import Graph, Value
 from mgc.ir.types import OpaqueType, TensorType
 
@@ -118,6 +119,7 @@ def _import(
         scope[info.name] = Sym(graph.add_input(info.name, ir_type(type_)), type_)
         if type_.HasField("tensor_type") and not type_.tensor_type.HasField("shape"):
             ctx.warnings.append(f"input {info.name!r} declares no shape: what depends on it runs on the host")
+    ctx.samples = _samples(graph, sizes.get(batch_dim or "", 0))
     scope.update(weights)
     interpreter.run(model.graph.node, scope, names, loaded.opsets)
     for info in model.graph.output:
@@ -127,11 +129,18 @@ def _import(
     graph.absorbed.update(interpreter.absorbed)
     graph.prune()
     host.finish(graph)
+    inputs = [describe(i, _static(v)) for i, v in zip(infos, graph.inputs, strict=False)]
+    if len(graph.inputs) > len(infos):
+        key = graph.inputs[-1]
+        if key in {v for n in graph.nodes for v in n.inputs}:
+            inputs.append(IODescription(KEY, "int64", (batch_dim or key.shape[0], 2), key.shape))
+        else:
+            graph.inputs.pop()
     return ImportedModel(
         graph,
         batch_dim,
         loaded.sha256,
-        [describe(i, _static(v)) for i, v in zip(infos, graph.inputs, strict=True)],
+        inputs,
         [describe(i, _static(v)) for i, (_, v) in zip(model.graph.output, graph.outputs, strict=not inner)],
         names,
         ctx.warnings,
@@ -152,6 +161,12 @@ def _expose(ctx: Context, scope: Scope, names: Sequence[str]) -> tuple[str, ...]
         ctx.hint = name
         ctx.graph.outputs.append((name, ctx.value(operand)))
     return inner
+
+
+def _samples(graph: Graph, bound: int) -> int:
+    """Samples of a run: the size of the batch dimension, in a model without one what all inputs have along axis 0."""
+    sizes = {v.shape[0] if isinstance(v.type, TensorType) and v.shape else 0 for v in graph.inputs}
+    return bound or (max(1, sizes.pop()) if len(sizes) == 1 else 1)
 
 
 def _weights(loaded: LoadedModel, model: ModelProto) -> dict[str, Known]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 
+from mgc.frontend.interpreter import RANDOM
+from mgc.frontend.modules import Modules, of_dropout
 from mgc.frontend.onnx_graph import keep, names_read
 
 
@@ -23,8 +25,31 @@ def to_inference_form(model: ModelProto) -> ModelProto:
         elif node.op_type == "Dropout":
             del node.input[1:]  # its ratio and training_mode
             del node.output[1:]
+    _bypass_dropouts(copy.graph)
     _drop_unread(copy.graph)
     return copy
+
+
+def _bypass_dropouts(graph: GraphProto) -> None:
+    """Lets what reads a dropout that the exporter wrote out in simple ops read what goes into it."""
+    modules = Modules([t.name for t in graph.initializer], graph.node)
+    regions: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        if of_dropout(node) and node.op_type != "Dropout":
+            regions.setdefault(modules.of(node), []).append(node)
+    known = {t.name for t in graph.initializer} | {o for n in graph.node if n.op_type == "Constant" for o in n.output}
+    for nodes in regions.values():
+        if not any(n.op_type in RANDOM for n in nodes):
+            continue
+        made = {o for n in nodes for o in n.output}
+        given = dict.fromkeys(i for n in nodes if n.op_type in ("Mul", "Add", "Where") for i in n.input)
+        entering = [i for i in given if i and i not in made and i not in known]
+        read = {i for n in graph.node if n not in nodes for i in names_read(n)} | {o.name for o in graph.output}
+        leaving = [o for o in made if o in read]
+        if len(entering) != 1 or len(leaving) != 1:
+            continue  # applied more than once under one name, or not to a single value
+        last = next(n for n in nodes if leaving[0] in n.output)
+        last.CopyFrom(NodeProto(op_type="Identity", name=last.name, input=entering, output=leaving))
 
 
 def _drop_unread(graph: GraphProto) -> None:

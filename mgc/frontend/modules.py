@@ -204,6 +204,6 @@ def is_detach(node: NodeProto) -> bool:
     )
 
 
-def left_out_dropout(node: NodeProto) -> bool:
-    """Whether a node stands for a dropout that the exporter left out."""
-    return "torch.nn.modules.dropout" in note(node, _HIERARCHY) and node.op_type != "Dropout"
+def of_dropout(node: NodeProto) -> bool:
+    """Whether a node is (part of) a dropout, or stands where the exporter left one out."""
+    return "torch.nn.modules.dropout" in note(node, _HIERARCHY)

@@ -16,9 +16,10 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.numpy_helper import from_array
 
+from mgc.frontend.interpreter import RANDOM
 from mgc.frontend.load import to_array
 from mgc.frontend.lost_parameters import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
-from mgc.frontend.modules import Modules, Origin, folded_norm, is_detach, is_noted, left_out_dropout, role_of
+from mgc.frontend.modules import Modules, Origin, folded_norm, is_detach, is_noted, of_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 from mgc.frontend.onnx_graph import fresh_name, keep
 
@@ -287,9 +288,11 @@ class _Splitter:
         """Warns of dropouts and normalisations that are gone; the modules of the latter."""
         folded: dict[str, dict[str, None]] = {}  # places by how to export instead
         norms: set[str] = set()
+        drawn = {modules.of(n) for n in self.graph.node if n.op_type == "Dropout" or n.op_type in RANDOM}
         for node in self.graph.node:
-            if left_out_dropout(node):
-                where = modules.of(node) or node.name
+            where = modules.of(node)
+            if of_dropout(node) and where not in drawn:
+                where = where or node.name
                 self.result.warnings.append(f"dropout {where} was left out by the exporter: training goes without it")
             made_up = any(n in self.tensors and n.startswith("onnx::Conv") for n in node.input[1:2])
             if not folded_norm(node) and not made_up:

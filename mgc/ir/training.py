@@ -12,7 +12,7 @@ from mgc.ir.op import register_attr
 NEXT = ".next"
 
 StateKind = Literal["parameter", "moment", "statistic", "counter", "carried"]
-Draw = Literal["given", "normal", "uniform"]
+Draw = Literal["given", "normal", "uniform", "key"]
 
 
 @register_attr
@@ -53,7 +53,7 @@ class State:
 @dataclass(frozen=True)
 class Data:
     """An input of the training step that is no state. `draw` says what it holds if no file gives it: samples of
-    N(0, 1) ("normal") or of U[0, 1) ("uniform"), or that it must be given.
+    N(0, 1) ("normal") or of U[0, 1) ("uniform"), the samples' seed and numbers ("key"), or that it must be given.
     """
 
     name: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
-from mgc.functions import optimizers
+from mgc.functions import draws, optimizers
 from mgc.functions.windows import Layout, Windows
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, transposed, verify
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
-from mgc.isa.device import draws, errors, model, reads
+from mgc.isa.device import errors, model, reads
 from mgc.isa.device.errors import ERRORS
 from mgc.isa.device.model import Conductances
 from mgc.isa.dtypes import DTYPES
@@ -18,6 +18,7 @@ from mgc.isa.functions import VecFunction
 from mgc.isa.functions.binary import BINARY
 from mgc.isa.functions.gradients import GRADIENTS
 from mgc.isa.functions.quantised import QUANTISED
+from mgc.isa.functions.random import RANDOM
 from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR
 from mgc.isa.functions.unary import UNARY
@@ -104,6 +105,7 @@ def document() -> str:
         *_functions("Of one operand", UNARY),
         *_functions("Of two operands, and a choice", BINARY),
         *_functions("Casts, shapes, gathers, digital products", TENSOR),
+        *_functions("Random numbers", RANDOM),
         *_functions("Reductions and pooling", REDUCE),
         *_functions("Gradients", GRADIENTS),
         *_functions("Between real values and codes", QUANTISED),

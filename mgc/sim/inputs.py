@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.dtypes import CODES, is_float, is_integer, numpy_dtype
+from mgc.isa.functions.random import KEY, keys
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
 from mgc.sim.engine import SimulationError
@@ -19,7 +20,8 @@ def is_opaque(program: Program, port: Port) -> bool:
 
 
 def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-    """Noise ~ N(0,1) for every input not in `given`: n samples of batched ports, in the ports' dtypes.
+    """Noise ~ N(0,1) for every input not in `given`: n samples of batched ports, in the ports' dtypes; random numbers
+    are keyed by the seed and the samples' numbers.
 
     Drawn port after port from Generator(PCG64(seed)) in float64, those given included, so that what one port gets does
     not depend on which others are given. A port that is not floating cannot be drawn: SimulationError.
@@ -28,6 +30,10 @@ def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | 
     drawn: dict[str, np.ndarray] = {}
     for port in program.inputs:
         known = given is not None and port.name in given
+        if port.name == KEY:
+            if not known:
+                drawn[KEY] = keys(seed, 0, n if program.entry.batched and port.batched else port.shape[0])
+            continue
         if is_opaque(program, port) or not is_float(numpy_dtype(port.dtype)):
             if known:
                 continue
@@ -41,6 +47,18 @@ def draw_inputs(program: Program, n: int, seed: int, given: Mapping[str, Any] | 
         if not known:
             drawn[port.name] = noise.astype(numpy_dtype(port.dtype))
     return drawn
+
+
+def with_key(program: Program, inputs: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The inputs with the key of random numbers, where the program has one and it is not given."""
+    port = next((p for p in program.inputs if p.name == KEY), None)
+    if port is None or KEY in inputs:
+        return inputs
+    rows = port.shape[0]
+    if program.entry.batched and port.batched:
+        others = (p for p in program.inputs if p.batched and p.name in inputs)
+        rows = next((len(inputs[p.name]) * rows // p.shape[0] for p in others), rows)
+    return {**inputs, KEY: keys(seed, 0, rows)}
 
 
 def describe(port: Port) -> str:

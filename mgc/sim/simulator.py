@@ -14,6 +14,7 @@ from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
 from mgc.sim.engine import DivergenceError, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
+from mgc.sim.inputs import with_key
 from mgc.sim.reference import ReferenceEngine
 from mgc.sim.samples import EntrySimulation, Progress
 from mgc.sim.states import device_names, initial_states, read_states, write_states
@@ -70,9 +71,10 @@ class Simulator:
         """Outputs under their names, in the ports' dtypes, for inputs under theirs.
 
         A batched program takes n samples along axis 0 and gives exactly n; any other takes the ports' exact shapes.
-        Raises SimulationError for wrong inputs.
+        Random ops draw by the simulator's seed and the samples' numbers, from 0 on. Raises SimulationError for wrong
+        inputs.
         """
-        return self._run(self._tested, inputs, progress)
+        return self._run(self._tested, with_key(self._run_of(self._tested).program, inputs, self.seed), progress)
 
     def run_iteration(self, *batches: Mapping[str, Any]) -> dict[str, Any]:
         """One iteration of a training program: its outputs (losses) under their names; the states move on.

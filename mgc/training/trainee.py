@@ -15,15 +15,15 @@ from mgc.sim.simulator import Simulator
 from mgc.training.errors import TrainingError
 from mgc.training.identity import program_hash
 
-Role = Literal["data", "noise", "uniform", ""]
+Role = Literal["data", "noise", "uniform", "key", ""]
 
 
 @dataclass(frozen=True)
 class TraineeInput:
     """One input of an iteration: the shape and element type of one batch.
 
-    `role` says what it is where that is known: data to learn from, noise ~ N(0,1), numbers uniform in [0, 1). With ""
-    it is data if data is given for it, else noise.
+    `role` says what it is where that is known: data to learn from, noise ~ N(0,1), numbers uniform in [0, 1), each
+    sample's seed and number (see `mgc.functions.draws`). With "" it is data if data is given for it, else noise.
     """
 
     name: str

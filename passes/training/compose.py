@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mgc.functions.draws import KEY
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
@@ -16,6 +17,7 @@ from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.losses import LOSSES, Loss, mean
+from mgc.passes.training.model import draw_of
 from mgc.passes.training.script import with_losses
 from mgc.passes.training.shifts import cancel_shifts
 
@@ -91,11 +93,6 @@ def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
     return _Part(lifted, states, statistics, data, [v for _, v in lifted.outputs[:results]])
 
 
-def _draw(value: Value) -> Draw:
-    """What an input of G holds if nothing gives it: labels and the like cannot be drawn."""
-    return "normal" if value.tensor.dtype.is_float else "given"
-
-
 @dataclass
 class _Composer:
     generator: Entry
@@ -132,8 +129,9 @@ class _Composer:
         names = {v.name for v in self.g.data}
         candidates = [v for v in self.d.data if v.type == fake.type]
         free = [v for v in candidates if v.name not in names] or candidates
-        if len(self.d.data) == 1 and not candidates:
-            (only,) = self.d.data
+        given = [v for v in self.d.data if v.name != KEY]
+        if len(given) == 1 and not candidates:
+            (only,) = given
             raise UnsupportedError(f"the generator gives {fake.type} but the discriminator takes {only.type}")
         if not free:
             raise UnsupportedError(f"no input of the discriminator takes the generator's {fake.type}")
@@ -163,13 +161,13 @@ class _Composer:
 
     def _add_inputs(self) -> None:
         for value in self.g.data:
-            self._add_data(value.name, value, _draw(value))
+            self._add_data(value.name, value, draw_of(value))
         names = {v.name for v in self.g.data}
         self.real = "real" if self.image_input.name in names else self.image_input.name
         self._add_data(self.real, self.image_input, "given")
         for value in self.d.data:
             if value is not self.image_input and value.name not in names:
-                self._add_data(value.name, value, "given")
+                self._add_data(value.name, value, "key" if value.name == KEY else "given")
         if self.loss.penalty:
             shape = (self.image_input.shape[0], *(1,) * (self.image_input.tensor.rank - 1))
             type_ = self.image_input.tensor.with_shape(shape)
@@ -177,7 +175,8 @@ class _Composer:
             self.values[EPSILON] = self.graph.add_input(EPSILON, type_)
         if self.redraw_noise:
             for value in self.g.data:
-                self._add_data(f"{value.name}.{REDRAWN}", value, _draw(value))
+                if value.name != KEY:
+                    self._add_data(f"{value.name}.{REDRAWN}", value, draw_of(value))
         for state in (*self.g.states, *self.d.states):
             part = self.g if state.network == GENERATOR else self.d
             source = next(v for v in part.graph.inputs if v.name == state.name)
@@ -205,14 +204,18 @@ class _Composer:
             self.statistics.append(replace(statistic, output=output, ran=ran))
         return [image[v] for v in outputs]
 
+    def _given(self, name: str, suffix: str) -> Value:
+        """An input of a network; there is one key of random numbers."""
+        return self.values[name if name == KEY else name + suffix]
+
     def _generate(self, suffix: str = "") -> Value:
-        feeds = {v: self.values[v.name + suffix] for v in self.g.data}
+        feeds = {v: self._given(v.name, suffix) for v in self.g.data}
         return self._apply(self.g, feeds, [self._fake_output()])[0]
 
     def _score(self, sample: Value, suffix: str = "") -> Value:
         conditions = {v.name for v in self.g.data}
         feeds = {
-            v: self.values[v.name + suffix] if v.name in conditions else self.values[v.name]
+            v: self._given(v.name, suffix if v.name in conditions else "")
             for v in self.d.data
             if v is not self.image_input
         }

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.ops import BatchNorm
+from mgc.ir.ops import BatchNorm, Random
 from mgc.ir.training import State
 from mgc.ir.types import tensor_type_of
 from mgc.passes.training.copying import Copier
@@ -77,3 +77,14 @@ def initial_states(
     ]
     statistics = [State(n, "statistic", weights[n], g, n, network) for n, g in running.items()]
     return tuple(s for s in (*parameters, *statistics) if s.onnx_name in read)
+
+
+def number_draws(graph: Graph) -> None:
+    """Gives every random op, in place, a number of its own: a network that is run again draws again.
+
+    What the numbers were drawn for is not needed any more.
+    """
+    draws = [n for n in graph.nodes if isinstance(n.op, Random)]
+    for number, node in enumerate(draws):
+        assert isinstance(node.op, Random)
+        node.op, node.inputs = replace(node.op, number=number), node.inputs[:1]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mgc.functions.draws import KEY
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import IRError, register_attr
 from mgc.ir.ops import Host
-from mgc.ir.training import PLAIN, Data, Forward, Phase, Script, State
+from mgc.ir.training import PLAIN, Data, Draw, Forward, Phase, Script, State
 from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
@@ -108,7 +109,7 @@ def step_model(
     inputs = {v.name: v for v in lifted.inputs}
     first = [State(c.input, "carried", np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy)) for c, v in carried]
     held = {s.name for s in (*states, *first)}
-    data = tuple(Data(n, "normal" if v.tensor.dtype.is_float else "given") for n, v in inputs.items() if n not in held)
+    data = tuple(Data(n, draw_of(v)) for n, v in inputs.items() if n not in held)
     lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)))]
     once = tuple(f"{name}.once" for name in script.once)
     forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left)
@@ -145,6 +146,13 @@ def _reported(graph: Graph, losses: Sequence[str], inner: Sequence[str], warning
             hosted.update(node.outputs)
     warnings += [f"output {n} needs the host: it is not reported" for n in found if scalars[n] in hosted]
     return tuple(n for n in found if scalars[n] not in hosted)
+
+
+def draw_of(value: Value) -> Draw:
+    """What an input holds if nothing gives it: labels and the like cannot be drawn."""
+    if value.name == KEY:
+        return "key"
+    return "normal" if value.tensor.dtype.is_float else "given"
 
 
 def _check_loss(name: str, value: Value) -> None:

@@ -17,6 +17,7 @@ from mgc.ir.types import tensor_type_of
 from mgc.passes.tensor.simplify import simplify
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
+from mgc.passes.training.lift import number_draws
 from mgc.passes.training.optimizers import clipped, updated, with_rate
 from mgc.passes.training.tidy import TIDYING
 
@@ -229,6 +230,7 @@ class _Unroller:
             if self.versions[state.name] is not inputs[state.name]:
                 self.graph.outputs.append((state.next, self.versions[state.name]))
         self.graph.prune()
+        number_draws(self.graph)
         simplify(self.graph, *TIDYING)
         self.graph.sort()
         self.graph.drop_stale_reasons()

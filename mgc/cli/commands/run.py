@@ -123,7 +123,7 @@ def _check(
 
     if not is_source(model, stated):
         console.warn(f"{model} is not the file that this program was compiled from")
-    return check(outputs, model, fed, threads, mode, program.meta.get("warnings", ()))
+    return check(outputs, model, program, fed, threads, mode, program.meta.get("warnings", ()))
 
 
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:

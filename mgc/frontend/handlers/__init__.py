@@ -9,6 +9,7 @@ from mgc.frontend.handlers import (  # noqa: F401 - each fills the table
     normalization,
     pooling,
     quantization,
+    random,
     reductions,
     resizing,
     shapes,

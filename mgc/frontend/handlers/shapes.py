@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from mgc.frontend.context import Context, NodeView, Operand, Result
-from mgc.frontend.errors import ModelError, Unsupported
+from mgc.frontend.errors import ModelError
 from mgc.frontend.handlers.convolution import crop
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.load import to_array
@@ -26,23 +26,11 @@ def attribute_or_input(ctx: Context, n: NodeView, name: str, index: int) -> list
     return ctx.ints(n.optional(index), name)
 
 
-@handles("Identity", "Dropout", "StopGradient")
-def identity(ctx: Context, n: NodeView) -> Result | list[Result]:
-    """The operand itself; Dropout in inference is that, with a mask of all true."""
+@handles("Identity", "StopGradient")
+def identity(ctx: Context, n: NodeView) -> Result:
+    """The operand itself."""
     x = n.operand(0)
-    if is_detach(n.proto):
-        return ctx.detached(x)
-    if n.op_type == "Dropout":
-        training = n.optional(2)
-        if training is not None and bool(ctx.known(training, "training_mode").any()):
-            ratio = n.optional(1)
-            if ratio is None or float(ctx.known(ratio, "ratio")) != 0:
-                raise Unsupported("training mode draws at random")
-        if n.wants(1):
-            ctx.budget.make([(ctx.shape_of(x), 4)], n.where)
-            mask = np.ones(ctx.shape_of(x), bool if n.opset >= 10 else np.float32)
-            return [x, Known(mask)]
-    return x
+    return ctx.detached(x) if is_detach(n.proto) else x
 
 
 @handles("Shape")

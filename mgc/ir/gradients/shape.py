@@ -1,4 +1,4 @@
-"""Gradients of ops that move elements: the transposes of what they do."""
+"""Gradients of ops that move elements, the transposes of what they do, and of those that read none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from mgc.ir.gradients.rules import Gradients, Values, gradient
 from mgc.ir.graph import Value
 from mgc.ir.ops.gradients_gather import ScatterAdd
 from mgc.ir.ops.linear import AxisMap
+from mgc.ir.ops.random import Random
 from mgc.ir.ops.shape import Concat, Detach, Expand, Gather, Pad, Reshape, Slice, Transpose
+
+
+@gradient(Random)
+def random(g: Build, op: Random, inputs: Values, y: Value, dy: Value) -> Gradients:
+    """None: the numbers depend on nothing."""
+    return (None,) * len(inputs)
 
 
 @gradient(Reshape)

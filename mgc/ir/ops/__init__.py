@@ -10,6 +10,7 @@ from mgc.ir.ops.linear import AxisMap, Conv, ConvTranspose, MatMul
 from mgc.ir.ops.loss_table import LossTable
 from mgc.ir.ops.norm import BatchNorm
 from mgc.ir.ops.pool import Pool
+from mgc.ir.ops.random import Random
 from mgc.ir.ops.reduce import Reduce
 from mgc.ir.ops.shape import Concat, Detach, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mgc.ir.ops.update import Adam, RmsProp, Sgd, Update
@@ -36,6 +37,7 @@ __all__ = [
     "MaxPoolPick",
     "Pad",
     "Pool",
+    "Random",
     "Reduce",
     "Reshape",
     "RmsProp",

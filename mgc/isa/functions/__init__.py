@@ -17,11 +17,14 @@ from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, wind
 from mgc.isa.functions.binary import BINARY
 from mgc.isa.functions.gradients import GRADIENTS
 from mgc.isa.functions.quantised import QUANTISED
+from mgc.isa.functions.random import RANDOM
 from mgc.isa.functions.reduce import REDUCE
 from mgc.isa.functions.tensor import TENSOR, cast
 from mgc.isa.functions.unary import UNARY
 
-FUNCTIONS: dict[int, VecFunction] = {f.code: f for f in (*UNARY, *BINARY, *TENSOR, *REDUCE, *GRADIENTS, *QUANTISED)}
+FUNCTIONS: dict[int, VecFunction] = {
+    f.code: f for f in (*UNARY, *BINARY, *TENSOR, *RANDOM, *REDUCE, *GRADIENTS, *QUANTISED)
+}
 """Code -> function."""
 
 BY_NAME: dict[str, VecFunction] = {f.name: f for f in FUNCTIONS.values()}

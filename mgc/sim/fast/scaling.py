@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mgc.sim.fast.graph import NotLoweredError
 from mgc.sim.fast.values import GraphValue
 
+_RANDOM = ("random_uniform", "random_normal")
 _REDUCE = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "reduce_variance")
 
 
@@ -39,14 +40,14 @@ def check_step(name: str, operands: Sequence[object], attributes: Sequence[float
         return False
     if name in _REDUCE and 0 not in attributes[1:]:
         return True
-    if name in ("pool_max", "pool_average"):
+    if name in ("pool_max", "pool_average") or (name in _RANDOM and attributes[1]):
         return True
     if name in ("gather", "axis_map", "lookup") and not other_batched:
         if name == "lookup" or attributes[0] != 0:
             return True
     elif name == "matmul":
         return _check_matmul(operands, shape)
-    elif name not in (*_REDUCE, "run_max", "gather", "axis_map", "lookup", "reshape"):
+    elif name not in (*_REDUCE, "run_max", "gather", "axis_map", "lookup", "reshape", *_RANDOM):
         return check_scaling(operands, shape)
     raise NotLoweredError(f"{name} mixes micro-batches, or does not lay them along axis 0")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mgc.training.data.feeding import Feeder, InOrder, Noise, Shuffled, Supply
+from mgc.training.data.feeding import Feeder, InOrder, Keys, Noise, Shuffled, Supply
 from mgc.training.data.files import read_array, read_arrays
 from mgc.training.data.fitting import Fit, MisfitError, fit, image_size
 from mgc.training.data.images import read_images
@@ -48,7 +48,9 @@ def feeder(
             supplies[name] = Shuffled(samples, ports[name], fitted, seed, stream)
             tell(f"input {name}: {samples.count} samples of {samples.name}")
     for port in inputs:
-        if port.name not in supplies:
+        if port.role == "key" and port.name not in supplies:
+            supplies[port.name] = Keys(port, seed)
+        elif port.name not in supplies:
             supplies[port.name] = _noise(port, seed)
             tell(f"input {port.name}: drawn " + ("uniform in [0, 1)" if port.role == "uniform" else "N(0,1)"))
     return Feeder({port.name: supplies[port.name] for port in inputs}, batches, steps)

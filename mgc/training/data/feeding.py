@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mgc.isa.functions.random import keys
 from mgc.training import noise
 from mgc.training.data.fitting import Fit, fit
 from mgc.training.data.samples import Samples, check_finite
@@ -38,6 +39,20 @@ class Noise:
     def batch(self, number: int) -> np.ndarray:
         draw = noise.uniform if self.port.role == "uniform" else noise.normal
         return draw(self.seed, self.port.name, number, self.port.shape, self.port.dtype)
+
+    def fingerprint(self, batches: int) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The seed and number of each sample, for the random ops of the program."""
+
+    port: TraineeInput
+    seed: int
+
+    def batch(self, number: int) -> np.ndarray:
+        return keys(self.seed, number * self.port.rows, self.port.rows)
 
     def fingerprint(self, batches: int) -> str:
         return ""
