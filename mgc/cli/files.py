@@ -83,6 +83,12 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path 
         taken[option] = path
 
 
+def check_png(option: str, path: Path | None) -> None:
+    """Refuses a picture whose name says another format than the one that is written."""
+    if path is not None and path.suffix.lower() != ".png" and path.suffix:
+        raise UserError(f"{option} {path}: what is written is PNG: end its name in .png")
+
+
 def check_input(path: Path, what: str) -> None:
     """Refuses an input file that is not there or is no regular file: a device never ends, a pipe may wait for ever."""
     if path.is_dir():

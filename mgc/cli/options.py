@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +48,9 @@ def one_of(names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
 
     def choose(text: str) -> str:
         if text not in names():
-            raise typer.BadParameter(f"{text!r} is not one of {', '.join(names())}.")
+            near = get_close_matches(text.lower(), names(), n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(names())}.{meant}")
         return text
 
     return choose

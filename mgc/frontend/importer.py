@@ -108,7 +108,10 @@ def _import(
     budget = replace(budget, samples=batch if batch_dim is not None else 1, weights=held)
     ctx = Context(graph, keep_parameters, budget, model.producer_name.lower(), frozenset(named.stopped))
     if batch != 1 and batch_dim is None:
-        ctx.warnings.append(f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind")
+        ctx.warnings.append(
+            f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind; export the model with "
+            "one (dynamic_axes or dynamic_shapes of torch.onnx.export), or leave --batch out"
+        )
     host = HostBuilder(ctx, max(int(model.ir_version), 4))
     interpreter = Interpreter(ctx, host, loaded.folder)
     scope: Scope = {}

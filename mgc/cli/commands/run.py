@@ -12,7 +12,7 @@ from mgc.cli import console
 from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import about
 from mgc.cli.feeding import input_files, make_feeds, refuse_nan
-from mgc.cli.files import check_input, check_outputs, load_program, save_npz, whole_file
+from mgc.cli.files import check_input, check_outputs, check_png, load_program, save_npz, whole_file
 from mgc.cli.given import ImageOptions
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import progress
@@ -72,6 +72,7 @@ def run(
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
     check_outputs({"-o": output, "--png": png}, inputs)
+    check_png("--png", png)
     if png is not None:
         from mgc.report.png import check as check_drawable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,10 @@ from mgc.cli.options import Debug, Json
 
 @command
 def targets(
-    name: Annotated[str | None, typer.Argument(help="Print this target's TOML file.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|FILE.toml]", help="Print this target; check a file.", show_default=False),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -23,6 +27,14 @@ def targets(
     """
     from mgc.targets import DEFAULT_TARGET, load_target, target_names, target_toml
 
+    if name is not None and name not in target_names() and Path(name).exists():
+        target = load_target(Path(name))
+        if json:
+            console.emit_json(target.to_json_dict())
+            return
+        console.emit_text(Path(name).read_text(encoding="utf-8-sig"))
+        console.note(f"{name} is a sound target, {target.name}: --target {name} takes it")
+        return
     if name is not None:
         if json:
             console.emit_json(load_target(name).to_json_dict())

@@ -13,7 +13,7 @@ import typer
 from mgc.cli import console, interrupt
 from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
-from mgc.cli.files import check_outputs, load_program, whole_file
+from mgc.cli.files import check_outputs, check_png, load_program, whole_file
 from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
 from mgc.cli.progress import training_progress
 
@@ -81,8 +81,6 @@ def train(
     ):
         if value:
             raise UserError(f"{option} needs {needed}")
-    if data is None and not input:
-        raise UserError("nothing to learn from: give --data DATA, or --input NAME=FILE.npy for an input")
     loaded = load_program(program)
     from mgc.cli.feeding import files_by_name
     from mgc.cli.training_pictures import Pictures
@@ -95,11 +93,14 @@ def train(
     with about(program):
         trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed))
         plan = plan_export(loaded, export) if export is not None else None
+    if data is None and not input:
+        raise UserError("nothing to learn from: give --data DATA, or --input NAME=FILE.npy for an input")
     files = files_by_name(input or [], [i.name for i in (*trainee.inputs, *trainee.carried)])
     check_outputs(
         {"--png": png, "--export": export if export is not None and export.suffix == ".onnx" else None},
         {"the program": program, "the data": data, **{f"the input {n}": f for n, f in files.items()}},
     )
+    check_png("--png", png)
     if plan is not None:
         check_writable(plan)
     first, samples = first_values(files, trainee.carried)
