@@ -6,6 +6,8 @@ import onnx
 import pytest
 import tiny
 
+from mgc.cli.errors import UserError
+from mgc.cli.files import check_png
 from mgc.targets import target_toml
 
 
@@ -49,9 +51,11 @@ def test_a_batch_that_no_dimension_takes(mgc, folder):
     assert "export the model with one (dynamic_axes or dynamic_shapes of torch.onnx.export)" in said
 
 
-@pytest.mark.parametrize("command", [("run", "G.mgc"), ("train", "G.mgc", "--steps", "1")])
-def test_a_picture_that_is_not_named_as_png(refused, folder, command):
-    assert "--png out.jpg: what is written is PNG: end its name in .png" in refused(*command, "--png", "out.jpg")
+def test_a_picture_that_is_not_named_as_png(refused, folder):
+    message = "--png out.jpg: what is written is PNG: end its name in .png"
+    assert message in refused("run", "G.mgc", "--png", "out.jpg")
+    with pytest.raises(UserError, match=message):  # as mgc train asks
+        check_png("--png", Path("out.jpg"))
 
 
 def test_a_target_file_is_checked(mgc, refused, folder):
