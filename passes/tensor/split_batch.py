@@ -14,6 +14,7 @@ from mgc.ir.op import IRError, register_attr
 from mgc.ir.types import TensorType, ValueType
 from mgc.passes.manager import Pass
 from mgc.passes.state import CompileState, with_graph
+from mgc.passes.tensor.modulation import scale_activations
 
 
 @register_attr
@@ -122,7 +123,9 @@ class SplitBatch(Pass):
     without it (a style's strength, a learned constant) is the same for all samples. Where some op mixes samples, the
     graph is kept whole (imported again at the batch asked for if need be): one micro-batch, not batched. For a batch of
     1 the importer binds 2, because a 1 cannot be told from other ones. A static batch of 1 needs no proof, its samples
-    cannot meet: it counts as batched if every output has a leading 1.
+    cannot meet: it counts as batched if every output has a leading 1. Where weights are constants times computed
+    numbers, which may make a group of channels of each sample, activations are scaled instead first: see
+    `scale_activations`.
     """
 
     name: ClassVar[str] = "split-batch"
@@ -131,7 +134,7 @@ class SplitBatch(Pass):
         batching: Batching | None = entry.attributes.get("batching")
         if batching is None:
             return entry
-        graph, batch, factor = entry.graph, batching.batch, batching.graph_batch
+        graph, batch, factor = scale_activations(entry.graph), batching.batch, batching.graph_batch
         names: Sequence[str] = batching.inputs
         if not names:
             names = [v.name for v in graph.inputs]
@@ -146,6 +149,6 @@ class SplitBatch(Pass):
                 done = with_graph(entry, part, batching=None, whole_ports=alike)
                 return replace(done, micro_batch=1, micro_batches=batch, batched=True)
         if batching.graph_batch != batching.batch:
-            graph = state.tools.reimport(batching.model, batching.batch, batching.dims)
+            graph = scale_activations(state.tools.reimport(batching.model, batching.batch, batching.dims))
         done = with_graph(entry, graph, batching=None)
         return replace(done, micro_batch=max(batching.batch, 1), micro_batches=1, batched=False)
