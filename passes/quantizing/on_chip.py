@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -19,8 +20,12 @@ from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.streaming.analysis import Streaming, data_of, streaming_of
 from mgc.targets.description import Target
 
-MOST_RUNS = 16
+RUNS = 16
 """Runs of samples with a scale of their own, at most: for each of them an OUTER turns its sums into reals."""
+MOST_RUNS = 64
+"""The same where the sums of a run are large against the tiles' memory."""
+SUMS_SHARE = 8
+"""The part of that memory which the sums of a run of one product may take."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -31,8 +36,8 @@ def quantize_training(graph: Graph, residents: Residents, target: Target, batch:
     cannot be negative, 1 where all is zero; products that read one tensor share its codes. After it a `dequant_by`
     takes back the scales: that of the operand and of the cells. An OUTER takes both operands' scales itself.
 
-    What holds the samples of a `batch` along axis 0 has a scale for each run of them, at most `MOST_RUNS` runs: no
-    sample waits for the whole batch to be coded.
+    What holds the samples of a `batch` along axis 0 has a scale for each run of them (`runs_of`): no sample waits for
+    the whole batch to be coded.
 
     Most errors of a layer can be less than half a step; rounded to 0 they would bias its weight gradient. So the codes
     of errors are dithered: every sample of the batch has an offset of its own, and the offsets of a batch are spread
@@ -40,12 +45,19 @@ def quantize_training(graph: Graph, residents: Residents, target: Target, batch:
     """
     graph, names = graph.copy(), [r.name for r in residents.all]
     samples = streaming_of(graph, data_of(graph, names), homes_of(graph, names), batch)
-    return _Quantizer(graph, residents, target, runs_of(batch), samples).run()
+    return _Quantizer(graph, residents, target, runs_of(graph, target, batch), samples).run()
 
 
-def runs_of(batch: int) -> int:
-    """Into how many runs of one scale a batch is cut."""
-    return max(n for n in range(1, min(batch, MOST_RUNS) + 1) if batch % n == 0)
+def runs_of(graph: Graph, target: Target, batch: int) -> int:
+    """Into how many equal runs of one scale a batch is cut: at most `RUNS`; more if the sums of a run of some product
+    would take more than their share of the tiles' memory, as runs are the least parts that schedules cut a batch into.
+    """
+    products = [prod(n.op.out_shape) for n in graph.nodes if isinstance(n.op, Mvm | MvmT)]
+    sums = max(products, default=0) * target.periphery.accumulator_bytes
+    room = target.edram.bytes_per_tile * target.structure.tiles // SUMS_SHARE
+    cuts = [n for n in range(1, min(batch, MOST_RUNS) + 1) if batch % n == 0]
+    few = max(n for n in cuts if n <= RUNS)
+    return next((n for n in cuts if n >= few and sums <= room * n), cuts[-1])
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _TIME_CELLS = 64
 @dataclass(frozen=True)
 class LiveRange:
     """When the bytes of a value are taken, those of all its slots together (`size`); `parts` says how many go round.
+    `traffic` is what would be written and read off-chip in a run if it were spilled, in bytes.
 
     Each of `spans` is the first cycle and the last one + 1: one span; two where runs overlap and the value is alive at
     the turn from one to the next.
@@ -34,6 +35,12 @@ class LiveRange:
     slots: int
     parts: int
     spans: tuple[tuple[int, int], ...]
+    traffic: int = 0
+
+    @property
+    def worth(self) -> float:
+        """Traffic that it saves to keep it on the chip, for each byte and cycle that this takes."""
+        return self.traffic / max(1, self.size * sum(end - begin for begin, end in self.spans))
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,10 @@ class MemoryPlanner:
             slots = len(begin) if holey and self.axes is not None else _slots_for(begin, end)
             first, last = (0, interval or int(ends.max())) if holey else (int(begin.min()), int(end.max()))
             parts = len(begin) if self.axes is not None else 1
-            found.append(LiveRange(value, footprint(size, slots), slots, parts, _spans(first, last, interval)))
+            # parts of a product write their own positions: together once
+            traffic = size * len(begin) * (1 + len(self.work.readers[value]))
+            spans = _spans(first, last, interval)
+            found.append(LiveRange(value, footprint(size, slots), slots, parts, spans, traffic))
         return found
 
     def _lifetimes(self, value: Value, table: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,14 +213,14 @@ def share_bytes(ranges: Sequence[LiveRange]) -> tuple[dict[Value, int], int]:
 
 
 def spill(ranges: Sequence[LiveRange], capacity: int) -> frozenset[Value]:
-    """Values to put off-chip so that the others never take more than `capacity` bytes: going through time, the largest
-    that are alive where there are too many. So whatever comes later finds the room that they leave.
+    """Values to put off-chip so that the others never take more than `capacity` bytes: going through time, where there
+    are too many those that are worth least. So whatever comes later finds the room that they leave.
     """
     changes = sorted((t, takes, n) for n, r in enumerate(ranges) for b, e in r.spans for t, takes in ((b, 1), (e, 0)))
     level = 0
     spilled: set[int] = set()
     alive: set[int] = set()
-    largest: list[tuple[int, int]] = []  # (-bytes, range); those that are no longer alive are passed over
+    least: list[tuple[float, int]] = []  # (worth, range); those that are no longer alive are passed over
     for _, takes, n in changes:  # at one time frees come before takes
         if n in spilled:
             continue
@@ -219,9 +229,9 @@ def spill(ranges: Sequence[LiveRange], capacity: int) -> frozenset[Value]:
             alive.remove(n)
             continue
         alive.add(n)
-        heappush(largest, (-ranges[n].size, n))
+        heappush(least, (ranges[n].worth, n))
         while level > capacity:
-            _, gone = heappop(largest)
+            _, gone = heappop(least)
             if gone in alive:
                 alive.remove(gone)
                 spilled.add(gone)
