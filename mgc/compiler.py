@@ -86,7 +86,7 @@ def compile_with_stats(
 
 def all_passes(options: CompileOptions) -> tuple[Pass, ...]:
     """What runs on `imported_state`, in order."""
-    return (*passes(options.calibrate, training=options.trains), Emit(), VerifySchedule())
+    return (*passes(options.calibrate, training=options.trains, objective=options.objective), Emit(), VerifySchedule())
 
 
 # -- import -----------------------------------------------------------------------------------------------------------

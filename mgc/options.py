@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mgc.frontend.load import Source
     from mgc.ir.ops.update import Rule
     from mgc.ir.training import Carry, Penalty, Phase, Script
+    from mgc.passes.mapping.allocate import Objective
     from mgc.targets.description import Target
 
 P = ParamSpec("P")
@@ -165,6 +166,14 @@ class CompileOptions:
         "error: least output error; minmax: the full range, quick.",
         names=("error", "minmax"),
     )
+    objective: Objective = _option(
+        "edp",
+        "--objective",
+        "time|energy|edp",
+        "What replicas are to make least, whose cells each training iteration writes: its time, its energy, or their "
+        "product.",
+        names=("time", "energy", "edp"),
+    )
     dump_dir: str | Path | None = _option(
         None, "--dump-dir", "DIR", "Write every stage, for mgc opt to go on from.", Path
     )
@@ -251,7 +260,13 @@ class CompileOptions:
         names="mgc.passes.streaming.dataflow:DATAFLOWS",
     )
 
+    def _check_name(self, name: str) -> None:
+        value, known = getattr(self, name), SPELLINGS[name].choices()
+        if value and value not in known:
+            refuse(f"{name} {value!r} is unknown; there are {', '.join(known)}")
+
     def __post_init__(self) -> None:
+        self._check_name("objective")
         if not self.trains:
             asked = [s.flag for name, s in spellings() if s.training and _is_given(getattr(self, name))]
             if asked:
@@ -279,10 +294,8 @@ class CompileOptions:
             refuse("--group goes with --phase: with --discriminator each model's parameters are a group")
         if self.calibration is not None:
             refuse("--calibration is for inference: in training the chip finds its scales as it runs")
-        for name in ("loss", "dataflow"):
-            value, known = getattr(self, name), SPELLINGS[name].choices()
-            if value and value not in known:
-                refuse(f"{name} {value!r} is unknown; there are {', '.join(known)}")
+        self._check_name("loss")
+        self._check_name("dataflow")
         _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
 
     @functools.cached_property

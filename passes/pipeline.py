@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mgc.passes.lowering.lower_linear import LowerLinear
 from mgc.passes.lowering.lower_moves import LowerMoves
 from mgc.passes.lowering.lower_vec import LowerVec
 from mgc.passes.lowering.settle_versions import SettleVersions
 from mgc.passes.manager import Pass
+from mgc.passes.mapping.allocate import Objective
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, SendValues
 from mgc.passes.mapping.partition import Partition
 from mgc.passes.quantizing.calibrate import CalibrationMethod, Scales
@@ -19,9 +22,12 @@ MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(
 """What turns level-2 graphs after lower-vec into plans."""
 
 
-def passes(method: CalibrationMethod = "error", *, training: bool = False) -> tuple[Pass, ...]:
-    """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen; only
-    where something is trained are there losses to compose, to fuse and to differentiate.
+def passes(
+    method: CalibrationMethod = "error", *, training: bool = False, objective: Objective = "edp"
+) -> tuple[Pass, ...]:
+    """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen,
+    `objective` what replicas are to make least; only where something is trained are there losses to compose, to fuse
+    and to differentiate.
     """
     forward: tuple[Pass, ...] = ()
     if training:  # whose import takes a tenth of a second
@@ -30,4 +36,5 @@ def passes(method: CalibrationMethod = "error", *, training: bool = False) -> tu
         forward = (Compose(), FuseLoss(), Differentiate(), Testing())
     quantize = Quantize("minmax" if method == "none" else method)
     level_two = (LowerLinear(), quantize, LowerMoves(), SettleVersions(), LowerVec())
-    return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *MAPPING)
+    mapping = (replace(p, objective=objective) if isinstance(p, Allocate) else p for p in MAPPING)
+    return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *mapping)

@@ -44,6 +44,7 @@ def test_a_keyword_that_does_not_exist():
         ({"discriminator": "D.onnx", "loss": "wgan-gp", "gp_weight": -1.0}, "the penalty's weight is -1.0"),
         ({"phases": ["d=loss"], "optimizer": "guess"}, "no optimizer 'guess': choose one of sgd"),
         ({"phases": ["d=loss,often=3"]}, "is not one of steps=K"),
+        ({"objective": "speed"}, "objective 'speed' is unknown; there are time, energy, edp"),
         ({"phases": ["d=loss"], "calibration": "x.npz"}, "--calibration is for inference"),
     ],
 )

@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, isqrt
+from typing import Literal, get_args
 
 from mgc.ir.op import register_attr
+
+Objective = Literal["time", "energy", "edp"]
+_TRIFLE = 1e-18
+"""Joules that a crossbar counts for where nothing else tells choices apart."""
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+"""What a run is to take least of: time, energy, or energy times delay."""
 
 Level = tuple[int, int, tuple[int, ...]]
 """A choice for one layer: its latency in cycles, the crossbars it takes, the replicas of each of its groups."""
@@ -18,8 +25,9 @@ Level = tuple[int, int, tuple[int, ...]]
 class Demand:
     """What one crossbar group asks for.
 
-    `windows` is the work of one micro-batch; with r replicas it takes overhead + ceil(windows / r) * cycles cycles.
-    Groups of one `layer` run side by side on the same input; layers run one after the other.
+    `windows` is the work of one micro-batch; with r replicas it takes overhead + ceil(windows / r) * cycles cycles, and
+    r * `written` joules go into writing cells, in each run. Groups of one `layer` run side by side on the same input;
+    layers run one after the other.
     """
 
     layer: int
@@ -27,6 +35,7 @@ class Demand:
     windows: int
     cycles: int
     overhead: int = 0
+    written: float = 0.0
 
     def duration(self, replicas: int) -> int:
         """Cycles for one micro-batch."""
@@ -36,6 +45,27 @@ class Demand:
         """The fewest replicas that take at most `duration` cycles; None if none can."""
         share = (duration - self.overhead) // self.cycles if self.cycles else self.windows
         return None if share < 1 else max(1, -(-self.windows // share))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a run takes whatever the replicas: `cycles`, `joules`, and joules of leakage for each cycle it lasts."""
+
+    cycles: int = 0
+    joules: float = 0.0
+    leakage: float = 0.0
+
+    def run_joules(self, demands: Sequence[Demand], replicas: Sequence[int], cycles: int) -> float:
+        """Joules of a run of so many cycles beside `cycles`."""
+        written = sum(d.written * r for d, r in zip(demands, replicas, strict=True))
+        return self.joules + written + self.leakage * (self.cycles + cycles)
+
+    def value(self, objective: Objective, cycles: float, joules: float) -> float:
+        """What is to be least, of a run of so many cycles beside `cycles` and so many joules in all."""
+        return {"time": cycles, "energy": joules, "edp": (self.cycles + cycles) * joules}[objective]
+
+
+NOTHING = Rest()
 
 
 @register_attr
@@ -100,6 +130,59 @@ def allocate(
         if cap >= worst:
             return best[1]
         cap = min(worst, max(cap + 1, cap * 5 // 4))
+
+
+def allocate_cheaply(
+    demands: Sequence[Demand], budget: int, objective: Objective, rest: Rest, chips: Sequence[int] | None = None
+) -> tuple[Allocation, float]:
+    """Replicas for one run whose groups' cells are written in it, and a value of `objective` that none is below.
+
+    A run's cycles are `rest` and the sum over layers of the longest group of each, its joules `rest` and the writes.
+    Both are sums over layers, and both objectives are least at a corner of the lower convex hull of (joules, cycles):
+    energy is linear, and a product falls off from anywhere on an edge towards one of its ends. The hull of the sums is
+    walked from one replica each on, the step that saves most cycles for a joule first; its best corner is the optimum,
+    and the bound, unless the budget ends the walk. Then the least time under the budget is tried, too.
+    """
+    fastest = allocate(demands, budget, chips=chips)
+    bound = rest.value(objective, fastest.least_latency, rest.joules)
+    if objective == "time" or not any(d.written for d in demands):
+        return fastest, bound
+    layers = _Layers(demands, range(len(demands)), budget)
+    chip_of = [0 if chips is None else chips[group[0]] for group in layers.members.values()]
+    left = dict.fromkeys(chip_of, budget)
+    for n, chip in enumerate(chip_of):
+        left[chip] -= layers.levels[n][0][1]
+
+    def value(choice: Sequence[int]) -> float:
+        cycles = sum(levels[k][0] for levels, k in zip(layers.levels, choice, strict=True))
+        return rest.value(objective, cycles, rest.run_joules(demands, layers.replicas(choice), cycles))
+
+    at, free = [0] * len(chip_of), [0] * len(chip_of)
+    best, bound = (value(at), tuple(at)), value(free)
+    for n, a, b in layers.steps_by_joules():
+        free[n] = b
+        bound = min(bound, value(free))
+        more = layers.levels[n][b][1] - layers.levels[n][a][1]
+        if at[n] == a and more <= left[chip_of[n]]:
+            at[n], left[chip_of[n]] = b, left[chip_of[n]] - more
+            best = min(best, (value(at), tuple(at)))
+    if value_of(fastest, demands, objective, rest) <= best[0]:
+        return fastest, bound
+    replicas = layers.replicas(best[1])
+    found = Allocation(
+        replicas,
+        sum(d.crossbars * r for d, r in zip(demands, replicas, strict=True)),
+        max(d.duration(r) for d, r in zip(demands, replicas, strict=True)),
+        fastest.least_bottleneck,
+        layers.latency(replicas),
+        fastest.least_latency,
+    )
+    return found, bound
+
+
+def value_of(found: Allocation, demands: Sequence[Demand], objective: Objective, rest: Rest) -> float:
+    """What a run with some replicas takes of what is to be least."""
+    return rest.value(objective, found.latency, rest.run_joules(demands, found.replicas, found.latency))
 
 
 def run_cycles(latency: int, bottleneck: int, micro_batches: int, floor: int = 0) -> int:
@@ -177,6 +260,28 @@ class _Layers:
         self.levels = [choices([demands[i] for i in group], budget) for group in self.members.values()]
         self.hulls = [hull_of(levels, 0, len(levels) - 1) for levels in self.levels]
 
+    def replicas(self, at: Sequence[int]) -> tuple[int, ...]:
+        """The replicas of every demand for a choice of each layer."""
+        found = [0] * len(self.demands)
+        for group, levels, k in zip(self.members.values(), self.levels, at, strict=True):
+            for index, count in zip(group, levels[k][2], strict=True):
+                found[index] = count
+        return tuple(found)
+
+    def steps_by_joules(self) -> list[tuple[int, int, int]]:
+        """(layer, choice, next choice) along the hull of cycles over joules written, the most saved for a joule first;
+        of what costs none, what takes few crossbars.
+        """
+        steps: list[tuple[float, int, int, int]] = []
+        for n, (group, levels) in enumerate(zip(self.members.values(), self.levels, strict=True)):
+            points = [
+                (latency, size * _TRIFLE + sum(self.demands[i].written * r for i, r in zip(group, counts, strict=True)))
+                for latency, size, counts in levels
+            ]
+            for a, b in pairwise(hull_of(points, 0, len(points) - 1)):
+                steps.append(((points[b][0] - points[a][0]) / (points[b][1] - points[a][1]), n, a, b))
+        return [step[1:] for step in sorted(steps)]
+
     def latency(self, replicas: Sequence[int]) -> int:
         """Sum over layers of their longest group."""
         return sum(max(self.demands[i].duration(replicas[i]) for i in group) for group in self.members.values())
@@ -203,11 +308,7 @@ class _Layers:
             if at[n] == a and cost <= left:
                 at[n], left = b, left - cost
         self._fill(at, left)
-        replicas = [0] * len(self.demands)
-        for group, levels, k in zip(self.members.values(), self.levels, at, strict=True):
-            for index, count in zip(group, levels[k][2], strict=True):
-                replicas[index] = count
-        return tuple(replicas), bound
+        return self.replicas(at), bound
 
     def _fill(self, at: list[int], left: int) -> None:
         """Spends what is left on the best single improvement that fits, again and again."""
@@ -250,13 +351,13 @@ def _hull_from(levels: Sequence[Level], hull: Sequence[int], start: int) -> list
     return [*hull_of(levels, start, hull[after])[:-1], *hull[after:]]
 
 
-def hull_of(levels: Sequence[Level], start: int, stop: int) -> list[int]:
-    """Indices of the lower convex hull of latency over crossbars, from `start` to `stop`."""
+def hull_of(levels: Sequence[tuple[float, float, *tuple[object, ...]]], start: int, stop: int) -> list[int]:
+    """Indices of the lower convex hull of latency over crossbars (or another price), from `start` to `stop`."""
     hull: list[int] = []
     for k in range(start, stop + 1):
-        latency, crossbars, _ = levels[k]
+        latency, crossbars = levels[k][:2]
         while len(hull) > 1:
-            (la, ca, _), (lb, cb, _) = levels[hull[-2]], levels[hull[-1]]
+            (la, ca), (lb, cb) = levels[hull[-2]][:2], levels[hull[-1]][:2]
             # b lies on or above the line from a to k: it is never a best choice
             if (la - lb) * (crossbars - ca) <= (la - latency) * (cb - ca):
                 hull.pop()

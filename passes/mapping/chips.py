@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
 from mgc.ir.op import register_attr
-from mgc.passes.mapping.allocate import Allocation, Demand, allocate, least_run_cycles, run_cycles
+from mgc.passes.mapping.allocate import (
+    NOTHING,
+    OBJECTIVES,
+    Allocation,
+    Demand,
+    Objective,
+    Rest,
+    allocate,
+    allocate_cheaply,
+    least_run_cycles,
+    run_cycles,
+)
 from mgc.targets.cost import CostModel, Route
 from mgc.targets.description import Target
 
@@ -51,8 +62,9 @@ class Split:
     `chip_of` gives the chip of each layer; None: whole layers do not fit the chips, so they lie across borders.
     `traffic` is what crosses links in one micro-batch, in bytes x links, `least_traffic` the proven least of any
     partition that holds one copy of each weight; `status` is OPTIMAL where the two are equal. `cycles` is the estimate
-    of a run that was minimised; no split of the crossbars into replicas and over chips has an estimate below
-    `least_cycles`: there all chips are one and links take no time.
+    of a run; no split of the crossbars into replicas and over chips has an estimate below `least_cycles`: there all
+    chips are one and links take no time. `joules` is the estimate of its energy. The `objective` has the estimated
+    `value`, which none brings below `least`. `others` are the splits that other objectives would choose.
     """
 
     chip_of: tuple[int, ...] | None
@@ -62,11 +74,24 @@ class Split:
     status: str
     cycles: int
     least_cycles: int
+    objective: Objective = "time"
+    joules: float = 0.0
+    value: float = 0.0
+    least: float = 0.0
+    others: tuple[Split, ...] = ()
 
     @property
     def gap(self) -> float:
-        """cycles / least_cycles - 1."""
-        return self.cycles / self.least_cycles - 1 if self.least_cycles else 0.0
+        """How far the estimate of what was minimised is above the least possible: value / least - 1."""
+        return self.value / self.least - 1 if self.least else 0.0
+
+    @property
+    def choices(self) -> dict[str, dict[str, float]]:
+        """What each objective would give, by the same estimate; empty where nothing is written in a run."""
+        each = sorted((self, *self.others), key=lambda s: OBJECTIVES.index(s.objective)) if self.others else []
+        return {
+            s.objective: {"cycles": s.cycles, "joules": s.joules, "crossbars": s.allocation.crossbars} for s in each
+        }
 
     def to_json_dict(self) -> dict[str, Any]:
         """The figures under their names, with the number of chips that hold weights (None: across borders)."""
@@ -78,6 +103,8 @@ class Split:
             "cycles": self.cycles,
             "least_cycles": self.least_cycles,
             "gap": self.gap,
+            "objective": self.objective,
+            "choices": self.choices,
         }
 
 
@@ -89,35 +116,52 @@ def split(
     micro_batches: int = 1,
     floor: int = 0,
     crossbars: int | None = None,
+    objective: Objective = "time",
+    rest: Rest = NOTHING,
 ) -> Split:
     """Chips and replicas of every group. `nets` name layers as the demands do; `crossbars` caps the whole budget.
 
     The partition of least traffic and balanced ones over every number of chips that holds the weights are proven or
-    searched (CP-SAT); replicas are allotted on each; the one with the least estimated run is taken, on a tie the one
-    with less traffic. An estimate is the allocation's own, plus the time of the links.
+    searched (CP-SAT); replicas are allotted on each; the one whose estimated run has least of the `objective` is taken,
+    on a tie the one with less traffic. An estimate is the allocation's own, plus the time of the links. Where cells are
+    written in a run (which `rest` tells the remaining costs of) the split says what each objective would give.
     """
     budget = target.structure.crossbars if crossbars is None else min(crossbars, target.structure.crossbars)
     least = least_run_cycles(demands, budget, micro_batches=micro_batches, floor=floor)
     found = partitions(demands, nets, target) if target.structure.chips > 1 and demands else []
-    best: Split | None = None
-    for each in found:
-        on = [each.chip_of[d.layer] for d in demands]
-        room = _room(demands, on, target, budget)
-        if room is None:
-            continue
-        held = allocate(demands, room, micro_batches=micro_batches, floor=floor, chips=on)
-        latency, busiest = _link_cycles(nets, target, each.chip_of)
+    writes = any(d.written for d in demands)
+
+    def allotted(room: int, on: Sequence[int] | None, aim: Objective) -> Allocation:
+        if writes:
+            return allocate_cheaply(demands, room, aim, rest, on)[0]
+        return allocate(demands, room, micro_batches=micro_batches, floor=floor, chips=on)
+
+    def split_of(held: Allocation, chip_of: tuple[int, ...] | None, traffic: int, proven: int, aim: Objective) -> Split:
+        latency, busiest = _link_cycles(nets, target, chip_of) if chip_of is not None else (0, 0)
         cycles = run_cycles(held.latency + latency, max(held.bottleneck, busiest), micro_batches, floor)
-        if best is None or (cycles, each.traffic) < (best.cycles, best.traffic):
-            proven = "OPTIMAL" if each.traffic == found[0].least_traffic else "FEASIBLE"
-            best = Split(each.chip_of, held, each.traffic, found[0].least_traffic, proven, cycles, least)
-    if best is not None:
-        return best
-    whole = allocate(demands, budget, micro_batches=micro_batches, floor=floor)
-    cycles = run_cycles(whole.latency, whole.bottleneck, micro_batches, floor)
-    if target.structure.chips == 1 or not demands:
-        return Split((0,) * _layers(demands), whole, 0, 0, "OPTIMAL", cycles, least)
-    return Split(None, whole, 0, 0, "FEASIBLE", cycles, least)
+        status = "FEASIBLE" if chip_of is None or traffic > proven else "OPTIMAL"
+        if not writes:
+            return Split(chip_of, held, traffic, proven, status, cycles, least, aim, value=cycles, least=least)
+        bound = allocate_cheaply(demands, budget, aim, rest)[1] if aim != "time" else least
+        joules = rest.run_joules(demands, held.replicas, cycles)
+        value = rest.value(aim, cycles, joules)
+        return Split(chip_of, held, traffic, proven, status, cycles, least, aim, joules, value, bound)
+
+    def best(aim: Objective) -> Split:
+        on_chips: list[Split] = []
+        for each in found:
+            on = [each.chip_of[d.layer] for d in demands]
+            room = _room(demands, on, target, budget)
+            if room is not None:
+                held = allotted(room, on, aim)
+                on_chips.append(split_of(held, each.chip_of, each.traffic, found[0].least_traffic, aim))
+        if on_chips:
+            return min(on_chips, key=lambda s: (s.value, s.traffic))
+        one = target.structure.chips == 1 or not demands
+        return split_of(allotted(budget, None, aim), (0,) * _layers(demands) if one else None, 0, 0, aim)
+
+    chosen = best(objective)
+    return replace(chosen, others=tuple(best(o) for o in OBJECTIVES if o != objective)) if writes else chosen
 
 
 def _room(demands: Sequence[Demand], on: Sequence[int], target: Target, budget: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -105,13 +106,10 @@ class Durations:
         """Cycles of a part's weight gradients in the gradient units of `tiles` tiles."""
         return self.cost.outer_cycles(windows, part.matrices, part.rows, part.cols, tiles)
 
-    def program(self, rows: int, crossbars: int) -> int:
+    def program(self, rows: int, crossbars: Sequence[int]) -> int:
         """Cycles to write a group: crossbars of a macro take turns on its drivers, macros write side by side."""
-        return max(1, self.cost.write_cycles(rows, crossbars_per_macro=min(crossbars, self._per_macro)))
-
-    @property
-    def _per_macro(self) -> int:
-        return self.target.structure.crossbars_per_macro
+        macros = Counter(c // self.target.structure.crossbars_per_macro for c in crossbars)
+        return max(1, self.cost.write_cycles(rows, crossbars_per_macro=max(macros.values(), default=0)))
 
     # -- vector units and movement ---------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Mvm
+from mgc.ir.mapped import Mvm, MvmT, Outer, UpdateCells
 from mgc.ir.module import Entry
+from mgc.ir.training import Phase
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
-from mgc.passes.mapping.allocate import Demand
+from mgc.passes.mapping.allocate import Demand, Objective, Rest
 from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
@@ -22,6 +23,7 @@ from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents, residents_in
 from mgc.passes.scheduling.memory import footprint
 from mgc.passes.state import CompileState, with_graph
+from mgc.passes.streaming.analysis import data_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 
@@ -54,18 +56,20 @@ def cells_in(homes: Mapping[Value, str], residents: Residents) -> list[Value]:
 
 @dataclass(frozen=True)
 class Allocate(Pass):
-    """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, see
-    `mgc.passes.mapping.chips` and `mgc.passes.mapping.allocate`; the module then has `groups` without crossbars, and
-    the `split` that they are of. `crossbars` caps the budget (0: all that the target has).
+    """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, or where cells are
+    written in a run the least `objective`, see `mgc.passes.mapping.chips` and `mgc.passes.mapping.allocate`; the module
+    then has `groups` without crossbars, and the `split` that they are of. `crossbars` caps the budget (0: all that the
+    target has).
     """
 
     name: ClassVar[str] = "allocate"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
     crossbars: int = 0
+    objective: Objective = "edp"
 
     def run(self, state: CompileState) -> CompileState:
         residents = residents_in(state.module)
-        found = split_of(state, self.crossbars or None)
+        found = split_of(state, self.crossbars or None, self.objective)
         layers = list(dict.fromkeys(r.layer for r in residents.groups))
         chip_of = dict(zip(layers, found.chip_of or [-1] * len(layers), strict=True))
         groups: list[GroupMap] = []
@@ -77,7 +81,7 @@ class Allocate(Pass):
         return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
 
 
-def split_of(state: CompileState, crossbars: int | None = None) -> Split:
+def split_of(state: CompileState, crossbars: int | None = None, objective: Objective = "edp") -> Split:
     """The chip of every layer and the replicas of every group, in the order of the residents."""
     residents, target = residents_in(state.module), state.chip
     number = {layer: i for i, layer in enumerate(dict.fromkeys(r.layer for r in residents.groups))}
@@ -93,7 +97,8 @@ def split_of(state: CompileState, crossbars: int | None = None) -> Split:
             )
     if state.trains:
         demands = _of_an_iteration(running, residents, number, target)
-        return split(demands, nets, target, crossbars=crossbars)
+        rest = _rest_of_iteration(running, residents, target, state.module.attributes["training"].phases)
+        return split(demands, nets, target, crossbars=crossbars, objective=objective, rest=rest)
     (entry,) = running
     demands = _of_a_stream(entry, residents, number, target)
     cost, sizes = CostModel(target), sizes_of(entry.graph, target)
@@ -102,7 +107,9 @@ def split_of(state: CompileState, crossbars: int | None = None) -> Split:
         sum(cost.transfer_cycles(sizes[v], "host") for v in entry.graph.inputs),
         sum(cost.transfer_cycles(sizes[v], "host") for _, v in entry.graph.outputs),
     )
-    return split(demands, nets, target, micro_batches=entry.micro_batches, floor=floor, crossbars=crossbars)
+    return split(
+        demands, nets, target, micro_batches=entry.micro_batches, floor=floor, crossbars=crossbars, objective=objective
+    )
 
 
 def _of_a_stream(entry: Entry, residents: Residents, number: Mapping[str, int], target: Target) -> list[Demand]:
@@ -128,14 +135,54 @@ def _of_an_iteration(
     entries = list(entries)
     homes = [homes_of(e.graph, residents.names) for e in entries]
     reads = reads_of([e.graph for e in entries], homes, [e.repeats for e in entries], target)
-    crossbar, interval = target.crossbar, CostModel(target).read_interval_cycles()
+    crossbar, cost = target.crossbar, CostModel(target)
+    interval, planes = cost.read_interval_cycles(), crossbar.slices() * crossbar.signs
+    updates: dict[str, int] = {}
+    for entry, home in zip(entries, homes, strict=True):
+        for node in entry.graph.nodes:
+            if isinstance(node.op, UpdateCells):
+                name = home[node.inputs[0]]
+                updates[name] = updates.get(name, 0) + entry.repeats
     found: list[Demand] = []
     for r in residents.groups:
         if r.part is not None:
             turns = crossbar.transposed_turns(plane_columns=r.plane_columns)
             work = max(1, reads.get(r.name, Reads()).turns(turns))
-            found.append(Demand(number[r.layer], crossbars_of(r.part, crossbar, r.plane_columns), work, interval))
+            cells = updates.get(r.name, 0) * r.part.matrices * r.part.rows * r.part.cols * planes
+            size = crossbars_of(r.part, crossbar, r.plane_columns)
+            found.append(Demand(number[r.layer], size, work, interval, written=cost.write_energy(cells).total))
     return found
+
+
+def _rest_of_iteration(entries: Iterable[Entry], residents: Residents, target: Target, phases: Iterable[Phase]) -> Rest:
+    """What an iteration takes whatever the replicas, as far as it is known before there is a schedule: a write of all
+    rows for each phase; reads of crossbars, outer products and the host link. Off-chip traffic is not in it.
+    """
+    cost, by_name = CostModel(target), residents.by_name
+    joules = 0.0
+    for entry in entries:
+        graph, sizes, homes = entry.graph, sizes_of(entry.graph, target), homes_in(entry.graph, residents)
+        data = set(data_of(graph, residents.names))
+        spent = [cost.transfer_energy(sum(sizes[v] for v in graph.inputs if v.name in data), "host")]
+        for node in graph.nodes:
+            if not isinstance(node.op, Mvm | MvmT | Outer):
+                continue
+            for k, part in enumerate(node.op.parts):
+                windows, shape = windows_of(node.op, part), (part.matrices, part.rows, part.cols)
+                if isinstance(node.op, Outer):
+                    spent.append(cost.outer_energy(windows, *shape))
+                else:
+                    width = by_name[homes[node.inputs[1 + k]]].plane_columns
+                    occupancy = cost.occupancy(
+                        *shape[1:],
+                        matrices=part.matrices,
+                        transposed=isinstance(node.op, MvmT),
+                        plane_columns=width,
+                    )
+                    spent.append(cost.mvm_energy(windows, occupancy, signed=signed_input(node)))
+        joules += entry.repeats * sum(e.total for e in spent)
+    writes = sum(p.steps for p in phases) * cost.write_cycles(target.crossbar.rows, crossbars_per_macro=1)
+    return Rest(writes, joules, cost.static_energy(1).total)
 
 
 @dataclass(frozen=True)
@@ -156,7 +203,8 @@ class PlaceGroups(Pass):
             graph = state.graph
             near = near_layers(graph, _anchors(state.entry, residents), state.chip)
             order = in_order_of_traffic(groups, traffic_of(graph, near, state.chip), state.chip)
-        placed = lay_out(groups, order, state.chip)
+        # macros write side by side, the crossbars of one in turn
+        placed = lay_out(groups, order, state.chip, spread=state.trains)
         return state.with_entries(state.module.entries, groups=placed, persistent=_persistent(residents, state.target))
 
 

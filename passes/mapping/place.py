@@ -84,13 +84,20 @@ def in_order_of_traffic(groups: Sequence[GroupMap], traffic: Traffic, target: Ta
     return order
 
 
-def lay_out(groups: Sequence[GroupMap], order: Sequence[str], target: Target) -> tuple[GroupMap, ...]:
+def lay_out(
+    groups: Sequence[GroupMap], order: Sequence[str], target: Target, *, spread: bool = False
+) -> tuple[GroupMap, ...]:
     """The groups on crossbars of their own: layer after layer, in `order`, along the snake of their chip (of all chips
-    where they have none).
+    where they have none). If `spread`, as few crossbars of each macro are used as hold them all.
     """
-    snake = snake_of_tiles(target)
-    per_tile, per_chip = target.structure.crossbars_per_tile, target.structure.crossbars_per_chip
-    free = [chip * per_chip for chip in range(target.structure.chips)]
+    structure, snake = target.structure, snake_of_tiles(target)
+    macros = structure.tiles_per_chip * structure.macros_per_tile
+    held = [0] * structure.chips
+    for g in groups:
+        held[max(0, g.chip)] += g.crossbars_per_replica * g.replicas
+    each = min(structure.crossbars_per_macro, max(1, -(-max(held) // macros))) if spread else 0
+    each = each or structure.crossbars_per_macro
+    free = [chip * macros * each for chip in range(structure.chips)]
     at: dict[str, int] = {}
     for layer in order:
         own = [g for g in groups if g.layer == layer]
@@ -99,9 +106,9 @@ def lay_out(groups: Sequence[GroupMap], order: Sequence[str], target: Target) ->
         free[chip] += sum(g.crossbars_per_replica * g.replicas for g in own)
     placed: list[GroupMap] = []
     for group in groups:
-        crossbars = _crossbars(at[group.layer], group.crossbars_per_replica * group.replicas, snake, target)
+        crossbars = _crossbars(at[group.layer], group.crossbars_per_replica * group.replicas, each, snake, target)
         at[group.layer] += len(crossbars)
-        tiles = tuple(dict.fromkeys(c // per_tile for c in crossbars))
+        tiles = tuple(dict.fromkeys(c // structure.crossbars_per_tile for c in crossbars))
         placed.append(replace(group, crossbars=crossbars, tiles=tiles))
     return tuple(placed)
 
@@ -216,16 +223,14 @@ def _improved(
     return order
 
 
-def _crossbars(at: int, count: int, snake: Sequence[int], target: Target) -> tuple[int, ...]:
-    """Chip-wide ids of `count` crossbars from position `at` of the snake on."""
-    per_tile = target.structure.crossbars_per_tile
+def _crossbars(at: int, count: int, each: int, snake: Sequence[int], target: Target) -> tuple[int, ...]:
+    """Chip-wide ids of `count` crossbars from position `at` of the snake on, `each` of every macro."""
+    per_macro, macros = target.structure.crossbars_per_macro, target.structure.macros_per_tile
     ids: list[int] = []
-    while count:
-        tile, slot = divmod(at, per_tile)
-        here = min(count, per_tile - slot)
-        base = snake[tile] * per_tile + slot
-        ids += range(base, base + here)
-        at, count = at + here, count - here
+    for position in range(at, at + count):
+        macro, slot = divmod(position, each)
+        tile, inside = divmod(macro, macros)
+        ids.append((snake[tile] * macros + inside) * per_macro + slot)
     return tuple(ids)
 
 

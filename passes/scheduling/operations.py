@@ -405,6 +405,6 @@ class Builder:
         group = self.placement.groups[index]
         here = Place(group.tiles)
         cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
-        cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), len(group.crossbars))
+        cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), group.crossbars)
         duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
         self._add("update", self._unit_at("writer", here), duration, node.inputs, node.outputs, group=index)

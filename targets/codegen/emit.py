@@ -319,7 +319,7 @@ class _Emitter:
         """A group's PROGRAM: crossbars of a macro take turns on its drivers."""
         resident, placed = self.residents.by_name[self.placed[index].resident], self.placed[index]
         rows = min(resident.initial.shape[1], self.chip.crossbar.rows)
-        cycles = Durations(self.chip).program(rows, len(placed.crossbars))
+        cycles = Durations(self.chip).program(rows, placed.crossbars)
         source = self.walk.sources.setdefault(resident.sources, len(self.walk.sources))
         return WriteCells(index, self._unit("writer", "writer", -1), cycles, (), (), source, group=index)
 

@@ -20,6 +20,7 @@ from mgc.report.views.schedule import status_line, status_of
 def headline(program: Program) -> dict[str, Any]:
     """What `mgc compile --json` says of a program, without what only the compiler knows."""
     meta = program.meta
+    allocation = meta.get("allocation") or {}
     on_host = host_nodes(program)
     # of runs that overlap the distance counts, not how long one takes
     cycles, bound = program.iteration_cycles, program.iteration_bound
@@ -45,6 +46,8 @@ def headline(program: Program) -> dict[str, Any]:
         "latency_s": meta.get("latency_s"),
         "energy_j": meta.get("energy_j"),
         "samples_per_s": meta.get("samples_per_s"),
+        "objective": allocation.get("objective"),
+        "choices": allocation.get("choices") or {},
     }
 
 
@@ -148,6 +151,7 @@ def overview(program: Program) -> RenderableType:
         ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
         ("on the host", _host_line(facts)),
     ]
+    head += [("replicas" if not k else "", line) for k, line in enumerate(_choice_lines(program, facts))]
     head += [("loss" if not k else "", _loss_line(entry)) for k, entry in enumerate(facts["losses"])]
     tables = [section(title, table(columns, rows)) for title, columns, rows in elsewhere(program)]
     return stack(pairs(head), *tables)
@@ -166,6 +170,16 @@ def elsewhere(program: Program) -> list[tuple[str, list[str], list[tuple[str, ..
         ("Products on vector units, not on crossbars", ["~ONNX node", "~why"], [*dict.fromkeys(products)]),
     ]
     return [t for t in tables if t[2]]
+
+
+def _choice_lines(program: Program, facts: dict[str, Any]) -> list[str]:
+    """What each objective would give, of replicas whose cells every iteration writes."""
+    clock = float(program.target.get("clock_ns", 1.0)) * 1e-9
+    return [
+        f"{name}: {si(each['cycles'] * clock, 's')} of reads, {si(each['joules'], 'J')} without off-chip memory, "
+        f"{count(each['crossbars'])} crossbars (estimated{', chosen' * (name == facts['objective'])})"
+        for name, each in facts["choices"].items()
+    ]
 
 
 def _loss_line(loss: dict[str, Any]) -> str:
