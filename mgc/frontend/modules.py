@@ -197,10 +197,21 @@ def traced_arguments(node: NodeProto) -> list[str]:
     return _call(note(node, _CALL))[1]
 
 
+DETACH = "aten.detach"
+"""What notes of a detach hold."""
+
+
+def traced_call(node: NodeProto) -> tuple[str, list[str]]:
+    """The name of a node's traced call, and the names of all values that it lists; ("", []) without a note."""
+    text = note(node, _CALL)
+    name = re.match(r"%(\w+)", text, re.ASCII)
+    return ("", []) if name is None else (name[1], re.findall(r"%(\w+)", text[name.end() :], re.ASCII))
+
+
 def is_detach(node: NodeProto) -> bool:
     """Whether a node stands for a `detach`: gradients end there."""
     return node.op_type == "StopGradient" or (
-        node.op_type == "Identity" and any("aten.detach" in p.value for p in node.metadata_props)
+        node.op_type == "Identity" and any(DETACH in p.value for p in node.metadata_props)
     )
 
 

@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.numpy_helper import from_array
 
+from mgc.frontend.detached import restore_detached
 from mgc.frontend.interpreter import RANDOM
 from mgc.frontend.load import to_array
 from mgc.frontend.lost_parameters import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
@@ -71,6 +72,7 @@ class _Splitter:
         self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.tensors)
 
     def run(self) -> SplitModel:
+        restore_detached(self.graph)
         self._drop_identities()
         tie_transposed(self.graph, self.tensors)
         modules = Modules(self.tensors, self.graph.node)

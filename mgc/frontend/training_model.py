@@ -9,9 +9,11 @@ import numpy as np
 from onnx import ModelProto
 
 from mgc.frontend.budget import Budget
+from mgc.frontend.detached import without_restored
 from mgc.frontend.importer import NOTHING, ImportedModel, Named, import_model
 from mgc.frontend.load import Source, embed_data, load_model, to_array
 from mgc.frontend.split_initializers import split_initializers
+from mgc.frontend.validation import unique_names
 
 
 @dataclass
@@ -50,6 +52,13 @@ def load_trainable(
     split = split_initializers(loaded.proto)
     imported = import_model(split.model, batch=batch, dims=dims, keep_parameters=True, budget=budget, named=named)
     imported.model_sha256 = loaded.sha256
+    restored = set(imported.node_names) - set(unique_names(loaded.proto.graph.node))
+    if restored:
+        imported.node_names = [n for n in imported.node_names if n not in restored]
+        for node in imported.graph.nodes:
+            node.sources = without_restored(node.sources, imported.node_names)
+        for name in restored & set(imported.graph.absorbed):
+            del imported.graph.absorbed[name]
     weights: dict[str, np.ndarray] = {}
     for tensor in split.model.graph.initializer:
         array = to_array(tensor)
