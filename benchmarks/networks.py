@@ -14,7 +14,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-class _Builder:
+class Builder:
+    """Nodes and weights of a model, one after the other."""
+
     def __init__(self, seed: int):
         self.rng = np.random.Generator(np.random.PCG64(seed))
         self.nodes: list[onnx.NodeProto] = []
@@ -62,7 +64,7 @@ class _Builder:
 
 def generator(width: int = 64, noise: int = 100, colours: int = 3, seed: int = 0) -> onnx.ModelProto:
     """z [N, noise, 1, 1] -> image [N, colours, 64, 64]; channels 8, 4, 2, 1 times `width`."""
-    b = _Builder(seed)
+    b = Builder(seed)
     channels = [noise, 8 * width, 4 * width, 2 * width, width, colours]
     x = "z"
     for k, (c, n) in enumerate(pairwise(channels)):
@@ -75,7 +77,7 @@ def generator(width: int = 64, noise: int = 100, colours: int = 3, seed: int = 0
 
 def discriminator(width: int = 64, colours: int = 3, seed: int = 0) -> onnx.ModelProto:
     """image [N, colours, 64, 64] -> score [N, 1, 1, 1]; channels 1, 2, 4, 8 times `width`; 11 M weights at 128."""
-    b = _Builder(seed)
+    b = Builder(seed)
     channels = [colours, width, 2 * width, 4 * width, 8 * width, 1]
     x = "image"
     for k, (c, n) in enumerate(pairwise(channels)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -264,11 +264,12 @@ def _reimport(budget: Budget | None, model: bytes, batch: int, dims: Mapping[str
     return import_model(model, batch=batch, dims=dims, budget=budget).graph
 
 
-def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
+def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
     """Runs an exported level-1 graph, in one thread, so that the same feeds give the same bits."""
     runner = OnnxModel(model, exact=False)
     try:
-        return [dict(zip(runner.outputs, map(np.asarray, runner.run(feed)), strict=True)) for feed in feeds]
+        for feed in feeds:
+            yield dict(zip(runner.outputs, map(np.asarray, runner.run(feed)), strict=True))
     except ModelRunError as error:
         raise UnsupportedError(f"the network cannot be run for calibration: {error}") from error
 

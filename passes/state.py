@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from mgc.targets.description import Target
 Exporter = Callable[[Graph], bytes]
 """A level-1 graph as a serialised ONNX model; inputs and outputs keep their names."""
 
-Runner = Callable[[bytes, Sequence[Mapping[str, np.ndarray]]], Sequence[Mapping[str, np.ndarray]]]
+Runner = Callable[[bytes, Sequence[Mapping[str, np.ndarray]]], Iterable[Mapping[str, np.ndarray]]]
 """Runs a serialised ONNX model once for each set of feeds, deterministically; results under the output names."""
 
 

@@ -13,7 +13,7 @@ from onnx.numpy_helper import from_array
 from mgc.frontend.onnx_graph import fresh_name, rename_values
 from mgc.frontend.operand import onnx_type
 from mgc.ir.build import Build
-from mgc.ir.gradients import decompose
+from mgc.ir.gradients import decompose, decomposes
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.op import IRError, OnnxForm
 from mgc.ir.ops import Host
@@ -121,6 +121,8 @@ class _Exporter:
 
     def _decompose(self, node: Node) -> bool:
         """Writes an op without an ONNX form as the ops that it is made of; False if it has a form."""
+        if not decomposes(node.op):
+            return False
         scratch = Graph(_names={v.name for v in self.graph.values()})
         inputs = [Value(scratch.fresh_name(v.name), v.type) for v in node.inputs]
         results = decompose(Build(scratch, sources=node.sources, hint=node.outputs[0].name), node.op, inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,10 +29,19 @@ def mirrored(graph: Graph) -> tuple[Graph, dict[str, Value]]:
 
 def run(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> list[Feeds]:
     """The graph's outputs for each set of feeds. Changes `graph`: it is pruned and big constants become inputs."""
+    return list(run_each(graph, feeds, tools))
+
+
+def run_each(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> Iterator[Feeds]:
+    """The same, one set after the other: no more than one set of outputs is held. Feeds that the graph has no input
+    for are left out.
+    """
     graph.prune()
     if any(isinstance(n.op, Host) for n in graph.nodes):
         # a host segment knows itself which runtime can run it
-        return [evaluate(graph, dict(f)) for f in feeds]
+        for feed in feeds:
+            yield evaluate(graph, {k: a for k, a in feed.items() if k in {v.name for v in graph.inputs}})
+        return
     fed: dict[str, np.ndarray] = {}
     for value, constant in list(graph.constants.items()):
         if constant.data.size > _LARGE:
@@ -40,56 +49,52 @@ def run(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> list[Feeds]:
             graph.inputs.append(value)
             fed[value.name] = constant.data
     wanted = {v.name for v in graph.inputs}
-    return list(tools.run(tools.export(graph), [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds]))
+    yield from tools.run(tools.export(graph), [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds])
 
 
-def add_coding(graph: Graph, value: Value) -> dict[str, str]:
-    """Lets the weighted ops that read `value` read it coded and decoded again. Returns the names of the new inputs that
-    take the codes' "scale", "low" and "high" (least and greatest step away from 0), all scalars of the value's type.
-    """
-    scalar = value.tensor.with_shape(())
-    fed = {k: graph.add_input(f"{k} of {value.name}", scalar) for k in ("scale", "low", "high")}
-    readers = [n for n in graph.nodes if activation_operand(graph, n) is value]
-    at = graph.nodes.index(readers[0])
-    coded = value
-    for op, other in (
-        (Binary("div"), fed["scale"]),
-        (Unary("round"), None),
-        (Binary("max"), fed["low"]),
-        (Binary("min"), fed["high"]),
-        (Binary("mul"), fed["scale"]),
-    ):
-        coded = graph.add(op, coded, *(() if other is None else (other,)), at=at)
-        at += 1
-    for node in readers:
-        node.inputs = tuple(coded if v is value else v for v in node.inputs)
-    return {k: v.name for k, v in fed.items()}
-
-
-def downstream(graph: Graph, value: Value) -> list[Node]:
-    """The nodes whose results depend on a value, in order."""
-    reached = {value}
-    found: list[Node] = []
+def read_apart(graph: Graph, values: Sequence[Value], made: Callable[[Value], Sequence[Node]]) -> list[Value]:
+    """Lets the weighted ops that read each value read what the last node made of it makes, which is returned."""
+    apart: dict[Value, Value] = {}
+    wanted = set(values)
+    nodes: list[Node] = []
     for node in graph.nodes:
-        if not reached.isdisjoint(node.inputs):
-            reached.update(node.outputs)
-            found.append(node)
-    return found
+        value = activation_operand(graph, node)
+        if value in wanted and value is not None:
+            if value not in apart:
+                own = made(value)
+                nodes += own
+                (apart[value],) = own[-1].outputs
+            node.inputs = tuple(apart[v] if v is value else v for v in node.inputs)
+        nodes.append(node)
+    graph.nodes = nodes
+    return [apart[v] for v in values]
 
 
-def cut_above(graph: Graph, value: Value) -> list[Value]:
-    """Keeps only what depends on `value`: it and all else that is read there become inputs, which are returned.
-
-    Outputs that do not depend on it go away.
+def add_coding(graph: Graph, values: Sequence[Value]) -> list[dict[str, str]]:
+    """Lets the weighted ops that read `values` read them coded and decoded again. Returns for each the names of the new
+    inputs that take its codes' "scale", "low" and "high" (least and greatest step away from 0), scalars of its type.
     """
-    kept = downstream(graph, value)
-    made = {v for n in kept for v in n.outputs}
-    read = dict.fromkeys([value, *(v for n in kept for v in n.inputs)])
-    fed = [v for v in read if v not in made and v not in graph.constants and v not in graph.inputs]
-    graph.nodes = kept
-    graph.inputs.extend(fed)
-    graph.outputs = [(name, v) for name, v in graph.outputs if v in made]
-    return fed
+    fed: dict[Value, dict[str, Value]] = {}
+    for value in values:
+        scalar = value.tensor.with_shape(())
+        fed[value] = {k: graph.add_input(f"{k} of {value.name}", scalar) for k in ("scale", "low", "high")}
+
+    def coded(value: Value) -> list[Node]:
+        codes, nodes, at = fed[value], [], value
+        for op, *other in (
+            (Binary("div"), codes["scale"]),
+            (Unary("round"),),
+            (Binary("max"), codes["low"]),
+            (Binary("min"), codes["high"]),
+            (Binary("mul"), codes["scale"]),
+        ):
+            made = Value(graph.fresh_name(f"coded {value.name}"), value.type)
+            nodes.append(Node(op, (at, *other), (made,)))
+            at = made
+        return nodes
+
+    read_apart(graph, values, coded)
+    return [{k: v.name for k, v in fed[value].items()} for value in values]
 
 
 def add_errors(graph: Graph, outputs: Sequence[tuple[str, Value]]) -> list[str]:

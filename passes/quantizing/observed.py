@@ -25,12 +25,12 @@ def coded_values(graph: Graph) -> list[Value]:
     return list(dict.fromkeys(v for v in found if v is not None))
 
 
-def takes_shifted_codes(graph: Graph, value: Value) -> bool:
-    """Whether all weighted ops that read a value can take codes whose zero is not 0 (see `Layer`): a transposed
-    convolution cannot, as its residue classes have different taps.
+def unshifted_values(graph: Graph) -> set[Value]:
+    """The values of which a weighted op cannot take codes whose zero is not 0 (see `Layer`): a transposed convolution,
+    as its residue classes have different taps.
     """
-    readers = (n for n in graph.nodes if activation_operand(graph, n) is value)
-    return not any(isinstance(n.op, ConvTranspose) for n in readers)
+    found = (activation_operand(graph, n) for n in graph.nodes if isinstance(n.op, ConvTranspose))
+    return {v for v in found if v is not None}
 
 
 def observed_values(graph: Graph) -> list[Value]:

@@ -12,7 +12,7 @@ from mgc.ir.mapped import CHANNEL_MAJOR, MvmPart
 from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
-from mgc.passes.quantizing.network import Feeds, mirrored, run
+from mgc.passes.quantizing.network import Feeds, mirrored, run_each
 
 # Windows of one part that are looked at (fewer of a very large one, whose work grows with windows x weights), and the
 # memory that sampled windows may take at once.
@@ -107,8 +107,7 @@ def _of_group(
     names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
     probe.outputs = [(f"value {name}", values[name]) for name in names]
     rng = np.random.default_rng(len(calibrated.nodes))
-    for feed in feeds:
-        (result,) = run(probe.copy(), [feed], tools)
+    for result in run_each(probe, feeds, tools):
         for (layer, _), parts in zip(group, gathered, strict=True):
             x = _moved(result[f"value {origin(layer.x).name}"], layer.x, origin(layer.x), producers)
             source = layer.op.source.view(np.ascontiguousarray(x, np.float32))

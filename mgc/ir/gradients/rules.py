@@ -76,6 +76,11 @@ def vjp(build: Build, op: Op, inputs: Values, outputs: Values, cotangents: Gradi
     return rule(build, op, inputs, outputs, cotangents)
 
 
+def decomposes(op: Op) -> bool:
+    """Whether an op is made of other ops: `decompose` then gives them."""
+    return type(op) in _DECOMPOSITIONS
+
+
 def decompose(build: Build, op: Op, inputs: Values) -> Values | None:
     """The op as other level-1 ops added to `build`, one value for each result; None where it has an ONNX form.
 

@@ -1,0 +1,176 @@
+"""What an error of each coded value costs the network's outputs, by their gradients: all values in one go.
+
+To first order the squared error of the outputs is that of the value times the Jacobian, and as errors of rounding are
+independent of each other, the sum of squared errors, each times the sum of squares of its column of the Jacobian. That
+is estimated by one backward pass a sample, from random signs at the outputs (Hutchinson 1990). The same diagonal rules
+the rounding in BRECQ (Li et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import NotDifferentiable
+from mgc.ir.ops import Binary, Reduce, Reshape
+from mgc.passes.quantizing.codes import Codes
+from mgc.passes.quantizing.network import Feeds, mirrored, read_apart, run_each
+from mgc.passes.quantizing.observed import graph_macs
+from mgc.passes.quantizing.trials import float_outputs, output_elements
+from mgc.passes.state import Tools
+from mgc.passes.training.differentiate import gradients
+
+# Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
+_SEARCH_MACS = 2e10
+_SAMPLES = 64
+# What one element of a value costs beside multiply-accumulates, and what values may take in memory at once.
+_ELEMENT = 100
+_BYTES = 1 << 28
+# Outputs so few that random signs at them say all, and values so few that each sample can be kept apart.
+_FEW_OUTPUTS = 1
+_FEW_VALUES = 64
+# Bits of a float32 that say which bin of a histogram it is in: sign, exponent and the first of the mantissa.
+_SHIFT = 23 - 4
+_BINS = 1 << (32 - _SHIFT)
+with np.errstate(invalid="ignore"):  # some bins are of NaNs
+    _MIDDLES = ((np.arange(_BINS, dtype=np.uint32) << _SHIFT) | (1 << (_SHIFT - 1))).view(np.float32).astype(np.float64)
+_GOOD = np.isfinite(_MIDDLES)
+_GOOD[:: _BINS // 2] = False  # zeros are coded exactly
+
+
+@dataclass(frozen=True)
+class Worth:
+    """The numbers that a value held, as the middles of bins, with the sum of what squared errors of each cost.
+
+    `slopes`: for each sample, where the network has so few outputs that it is known, what an error of each number does
+    to them. Errors of clipping all have one direction: there they add up before they are squared, which is counted too.
+    """
+
+    numbers: np.ndarray
+    weights: np.ndarray
+    slopes: tuple[np.ndarray, ...] = ()
+
+    def error(self, codes: Codes) -> float:
+        """What coding the value costs: exact for clipped numbers and those of few steps, step^2 / 12 for the rest."""
+        low, high = codes.scale * (codes.lo - codes.zero), codes.scale * (codes.hi - codes.zero)
+        steps = np.clip(np.rint(self.numbers / codes.scale), codes.lo - codes.zero, codes.hi - codes.zero)
+        off = steps * codes.scale - self.numbers
+        inside = (self.numbers > low) & (self.numbers < high)
+        smooth = inside & (np.abs(self.numbers) > 2 * codes.scale)
+        squares = np.where(smooth, codes.scale**2 / 12, np.square(off))
+        clipped = np.where(inside, 0, off)
+        return float(squares @ self.weights) + sum(float(s @ clipped) ** 2 for s in self.slopes)
+
+
+def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> dict[str, Worth]:
+    """The worth of each value; nothing where the network is too large to be looked at. An error counts by the outputs'
+    ranges; where there is no way to them that can be differentiated, all errors count alike.
+    """
+    values = [v for n in graph.nodes for v in n.outputs if v.name in set(names)]
+    values += [v for v in graph.inputs if v.name in set(names)]
+    elements = sum(v.tensor.size for v in values)
+    count = min(len(feeds), _SAMPLES, int(_SEARCH_MACS / max(3 * graph_macs(graph) + _ELEMENT * elements, 1)))
+    if not count or not values:
+        return {}
+    bins = {v.name: np.zeros(_BINS) for v in values}
+    slopes: dict[str, list[np.ndarray]] = {v.name: [] for v in values}
+    known = 0 < output_elements(graph) <= _FEW_OUTPUTS and len(values) <= _FEW_VALUES
+    for group in _groups(values):
+        for name, numbers, slope in _looked_at(graph, group, feeds[:count], tools):
+            which = numbers.astype(np.float32).reshape(-1).view(np.uint32) >> _SHIFT
+            squares = np.ones(which.size) if slope is None else np.square(slope, dtype=np.float64).reshape(-1)
+            bins[name] += _finite(np.bincount(which, squares, minlength=_BINS))
+            if known and slope is not None:
+                slopes[name].append(_finite(np.bincount(which, slope.astype(np.float64).reshape(-1), minlength=_BINS)))
+    found: dict[str, Worth] = {}
+    for name, weights in bins.items():
+        held = np.flatnonzero(_GOOD & (weights > 0))
+        found[name] = Worth(_MIDDLES[held], weights[held], tuple(s[held] for s in slopes[name]))
+    return found
+
+
+def _finite(counted: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(counted), counted, 0)
+
+
+def _groups(values: Sequence[Value]) -> list[list[Value]]:
+    """The values in groups that fit into memory, with their gradients."""
+    groups: list[list[Value]] = [[]]
+    size = 0
+    for value in values:
+        size += 2 * value.tensor.nbytes
+        if size > _BYTES and groups[-1]:
+            groups.append([])
+            size = 2 * value.tensor.nbytes
+        groups[-1].append(value)
+    return groups
+
+
+def _looked_at(
+    graph: Graph, wanted: Sequence[Value], feeds: Sequence[Feeds], tools: Tools
+) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """(name, numbers, what an error of each does to the outputs, if it is known) of each value, for each sample."""
+    probe, values = mirrored(graph)
+    slopes: list[Value | None] = [None] * len(wanted)
+    seeds: dict[str, Value] = {}
+    try:
+        coded = read_apart(
+            probe,
+            [values[v.name] for v in wanted],
+            lambda v: [Node(Reshape(v.shape), (v,), (Value(f"of {v.name}", v.type),))],
+        )
+        seeds = {name: probe.add_input(f"seed {name}", values[name].tensor) for name in float_outputs(graph)}
+        loss = _weighted_sum(probe, [(values[name], seed) for name, seed in seeds.items()])
+        if loss is not None:
+            slopes = gradients(probe, loss, coded)
+    except NotDifferentiable:
+        probe, values = mirrored(graph)
+        seeds = {}
+    probe.outputs = [(f"value {v.name}", values[v.name]) for v in wanted]
+    probe.outputs += [(f"slope {v.name}", s) for v, s in zip(wanted, slopes, strict=True) if s is not None]
+    spreads = _spreads(graph, list(seeds), feeds, tools)
+    rng = np.random.default_rng(len(graph.nodes))
+    signs = [{f"seed {n}": _signs(rng, seed, spreads[n]) for n, seed in seeds.items()} for _ in feeds]
+    for result in run_each(probe, [{**f, **s} for f, s in zip(feeds, signs, strict=True)], tools):
+        for value in wanted:
+            yield value.name, result[f"value {value.name}"], result.get(f"slope {value.name}")
+
+
+def _spreads(graph: Graph, outputs: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> dict[str, float]:
+    """The range of each output over the samples; that of a single one does not matter."""
+    if len(outputs) == 1:
+        return dict.fromkeys(outputs, 1.0)
+    probe, values = mirrored(graph)
+    probe.outputs = [(name, values[name]) for name in outputs]
+    low, high = dict.fromkeys(outputs, np.inf), dict.fromkeys(outputs, -np.inf)
+    for result in run_each(probe, feeds, tools) if outputs else ():
+        for name in outputs:
+            finite = result[name][np.isfinite(result[name])].astype(np.float64)
+            low[name], high[name] = (
+                min(low[name], finite.min(initial=np.inf)),
+                max(high[name], finite.max(initial=-np.inf)),
+            )
+    return {n: s if np.isfinite(s := high[n] - low[n]) and s > 0 else 1.0 for n in outputs}
+
+
+def _signs(rng: np.random.Generator, seed: Value, spread: float) -> np.ndarray:
+    drawn = (rng.integers(0, 2, seed.tensor.shape) * 2 - 1) / (spread * np.sqrt(seed.tensor.size))
+    return drawn.astype(seed.tensor.dtype.numpy)
+
+
+def _weighted_sum(graph: Graph, pairs: Sequence[tuple[Value, Value]]) -> Value | None:
+    """The sum of the products of values and seeds, as a scalar; None of none."""
+    terms: list[Value] = []
+    for value, seed in pairs:
+        product = graph.add(Binary("mul"), value, seed)
+        axes = tuple(range(value.tensor.rank))
+        terms.append(graph.add(Reduce("sum", axes, keepdims=False), product) if axes else product)
+    while len(terms) > 1:
+        terms = [
+            graph.add(Binary("add"), *terms[k : k + 2]) if k + 1 < len(terms) else terms[k]
+            for k in range(0, len(terms), 2)
+        ]
+    return terms[0] if terms else None
