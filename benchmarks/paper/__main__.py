@@ -10,11 +10,12 @@ from pathlib import Path
 
 from benchmarks.paper.baselines import load_baselines
 from benchmarks.paper.cases import WORKLOADS, Result, Workload, infer, macs, on_fewest_chips, targets, train, with_keys
+from benchmarks.paper.loss import loss_results
 from benchmarks.paper.page import Results, page
 from benchmarks.paper.sensitivity import variations
 from mgc.passes.streaming.dataflow import DATAFLOWS
 
-PARTS = ("training", "inference", "budget", "dataflow", "sensitivity")
+PARTS = ("training", "inference", "budget", "dataflow", "sensitivity", "losses")
 BUDGET = {"dcgan64": (1, 2, 4), "dcgan128": (3, 4, 6)}
 """Chips of 16,128 crossbars that DCGANs are trained on."""
 
@@ -39,7 +40,7 @@ def measure(only: Sequence[str], before: Results | None) -> Results:
     chips = targets()
     kept = before or Results((), (), (), (), (), {})
     training, inference, budget, dataflow = kept.training, kept.inference, kept.budget, kept.dataflow
-    sensitivity = kept.sensitivity
+    sensitivity, losses = kept.sensitivity, kept.losses
     counted = {w.key: kept.macs.get(w.key) or macs(w) for w in WORKLOADS}
     if "training" in only:
         training = tuple(_say(on_fewest_chips(w, t)) for w in WORKLOADS for t in chips.values())
@@ -56,7 +57,9 @@ def measure(only: Sequence[str], before: Results | None) -> Results:
     if "sensitivity" in only:
         found = variations(_workload("dcgan64"), chips["liu2018"])
         sensitivity = tuple((what, why, _say(result)) for what, why, result in found)
-    return Results(training, inference, budget, dataflow, sensitivity, counted)
+    if "losses" in only:
+        losses = tuple(loss_results(_workload("dcgan64"), chips["liu2018"]))
+    return Results(training, inference, budget, dataflow, sensitivity, counted, losses)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

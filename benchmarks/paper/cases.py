@@ -44,6 +44,7 @@ class Result:
     """What the compiler says of one workload on one target. Rates are images a second of the whole system, energies
     joules an image; `gap` is the schedule's, `split_gap` that of the allocation (estimated time over its bound);
     `link` the share of energy that links take, `busiest_link` the share of time that the busiest one works.
+    `iterations` of `batch` images wear the cells out (0: none is written).
     """
 
     workload: str
@@ -62,6 +63,8 @@ class Result:
     components: Mapping[str, float]
     seconds: float
     tasks: int
+    iterations: float = 0.0
+    batch: int = 0
 
     @property
     def per_chip(self) -> float:
@@ -163,6 +166,8 @@ def _result(workload: Workload, mode: str, target: Target, program: Program, ima
         components=dict(meta["energy"]),
         seconds=seconds,
         tasks=plan["tasks"],
+        iterations=meta["cost"]["endurance"]["runs"] or 0.0,
+        batch=images,
     )
 
 

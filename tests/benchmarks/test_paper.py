@@ -2,6 +2,7 @@
 
 import json
 import math
+from math import prod
 
 import pytest
 
@@ -19,8 +20,10 @@ from benchmarks.paper.cases import (
     trained,
     with_keys,
 )
+from benchmarks.paper.loss import loss_program, loss_results
 from benchmarks.paper.page import Results, number, page, table
 from benchmarks.paper.sensitivity import VARIATIONS
+from mgc.isa.instructions import Diff
 from mgc.passes.mapping.partition import CapacityError
 from mgc.targets.description import TargetError
 from mgc.targets.loader import load_target
@@ -120,6 +123,7 @@ def results() -> Results:
         (("sequential", trained[0]),),
         (("as the target says", "", trained[1]),),
         {w.key: (1e8, 1e8) for w in WORKLOADS},
+        tuple(loss_results(TINY, chips["liu2018"], ["hinge"])),
     )
 
 
@@ -137,6 +141,30 @@ def test_the_page_divides_what_it_shows(results):
         assert claim in text
     assert all(f"| {mark} |" in text for mark in ("measured", "published", "derived", "assumed", "modelled"))
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| isaac | 1 |")}) <= 2
+
+
+def test_the_diff_block_is_weighed_against_the_vector_unit(results):
+    text = page(results, load_baselines())
+    target = load_target("liu2018")
+    for r in results.losses:
+        with_block, without = (loss_program(TINY, target, r.loss, blocks=blocks) for blocks in (True, False))
+        assert not any(isinstance(i, Diff) for i in without.instructions)
+        blocks = [i for i in with_block.instructions if isinstance(i, Diff)]
+        (entry,) = with_block.iteration
+        assert r.busy == sum(i.duration * (entry.schedule.starts[i.id - entry.first] >= 0).sum() for i in blocks) > 0
+        scores = sum(prod(with_block.operand(i.scores[0].space, i.scores[0].index).shape) for i in blocks)
+        assert r.spent == pytest.approx(scores * target.diff_block.score_energy_pj * 1e-12)
+        assert without.meta["energy"]["diff"] == 0
+        assert (r.cycles, r.vector_cycles) == (with_block.iteration_cycles, without.iteration_cycles)
+        assert f"| `{r.loss}` | {r.busy:,} |" in text
+
+
+def test_a_chip_lasts_as_long_as_its_most_written_cell(results):
+    text = page(results, load_baselines())
+    for r in results.training:
+        assert r.iterations == load_target(r.target).cell.endurance_writes  # each weight is updated once
+        days = r.iterations * r.batch / r.images_per_s / 86400
+        assert f"| {r.target} | {r.chips} | {number(r.iterations)} | {days:,.1f} |" in text
 
 
 def test_results_survive_a_file(results):
