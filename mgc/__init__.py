@@ -17,7 +17,7 @@ from mgc.version import VERSION
 if TYPE_CHECKING:
     from mgc.compiler import compile, compile_training
     from mgc.explore.sweep import sweep
-    from mgc.isa.program import Program
+    from mgc.program import Program
     from mgc.simulator import Simulator
     from mgc.targets.description import Target
     from mgc.targets.loader import load_target
@@ -27,7 +27,7 @@ __version__ = VERSION
 _HOME = {
     "compile": "mgc.compiler",
     "compile_training": "mgc.compiler",
-    "Program": "mgc.isa.program",
+    "Program": "mgc.program",
     "Simulator": "mgc.simulator",
     "Target": "mgc.targets.description",
     "load_target": "mgc.targets.loader",

@@ -16,7 +16,7 @@ from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.images import DEFAULT_RANGE
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry, Module
-from mgc.isa.program import Program
+from mgc.isa.program import Program as StoredProgram
 from mgc.options import CompileOptions, takes_options
 from mgc.passes.manager import Dump, Pass, PassManager, PassRecord
 from mgc.passes.pipeline import passes
@@ -24,7 +24,9 @@ from mgc.passes.registry import by_name
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 from mgc.passes.tensor.split_batch import Batching
+from mgc.program import Program
 from mgc.targets.codegen.emit import Emit, PortInfo, VerifySchedule
+from mgc.torch_models import as_source
 from mgc.version import VERSION
 
 if TYPE_CHECKING:
@@ -46,15 +48,17 @@ class CompileStats:
 
 
 @takes_options(CompileOptions)
-def compile(model: Source, options: CompileOptions) -> Program:
+def compile(model: Any, example: Any, options: CompileOptions) -> Program:
     """Compiles an ONNX network for inference, or one iteration of adversarial training.
 
-    model: path, bytes or ModelProto; never written. With `discriminator` and `loss` it is the generator; with `phases`
-    a step model whose outputs are losses, each minimised over the parameters NAME.* or `groups`. target: a name of
-    `mgc targets`, a TOML file, or a Target. calibrate "none" is for `float` numerics only. Raises ModelError,
+    model: path, bytes or ModelProto, never written; what `torch.onnx.export` returned; or a `torch.nn.Module`, with its
+    inputs as `example` (a tensor or several, samples on axis 0). With `discriminator` and `loss` it is the generator;
+    with `phases` a step model whose outputs are losses, each minimised over the parameters NAME.* or `groups`. target:
+    a name of `mgc targets`, a TOML file, or a Target. calibrate "none" is for `float` numerics only. Raises ModelError,
     TargetError, CapacityError or UnsupportedError (all ValueError) with what, where and what to do. The options:
     """
-    return compile_with_stats(model, options)[0]
+    source = as_source(model, example, trains=options.trains)
+    return Program(**vars(compile_with_stats(source, options)[0]))
 
 
 compile_training = compile
@@ -62,7 +66,7 @@ compile_training = compile
 
 def compile_with_stats(
     model: Source, options: CompileOptions, progress: Progress | None = None
-) -> tuple[Program, CompileStats]:
+) -> tuple[StoredProgram, CompileStats]:
     """`compile`, with what it took. `progress` is called with the step's name and the fraction done, 0 to 1."""
     begin = time.perf_counter()
     report = progress or (lambda name, fraction: None)
@@ -79,7 +83,7 @@ def compile_with_stats(
     manager = PassManager(steps, dump, before=("import",))
     state = manager.run(state, lambda name, done: report(name, (1 + done) / (len(steps) + 1)))
     report("done", 1.0)
-    program: Program = state.module.attributes["program"]
+    program: StoredProgram = state.module.attributes["program"]
     records = (imported, *manager.records)
     return program, CompileStats(records, tuple(dict.fromkeys(state.warnings)), time.perf_counter() - begin)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mgc.targets.description import Target
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -351,19 +351,26 @@ def _is_given(value: Any) -> bool:
     return value is not None and value is not False and not (isinstance(value, Sequence | Mapping) and not value)
 
 
+class _Compile(Protocol[P, R_co]):
+    """A function of a model, of its example inputs where it is PyTorch's, and of options as keywords."""
+
+    def __call__(self, model: Any, example: Any = None, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
 def takes_options(
     options: Callable[P, CompileOptions],
-) -> Callable[[Callable[[Source, CompileOptions], R]], Callable[Concatenate[Source, P], R]]:
-    """Decorator of a function of a model and options: it takes the options as keywords of its own."""
+) -> Callable[[Callable[[Any, Any, CompileOptions], R_co]], _Compile[P, R_co]]:
+    """Decorator of a function of a model, example inputs and options: it takes the options as keywords of its own."""
 
-    def decorate(function: Callable[[Source, CompileOptions], R]) -> Callable[Concatenate[Source, P], R]:
+    def decorate(function: Callable[[Any, Any, CompileOptions], R_co]) -> _Compile[P, R_co]:
         @functools.wraps(function)
-        def call(model: Source, *args: P.args, **kwargs: P.kwargs) -> R:
-            return function(model, options(*args, **kwargs))
+        def call(model: Any, example: Any = None, *args: P.args, **kwargs: P.kwargs) -> R_co:
+            return function(model, example, options(*args, **kwargs))
 
         own = inspect.signature(function)
+        first = [own.parameters["model"], own.parameters["example"].replace(default=None)]
         keywords = inspect.signature(options).parameters.values()
-        call.__signature__ = own.replace(parameters=[own.parameters["model"], *keywords])  # type: ignore[attr-defined]
+        call.__signature__ = own.replace(parameters=[*first, *keywords])  # type: ignore[attr-defined]
         call.__doc__ = (function.__doc__ or "") + "".join(f"\n    {n}: {s.text()}" for n, s in spellings())
         return call
 

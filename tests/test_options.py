@@ -20,8 +20,8 @@ def test_the_document_is_up_to_date():
 
 def test_python_has_the_command_lines_options_as_keywords():
     keywords = list(inspect.signature(mgc.compile).parameters)
-    assert keywords == ["model", *(f.name for f in fields(CompileOptions))]
-    assert keywords == ["model", *SPELLINGS]
+    assert keywords == ["model", "example", *(f.name for f in fields(CompileOptions))]
+    assert keywords == ["model", "example", *SPELLINGS]
     assert "wgan-gp" in str(mgc.compile.__doc__)
     assert mgc.compile_training is mgc.compile
 

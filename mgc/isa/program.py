@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 from mgc.isa import file
 from mgc.isa.error import ProgramError
@@ -13,18 +14,25 @@ from mgc.isa.tables import Tables
 from mgc.isa.verify import verify
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Program(Tables):
     """Instructions, entries with their schedules, memory, crossbars and every tensor; see `Tables` and `Resources`."""
 
-    @staticmethod
-    def load(path: str | PathLike[str]) -> Program:
+    def __repr__(self) -> str:
+        crossbars = len({c for g in self.groups for c in g.crossbars})
+        return (
+            f"<{self.mode} program {self.name!r} for {self.target.get('name', 'an unnamed target')}: "
+            f"{len(self.instructions)} instructions, {crossbars} crossbars, {self.iteration_cycles} cycles>"
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
         """Reads and verifies an `.mgc` file. ProgramError for anything wrong with it, OSError if it is not there.
 
         Tensors are read-only. Those of a file above 256 MiB are views of it: one that is made shorter while the
         program is in use ends the process (SIGBUS).
         """
-        return Program(**vars(file.load(Path(path))))
+        return cls(**vars(file.load(Path(path))))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Verifies, then writes an `.mgc` file, whole or not at all; equal programs give equal bytes.

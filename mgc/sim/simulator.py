@@ -60,6 +60,9 @@ class Simulator:
         """The entries whose engines hold the states as they are now; none while these are the program's own."""
         self._run_of(self._tested)
 
+    def __repr__(self) -> str:
+        return f"<simulator of {self.program.name!r}: {self._options[0]} engine, {self.numerics} numerics>"
+
     @property
     def batches(self) -> int:
         """Batches of one iteration."""
