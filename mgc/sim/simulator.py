@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,19 @@ from mgc.sim.samples import EntrySimulation, Progress
 from mgc.sim.states import device_names, initial_states, read_states, write_states
 
 EngineName = Literal["fast", "reference"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(method: Callable[Concatenate[Simulator, P], R]) -> Callable[Concatenate[Simulator, P], R]:
+    """A method that a thread waits in until no other thread is in one of the same object."""
+
+    @functools.wraps(method)
+    def waiting(self: Simulator, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return waiting
 
 
 class Simulator:
@@ -31,6 +46,10 @@ class Simulator:
 
     `run` runs the entry for testing (the last one where there is none), `run_iteration` those for training. All of them
     work on the same states.
+
+    Several threads may use one simulator: it does one thing at a time, whatever they ask for, and `threads` of its own
+    work on that. For more at once make a simulator for each thread. It can be pickled and copied: a copy has the
+    program, the options and the states as they are now.
     """
 
     def __init__(
@@ -48,6 +67,7 @@ class Simulator:
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
+        self._lock = threading.RLock()
         self.program = program
         self.numerics: Numerics = numerics
         self.seed = seed
@@ -68,17 +88,30 @@ class Simulator:
         """Batches of one iteration."""
         return sum(entry.repeats for entry in self.program.entries if entry.kind == "train")
 
+    def __getstate__(self) -> dict[str, Any]:
+        states = self.states() if self._current else None
+        return {"program": self.program, "numerics": self.numerics, "seed": self.seed, "options": self._options,
+                "states": states}  # fmt: skip
+
+    def __setstate__(self, kept: Mapping[str, Any]) -> None:
+        engine, threads = kept["options"]
+        Simulator.__init__(self, kept["program"], engine, kept["numerics"], threads, kept["seed"])
+        if kept["states"] is not None:
+            self.load_states(kept["states"])
+
     # ---- running
 
+    @_one_at_a_time
     def run(self, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         """Outputs under their names, in the ports' dtypes, for inputs under theirs.
 
         A batched program takes n samples along axis 0 and gives exactly n; any other takes the ports' exact shapes.
         Random ops draw by the simulator's seed and the samples' numbers, from 0 on. Raises SimulationError for wrong
-        inputs.
+        inputs, and for NaN in all numerics but float: no converter has a code for it.
         """
         return self._run(self._tested, with_key(self._run_of(self._tested).program, inputs, self.seed), progress)
 
+    @_one_at_a_time
     def run_iteration(self, *batches: Mapping[str, Any]) -> dict[str, Any]:
         """One iteration of a training program: its outputs (losses) under their names; the states move on.
 
@@ -120,6 +153,8 @@ class Simulator:
 
     def _run(self, entry: Entry, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         run = self._run_of(entry)
+        if self.numerics != "float":
+            _refuse_nan(inputs)
         outputs = run.samples(inputs, progress)
         if run.changes:
             self._current = [entry.name]
@@ -173,6 +208,7 @@ class Simulator:
         holder.engine.restore(state)
         self._current = [holder.program.entry.name]
 
+    @_one_at_a_time
     def states(self) -> dict[str, np.ndarray]:
         """What the program keeps from run to run, under its names: a copy of each, in the model's own shape.
 
@@ -188,6 +224,7 @@ class Simulator:
         names = [s.name for s in self.program.states]
         return names + device_names(self.program) if self.numerics == "device" else names
 
+    @_one_at_a_time
     def load_states(self, states: Mapping[str, np.ndarray]) -> None:
         """Replaces every state; what `states` gave comes back to the same bits, integers of crossbars included.
 
@@ -197,6 +234,7 @@ class Simulator:
         self._restore(write_states(self.program, self.numerics, self._state(), states, self._holder.devices))
         self._base = {name: np.array(states[name], order="C") for name in self._base}
 
+    @_one_at_a_time
     def reset(self) -> None:
         """Goes back to the states that the program was compiled with."""
         if self._current:
@@ -205,6 +243,7 @@ class Simulator:
     # ---- exactness
 
     @property
+    @_one_at_a_time
     def exact_columns(self) -> float:
         """The fraction of logical columns that the ADCs are proven to compute without loss; 1.0 with none.
 
@@ -213,6 +252,7 @@ class Simulator:
         return exact_columns(self.program, self._integers(), self._disturbance())
 
     @property
+    @_one_at_a_time
     def exact_rows(self) -> float:
         """The same of rows in transposed reads; 1.0 with none."""
         return exact_rows(self.program, self._integers(), self._disturbance())
@@ -233,3 +273,13 @@ class Simulator:
         if devices is None:
             return None
         return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
+
+
+def _refuse_nan(inputs: Mapping[str, Any]) -> None:
+    for name, value in inputs.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
+            place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
+            raise SimulationError(
+                f"input {name} holds NaN (first at [{place}]), which the chip cannot take: give numbers, or run with "
+                "numerics float"
+            )

@@ -1,13 +1,18 @@
 """The simulator's front: samples, types, missing inputs, unsupported requests."""
 
+import copy
+import pickle
+import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builder import ProgramBuilder
 from entries import with_plan
+from programs import random_inputs, random_program
 
 from mgc.isa.error import ProgramError
 from mgc.sim import SimulationError, Simulator, draw_inputs
@@ -173,3 +178,45 @@ print(Simulator(program, engine="reference").run({"x": np.ones((2, 3), np.float3
         [sys.executable, "-c", code, tmp_path / "p.mgc"], capture_output=True, text=True, env={"PYTHONPATH": root}
     )
     assert ran.stdout.strip() == "[[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]", ran.stderr
+
+
+# -- threads and copies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+@pytest.mark.parametrize("numerics", ["quantized", "float"])
+def test_threads_that_share_a_simulator_get_their_own_results(engine, numerics):
+    program = random_program(random.Random(7))
+    drawn = [random_inputs(program, random.Random(k), samples=1 + k % 3) for k in range(8)]
+    simulator = Simulator(program, engine, numerics)
+    expected = [Simulator(program, engine, numerics).run(inputs) for inputs in drawn]
+    wrong = []
+
+    def work(k):
+        for _ in range(5):
+            found = simulator.run(drawn[k])
+            wrong.extend(n for n, v in found.items() if not np.array_equal(v, expected[k][n], equal_nan=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_a_simulator_can_be_pickled(engine):
+    program = random_program(random.Random(3))
+    inputs = random_inputs(program, random.Random(1), samples=2)
+    simulator = Simulator(program, engine)
+    expected = simulator.run(inputs)
+    for copied in (pickle.loads(pickle.dumps(simulator)), copy.deepcopy(simulator)):
+        for name, value in copied.run(inputs).items():
+            np.testing.assert_array_equal(value, expected[name])
+
+
+def test_nan_is_no_input():
+    x = np.zeros((2, 3), np.float32)
+    x[1, 2] = np.nan
+    program = doubling()
+    with pytest.raises(SimulationError, match=r"input x holds NaN \(first at \[1, 2\]\)"):
+        Simulator(program, "reference").run({"x": x})
+    assert np.isnan(Simulator(program, "reference", "float").run({"x": x})["y"][1, 2])
