@@ -153,7 +153,11 @@ class Context:
         """A list of ints from a known operand; None if the operand is absent."""
         if operand is None:
             return None
-        return [int(v) for v in self.known(operand, what).reshape(-1)]
+        data = self.known(operand, what)
+        if data.dtype.kind not in "iu" and data.size:
+            where = f"node {self.source!r}" if self.source else ""
+            raise ModelError(f"{what} is {data.dtype.name}: whole numbers are meant", where=where)
+        return [int(v) for v in data.reshape(-1)]
 
     # -- constants -------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,10 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import GraphProto, NodeProto
 
-from mgc.frontend.budget import MAX_SIZE, BudgetError
+from mgc.frontend.attributes import check_attributes, check_counts
+from mgc.frontend.budget import BudgetError
 from mgc.frontend.context import Context, NodeView, Operand
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.fold import fold
@@ -64,7 +65,6 @@ class Interpreter:
             before = len(self.ctx.graph.nodes)
             try:
                 self.ctx.budget.read(1, _where(node, source))
-                _check_attributes(node, _where(node, source))
                 results = self._node(node, scope, source, opsets)
                 for made in self.ctx.graph.nodes[before:]:
                     for value in made.outputs:
@@ -104,6 +104,7 @@ class Interpreter:
         domain = "" if node.domain == "ai.onnx" else node.domain
         view = NodeView(node, domain, source, opsets.get(domain, 1), inputs, outputs, known_type)
         self._stamp(view)
+        check_attributes(view)
         if (domain, node.op_type) == ("", "If") and inputs and isinstance(inputs[0], Known):
             return self._branch(view, bool(np.asarray(inputs[0].array).reshape(-1)[0]), scope, opsets)
         draws = node.op_type in RANDOM
@@ -196,7 +197,7 @@ class Interpreter:
 
     def _send_to_host(self, view: NodeView, reason: str, scope: Scope, opsets: dict[str, int]) -> list[Operand | None]:
         """The results of the node run off-chip; ModelError if nothing there can run it either."""
-        _check_counts(view)
+        check_counts(view)
         used = {"", view.domain, *_domains(view.proto)}
         needed = {domain: version for domain, version in opsets.items() if domain in used}
         self._stamp(view)
@@ -226,41 +227,8 @@ def _undefined(name: str, node: NodeProto, source: str, rest: Sequence[NodeProto
     return ModelError(what, where=_where(node, source), todo="export the model again")
 
 
-_LIMITS = {"Constant": ("value_int", "value_ints"), "Slice": ("starts", "ends"), "Shape": ("start", "end")}
-"""Attributes that may be larger than any size: data, and bounds that are cut."""
-
-
-def _check_attributes(node: NodeProto, where: str) -> None:
-    """ModelError for a whole number that is no size, pad, stride or axis of anything."""
-    for attribute in node.attribute:
-        if attribute.type not in (AttributeProto.INT, AttributeProto.INTS) or attribute.name in _LIMITS.get(
-            node.op_type, ()
-        ):
-            continue
-        for number in (attribute.i, *attribute.ints):
-            if abs(number) > MAX_SIZE:
-                raise ModelError(f"attribute {attribute.name!r} is {number}", where=where, todo="at most 2^31 is meant")
-
-
 def _where(node: NodeProto, source: str) -> str:
     return f"node {source!r} ({node.op_type})"
-
-
-def _check_counts(view: NodeView) -> None:
-    """ModelError for a node with other numbers of operands or results than its op has."""
-    schema = schema_of(view)
-    if schema is None:
-        return
-    for what, count, least, most in (
-        ("inputs", len(view.inputs), schema.min_input, schema.max_input),
-        ("outputs", len(view.outputs), schema.min_output, schema.max_output),
-    ):
-        if not least <= count <= most:
-            raise ModelError(
-                f"it has {count} {what}, {view.op_type} has {least if least == most else f'{least} to {most}'}",
-                where=view.where,
-                todo="export the model again",
-            )
 
 
 def _domains(node: NodeProto) -> set[str]:

@@ -12,6 +12,8 @@ from mgc.frontend.errors import ModelError
 from mgc.frontend.operand import has_ir_dtype
 from mgc.ir.types import DType
 
+_PRODUCTS = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+_LARGEST_WEIGHT = 1e30
 # far beyond any opset there will be; the schema look-up takes 32-bit numbers
 MAX_OPSET = 10_000
 
@@ -99,6 +101,13 @@ def check_finite(name: str, array: np.ndarray, readers: set[str]) -> None:
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32, copy=False)
     if np.isfinite(narrow).all():
+        largest = float(np.abs(narrow).max(initial=0.0)) if readers & _PRODUCTS else 0.0
+        if largest > _LARGEST_WEIGHT:
+            raise ModelError(
+                f"weights of up to {largest:.3g}: products of them are not finite in float32",
+                where=f"initializer {name!r}",
+                todo="train or export the model again",
+            )
         return
     nans, infinities = int(np.isnan(narrow).sum()), int(np.isinf(narrow).sum())
     mask = readers <= {"Where", "Add"} and not np.isposinf(narrow).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from mgc.isa.schema import Kind, ListOf, Pair, Record, Runs, Scalar, Word
 from mgc.isa.tables import TABLES, Tables, numbered, row_of
 
 Json = Any
+MOST_NUMBERS = 1 << 20
+"""Numbers in the longest list that is stored as runs: crossbars of one group."""
 _T = TypeVar("_T")
 
 
@@ -49,11 +52,16 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def unrun(pairs: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """The inverse of `runs`."""
+    """The inverse of `runs`. ProgramError for what `runs` does not give, and for more than `MOST_NUMBERS`."""
     pairs = list(pairs)
-    if sum(count for _, count in pairs) > 1 << 24:
-        raise ProgramError("a list of more than 2^24 numbers")
-    return tuple(n for first, count in pairs for n in range(first, first + count))
+    if any(count < 1 for _, count in pairs):
+        raise ProgramError("a run of numbers has a count below 1")
+    if sum(count for _, count in pairs) > MOST_NUMBERS:
+        raise ProgramError(f"a list of more than {MOST_NUMBERS:,} numbers")
+    for (first, count), (following, _) in itertools.pairwise(pairs):
+        if first + count == following:
+            raise ProgramError(f"two runs of numbers meet at {following}: they are one")
+    return tuple(itertools.chain.from_iterable(range(first, first + count) for first, count in pairs))
 
 
 def to_manifest(program: Tables) -> Json:
@@ -139,5 +147,18 @@ def _fields(record: Record, values: Sequence[Json]) -> dict[str, Any]:
 
 def _is(type_: type[_T], value: Json) -> _T:
     if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
-        raise ProgramError(f"{value!r} stands where a value of type {type_.__name__} is expected")
+        raise ProgramError(f"{_short(value)} stands where a value of type {type_.__name__} is expected")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ProgramError(f"{_short(value)} does not fit into 64 bits")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half of a pair of surrogates
+            raise ProgramError(f"{_short(value)} is no text") from error
     return value
+
+
+def _short(value: Json) -> str:
+    """A value as an error shows it."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, get_args
 
@@ -29,6 +29,9 @@ from mgc.isa.verify_states import check_changes, check_persistent, check_states
 
 MOST_ELEMENTS = 1 << 31
 """Elements of the largest buffer."""
+MOST_BYTES = 1 << 50
+"""Bytes of the largest memory."""
+MOST_CROSSBARS = 1 << 31
 
 
 def verify(program: Tables) -> None:
@@ -113,7 +116,7 @@ def _check_buffers(program: Tables) -> None:
         where = f"buffer {b.id} ({b.name})"
         if b.kind not in get_args(BufferKind):
             raise ProgramError(f"{where} is of kind {b.kind!r}; there are {', '.join(get_args(BufferKind))}")
-        if b.space not in ("edram", "dram") or b.offset < 0 or b.slots < 1:
+        if b.space not in ("edram", "dram") or not 0 <= b.offset < MOST_BYTES or not 1 <= b.slots < MOST_ELEMENTS:
             raise ProgramError(f"{where}: space {b.space}, offset {b.offset}, slots {b.slots} is no place")
         dtype = numpy_dtype(b.dtype)
         allowed = {"code": ("uint8", "int8", "uint16", "int16"), "acc": ("int64",)}.get(b.kind)
@@ -137,6 +140,7 @@ def _check_buffers(program: Tables) -> None:
 
 def _check_groups(program: Tables) -> None:
     taken: set[int] = set()
+    most_crossbars = _crossbars(program.target)
     for g in program.groups:
         where = f"group {g.id} ({g.name})"
         try:
@@ -168,9 +172,22 @@ def _check_groups(program: Tables) -> None:
             raise ProgramError(
                 f"{where}: {len(g.crossbars)} crossbars, {g.replicas} x {g.crossbars_per_replica} are expected"
             )
+        wrong = [c for c in (min(g.crossbars), max(g.crossbars)) if not 0 <= c < most_crossbars]
+        if wrong:
+            raise ProgramError(f"{where}: there is no crossbar {wrong[0]}; there are {most_crossbars}")
         if taken & set(g.crossbars) or len(set(g.crossbars)) != len(g.crossbars):
             raise ProgramError(f"{where}: a crossbar is used twice")
         taken |= set(g.crossbars)
+
+
+def _crossbars(target: Mapping[str, Any]) -> int:
+    """Crossbars of a chip as its description counts them; `MOST_CROSSBARS` for one that does not say."""
+    counts = target.get("structure")
+    names = ("chips", "tiles_per_chip", "macros_per_tile", "crossbars_per_macro")
+    known = [counts.get(name) for name in names] if isinstance(counts, Mapping) else []
+    if not known or not all(type(n) is int and n > 0 for n in known):
+        return MOST_CROSSBARS
+    return min(prod(known), MOST_CROSSBARS)  # type: ignore[arg-type]
 
 
 def _check_ports(program: Tables) -> None:

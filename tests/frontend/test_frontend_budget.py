@@ -64,7 +64,7 @@ def test_values_are_refused_by_their_shapes(size, kind):
                           weights={"s": ints(1, 1, size, size)})  # fmt: skip
         case _:
             model = build([node("Relu", ["x"], ["y"])], {"x": [1, size]})
-    refused(model)
+    refused(model, ModelError if size > 1 << 60 else BudgetError)
 
 
 @given(st.integers(70, 600), st.integers(3, 8))
@@ -224,3 +224,45 @@ def test_an_op_has_no_more_results_than_its_definition(count):
     nodes = [node("Sigmoid", ["x"], ["y", *(f"more{k}" for k in range(count - 1))], name="act")]
     nodes += [node("Add", ["y", f"more{count - 2}"], ["z"])]
     assert "'act'" in refused(build(nodes, {"x": [1, 4]}, ["z"]), ModelError)
+
+
+# -- numbers that mean nothing -----------------------------------------------------------------------------------------
+
+
+@given(st.integers(-200, 200), st.sampled_from(["Softmax", "LogSoftmax", "Flatten", "LayerNormalization", "Concat"]))
+@settings(max_examples=40, deadline=None)
+def test_axes_are_those_of_the_operand(axis, op):
+    operands = {"LayerNormalization": ["x", "w"], "Concat": ["x", "x"]}.get(op, ["x"])
+    model = build([node(op, operands, ["y"], axis=axis, name="n")], {"x": [2, 3, 4]}, weights={"w": floats(4)})
+    if -3 <= axis < 3 + (op == "Flatten"):
+        return
+    assert "'n'" in refused(model, ModelError)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("op", "name"), [("LeakyRelu", "alpha"), ("Gemm", "beta"), ("Elu", "alpha")])
+def test_attributes_are_finite(op, name, number):
+    operands = ["x", "w"] if op == "Gemm" else ["x"]
+    model = build([node(op, operands, ["y"], name="n", **{name: float(number)})], {"x": [1, 4]},
+                  weights={"w": floats(4, 4)})  # fmt: skip
+    assert "'n'" in refused(model, ModelError)
+
+
+@given(st.integers(30, 1000))
+@settings(max_examples=10, deadline=None)
+def test_element_types_are_known(kind):
+    refused(build([node("Cast", ["x"], ["y"], to=kind)], {"x": [1, 4]}), ModelError)
+
+
+def test_shapes_are_whole_numbers():
+    model = build([node("Reshape", ["x", "s"], ["y"])], {"x": [1, 4]}, weights={"s": np.array([2.0, 2.0], np.float32)})
+    refused(model, ModelError)
+
+
+@given(st.floats(2e30, 3.4e38), st.sampled_from(["MatMul", "Gemm"]))
+@settings(max_examples=10, deadline=None)
+def test_weights_whose_products_are_not_finite(size, op):
+    w = np.ones((4, 4), np.float32)
+    w[1, 2] = size
+    model = build([node(op, ["x", "weight"], ["y"])], {"x": [1, 4]}, weights={"weight": w})
+    assert "'weight'" in refused(model, ModelError)

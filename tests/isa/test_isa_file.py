@@ -299,3 +299,58 @@ def test_a_program_without_weights_is_small(tmp_path):
     weights = sum(t.nbytes for t in program.tensors.values())
     per_instruction = ((tmp_path / "a.mgc").stat().st_size - weights) / len(program.instructions)
     assert per_instruction < 1000
+
+
+# -- what a sealed file may say ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 200), unique=True).map(sorted))
+def test_runs_and_back(numbers):
+    assert unrun(runs(numbers)) == tuple(numbers)
+
+
+@given(st.integers(1, 1 << 60), st.integers(1, 1 << 60), st.integers(-(1 << 62), 1 << 62))
+def test_counts_that_cancel_are_refused_before_anything_is_made(more, less, first):
+    for pairs in ([(first, more), (first, -less)], [(first, -less), (first, more)], [(first, 0)]):
+        with pytest.raises(ProgramError, match=r"count below 1|more than"):
+            unrun(pairs)
+
+
+@given(st.integers((1 << 20) + 1, 1 << 62))
+def test_lists_are_as_long_as_they_may_be(count):
+    with pytest.raises(ProgramError, match="more than"):
+        unrun([(0, count)])
+
+
+def test_runs_that_meet_are_one():
+    with pytest.raises(ProgramError, match="meet"):
+        unrun([(0, 2), (2, 1)])
+
+
+@given(st.integers(1 << 31, 1 << 62))
+@settings(max_examples=10, deadline=None)
+def test_crossbars_are_those_of_a_chip(program, number):
+    group = program.groups[0]
+    crossbars = (*group.crossbars[:-1], number)
+    with pytest.raises(ProgramError, match="there is no crossbar"):
+        dataclasses.replace(
+            program, groups=(dataclasses.replace(group, crossbars=crossbars), *program.groups[1:])
+        ).verify()
+
+
+@pytest.mark.parametrize("field", ["offset", "slots"])
+def test_buffers_lie_in_memory(program, field):
+    buffer = dataclasses.replace(program.buffers[0], **{field: 1 << 63})
+    with pytest.raises(ProgramError, match="is no place"):
+        dataclasses.replace(program, buffers=(buffer, *program.buffers[1:])).verify()
+
+
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1, "\ud800"])
+def test_manifest_values_are_numbers_of_64_bits_and_text(value):
+    from mgc.isa.manifest import from_manifest, to_manifest
+
+    manifest = to_manifest(random_program(random.Random(8)))
+    manifest["name" if isinstance(value, str) else "clock_ns"] = value
+    with pytest.raises(ProgramError) as error:
+        from_manifest(manifest)
+    assert len(str(error.value)) < 200

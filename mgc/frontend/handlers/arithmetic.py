@@ -118,6 +118,8 @@ def cast_like(ctx: Context, n: NodeView) -> Result:
 def cast_to(ctx: Context, x: Operand, elem_type: int) -> Result:
     """x in an ONNX element type."""
     to = ir_dtype(elem_type)
+    if elem_type_name(elem_type) == "undefined":
+        raise ModelError(f"there is no element type {elem_type}", where=f"node {ctx.source!r}")
     if to is None:
         raise Unsupported(f"the chip has no {elem_type_name(elem_type)}")
     value = ctx.value(x)
