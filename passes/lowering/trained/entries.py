@@ -13,6 +13,7 @@ from mgc.ir.training import State
 from mgc.passes.lowering.strided import dense_strides, merge_axes
 from mgc.passes.lowering.trained.lower import lower_graph
 from mgc.passes.lowering.trained.products import boxed, forget_products
+from mgc.passes.lowering.trained.reading import read_operands
 from mgc.passes.lowering.trained.weights import StoredWeight, StoredWeights, Survey, layouts_of
 from mgc.passes.mapping.plan import HomePiece, Resident
 from mgc.passes.mapping.residents import Residents
@@ -37,11 +38,13 @@ def lower_training(
     cells (to a second copy where the target has none, or the parameter is among `copied`), weight gradients to the
     gradient unit in the layout of the cells, updates to the cells of all copies.
 
-    A parameter that is more than a factor of products is in a persistent buffer, and so is all that is no weight. The
-    graphs stay as they are. UnsupportedError names an op that has no place on the chip.
+    A matrix that is more than a factor of products is in a persistent buffer, and so is all that is no weight; a kernel
+    is read from its cells. The graphs stay as they are. UnsupportedError names an op that has no place on the chip.
     """
     parameters = {s.name: s for s in states if s.kind == "parameter"}
     surveys = [Survey(graph.copy(), set(parameters)) for graph in graphs]
+    if read_operands(surveys):
+        surveys = [Survey(survey.graph, set(parameters)) for survey in surveys]
     names: dict[str, str] = {name: name.removesuffix(".weight") for name in parameters}
     constants: dict[str, np.ndarray] = {}
     for survey in surveys:

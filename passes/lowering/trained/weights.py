@@ -134,7 +134,7 @@ class Survey:
             case Transpose(perm):
                 view = self.views[node.inputs[0]]
                 self.views[node.outputs[0]] = WeightView(view.version, view.index.transpose(perm))
-            case Update(_, clip) if seen[0] and node.inputs[0] in self.key_of:
+            case Update(_, clip) if self.is_update(node):
                 key = self.key_of[node.inputs[0]]
                 self._add_version(node.outputs[0], key)
                 if clip is not None:
@@ -144,6 +144,10 @@ class Survey:
                 self._linear(node, [self.key(v) for v in node.inputs])
             case _:
                 self._other(node, node.inputs)
+
+    def is_update(self, node: Node) -> bool:
+        """Whether a node gives a parameter's next version."""
+        return isinstance(node.op, Update) and node.inputs[0] in self.key_of
 
     def _linear(self, node: Node, keys: Sequence[str | None]) -> None:
         """A product: one operand is the weight, the other is streamed; a constant may be either."""
@@ -201,14 +205,7 @@ def layouts_of(
         clipped |= set(survey.clipped)
     layouts: StoredWeights = {}
     for key, found in uses.items():
-        kernel = next((u for u in found if not isinstance(u.node.op, MatMul)), None)
         if key in others:
-            if kernel is not None:
-                raise UnsupportedError(
-                    f"{names.get(key, key)} is a kernel of {where(kernel.node)} and an operand of "
-                    f"{others[key].op.name} (at {where(others[key])}): weights on crossbars can only be multiplied by; "
-                    "use the two as parameters of their own"
-                )
             continue
         _check_ops(found)
         # without the taps that only meet padding, unless clipping changes those too or more copies are needed

@@ -202,18 +202,30 @@ def test_a_matrix_with_other_uses_is_left_to_the_vector_unit():
     assert ops_of(graph, Update)
 
 
-def test_a_kernel_with_other_uses_is_refused():
+@pytest.mark.parametrize(
+    ("op", "shape", "held"),
+    [
+        (Conv((1,), (0, 0), (1,)), (5, 2, 1), 1),
+        (Conv((2,), (1, 1), (1,)), (2, 2, 3), 1),
+        (ConvTranspose((2,), (1, 1), (0,), (1,)), (2, 3, 4), 2),  # its residue classes lie apart: a copy is read
+        (Conv((1,), (1, 1), (1,), 2), (4, 1, 3), 2),
+    ],
+)
+def test_a_kernel_with_other_uses_is_read_from_its_cells(op, shape, held):
+    """A decay in the loss, and rows that should stand upright to one another."""
     rng = np.random.default_rng(2)
-    weights = {"net.weight": rng.standard_normal((2, 2, 1)).astype(np.float32)}
+    weights = {"net.weight": rng.standard_normal(shape).astype(np.float32)}
 
     def make(build, values):
         w = values["net.weight"]
-        y = build.emit(Conv((1,), (0, 0), (1,)), values["x"], w)
-        return build.add(y, build.total(build.mul(w, w)))
+        y = build.emit(op, values["x"], w)
+        rows = build.reshape(w, (shape[0], -(-w.tensor.size // shape[0])))
+        upright = build.total(build.unary("abs", build.matmul(rows, build.transpose(rows, (1, 0)))))
+        return build.add(build.add(y, build.total(build.mul(w, w))), upright)
 
-    step = step_of(make, {"x": (1, 2, 4)}, weights)
-    with pytest.raises(UnsupportedError, match=r"net is a kernel of .* weights on crossbars can only be multiplied by"):
-        lower_training([step.graph], step.states, TARGET)
+    graph, residents = follow(step_of(make, {"x": (1, 2, 6)}, weights))
+    assert len({r.layer for r in residents.groups}) == held
+    assert ops_of(graph, Mvm) or ops_of(graph, MvmT)
 
 
 def test_a_kernel_that_is_computed_is_refused_by_name():
