@@ -192,6 +192,11 @@ def _call(text: str) -> tuple[str, list[str]]:
     return target[1], arguments
 
 
+def note_of_call(node: NodeProto) -> str:
+    """The exporter's note of the traced call; "" if there is none."""
+    return note(node, _CALL)
+
+
 def traced_arguments(node: NodeProto) -> list[str]:
     """The positional arguments of the traced call, as the exporter's note has them."""
     return _call(note(node, _CALL))[1]

@@ -5,6 +5,7 @@ from mgc.frontend.handlers import (  # noqa: F401 - each fills the table
     arithmetic,
     convolution,
     indexing,
+    losses,
     matrix,
     normalization,
     pooling,
