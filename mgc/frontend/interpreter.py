@@ -23,9 +23,10 @@ from mgc.frontend.handlers import HANDLERS
 from mgc.frontend.host import HostBuilder, is_tensor, known_type
 from mgc.frontend.load import to_array
 from mgc.frontend.onnx_graph import subgraphs
-from mgc.frontend.operand import Known
+from mgc.frontend.operand import Known, Sym
 from mgc.ir.graph import Value
 from mgc.ir.op import IRError
+from mgc.ir.ops import Concat
 from mgc.ir.types import TensorType
 
 # Ops whose result differs from call to call: never computed at import.
@@ -42,6 +43,9 @@ MALFORMED = (
     MemoryError,
     RuntimeError,
 )
+
+# Nodes that a loop may become; more of them run as a loop, on the host.
+_UNROLLED = 1 << 12
 
 Scope = MutableMapping[str, Operand]
 
@@ -107,6 +111,10 @@ class Interpreter:
         check_attributes(view)
         if (domain, node.op_type) == ("", "If") and inputs and isinstance(inputs[0], Known):
             return self._branch(view, bool(np.asarray(inputs[0].array).reshape(-1)[0]), scope, opsets)
+        if (domain, node.op_type) == ("", "Loop"):
+            results = self._unroll(view, scope, opsets)
+            if results is not None:
+                return results
         draws = node.op_type in RANDOM
         # what is computed from a parameter changes with it in training
         kept = self.ctx.keep_parameters and any(isinstance(i, Known) and i.is_parameter for i in inputs)
@@ -160,6 +168,53 @@ class Interpreter:
         self.ctx.forget({v for n in gone for v in n.outputs})
         for node in gone:
             self.host.pieces.pop(node, None)
+
+    def _unroll(self, view: NodeView, scope: Scope, opsets: dict[str, int]) -> list[Operand | None] | None:
+        """The results of a Loop whose trips are known, its body in place once for each; None for any other."""
+        graph: GraphProto = view.attr("body")
+        trips, going = (view.inputs[k] if k < len(view.inputs) else None for k in (0, 1))
+        nodes = list(graph.node)
+        most = _UNROLLED // max(len(nodes), 1)
+        if not isinstance(trips, Known) or not 0 <= int(np.asarray(trips.array).reshape(())) <= most:
+            return None
+        # what is the same in every trip is one value
+        held: Scope = ChainMap({}, scope)  # type: ignore[arg-type]
+        for tensor in graph.initializer:
+            held[tensor.name] = Known(to_array(tensor, self.folder))
+        self.run([n for n in nodes if n.op_type == "Constant"], held, view.source, opsets)
+        nodes = [n for n in nodes if n.op_type != "Constant"]
+        number, condition, *carried = [i.name for i in graph.input]
+        state: list[Operand | None] = list(view.inputs[2:])
+        rows: list[list[Operand]] = [[] for _ in graph.output[1 + len(carried) :]]
+        count = len(self.ctx.graph.nodes)
+        for trip in range(int(np.asarray(trips.array).reshape(()))):
+            if going is not None and not (isinstance(going, Known) and going.array.size == 1):
+                self._roll_back(count)
+                return None
+            if going is not None and not bool(np.asarray(going.array).reshape(())):
+                break
+            inner: Scope = ChainMap({}, held)  # type: ignore[arg-type]
+            inner[number] = Known(np.array(trip, np.int64))
+            inner[condition] = going or Known(np.array(True))
+            inner.update((name, value) for name, value in zip(carried, state, strict=True) if value is not None)
+            self.run(nodes, inner, view.source, opsets)
+            going, *made = [inner[o.name] for o in graph.output]
+            state = [*made[: len(carried)]]
+            for row, value in zip(rows, made[len(carried) :], strict=True):
+                row.append(value)
+        if any(rows) or not rows:
+            self._stamp(view)
+            return [*state, *(self._stacked(row) for row in rows)]
+        self._roll_back(count)
+        return None  # a scan of no trips has a shape that only the declaration tells
+
+    def _stacked(self, row: Sequence[Operand]) -> Operand:
+        """Operands one after the other along a new first axis."""
+        if all(isinstance(r, Known) for r in row):
+            return Known(np.stack([np.asarray(r.array) for r in row if isinstance(r, Known)]))
+        values = [self.ctx.reshape(r, (1, *self.ctx.shape_of(r))) for r in row]
+        first = next(r for r in row if isinstance(r, Sym))
+        return self.ctx.typed(self.ctx.emit(Concat(0), *values), first.type.tensor_type.elem_type)
 
     def _branch(self, view: NodeView, condition: bool, scope: Scope, opsets: dict[str, int]) -> list[Operand | None]:
         """The chosen branch of an If, in place."""

@@ -83,8 +83,8 @@ def test_loop_captures_constants_and_values():
         [info("c2", TensorProto.BOOL, []), info("acc2", F, [2])],
     )
     nodes = [node("Relu", ["x"], ["h"]), node("Loop", ["n", "", "h"], ["l"], body=body), node("Exp", ["l"], ["y"])]
-    model = build(nodes, {"x": [2]}, weights={"n": np.array(3), "factor": np.float32(0.5)})
-    result = same(model, {"x": floats(2)})
+    model = build(nodes, {"x": [2], "n": []}, weights={"factor": np.float32(0.5)}, elems={"n": I64})
+    result = same(model, {"x": floats(2), "n": np.array(3)})
     assert ops(result) == ["unary", "host"], "ONNX does not say that the shape stays: Exp follows on the host"
 
 

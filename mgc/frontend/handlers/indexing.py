@@ -10,7 +10,7 @@ from mgc.frontend.context import Context, NodeView, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.operand import Known
-from mgc.ir.ops import AxisMap, Binary, Gather, Where
+from mgc.ir.ops import AxisMap, Binary, Cast, Gather, Where
 from mgc.ir.types import DType
 
 
@@ -28,6 +28,33 @@ def gather(ctx: Context, n: NodeView) -> Result:
         if bad:
             raise ModelError(f"index {bad[0]} is outside axis {axis} of shape {list(dims)}", where=n.where)
     return ctx.emit(Gather(axis), ctx.value(data), ctx.value(indices))
+
+
+@handles("GatherND")
+def gather_nd(ctx: Context, n: NodeView) -> Result:
+    """Slices at index tuples: a gather along the axes that they index, made one."""
+    data, indices = n.operand(0), n.operand(1)
+    dims, shape, batch = ctx.shape_of(data), ctx.shape_of(indices), int(n.attr("batch_dims", 0))
+    if not shape or not 0 <= batch < len(shape) or batch + shape[-1] > len(dims) or shape[:batch] != dims[:batch]:
+        raise ModelError(f"indices of shape {list(shape)} do not fit data of shape {list(dims)}", where=n.where)
+    axes = dims[batch : batch + shape[-1]]
+    strides = [math.prod(axes[k + 1 :]) for k in range(len(axes))]
+    first = np.arange(math.prod(dims[:batch])) * math.prod(axes)
+    first = first.reshape(*dims[:batch], *(1,) * (len(shape) - 1 - batch))
+    if isinstance(indices, Known):
+        index = np.asarray(indices.array, np.int64)
+        if index.size and not ((index >= -np.array(axes)) & (index < axes)).all():
+            raise ModelError(f"an index is outside axes of sizes {list(axes)}", where=n.where)
+        flat = ctx.const((np.where(index < 0, index + axes, index) * strides).sum(-1) + first, DType.I64)
+    else:
+        index = ctx.emit(Cast(DType.I64), ctx.value(indices))
+        wrapped = ctx.binary("add", index, ctx.const(axes, DType.I64))
+        index = ctx.emit(Where(), ctx.binary("less", index, 0), wrapped, index)
+        flat = ctx.reduce("sum", ctx.binary("mul", index, ctx.const(strides, DType.I64)), [-1], keepdims=False)
+        flat = ctx.binary("add", flat, ctx.const(first, DType.I64)) if batch else flat
+    rest = dims[batch + shape[-1] :]
+    rows = ctx.reshape(data, (math.prod(dims[: batch + shape[-1]]), *rest))
+    return ctx.emit(Gather(0), rows, flat)
 
 
 @handles("Trilu")

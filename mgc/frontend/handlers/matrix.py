@@ -108,3 +108,49 @@ def einsum(ctx: Context, n: NodeView) -> Result:
     order = [*batch, *rows, *columns]
     y = ctx.reshape(y, [size[c] for c in order])
     return ctx.transpose(y, [order.index(c) for c in out])
+
+
+@handles("DFT")
+def dft(ctx: Context, n: NodeView) -> Result:
+    """A discrete Fourier transform of known length: a matrix product by cosines and sines."""
+    x = ctx.value(n.operand(0))
+    rank = x.tensor.rank
+    axis = int(n.attr("axis", 1)) if n.opset < 20 else (ctx.ints(n.optional(2), "axis") or [-2])[0]
+    axis %= rank
+    inverse, onesided = bool(n.attr("inverse", 0)), bool(n.attr("onesided", 0))
+    count, parts = x.shape[axis], x.shape[-1]
+    if axis == rank - 1 or parts not in (1, 2):
+        raise ModelError(f"X is {x.type}: its last axis holds real and imaginary parts", where=n.where)
+    half = onesided and inverse
+    length = (ctx.ints(n.optional(1), "dft_length") or [2 * (count - 1) if half else count])[0]
+    if length < 1:
+        raise ModelError(f"a transform of length {length}", where=n.where)
+    made = length // 2 + 1 if onesided and not inverse else length
+    kept = min(count, length // 2 + 1 if half else length)
+    ctx.room(count * parts, made * 2)
+    matrix = _dft_matrix(length, kept, made, inverse=inverse, half=half)
+    table = np.zeros((count, 2, made, 2))
+    table[:kept] = matrix[:kept]
+    out = 1 if half else 2
+    table = table[:, :parts, :, :out].reshape(count * parts, made * out)
+    others = [a for a in range(rank - 1) if a != axis]
+    order = [*others, axis, rank - 1]
+    rows = ctx.transpose(x, order)
+    y = ctx.emit(MatMul(), ctx.reshape(rows, (*rows.shape[:-2], count * parts)), ctx.const(table))
+    y = ctx.reshape(y, (*y.shape[:-1], made, out))
+    return ctx.transpose(y, [order.index(a) for a in range(rank)])
+
+
+def _dft_matrix(length: int, kept: int, made: int, *, inverse: bool, half: bool) -> np.ndarray:
+    """[kept, real or imaginary, made, real or imaginary]: by how much each part of an input adds to each of a result.
+
+    half: the inputs are the first half of a spectrum whose other half are its conjugates.
+    """
+    turns = np.outer(np.arange(kept), np.arange(made)) % length * (2 * np.pi / length)
+    sign = 1.0 if inverse else -1.0
+    c, s = np.cos(turns), sign * np.sin(turns)
+    matrix = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], 1)
+    if half:
+        k = np.arange(kept)
+        matrix *= np.where((k == 0) | (2 * k == length), 1.0, 2.0)[:, None, None, None]
+    return matrix / length if inverse else matrix
