@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mgc.isa.program import Program
     from mgc.training.data.feeding import Feeder
     from mgc.training.export import ExportPlan
+    from mgc.training.log import TrainingLog
     from mgc.training.loop import Progress
     from mgc.training.trainee import Trainee
 
@@ -66,6 +67,10 @@ def train(
     png_every: Annotated[
         int | None, typer.Option(metavar="K", min=1, help="Draw every K steps too: GRID-00000100.png, ...")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write losses.csv and TensorBoard events there, samples every --png-every."),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -77,7 +82,7 @@ def train(
     for option, needed, value in (
         ("--checkpoint-every", "--checkpoint", checkpoint_every is not None and checkpoint is None),
         ("--resume", "--checkpoint", resume and checkpoint is None),
-        ("--png-every", "--png", png_every is not None and png is None),
+        ("--png-every", "--png or --log", png_every is not None and png is None and log is None),
     ):
         if value:
             raise UserError(f"{option} needs {needed}")
@@ -105,13 +110,19 @@ def train(
         check_writable(plan)
     first, samples = first_values(files, trainee.carried)
     feeds = feeder(trainee.inputs, trainee.batches, steps, seed, data, samples, console.note)
-    pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads) if png else None
-    outcome = _train(trainee, feeds, first, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures)
+    record = _log(log)
+    pictures = None
+    if png is not None or (record is not None and png_every is not None):
+        pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads, record)
+    outcome = _train(trainee, feeds, first, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures, record)
     if _is_done(outcome, steps):
         if plan is not None:
             _write_models(plan, loaded, trainee)
         if pictures is not None:
-            pictures.final()
+            pictures.final(steps)
+    if record is not None:
+        record.close()
+        console.note(f"{log}: losses.csv, and events for tensorboard --logdir {log}")
     _tell(outcome, steps, json)
     _end(outcome, steps)
 
@@ -126,6 +137,7 @@ def _train(
     folder: Path | None,
     resume: bool,
     pictures: Pictures | None,
+    record: TrainingLog | None,
 ) -> Outcome:
     from mgc.training.errors import Diverged
     from mgc.training.loop import Listener, train
@@ -137,11 +149,15 @@ def _train(
         outcome.progress = progress
         if progress.resumed_from:
             console.note(f"resumed from step {progress.resumed_from} ({progress.checkpoint})")
+        if record is not None:
+            record.began(progress)
 
     with training_progress(steps) as show, interrupt.defer(_announce_stop) as asked:
 
         def stepped(progress: Progress) -> None:
             show(progress)
+            if record is not None:
+                record.stepped(progress)
             if pictures is not None:
                 pictures.after(progress.steps)
 
@@ -156,6 +172,14 @@ def _train(
             outcome.failure = error
         outcome.signal = asked()
     return outcome
+
+
+def _log(folder: Path | None) -> TrainingLog | None:
+    if folder is None:
+        return None
+    from mgc.training.log import TrainingLog
+
+    return TrainingLog(folder)
 
 
 def _announce_stop() -> None:
