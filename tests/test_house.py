@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "mgc/isa": {"mgc.functions", "mgc.lexer"},
     "mgc/frontend": {"mgc.functions", "mgc.ir"},
     "mgc/sim": {"mgc.functions", "mgc.isa"},
-    "mgc/report": {"mgc.isa"},
+    "mgc/report": {"mgc.functions.printable", "mgc.isa"},
     "mgc/training": {"mgc.functions", "mgc.images", "mgc.isa", "mgc.sim", "mgc.report"},
     "passes": {"mgc.functions", "mgc.ir", "mgc.targets"},
     "targets": {"mgc.functions.regular_files"},

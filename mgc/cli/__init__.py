@@ -19,8 +19,8 @@ def main() -> None:
         if reconfigure is not None:  # a name that the terminal cannot show must not end the command
             reconfigure(errors="backslashreplace")
     try:
-        from mgc.cli.app import app
+        from mgc.cli.usage import call
 
-        app()
+        call()
     except KeyboardInterrupt:
         sys.exit(interrupt.EXIT_CODE)

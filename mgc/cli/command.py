@@ -7,12 +7,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec
 
 import typer
 
 from mgc.cli import interrupt
-from mgc.cli.console import complain
+from mgc.cli.console import complain, emit_error
 from mgc.cli.errors import known_errors
 
 BAD_INPUT = 2
@@ -26,7 +27,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        debug = bool(kwargs.get("debug"))
+        debug, json = bool(kwargs.get("debug")), bool(kwargs.get("json"))
         try:
             function(*args, **kwargs)
             sys.stdout.flush()
@@ -34,12 +35,12 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             _flush()
             raise
         except KeyboardInterrupt:
-            _fail("interrupted", debug)
+            _fail("interrupted", debug, json, interrupt.EXIT_CODE)
             raise typer.Exit(interrupt.EXIT_CODE) from None
         except BrokenPipeError:  # `mgc ... | head`: the reader has seen enough
             _hush_stdout()
         except Exception as error:
-            _fail(_message(error), debug)
+            _fail(_message(error), debug, json, BAD_INPUT)
             raise typer.Exit(BAD_INPUT) from None
 
     return guarded
@@ -59,10 +60,13 @@ def _message(error: Exception) -> str:
     return f"error: this is a bug in mgc, please report it: {kind}: {error} (--debug shows where)"
 
 
-def _fail(message: str, debug: bool) -> None:
+def _fail(message: str, debug: bool, json: bool, code: int) -> None:
     if debug:
         traceback.print_exc(file=sys.stderr)
     complain(message)
+    if json:
+        with suppress(Exception):  # stdout may be what is wrong; the message is out already
+            emit_error(message.removeprefix("error: "), code)
 
 
 def _flush() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mgc.cli.errors import UserError
+from mgc.functions.printable import printable
 from mgc.report.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.segment import Segment
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
@@ -20,10 +22,15 @@ def emit_json(value: Mapping[str, Any]) -> None:
     emit_text(json.dumps(plain(value), allow_nan=False) + "\n")
 
 
+def emit_error(message: str, code: int) -> None:
+    """The one JSON object of a command that failed: what it said, and its exit code."""
+    emit_json({"error": {"message": _cut(message), "exit_code": code}})
+
+
 def emit_text(text: str) -> None:
-    """A result as it is, on stdout."""
+    """A result on stdout."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(printable(text))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -34,7 +41,8 @@ def emit_text(text: str) -> None:
 def emit(renderable: RenderableType) -> None:
     """A report, as wide as the terminal; plain text of 80 columns (or $COLUMNS) where stdout is none."""
     if sys.stdout.isatty():
-        _console(stderr=False).print(renderable)
+        console = _console(stderr=False)
+        _print_segments(console, console.render(renderable))
         return
     from mgc.report.text import to_text
 
@@ -57,8 +65,25 @@ def complain(message: str) -> None:
     _say(message, "bold red")
 
 
+_MOST = 4000
+"""Characters of the longest message."""
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _MOST else f"{message[: _MOST // 2]} ... {message[-_MOST // 4 :]}"
+
+
+def _print_segments(console: Console, segments: Iterable[Segment]) -> None:
+    """Prints what is rendered, with names in it that a terminal would obey made harmless."""
+    from rich.segment import Segment, Segments
+
+    safe = (s if s.control else Segment(printable(s.text), s.style) for s in segments)
+    console.print(Segments(list(safe)), end="")
+
+
 def _say(message: str, style: str = "") -> None:
-    """`style` colours the word before the first colon."""
+    """`style` colours the word before the first colon. A text that is too long for any reader loses its middle."""
+    message = printable(_cut(message))
     if not sys.stderr.isatty():
         sys.stderr.write(message + "\n")
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mgc.explore.table import FIGURES, Table, pareto
+from mgc.functions.printable import printable
 from mgc.passes.state import UnsupportedError
 
 LARGE_IS_GOOD = frozenset({"samples_per_s", "psnr_db", "yield"})
@@ -33,7 +34,7 @@ def check_plot(path: Path) -> None:
 def draw(table: Table, path: Path, title: str) -> None:
     """Writes the picture that the path's name asks for."""
     if path.suffix == ".html":
-        path.write_text(page(table, title), encoding="utf-8")
+        path.write_text(printable(page(table, title)), encoding="utf-8")
     else:
         _figure(table, title, path)
 

@@ -13,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mgc.functions.printable import printable
+
 Row = dict[str, Any]
 """A point's chip: figures by column; a column that is not there has none."""
 
@@ -165,7 +167,7 @@ class Journal:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(_cells(row, columns(self.keys)))
         with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
+            file.write(printable(text.getvalue()))
             file.flush()
             os.fsync(file.fileno())
 
@@ -178,7 +180,7 @@ class Journal:
     def _write(self, text: str) -> None:
         temporary = self.path.with_name(f".mgc-{os.getpid()}-{self.path.name}.tmp")
         try:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_text(printable(text), encoding="utf-8", newline="")
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)

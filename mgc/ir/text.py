@@ -41,6 +41,7 @@ from typing import Any
 
 import numpy as np
 
+from mgc.functions.printable import printable
 from mgc.ir.graph import Constant, Graph, Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import ATTRIBUTES, IRError, Op
@@ -68,7 +69,7 @@ def print_graph(graph: Graph, *, elide: bool = False) -> str:
             pieces = [f'"{text[k : k + WIDTH]}"' for k in range(0, len(text), WIDTH)] or ['""']
             lines.append(f"  #{number} " + "\n    ".join(pieces))
         lines.append("}")
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def print_module(
@@ -79,12 +80,12 @@ def print_module(
     `header`: lines of comment at the top, without the slashes.
     """
     printer = _Printer(elide)
-    lines = [f"// {line}" for line in header]
+    lines = [f"// {line}".replace("\n", " ") for line in header]
     lines.append(f"module {_quoted(module.name)}{printer.block(module.attributes)}")
     lines += [_wrapped(f"state {printer.fields(s)}") for s in module.states]
     for entry in module.entries:
         lines += printer.entry(entry)
-    return "\n".join(lines) + "\n", printer.blobs
+    return printable("\n".join(lines) + "\n"), printer.blobs
 
 
 def header_of(text: str) -> tuple[str, ...]:

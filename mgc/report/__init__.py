@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mgc.functions.printable import printable
 from mgc.report.plain import plain
 
 if TYPE_CHECKING:
@@ -62,9 +63,14 @@ def report(
 ) -> str:
     """A view in one of its formats; `title` heads a picture (default: the program's name). Raises ReportError.
 
-    "html" is one page of all views, opened at this one; `samples` are pictures to put into it.
+    "html" is one page of all views, opened at this one; `samples` are pictures to put into it. No control character
+    but newline is in it, whatever the names are.
     """
     check(view, format)
+    return printable(_written(program, view, format, width, title, samples))
+
+
+def _written(program: Program, view: str, format: str, width: int, title: str, samples: Sequence[Sample]) -> str:
     if format == "html":
         from mgc.report.html.page import draw
 

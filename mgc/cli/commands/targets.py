@@ -32,7 +32,7 @@ def targets(
         if json:
             console.emit_json(target.to_json_dict())
             return
-        console.emit_text(Path(name).read_text(encoding="utf-8-sig"))
+        console.emit_text(Path(name).read_text(encoding="utf-8-sig").expandtabs(4))
         console.note(f"{name} is a sound target, {target.name}: --target {name} takes it")
         return
     if name is not None:

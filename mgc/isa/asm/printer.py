@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mgc.functions.printable import printable
 from mgc.isa.functions import FUNCTIONS
 from mgc.isa.instruction import HEADER, Instruction, operands_of
 from mgc.isa.instructions import Ref, Step
@@ -51,10 +52,11 @@ def disassemble(program: Program, tensors: str | None = None) -> str:
     starts = {e.first + k: row for e in program.entries for k, row in enumerate(e.schedule.starts.tolist())}
     for unit in program.units:
         stream = [i for i in program.instructions if i.unit == unit.id]
-        lines += ["", f".stream {unit.id} ; {unit.name}: {len(stream)} instructions"]
+        comment = f"{unit.name}: {len(stream)} instructions".replace("\n", " ")
+        lines += ["", f".stream {unit.id} ; {comment}"]
         for i in stream:
             lines += _instruction(program, i, starts.get(i.id, []))
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def _summary(program: Program) -> str:
