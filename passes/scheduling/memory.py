@@ -106,11 +106,18 @@ class MemoryPlanner:
             slots = len(begin) if holey and self.axes is not None else _slots_for(begin, end)
             first, last = (0, interval or int(ends.max())) if holey else (int(begin.min()), int(end.max()))
             parts = len(begin) if self.axes is not None else 1
-            # parts of a product write their own positions: together once
-            traffic = size * len(begin) * (1 + len(self.work.readers[value]))
+            traffic = size * len(begin) * (self._writes(value) + len(self.work.readers[value]))
             spans = _spans(first, last, interval)
             found.append(LiveRange(value, footprint(size, slots), slots, parts, spans, traffic))
         return found
+
+    def _writes(self, value: Value) -> int:
+        """How often its bytes are moved where it is made: parts of a product write each their own, those of a
+        transposed one add to what is there.
+        """
+        writers = self.work.writers[value]
+        kind = self.work.operations[writers[0]].kind
+        return 1 if kind == "mvm" else 2 * len(writers) - 1
 
     def _lifetimes(self, value: Value, table: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """When each part of a value is first written, and last used; one that is whole has one part.

@@ -63,18 +63,19 @@ def _normalised(graph: Graph, shifts: Shifts, node: Node, op: BatchNorm) -> tupl
     split = shifts.split(build, x, axes)
     whole, x = x, x if split is None else split[0]
     # both in one pass over the batch, and so are their gradients: one barrier each way
-    mean = build.reduce("mean", x, axes, keepdims=False)
+    middle = build.reduce("mean", x, axes)
     build.hint = f"{node.outputs[0].name}.var"
-    var = build.reduce("variance", x, axes, keepdims=False)
+    spread = build.reduce("variance", x, axes)
     build.hint = f"{node.outputs[0].name}.centred"
-    centred = build.sub(x, build.reshape(mean, wide))
+    centred = build.sub(x, middle)
+    mean, var = (build.reshape(v, scale.shape) for v in (middle, spread))
     # the statistic is that of the whole operand
     if split is not None and split[1] is not None:
         mean = build.add(mean, build.reshape(split[1], mean.shape))
     elif split is not None:
         mean = build.reduce("mean", whole, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.factor"
-    inverse = build.unary("reciprocal", build.unary("sqrt", build.add(var, op.epsilon)))
-    factor = build.reshape(build.mul(scale, inverse), wide)
+    inverse = build.unary("reciprocal", build.unary("sqrt", build.add(spread, op.epsilon)))
+    factor = build.mul(build.reshape(scale, wide), inverse)
     build.hint = node.outputs[0].name
     return build.add(build.mul(centred, factor), build.reshape(bias, wide)), mean, var

@@ -14,6 +14,7 @@ from mgc.passes.lowering.lower_moves import lower_moves
 from mgc.passes.lowering.lower_vec import lower_vec
 from mgc.passes.lowering.pieces import runs
 from mgc.passes.manager import UnsupportedError
+from mgc.passes.streaming.analysis import best_split
 
 F32 = DType.F32
 
@@ -164,3 +165,39 @@ def test_work_that_meets_itself_on_its_way_up_is_done_once():
     lower_vec(lower_moves(g))
     assert [type(n.op) for n in g.nodes] == [Vec, Copy, Copy]
     assert g.nodes[0].sources == ("quant0", "quant1")
+
+
+def centred_graph() -> Graph:
+    """x less its mean over the batch, read before a sum over the batch and again after it."""
+    g = Graph()
+    x, w = (g.add_input(n, TensorType(F32, (8, 4, 6, 6))) for n in ("x", "w"))
+    size = g.add(ops.Unary("relu"), x)
+    mean = g.add(ops.Reduce("mean", (0, 2, 3)), size)
+    centred = g.add(ops.Binary("sub"), size, mean, name="centred")
+    total = g.add(ops.Reduce("sum", (0, 2, 3)), g.add(ops.Binary("mul"), centred, w))
+    g.outputs = [("size", size), ("y", g.add(ops.Binary("mul"), centred, total))]
+    return g
+
+
+def test_what_is_quick_to_make_again_is_not_stored():
+    g = centred_graph()
+    rng = np.random.default_rng(0)
+    feeds = {v.name: rng.standard_normal(v.shape).astype(np.float32) for v in g.inputs}
+    want = evaluate(g, feeds)
+    fused = lower_vec(g, {}, best_split(g, ["x", "w"], (), 8))
+    verify(fused, levels=(1, 2))
+    found = evaluate(fused, feeds)
+    assert all(same_bits(found[name], want[name]) for name in want)
+    assert [len(n.op.steps) for n in fused.nodes if isinstance(n.op, Vec)] == [2, 3, 2]
+    large = {v.name for n in fused.nodes for v in n.outputs if v.tensor.size > 4}
+    assert len(large) == 2  # the outputs: kernels centre x themselves
+
+
+def test_a_version_that_is_overwritten_is_not_read_later_for_it():
+    g = Graph()
+    x, row = g.add_input("x", TensorType(F32, (8, 4, 6, 6))), g.add_input("row", TensorType(F32, (1, 4, 1, 1)))
+    moved = g.add(ops.Binary("sub"), g.add(ops.Unary("relu"), x), row)
+    total = g.add(ops.Reduce("sum", (0, 2, 3)), moved)
+    g.outputs = [("y", g.add(ops.Binary("mul"), moved, total))]
+    lower_vec(g, {row: "row"}, best_split(g, ["x"], (), 8))
+    assert sum(row in n.inputs for n in g.nodes) == 1
