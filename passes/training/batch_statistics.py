@@ -65,17 +65,17 @@ def _normalised(graph: Graph, shifts: Shifts, node: Node, op: BatchNorm) -> tupl
     # both in one pass over the batch, and so are their gradients: one barrier each way
     middle = build.reduce("mean", x, axes)
     build.hint = f"{node.outputs[0].name}.var"
-    spread = build.reduce("variance", x, axes)
+    var = build.reduce("variance", x, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.centred"
     centred = build.sub(x, middle)
-    mean, var = (build.reshape(v, scale.shape) for v in (middle, spread))
+    mean = build.reshape(middle, scale.shape)
     # the statistic is that of the whole operand
     if split is not None and split[1] is not None:
         mean = build.add(mean, build.reshape(split[1], mean.shape))
     elif split is not None:
         mean = build.reduce("mean", whole, axes, keepdims=False)
     build.hint = f"{node.outputs[0].name}.factor"
-    inverse = build.unary("reciprocal", build.unary("sqrt", build.add(spread, op.epsilon)))
-    factor = build.mul(build.reshape(scale, wide), inverse)
+    inverse = build.unary("reciprocal", build.unary("sqrt", build.add(var, op.epsilon)))
+    factor = build.reshape(build.mul(scale, inverse), wide)
     build.hint = node.outputs[0].name
     return build.add(build.mul(centred, factor), build.reshape(bias, wide)), mean, var

@@ -188,7 +188,7 @@ def test_what_is_quick_to_make_again_is_not_stored():
     verify(fused, levels=(1, 2))
     found = evaluate(fused, feeds)
     assert all(same_bits(found[name], want[name]) for name in want)
-    assert [len(n.op.steps) for n in fused.nodes if isinstance(n.op, Vec)] == [2, 3, 2]
+    assert [len(op.steps) for op in (n.op for n in fused.nodes) if isinstance(op, Vec)] == [2, 3, 2]
     large = {v.name for n in fused.nodes for v in n.outputs if v.tensor.size > 4}
     assert len(large) == 2  # the outputs: kernels centre x themselves
 
