@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Runs the command line; the process's exit code is 0, 1 (a check failed), 2 (bad input) or 130 (Ctrl-C)."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to clean up
     from mgc.cli import interrupt
 
     interrupt.install()

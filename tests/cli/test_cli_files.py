@@ -1,6 +1,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -155,3 +157,19 @@ def test_commands_neither_wait_nor_read_for_ever(arguments, kind, pipe, compiled
     given = [{"FILE": file, "MODEL": str(compiled / "D.onnx")}.get(a, a) for a in arguments]
     monkeypatch.chdir(tmp_path)
     assert file in refused(*given)
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path):
+    with whole_file(tmp_path / "a") as path:
+        own = path.name
+        path.write_bytes(b"")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    pid = str(os.getpid())
+    left = [own.replace(pid, str(gone.pid)), f".{own.replace(pid, str(gone.pid))}.{gone.pid}-1.part"]
+    kept = [own.replace(pid, str(os.getppid())), ".mgc-00000000-1-0.tmp", "mgc-mine.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).write_text("half")
+    with whole_file(tmp_path / "b") as path:
+        path.write_bytes(b"")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a", "b", *kept])
