@@ -196,7 +196,7 @@ class CompileOptions:
     )
     phases: Sequence[Phase | str] = _training(
         "--phase",
-        "NAME=LOSS[,steps=K][,lr=X][,clip=C]",
+        "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,clip=C]",
         "Train the parameters NAME.* to minimise the output LOSS. Repeatable; in this order.",
         list[str],
         read=tuple,

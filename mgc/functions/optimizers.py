@@ -36,6 +36,9 @@ Change = Callable[[Algebra, Any, Sequence[Any], Hyper, tuple[Any, Any]], tuple[A
 and [(1 - beta2^t)^-0.5] of an optimizer that counts, for others they mean nothing.
 """
 
+ITERATIONS = "iterations"
+"""The state that counts the iterations done, where not all of them are alike."""
+
 
 @dataclass(frozen=True)
 class Optimizer:

@@ -21,7 +21,8 @@ class Entry:
     An iteration runs each entry of kind "train" `repeats` times; one of kind "test" runs by itself. A run of the entry
     runs the graph `micro_batches` times, each on `micro_batch` samples. `batched` says that axis 0 of every input and
     output is the samples' and that samples do not mix. `attributes` hold what passes leave for later passes; they may
-    refer to values and nodes of the graph.
+    refer to values and nodes of the graph. An entry of kind "train" is part of the iterations `since` .. `until` - 1,
+    counted from 0 (0: of all from `since` on).
     """
 
     name: str
@@ -31,6 +32,8 @@ class Entry:
     micro_batch: int = 1
     micro_batches: int = 1
     batched: bool = False
+    since: int = 0
+    until: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -164,7 +164,8 @@ class Forward:
 class Phase:
     """Minimises one loss output over one parameter group. `steps`: how often in an iteration, each on a fresh batch.
 
-    `lr` replaces the optimizer's learning rate, `clip` limits the weights to [-clip, clip] after each update.
+    `lr` replaces the optimizer's learning rate, `clip` limits the weights to [-clip, clip] after each update. It is
+    there from iteration `since` on, where it takes the place of an earlier phase of its name.
     """
 
     name: str
@@ -172,3 +173,4 @@ class Phase:
     steps: int = 1
     lr: float | None = None
     clip: float | None = None
+    since: int = 0

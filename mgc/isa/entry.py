@@ -18,7 +18,8 @@ class Entry:
     kind "test" is run by itself, and changes nothing. A port that several load or store is in a buffer of its own in
     each of them, the table of ports has it as the first of them has it. `micro_batch` is the number of samples in one
     micro-batch, `micro_batches` how many one run takes; `batched` is False where samples mix, so that a run takes
-    exactly what the ports' shapes say.
+    exactly what the ports' shapes say. An entry of kind "train" is part of the iterations `since` .. `until` - 1,
+    counted from 0 by the state "iterations" (until 0: of all from `since` on).
     """
 
     id: int
@@ -31,6 +32,12 @@ class Entry:
     micro_batches: int
     batched: bool
     schedule: Schedule
+    since: int = 0
+    until: int = 0
+
+    def trains(self, iteration: int) -> bool:
+        """Whether it is part of an iteration."""
+        return self.kind == "train" and self.since <= iteration and (not self.until or iteration < self.until)
 
     @property
     def batch(self) -> int:

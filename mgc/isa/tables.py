@@ -56,8 +56,10 @@ class Tables(Resources):
 
     @property
     def iteration(self) -> tuple[Entry, ...]:
-        """The entries that one run of the whole takes in turn: those for training, or else the first."""
-        return tuple(e for e in self.entries if e.kind == "train") or self.entries[:1]
+        """The entries that one run of the whole takes in turn: those for training that go on without end, or else the
+        first.
+        """
+        return tuple(e for e in self.entries if e.kind == "train" and not e.until) or self.entries[:1]
 
     @property
     def iteration_cycles(self) -> int:

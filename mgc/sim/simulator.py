@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from mgc.functions.optimizers import ITERATIONS
 from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
 from mgc.isa.entry import Entry
@@ -76,6 +78,8 @@ class Simulator:
         self._changes = bool(changing(program))
         self._base = initial_states(program)
         self._runs: dict[str, EntrySimulation] = {}
+        self._done: int | None = None
+        """The iterations done, where that is known."""
         self._current: list[str] = []
         """The entries whose engines hold the states as they are now; none while these are the program's own."""
         self._run_of(self._tested)
@@ -85,8 +89,9 @@ class Simulator:
 
     @property
     def batches(self) -> int:
-        """Batches of one iteration."""
-        return sum(entry.repeats for entry in self.program.entries if entry.kind == "train")
+        """Batches of one iteration; where iterations differ, of the longest, and shorter ones leave the last out."""
+        train = [entry for entry in self.program.entries if entry.kind == "train"]
+        return max((sum(e.repeats for e in train if e.trains(i)) for i in {e.since for e in train}), default=0)
 
     def __getstate__(self) -> dict[str, Any]:
         states = self.states() if self._current else None
@@ -137,7 +142,8 @@ class Simulator:
     def _iterate(self, batches: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         remaining = iter(batches)
-        train = [entry for entry in self.program.entries if entry.kind == "train"]
+        number = self._iteration()
+        train = [entry for entry in self.program.entries if entry.trains(number)]
         ports = {entry.name: {p.name for p in self._run_of(entry).program.inputs} for entry in train}
         known = set().union(*ports.values())
         for entry in train:
@@ -149,7 +155,16 @@ class Simulator:
                     if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
                         values = value.reshape(-1)[:4].tolist()
                         raise DivergenceError(f"output {name} is not finite ({values})", undone=False)
+        self._done = number + 1
         return outputs
+
+    def _iteration(self) -> int:
+        """The number of the next iteration, where it matters."""
+        counters = tuple(s for s in self.program.states if s.name == ITERATIONS and s.kind == "counter")
+        if self._done is None and counters:
+            found = read_states(replace(self.program, states=counters), "float", self._state(), self._base)
+            self._done = int(found[ITERATIONS])
+        return self._done or 0
 
     def _run(self, entry: Entry, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         run = self._run_of(entry)
@@ -233,12 +248,14 @@ class Simulator:
         """
         self._restore(write_states(self.program, self.numerics, self._state(), states, self._holder.devices))
         self._base = {name: np.array(states[name], order="C") for name in self._base}
+        self._done = None
 
     @_one_at_a_time
     def reset(self) -> None:
         """Goes back to the states that the program was compiled with."""
         if self._current:
             self._runs, self._current, self._base = {}, [], initial_states(self.program)
+            self._done = None
 
     # ---- exactness
 

@@ -80,8 +80,8 @@ def train(
                 _save_last_good(trainee, feeder, store, progress, listener.warn)
             raise Diverged(step, str(error)) from error
         check_losses(step, losses, trainee)
-        for name, values in progress.history.items():
-            values.append(float(losses[name]))
+        for name, value in losses.items():  # a loss that is switched on later has values from then on
+            progress.history[name].append(float(value))
         progress.steps = step
         progress.interrupted = listener.stop() and step < steps
         if store and (progress.interrupted or step == steps or step % checkpoint_every == 0):

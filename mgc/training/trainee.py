@@ -54,7 +54,7 @@ class Trainee:
             raise TrainingError(
                 f"program {program.name} does not train: compile it with --discriminator and --loss, or with --phase"
             )
-        parts = [program.part(entry.name) for entry in program.iteration]
+        parts = [program.part(entry.name) for entry in program.entries if entry.kind == "train"]
         stated = (program.meta.get("training") or {}).get("inputs", {})
         roles: dict[str, Role] = {name: role for name, role in stated.items() if role in get_args(Role)}
         ports = {port.name: port for part in parts for port in part.inputs}

@@ -17,7 +17,7 @@ from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.lift import initial_states, lift, mark_training
-from mgc.passes.training.phases import check_phases, find_groups, in_group
+from mgc.passes.training.phases import check_phases, find_groups, in_group, stages_of
 from mgc.passes.training.script import add_penalty, carried_outputs, check_script, leave_behind, with_losses
 from mgc.passes.training.shifts import cancel_shifts
 from mgc.passes.training.unsettled import shared_warning, unsettled, unsettled_warning, updated_before
@@ -63,10 +63,10 @@ def step_model(
     for value in graph.inputs:
         if isinstance(value.type, OpaqueType):
             raise UnsupportedError(f"input {value.name} is no tensor of static shape: it cannot be fed in training")
+    check_script(script, {v.name: v for v in graph.inputs}, dict(graph.outputs))
     warnings += _about_versions(graph, phases, groups, script, weights.names, shared)
     graph = graph.copy()
     losses = tuple(dict.fromkeys(p.loss for p in phases))
-    check_script(script, {v.name: v for v in graph.inputs}, dict(graph.outputs))
     reported = _reported(graph, losses, weights.inner, warnings)
     wanted = {*losses, *reported, *script.names}
     graph.outputs = [(name, v) for name, v in graph.outputs if name in wanted]
@@ -102,7 +102,9 @@ def step_model(
     lifted.outputs = [(name, named[name]) for name in (*losses, *reported)]
     lifted.outputs += [(carry.output, value) for carry, value in carried]
     lifted.outputs += [(f"{name}.once", named[name]) for name in script.once]
-    left = leave_behind(lifted, losses, [*(named[name] for name in reported), *(value for _, value in carried)])
+    others = losses if len(stages_of(phases)) > 1 else ()  # which are not all minimised at all times
+    needed = [*(named[name] for name in (*reported, *others)), *(value for _, value in carried)]
+    left = leave_behind(lifted, losses, needed)
     lifted.outputs += ran
     lifted.prune()
     statistics = with_losses(lifted, losses, statistics)
@@ -127,12 +129,16 @@ def _about_versions(
 ) -> list[str]:
     """Warnings about which versions of parameters phases read, where the script may mean others."""
     called = {value: name for name, value in reversed(list(names.items()))}
-    open_ = unsettled(graph, phases, groups, script.once, called)
-    if not shared:
-        return [unsettled_warning(u.later, u.earlier, u.names) for u in open_]
     outputs = dict(graph.outputs)
-    fixed = {outputs[n] for n in script.once} | {v for u in open_ for v in u.values}
-    return [shared_warning(*pair) for pair in updated_before(graph, phases, groups, fixed)[:1]]
+    found: list[str] = []
+    for _, _, there in stages_of(phases):
+        open_ = unsettled(graph, there, groups, script.once, called)
+        fixed = {outputs[n] for n in script.once} | {v for u in open_ for v in u.values}
+        if shared:
+            found += [shared_warning(*pair) for pair in updated_before(graph, there, groups, fixed)[:1]]
+        else:
+            found += [unsettled_warning(u.later, u.earlier, u.names) for u in open_]
+    return list(dict.fromkeys(found))
 
 
 def _reported(graph: Graph, losses: Sequence[str], inner: Sequence[str], warnings: list[str]) -> tuple[str, ...]:

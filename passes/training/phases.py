@@ -15,7 +15,7 @@ COMPOSED = {"discriminator": "loss_d", "generator": "loss_g"}
 
 
 def parse_phase(text: str) -> Phase:
-    """A phase from "NAME=LOSS[,steps=K][,lr=X][,clip=C]". UnsupportedError says which part is wrong."""
+    """A phase from "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,clip=C]". UnsupportedError says which part is wrong."""
     name, equals, rest = text.partition("=")
     loss, *options = rest.split(",")
     if not equals or not name.strip() or not loss.strip():
@@ -23,36 +23,64 @@ def parse_phase(text: str) -> Phase:
     found: dict[str, float] = {}
     for option in options:
         key, equals, number = (part.strip() for part in option.partition("="))
-        if key not in ("steps", "lr", "clip") or not equals:
-            raise UnsupportedError(f"phase {text!r}: option {option!r} is not one of steps=K, lr=X, clip=C")
+        if key not in ("steps", "from", "lr", "clip") or not equals:
+            raise UnsupportedError(f"phase {text!r}: option {option!r} is not one of steps=K, from=STEP, lr=X, clip=C")
         if key in found:
             raise UnsupportedError(f"phase {text!r}: {key} is given twice")
         try:
-            found[key] = int(number) if key == "steps" else float(number)
+            found[key] = int(number) if key in ("steps", "from") else float(number)
         except ValueError as error:
             raise UnsupportedError(f"phase {text!r}: {key} is {number!r}, a number is needed") from error
-    phase = Phase(name.strip(), loss.strip(), int(found.get("steps", 1)), found.get("lr"), found.get("clip"))
-    check_phases([phase], [phase.loss])
+    steps, since = int(found.get("steps", 1)), int(found.get("from", 0))
+    phase = Phase(name.strip(), loss.strip(), steps, found.get("lr"), found.get("clip"), since)
+    _check_phase(phase, [phase.loss])
     return phase
 
 
 def check_phases(phases: Sequence[Phase], losses: Iterable[str]) -> None:
-    """UnsupportedError unless the phases have names of their own, losses that exist and sensible numbers."""
+    """UnsupportedError unless the phases have names of their own (or begin at steps of their own), losses that exist
+    and sensible numbers, and one trains from the first step on.
+    """
     known = list(losses)
     if not phases:
         raise UnsupportedError("no phase: give at least one, such as discriminator=loss_d")
     for phase in phases:
-        if [p.name for p in phases].count(phase.name) > 1:
-            raise UnsupportedError(f"phase {phase.name} is given twice: name each phase after the group it trains")
-        if phase.loss not in known:
+        if [(p.name, p.since) for p in phases].count((phase.name, phase.since)) > 1:
             raise UnsupportedError(
-                f"phase {phase.name}: the model has no output {phase.loss!r}; its outputs are {', '.join(known)}"
+                f"phase {phase.name} is given twice: name each phase after the group it trains; another loss of the "
+                f"same phase takes over where it says from=STEP"
             )
-        if phase.steps < 1:
-            raise UnsupportedError(f"phase {phase.name}: steps is {phase.steps}, at least 1 is needed")
-        for what, number in (("lr", phase.lr), ("clip", phase.clip)):
-            if number is not None and not (number > 0 and math.isfinite(number)):
-                raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
+        _check_phase(phase, known)
+    first = min(phases, key=lambda p: p.since)
+    if first.since:
+        raise UnsupportedError(f"phase {first.name}: from={first.since}, but no phase trains before step {first.since}")
+
+
+def _check_phase(phase: Phase, losses: Sequence[str]) -> None:
+    if phase.loss not in losses:
+        raise UnsupportedError(
+            f"phase {phase.name}: the model has no output {phase.loss!r}; its outputs are {', '.join(losses)}"
+        )
+    if phase.steps < 1:
+        raise UnsupportedError(f"phase {phase.name}: steps is {phase.steps}, at least 1 is needed")
+    if phase.since < 0:
+        raise UnsupportedError(f"phase {phase.name}: from is {phase.since}: the number of a step, from 0 on, is needed")
+    for what, number in (("lr", phase.lr), ("clip", phase.clip)):
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
+
+
+def stages_of(phases: Sequence[Phase]) -> list[tuple[int, int, tuple[Phase, ...]]]:
+    """(first iteration, the one after the last or 0, its phases in order), for each run of iterations that are alike.
+
+    Of several phases of one name the one that began last is there.
+    """
+    begins = sorted({p.since for p in phases})
+    stages: list[tuple[int, int, tuple[Phase, ...]]] = []
+    for begin, end in zip(begins, [*begins[1:], 0], strict=True):
+        latest = {p.name: p for p in sorted(phases, key=lambda p: p.since) if p.since <= begin}
+        stages.append((begin, end, tuple(p for p in phases if latest.get(p.name) is p)))
+    return stages
 
 
 def composed_phases(given: Sequence[Phase] = (), order: Sequence[str] = ()) -> tuple[Phase, ...]:
@@ -62,6 +90,9 @@ def composed_phases(given: Sequence[Phase] = (), order: Sequence[str] = ()) -> t
     for phase in given:
         if COMPOSED.get(phase.name) != phase.loss:
             raise UnsupportedError(f"phase {phase.name}={phase.loss}: the phases of G and D are {_listed(COMPOSED)}")
+    later = next((p for p in given if p.since), None)
+    if later is not None:
+        raise UnsupportedError(f"phase {later.name}: from={later.since} is for a model whose outputs are losses")
     if given:
         check_phases(given, [p.loss for p in given])
     own = {phase.name: phase for phase in given}
@@ -96,7 +127,7 @@ def find_groups(
             f"group {', '.join(strange)}: there is no such phase; phases are {', '.join(p.name for p in phases)}"
         )
     groups: dict[str, list[str]] = {}
-    for phase in phases:
+    for phase in {p.name: p for p in phases}.values():
         patterns = given.get(phase.name)
         found = [
             initializer

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from mgc.functions.optimizers import ITERATIONS
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
@@ -19,6 +20,7 @@ from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import number_draws
 from mgc.passes.training.optimizers import clipped, updated, with_rate
+from mgc.passes.training.phases import stages_of
 from mgc.passes.training.tidy import TIDYING
 
 
@@ -32,26 +34,27 @@ def training_iteration(
     of every state that changes. It is named after the phases that it runs. A phase reads the versions of parameters and
     running statistics that the phases before it left; what reads the same versions as in an earlier phase is computed
     once. A phase of K steps adds an entry with that phase alone, repeated K - 1 times on fresh batches, before the one
-    in which all phases run.
+    in which all phases run. Where phases begin later than others, each stretch of iterations has entries of its own.
 
     With `old_versions` the phases of an entry all read the parameters as they were before it, so a later one takes
     over what an earlier one computed of networks that it has updated since: another semantics, as a warning says.
     """
-    alone = [([phase], phase.steps - 1) for phase in phases if phase.steps > 1]
     entries: list[Entry] = []
     states: dict[str, State] = {}
-    whole = list(phases)
-    for run, repeats in (*alone, (whole, 1)):
-        unroller = _Unroller(model, rule, warnings, old_versions)
-        for phase in run:
-            unroller.phase(phase)
-        if run is whole:
-            unroller.hand_on()
-        name = " and ".join(p.name for p in run)
-        if any(e.name == name for e in entries):
-            name = f"{name} {len(entries)}"
-        entries.append(Entry(name, "train", unroller.finish(), repeats))
-        states |= unroller.states
+    counts: dict[tuple[str, str], str] = {}
+    stages = stages_of(phases)
+    for begin, end, whole in stages:
+        for run, repeats in (*(((phase,), phase.steps - 1) for phase in whole if phase.steps > 1), (whole, 1)):
+            unroller = _Unroller(model, rule, warnings, old_versions, counts)
+            for phase in run:
+                unroller.phase(phase)
+            if run is whole:
+                unroller.hand_on(whole, counted=len(stages) > 1)
+            name = " and ".join(p.name for p in run)
+            if any(e.name == name for e in entries):
+                name = f"{name} {len(entries)}"
+            entries.append(Entry(name, "train", unroller.finish(), repeats, since=begin, until=end))
+            states |= unroller.states
     return Module(model.name, tuple(entries), tuple(states.values()))
 
 
@@ -61,13 +64,16 @@ class _Unroller:
     parameters: the current one, or with `old_versions` the first one.
 
     Of values of the forward half, `kept` are those that are computed once, `left` those that phases leave for the end;
-    `counted` has for each application of a normalisation the versions of the parameters that it last ran with.
+    `counted` has for each application of a normalisation the versions of the parameters that it last ran with,
+    `counts` for each phase and parameter the counter of its updates: those that a later loss reaches first have their
+    own.
     """
 
     model: Module
     rule: Rule
     warnings: list[str]
     old_versions: bool = False
+    counts: dict[tuple[str, str], str] = field(default_factory=dict)
     graph: Graph = field(init=False)
     build: Build = field(init=False)
     copier: Copier = field(init=False)
@@ -116,7 +122,8 @@ class _Unroller:
         wrt = [self.read[s.name] for s in parameters]
         found = gradients(self.graph, loss, wrt, fixed=[*self.versions.values(), *self.read.values()])
         rule = with_rate(self.rule, phase.lr)
-        t = self._count(phase) if rule.counts and any(g is not None for g in found) else None
+        reached = [s.name for s, g in zip(parameters, found, strict=True) if g is not None]
+        steps = self._count(phase, reached) if rule.counts else {}
         still = [s.name for s, g in zip(parameters, found, strict=True) if g is None]
         warning = f"phase {phase.name}: without effect on {phase.loss}, so not changed: {', '.join(still)}"
         if still and warning not in self.warnings:
@@ -137,7 +144,9 @@ class _Unroller:
                 )
                 for m in rule.moments
             ]
-            new = updated(self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], t)
+            new = updated(
+                self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], steps.get(state.name)
+            )
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
 
@@ -201,27 +210,54 @@ class _Unroller:
         """The value that an iteration gives under a name: the last of the entry."""
         self.graph.outputs = [*((n, v) for n, v in self.graph.outputs if n != name), (name, value)]
 
-    def _count(self, phase: Phase) -> Value:
-        """The number of this step of a phase."""
-        counter = State(f"{phase.name}.steps", "counter", np.zeros((), np.float32), phase.name)
-        self.versions[counter.name] = self.build.add(self._add_state(counter), 1.0)
-        return self.versions[counter.name]
+    def _count(self, phase: Phase, reached: Sequence[str]) -> dict[str, Value]:
+        """The number of this step of a phase, for each of the parameters that it reaches."""
+        known = set(self.counts.values())
+        own = f"{phase.name}.steps" if f"{phase.name}.steps" not in known else f"{phase.name}.{phase.since}.steps"
+        names = {p: self.counts.setdefault((phase.name, p), own) for p in reached}
+        for name in dict.fromkeys(names.values()):
+            self._step(name, phase.name)
+        return {p: self.versions[name] for p, name in names.items()}
+
+    def _step(self, name: str, group: str) -> None:
+        """A counter goes on by one."""
+        old = self._add_state(State(name, "counter", np.zeros((), np.float32), group))
+        self.versions[name] = self.build.add(old, 1.0)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def hand_on(self) -> None:
+    def hand_on(self, phases: Sequence[Phase], *, counted: bool) -> None:
         """What is reported besides losses, and what the next iteration gets: as the phases left it, computed from that
-        where no phase needed it.
+        where no phase needed it. What belongs to a loss that no phase minimises now is not reported. `counted`: the number of
+        the iteration is kept.
         """
-        wanted = [*self.forward.reported, *(c.output for c in self.forward.carries)]
+        if counted:
+            self._step(ITERATIONS, "")
+        losses = {p.loss for p in phases}
+        others = [*self.forward.reported, *(name for name in self.forward.losses if name not in losses)]
+        reported = [name for name in others if self._is_there(name, losses)]
+        wanted = [*reported, *(c.output for c in self.forward.carries)]
         if not wanted:
             return
         self.old_versions = False  # all updates are done
         image = self._forward("", [self.outputs[name] for name in wanted], self.left)
-        for name in self.forward.reported:
+        for name in reported:
             self._report(name, image[self.outputs[name]])
         for carry in self.forward.carries:
             self.versions[carry.input] = image[self.outputs[carry.output]]
+
+    def _is_there(self, name: str, losses: Collection[str]) -> bool:
+        """Whether all that an output is made of that belongs to losses belongs to one of these."""
+        left = {self.outputs[each.output]: each.losses for each in self.forward.left}
+        stack, seen = [self.outputs[name]], set[Value]()
+        while stack:
+            value = stack.pop()
+            if value in left and not set(left[value]) & set(losses):
+                return False
+            node = None if value in left or value in seen else self.source.producer(value)
+            seen.add(value)
+            stack += node.inputs if node is not None else ()
+        return True
 
     def finish(self) -> Graph:
         """The step, with dead code gone and equal work shared, without states that it neither reads nor writes."""

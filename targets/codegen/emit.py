@@ -209,6 +209,8 @@ class _Emitter:
                     entry.micro_batches,
                     entry.batched,
                     Schedule(own.starts, own.status, own.makespan, own.lower_bound, plan.parts, own.interval),
+                    entry.since,
+                    entry.until,
                 )
             )
         states = self._states()

@@ -16,7 +16,7 @@ from mgc.targets.cost import CostModel
 def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
     """The figures of one run: of all micro-batches, in training of one iteration."""
     attributes = state.module.attributes
-    entries = [e for e in state.module.entries if e.kind == "train" or not state.trains]
+    entries = [e for e in state.module.entries if (e.kind == "train" and not e.until) or not state.trains]
     split: Split | None = attributes.get("split")
     work = [0, 0, 0]
     for entry in entries:

@@ -6,7 +6,7 @@ from mgc.ir.ops import Adam, RmsProp, Sgd
 from mgc.ir.training import Phase
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.optimizers import optimizer, with_rate
-from mgc.passes.training.phases import check_phases, find_groups, parse_phase
+from mgc.passes.training.phases import check_phases, find_groups, parse_phase, stages_of
 
 
 def test_phases_are_parsed():
@@ -20,12 +20,14 @@ def test_phases_are_parsed():
         ("discriminator", "NAME=LOSS is needed"),
         ("=loss_d", "NAME=LOSS is needed"),
         ("d=", "NAME=LOSS is needed"),
-        ("d=l,step=5", "option 'step=5' is not one of steps=K, lr=X, clip=C"),
+        ("d=l,step=5", "option 'step=5' is not one of steps=K, from=STEP, lr=X, clip=C"),
         ("d=l,steps", "option 'steps' is not one of"),
         ("d=l,steps=2,steps=3", "steps is given twice"),
         ("d=l,steps=2.5", "steps is '2.5', a number is needed"),
         ("d=l,steps=0", "steps is 0, at least 1 is needed"),
         ("d=l,lr=-1", "lr is -1.0, a positive number is needed"),
+        ("d=l,from=1.5", "from is '1.5', a number is needed"),
+        ("d=l,from=-1", "from is -1: the number of a step"),
         ("d=l,clip=nan", "clip is nan, a positive number is needed"),
     ],
 )
@@ -39,6 +41,14 @@ def test_phases_go_together():
         check_phases([], ["loss"])
     with pytest.raises(UnsupportedError, match="phase d is given twice"):
         check_phases([Phase("d", "a"), Phase("d", "b")], ["a", "b"])
+    with pytest.raises(UnsupportedError, match="phase d: from=3, but no phase trains before step 3"):
+        check_phases([Phase("g", "a", since=4), Phase("d", "b", since=3)], ["a", "b"])
+
+
+def test_a_phase_that_begins_later_takes_the_place_of_one_of_its_name():
+    phases = [parse_phase(t) for t in ("g=a", "g=b,from=5", "d=c,from=2", "g=e,from=9")]
+    g, late, d, last = phases
+    assert stages_of(phases) == [(0, 2, (g,)), (2, 5, (g, d)), (5, 9, (late, d)), (9, 0, (d, last))]
 
 
 NAMES = {"g.a.weight": "g.a.weight", "onnx::Conv_7": "g.b.weight", "gx.weight": "gx.weight", "d.w": "d.w"}

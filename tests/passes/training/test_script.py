@@ -283,3 +283,48 @@ def test_penalties_as_they_are_written():
             parse_penalty(text)
     with pytest.raises(UnsupportedError, match="real does not depend on z"):
         mgc.compile(gan(), phases=BOTH, optimizer="sgd", batch=BATCH, penalty=["loss_d:real:z"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_loss_is_switched_on_later(tmp_path, optimizer):
+    """ESRGAN: the generator warms up on another loss; then its own takes over, with its moments, and the critic steps.
+
+    What the second loss reaches first begins to count there, as in an optimizer of PyTorch.
+    """
+    both = [*squares("fake", "zero", "warm"), node("Add", "loss_g warm", "loss_both")]
+    proto = gan(nodes=both, outputs={"warm": [], "loss_both": []})
+    phases = ["generator=warm", "generator=loss_both,from=2", "discriminator=loss_d,from=2"]
+    options = {"optimizer": optimizer, "lr": RATE, "batch": BATCH, "once": ["fake"]}
+    program = mgc.compile(proto, phases=phases, **options)
+    data = feeds(proto, 4)
+    inputs = {name: np.concatenate([d[name] for d in data]) for name in data[0]}
+
+    def run(steps, folder, **more):
+        simulator = mgc.Simulator(program, numerics="float")
+        return simulator.train(inputs=inputs, steps=steps, checkpoint=folder, **more).history, simulator.states()
+
+    history, states = run(4, tmp_path / "whole")
+    for steps in (1, 3):  # resumed before and after
+        run(steps, tmp_path / str(steps))
+        again, same = run(4, tmp_path / str(steps), resume=True)
+        assert again == history
+        for name, value in states.items():
+            np.testing.assert_array_equal(same[name], value)
+    assert states["iterations"] == 4
+    if optimizer == "adam":
+        assert (states["generator.steps"], states["discriminator.steps"]) == (4, 2)
+        return
+    follower = following(["generator=warm"])(proto)
+    expected = {}
+    for i, feed in enumerate(data):
+        if i == 2:
+            follower.phases = [("generator", "loss_both", RATE), ("discriminator", "loss_d", RATE)]
+            follower.once, follower.reported = ["fake"], ["loss_fake", "warm", "loss_g"]
+        for name, value in follower.iterate(feed).items():
+            expected.setdefault(name, []).append(float(value))
+    assert [len(history[name]) for name in ("warm", "loss_g", "loss_both", "loss_d", "loss_fake")] == [4, 2, 2, 2, 2]
+    for name, values in expected.items():
+        assert history[name] == pytest.approx(values, rel=1e-4), name
+    for name, value in follower.state.items():
+        if name in states:
+            np.testing.assert_allclose(states[name], value, rtol=1e-4, atol=1e-6)
