@@ -103,8 +103,8 @@ def step_model(
     lifted.outputs += [(carry.output, value) for carry, value in carried]
     lifted.outputs += [(f"{name}.once", named[name]) for name in script.once]
     others = losses if len(stages_of(phases)) > 1 else ()  # which are not all minimised at all times
-    needed = [*(named[name] for name in (*reported, *others)), *(value for _, value in carried)]
-    left = leave_behind(lifted, losses, needed)
+    needed = {name: named[name] for name in (*others, *reported)}
+    left = leave_behind(lifted, losses, needed | {carry.output: value for carry, value in carried})
     lifted.outputs += ran
     lifted.prune()
     statistics = with_losses(lifted, losses, statistics)

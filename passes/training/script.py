@@ -39,13 +39,15 @@ def add_penalty(graph: Graph, named: Mapping[str, Value], penalty: Penalty) -> V
     return build.add(loss, build.reshape(build.mul(mean(build, term), penalty.weight), loss.shape))
 
 
-def leave_behind(graph: Graph, losses: Sequence[str], wanted: Collection[Value]) -> tuple[Left, ...]:
+def leave_behind(graph: Graph, losses: Sequence[str], wanted: Mapping[str, Value]) -> tuple[Left, ...]:
     """Outputs added to the forward half for what the end of the iteration needs of its phases: of each value of
-    `wanted` that a loss depends on the value itself, of any other one the nearest such values that it is made of.
+    `wanted` that a loss depends on the value itself, as NAME.left, of any other one the nearest such values that it is
+    made of.
     """
     outputs, producers = dict(graph.outputs), graph.producers()
     above = {loss: _above(graph, [outputs[loss]]) for loss in losses}
-    stack, seen = list(wanted), set[Value]()
+    stack, seen = list(wanted.values()), set[Value]()
+    called = {value: name for name, value in reversed(wanted.items())}
     found: list[Left] = []
     while stack:
         value = stack.pop(0)
@@ -56,7 +58,8 @@ def leave_behind(graph: Graph, losses: Sequence[str], wanted: Collection[Value])
         if not of:
             stack += producers[value].inputs
             continue
-        found.append(Left(f"{value.name}.left", of))
+        name = called.get(value, value.name)
+        found.append(Left(f"{name}.left", of))
         graph.outputs.append((found[-1].output, value))
     return tuple(found)
 

@@ -228,28 +228,32 @@ class _Unroller:
 
     def hand_on(self, phases: Sequence[Phase], *, counted: bool) -> None:
         """What is reported besides losses, and what the next iteration gets: as the phases left it, computed from that
-        where no phase needed it. What belongs to a loss that no phase minimises now is not reported. `counted`: the number of
-        the iteration is kept.
+        where no phase needed it. What belongs to a loss that no phase minimises now is not reported. `counted`: the
+        iterations are counted.
         """
         if counted:
             self._step(ITERATIONS, "")
         losses = {p.loss for p in phases}
         others = [*self.forward.reported, *(name for name in self.forward.losses if name not in losses)]
         reported = [name for name in others if self._is_there(name, losses)]
-        wanted = [*reported, *(c.output for c in self.forward.carries)]
+        wanted = [*map(self._found, reported), *(self.outputs[c.output] for c in self.forward.carries)]
         if not wanted:
             return
         self.old_versions = False  # all updates are done
-        image = self._forward("", [self.outputs[name] for name in wanted], self.left)
+        image = self._forward("", wanted, self.left)
         for name in reported:
-            self._report(name, image[self.outputs[name]])
+            self._report(name, image[self._found(name)])
         for carry in self.forward.carries:
             self.versions[carry.input] = image[self.outputs[carry.output]]
+
+    def _found(self, name: str) -> Value:
+        """The value of an output at the end of the iteration: as it was left, if it belongs to a loss."""
+        return self.outputs.get(f"{name}.left", self.outputs[name])
 
     def _is_there(self, name: str, losses: Collection[str]) -> bool:
         """Whether all that an output is made of that belongs to losses belongs to one of these."""
         left = {self.outputs[each.output]: each.losses for each in self.forward.left}
-        stack, seen = [self.outputs[name]], set[Value]()
+        stack, seen = [self._found(name)], set[Value]()
         while stack:
             value = stack.pop()
             if value in left and not set(left[value]) & set(losses):
