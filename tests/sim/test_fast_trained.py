@@ -8,7 +8,7 @@ import pytest
 from builder import ProgramBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import plan_of
+from programs import plan_of, random_arithmetic
 from training_programs import DENSE, EXACT, RandomConvolution, real_of
 
 from mgc.isa.crossbar import Arithmetic
@@ -61,6 +61,16 @@ def test_random_products_and_updates(name, seed, optimizer, threads):
     rng = random.Random(seed)
     c = RandomConvolution(rng, ARITHMETICS[name], optimizer, spare=rng.random() < 0.2)
     assert_same_runs(c.program, [c.inputs() for _ in range(3)], threads)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_random_arithmetics_and_packings(seed):
+    rng = random.Random(seed)
+    drawn = random_arithmetic(rng)
+    width = rng.choice([0, rng.randint(1, drawn.cols)])
+    c = RandomConvolution(rng, replace(drawn, plane_columns=width, input_bits=max(2, drawn.input_bits)))
+    assert_same_runs(c.program, [c.inputs() for _ in range(2)])
 
 
 @pytest.mark.parametrize("exact", [("u8s8", "u8u8"), ("u8u8",), ()], ids=str)

@@ -1,8 +1,12 @@
 """Training with weights packed in planes: the same states as side by side, on all engines, in fewer cycles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from compiled import composed_program, follow
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_fast_training import equal, same_states
 
 from mgc.sim import Simulator
@@ -81,6 +85,31 @@ def test_devices_agree(name):
     same_states(reference, fast)
     ideal = states_after(program, data, "fast", "quantized", 2).state()
     assert any((ideal[k] != v).any() for k, v in fast.state().items() if np.issubdtype(v.dtype, np.floating))
+
+
+chips = st.fixed_dictionaries(
+    {
+        "cols": st.sampled_from([8, 24, 64, 128]),
+        "cell_bits": st.integers(1, 4),
+        "adc_bits": st.integers(3, 9),
+        "dac_bits": st.integers(1, 2),
+        "adc_mode": st.sampled_from(["clip", "scale"]),
+        "encoding": st.sampled_from(["differential", "offset"]),
+    }
+)
+
+
+@settings(deadline=None, max_examples=5)
+@given(chips, st.booleans(), st.integers(2, 16))
+def test_engines_agree_on_random_chips(crossbar, clip, bits):
+    found = load_target("liu2018")
+    training = found.training.model_copy(update={"transposed_clip": clip, "master_bits": bits})
+    update = {"crossbar": found.crossbar.model_copy(update=crossbar), "training": training}
+    program, _, data, *_ = composed_program("mlp", "ts", "bce", "adam", target=found.model_copy(update=update))
+    for a in (g.arithmetic for g in program.groups):
+        side_by_side = replace(a, plane_columns=0).transposed_full_scale
+        assert clip or a.transposed_full_scale <= max(a.adc_max, side_by_side)
+    equal(program, data, 2)
 
 
 def test_a_chip_that_is_too_small_for_fast_planes_keeps_fewer_crossbars():
