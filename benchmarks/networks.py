@@ -87,3 +87,19 @@ def discriminator(width: int = 64, colours: int = 3, seed: int = 0) -> onnx.Mode
         if k < 4:
             x = b.node("LeakyRelu", x, alpha=0.2)
     return b.model(f"dcgan_D_{width}", "image", ["N", colours, 64, 64], "score", ["N", 1, 1, 1])
+
+
+def vgg_a(size: int = 224, seed: int = 0) -> onnx.ModelProto:
+    """The convolutions of VGG-A (Simonyan and Zisserman, 2015): image [N, 3, size, size] -> features; 7.5 G
+    multiply-accumulates at 224. `size` is a multiple of 32.
+    """
+    b = Builder(seed)
+    x, channels = "image", 3
+    for n in (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0):
+        if n:
+            x = b.node("Relu", b.conv(x, f"conv{len(b.nodes)}", (n, channels, 3, 3), channels * 9, "Conv", 1, 1))
+            channels = n
+        else:
+            x = b.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    shape: list[int | str] = ["N", channels, size // 32, size // 32]
+    return b.model("vgg_a", "image", ["N", 3, size, size], "features", shape)

@@ -12,10 +12,11 @@ from benchmarks.paper.baselines import load_baselines
 from benchmarks.paper.cases import WORKLOADS, Result, Workload, infer, macs, on_fewest_chips, targets, train, with_keys
 from benchmarks.paper.loss import loss_results
 from benchmarks.paper.page import Results, page
+from benchmarks.paper.peak import vgg_result
 from benchmarks.paper.sensitivity import variations
 from mgc.passes.streaming.dataflow import DATAFLOWS
 
-PARTS = ("training", "inference", "budget", "dataflow", "sensitivity", "losses")
+PARTS = ("training", "inference", "budget", "dataflow", "sensitivity", "losses", "peak")
 BUDGET = {"dcgan64": (1, 2, 4), "dcgan128": (3, 4, 6)}
 """Chips of 16,128 crossbars that DCGANs are trained on."""
 
@@ -40,7 +41,7 @@ def measure(only: Sequence[str], before: Results | None) -> Results:
     chips = targets()
     kept = before or Results((), (), (), (), (), {})
     training, inference, budget, dataflow = kept.training, kept.inference, kept.budget, kept.dataflow
-    sensitivity, losses = kept.sensitivity, kept.losses
+    sensitivity, losses, peak = kept.sensitivity, kept.losses, kept.peak
     counted = {w.key: kept.macs.get(w.key) or macs(w) for w in WORKLOADS}
     if "training" in only:
         training = tuple(_say(on_fewest_chips(w, t)) for w in WORKLOADS for t in chips.values())
@@ -59,7 +60,9 @@ def measure(only: Sequence[str], before: Results | None) -> Results:
         sensitivity = tuple((what, why, _say(result)) for what, why, result in found)
     if "losses" in only:
         losses = tuple(loss_results(_workload("dcgan64"), chips["liu2018"]))
-    return Results(training, inference, budget, dataflow, sensitivity, counted, losses)
+    if "peak" in only:
+        peak = (vgg_result(chips["isaac"]),)
+    return Results(training, inference, budget, dataflow, sensitivity, counted, losses, peak)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

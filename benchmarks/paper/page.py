@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.paper.baselines import Baselines, Rate
 from benchmarks.paper.cases import WORKLOADS, Result
 from benchmarks.paper.loss import LossResult
+from benchmarks.paper.peak import ISAAC_GOPS_PER_MM2, ISAAC_MM2, PUBLISHED_MACS_PER_S, PeakResult
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
 
 _INTRO = """# The paper's claim, by the model
@@ -39,7 +40,7 @@ which states its source. Those constants are the papers' of the targets; none wa
 @dataclass(frozen=True)
 class Results:
     """All that was compiled. `macs` are (G, D) multiply-accumulates of an image by workload; `losses` what the
-    diff-block does for each loss.
+    diff-block does for each loss, `peak` how near ISAAC comes to what it can do.
     """
 
     training: tuple[Result, ...]
@@ -49,6 +50,7 @@ class Results:
     sensitivity: tuple[tuple[str, str, Result], ...]
     macs: dict[str, tuple[float, float]]
     losses: tuple[LossResult, ...] = ()
+    peak: tuple[PeakResult, ...] = ()
 
     def to_json_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -69,6 +71,7 @@ class Results:
             tuple((what, why, Result(**row)) for what, why, row in data["sensitivity"]),
             {key: (g, d) for key, (g, d) in data["macs"].items()},
             tuple(LossResult(**row) for row in data.get("losses", [])),
+            tuple(PeakResult(**row) for row in data.get("peak", [])),
         )
 
 
@@ -84,6 +87,7 @@ def page(results: Results, baselines: Baselines) -> str:
         _budget(results, baselines),
         _dataflow(results, baselines),
         _components(results),
+        _peak(results),
         _losses(results),
         _endurance(results),
         _sensitivity(results, baselines),
@@ -338,6 +342,31 @@ def _components(results: Results) -> str:
         parts = sorted(((v, k) for k, v in r.components.items()), reverse=True)[:5]
         rows.append((r.target, ", ".join(f"{name} {100 * v / total:.0f} %" for v, name in parts if v / total >= 0.005)))
     return f"## Where the energy goes\n\nTraining, DCGAN d = 64.\n\n{table(('target', 'largest parts'), rows)}"
+
+
+def _peak(results: Results) -> str:
+    if not results.peak:
+        return ""
+    told = (
+        f"ISAAC's paper states {ISAAC_GOPS_PER_MM2:g} GOPS/mm2 on {ISAAC_MM2:g} mm2 (from memory), that is\n"
+        f"{PUBLISHED_MACS_PER_S / 1e12:.1f} T multiply-accumulates a second. The chip's peak is that of full\n"
+        "crossbars read without a pause. VGG-A's convolutions, random weights, one image after the other; `channel`\n"
+        "is the share of the time that off-chip memory takes by itself.\n"
+    )
+    rows = [
+        (
+            r.target,
+            f"{r.macs / 1e9:.2f}",
+            number(r.images_per_s),
+            f"{r.peak_macs_per_s / 1e12:.1f}",
+            number(r.peak_macs_per_s / r.macs),
+            f"{100 * r.of_peak:.1f} %",
+            f"{100 * r.channel:.0f} %",
+        )
+        for r in results.peak
+    ]
+    titles = ("target", "GMAC an image", "images/s", "peak, TMAC/s", "images/s at peak", "of peak", "channel")
+    return f"## VGG-A beside ISAAC's peak\n\n{told}\n{table(titles, rows)}"
 
 
 def _losses(results: Results) -> str:

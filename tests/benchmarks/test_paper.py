@@ -22,6 +22,7 @@ from benchmarks.paper.cases import (
 )
 from benchmarks.paper.loss import loss_program, loss_results
 from benchmarks.paper.page import Results, number, page, table
+from benchmarks.paper.peak import PUBLISHED_MACS_PER_S, peak_macs_per_s, vgg_result
 from benchmarks.paper.sensitivity import VARIATIONS
 from mgc.isa.instructions import Diff
 from mgc.passes.mapping.partition import CapacityError
@@ -124,6 +125,7 @@ def results() -> Results:
         (("as the target says", "", trained[1]),),
         {w.key: (1e8, 1e8) for w in WORKLOADS},
         tuple(loss_results(TINY, chips["liu2018"], ["hinge"])),
+        (vgg_result(chips["isaac"], batch=4, size=32),),
     )
 
 
@@ -165,6 +167,19 @@ def test_a_chip_lasts_as_long_as_its_most_written_cell(results):
         assert r.iterations == load_target(r.target).cell.endurance_writes  # each weight is updated once
         days = r.iterations * r.batch / r.images_per_s / 86400
         assert f"| {r.target} | {r.chips} | {number(r.iterations)} | {days:,.1f} |" in text
+
+
+def test_the_peak_is_the_published_one_and_no_schedule_beats_it(results):
+    (small,) = results.peak
+    isaac = load_target("isaac")
+    assert small.peak_macs_per_s == peak_macs_per_s(isaac) == pytest.approx(PUBLISHED_MACS_PER_S, rel=0.02)
+    assert f"| {number(small.peak_macs_per_s / small.macs)} | {100 * small.of_peak:.1f} % |" in page(
+        results, load_baselines()
+    )
+    whole = vgg_result(isaac, batch=16)
+    assert whole.macs == pytest.approx(7.485e9, rel=0.001)
+    for found in (small, whole):
+        assert 0 < found.of_peak < 1
 
 
 def test_results_survive_a_file(results):
