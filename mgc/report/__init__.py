@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from mgc.isa.program import Program
     from mgc.report.html.page import Sample
 
-VIEWS = ("summary", "schedule", "mapping", "layers", "memory", "instructions", "cost")
+VIEWS = ("summary", "schedule", "mapping", "layers", "memory", "instructions", "cost", "losses")
 
 SCHEMA_VERSION = 1
 """That of the JSON of all views: goes up when a key changes its meaning or goes."""
 
 # (view, format) -> module with `draw(program, title) -> str`
-_PICTURES = {("schedule", "svg"): "mgc.report.svg", ("schedule", "perfetto"): "mgc.report.perfetto"}
+_PICTURES = {
+    ("schedule", "svg"): "mgc.report.svg",
+    ("schedule", "perfetto"): "mgc.report.perfetto",
+    ("losses", "svg"): "mgc.report.curves",
+}
 
 FORMATS = ("text", "json", *dict.fromkeys(format for _, format in _PICTURES), "html")
 """All formats."""

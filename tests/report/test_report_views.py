@@ -266,7 +266,7 @@ def test_a_program_without_work_can_be_shown():
 def test_formats_that_do_not_exist_are_refused_with_those_that_do():
     with pytest.raises(ReportError, match="there is no format 'pdf': schedule comes as text, json, svg, perfetto"):
         report(chain(), "schedule", "pdf")
-    with pytest.raises(ReportError, match="only schedule can be shown as svg: cost comes as text, json"):
+    with pytest.raises(ReportError, match="only schedule, losses can be shown as svg: cost comes as text, json"):
         report(chain(), "cost", "svg")
     with pytest.raises(ReportError, match="there is no view 'floor'"):
         report(chain(), "floor")

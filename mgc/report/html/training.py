@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from mgc.isa.instructions import Diff, Update
 from mgc.isa.program import Program
 from mgc.isa.state import StoredState
+from mgc.report.curves import draw as curves
 from mgc.report.html.markup import bar, note, swatch, table
 from mgc.report.palette import stage_colour
 from mgc.report.timeline import Task, Timeline
@@ -101,6 +102,8 @@ def _losses(program: Program) -> str:
         parts += [
             note("Each branch of a loss is one run of the diff-block: it yields the loss and the error delta at once."),
             table(columns, described),
+            note("Lines: f and its derivative. Dots: what the block's tables give, on scores from -8 to 8, unscaled."),
+            f'<figure class="curves">{curves(program, program.name)}</figure>',
         ]
     return "\n".join(parts)
 
