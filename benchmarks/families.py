@@ -305,4 +305,5 @@ FAMILIES: dict[str, Callable[[], onnx.ModelProto]] = {
     "swinir": swinir,
     "vqgan-decoder": vqgan_decoder,
     "rrdb-23": rrdb,
+    "rrdb-6": lambda: rrdb(6),
 }

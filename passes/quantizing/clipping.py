@@ -21,8 +21,8 @@ from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.trials import output_elements, whole_network
 
-# Multiply-accumulates that the check of a result may cost.
-_CHECK_MACS = 4e9
+# Multiply-accumulates that the check of a result may cost; what a coded value costs beside.
+_CHECK_MACS, _VALUE = 4e9, 3e6
 # How much worse the outputs of a choice must be for it to be given up: a check sees few samples.
 _MARKED = 1.1
 # Tried reaches are STEP^k times the median of the samples' extremes.
@@ -96,7 +96,7 @@ def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bit
     if not found:
         return noise
     reaches |= {name: ladder.reach(_lowest(ladder, found[name])) for name, ladder in wanted.items()}
-    checked = feeds[: int(_CHECK_MACS / (3 * max(graph_macs(graph), 1)))]
+    checked = feeds[: int(_CHECK_MACS / (3 * graph_macs(graph) + _VALUE * len(ladders)))]
     if checked and output_elements(graph):
         chosen = {name: ladder.codes(reaches[name]) for name, ladder in ladders.items()}
         plain = chosen | {name: ladder.codes(ladder.seen) for name, ladder in wanted.items()}

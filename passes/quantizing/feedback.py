@@ -39,16 +39,22 @@ def round_with_feedback(steps: np.ndarray, weights: np.ndarray, most: int) -> np
         gain = 1 / (energies[:, begin:end, None] + ridge[:, :, None])
         exact = weights[:, begin:end].astype(np.float64)
         errors = np.empty_like(exact)
+        # rows first: what belongs to a row lies together
+        of_row, error_of, pull_of, gain_of = (a.swapaxes(0, 1) for a in (exact, errors, pull, gain))
+        gram_of, result_of = gram.transpose(2, 1, 0)[..., None], result[:, begin:end].swapaxes(0, 1)
         for first in range(0, end - begin, _INNER):
             last = min(first + _INNER, end - begin)
             for t in range(first, last):
                 # `pull` holds what the outputs are off by, through all rows before this one
-                chosen = np.rint(exact[:, t] + pull[:, t] * gain[:, t])
+                chosen = pull_of[t] * gain_of[t]
+                chosen += of_row[t]
+                np.rint(chosen, out=chosen)
                 np.minimum(chosen, most, out=chosen)
                 np.maximum(chosen, -most, out=chosen)
-                errors[:, t] = exact[:, t] - chosen
-                result[:, begin + t] = chosen
-                pull[:, t + 1 : last] += gram[:, t + 1 : last, t, None] * errors[:, t, None]
+                error = np.subtract(of_row[t], chosen, out=error_of[t])
+                result_of[t] = chosen
+                if t + 1 < last:
+                    pull_of[t + 1 : last] += gram_of[t, t + 1 : last] * error
             pull[:, last:] += product(gram[:, last:, first:last], errors[:, first:last])
         left += product(x, errors)
     return result

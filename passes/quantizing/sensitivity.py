@@ -26,8 +26,8 @@ from mgc.passes.training.differentiate import gradients
 # Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
 _SEARCH_MACS = 2e10
 _SAMPLES = 64
-# What one element of a value costs beside multiply-accumulates, and what values may take in memory at once.
-_ELEMENT = 100
+# What one element of a value, and a value by itself, cost beside multiply-accumulates; what values may take in memory.
+_ELEMENT, _VALUE = 100, 3e6
 _BYTES = 1 << 28
 # Outputs so few that random signs at them say all, and values so few that each sample can be kept apart.
 _FEW_OUTPUTS = 1
@@ -72,8 +72,9 @@ def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: To
     values = [v for n in graph.nodes for v in n.outputs if v.name in set(names)]
     values += [v for v in graph.inputs if v.name in set(names)]
     elements = sum(v.tensor.size for v in values)
-    count = min(len(feeds), _SAMPLES, int(_SEARCH_MACS / max(3 * graph_macs(graph) + _ELEMENT * elements, 1)))
-    if not count or not values:
+    cost = 3 * graph_macs(graph) + _ELEMENT * elements + _VALUE * len(values)
+    count = min(len(feeds), _SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+    if not count:
         return {}
     bins = {v.name: np.zeros(_BINS) for v in values}
     slopes: dict[str, list[np.ndarray]] = {v.name: [] for v in values}

@@ -142,6 +142,18 @@ def grid_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:
     return steps
 
 
+def may_be_on_grid(weights: np.ndarray, weight_bits: int) -> bool:
+    """Whether the column of the largest weight has such a step, by its largest weights: a quick look."""
+    if weight_bits > 8 or not weights.size:
+        return False
+    matrix, _, column = np.unravel_index(int(np.abs(weights).argmax()), weights.shape)
+    numbers = np.abs(weights[matrix, :, column].astype(np.float64))
+    head = np.sort(numbers)[::-1][:_FIRST_ROWS]
+    steps = head[0] / np.arange(1, 1 << (weight_bits - 1))
+    possible = steps[steps >= SMALLEST]
+    return head[0] == 0 or bool(_on_grid(np.broadcast_to(head, (len(possible), len(head))), possible).any())
+
+
 def _on_grid(columns: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Whether each of the columns [count, rows] is of whole multiples of its step [count]."""
     multiples = columns / steps[:, None]

@@ -11,7 +11,7 @@ from mgc.passes.quantizing.feedback import output_error, round_with_feedback
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.nearest import column_scales, rounded
 from mgc.passes.quantizing.products import product
-from mgc.passes.quantizing.stated import grid_scales
+from mgc.passes.quantizing.stated import grid_scales, may_be_on_grid
 from mgc.passes.quantizing.windows import CodedWindows
 from mgc.targets.description import Crossbar
 
@@ -28,6 +28,8 @@ def nearest_weights(layer: Layer, crossbar: Crossbar) -> tuple[np.ndarray, np.nd
 
 def given_weights(layer: Layer, crossbar: Crossbar) -> tuple[np.ndarray, np.ndarray] | None:
     """(whole numbers, scales) of a layer whose weights are whole numbers of steps already; None if they are not."""
+    if not may_be_on_grid(layer.weights, crossbar.weight_bits):
+        return None
     scales = grid_scales(layer.weights, crossbar.weight_bits)
     if not np.all(scales):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.network import Feeds, mirrored, run_each
 
-# Windows of one part that are looked at (fewer of a very large one, whose work grows with windows x weights), and the
-# memory that sampled windows may take at once.
+# Windows of one part that are looked at (fewer of a very large one, or in a very large network, as work grows with
+# windows x weights), and the memory that sampled windows may take at once.
 _WINDOWS = (256, 1024)
 _WORK = 4e9
+_WORK_OF_ALL = 6e9
 # Windows of a part that outputs are compared on, about.
 _COMPARED = 64
 _BYTES = 1 << 27
+# Layers whose input is smaller than this for some samples are looked at for all of them at once.
+_TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -84,35 +88,42 @@ def sampled_windows(
     producers = graph.producers()
     group: list[tuple[Layer, Codes]] = []
     size = 0
+    most = int(_WORK_OF_ALL / max(sum(layer.weights.size for layer, _ in layers), 1))
     for layer, codes in layers:
-        size += sum(_wanted(part) * part.matrices * part.rows for part in layer.op.parts)
+        size += sum(_wanted(part, most) * part.matrices * part.rows for part in layer.op.parts)
         group.append((layer, codes))
         if size > _BYTES:
-            yield from _of_group(group, producers, origin, calibrated, feeds, tools)
+            yield from _of_group(group, most, producers, origin, calibrated, feeds, tools)
             group, size = [], 0
     if group:
-        yield from _of_group(group, producers, origin, calibrated, feeds, tools)
+        yield from _of_group(group, most, producers, origin, calibrated, feeds, tools)
 
 
 def _of_group(
     group: Sequence[tuple[Layer, Codes]],
+    most: int,
     producers: Mapping[Value, Node],
     origin: Callable[[Value], Value],
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
 ) -> Iterator[CodedWindows]:
-    gathered = [[_Gathered(codes, part) for part in layer.op.parts] for layer, codes in group]
+    gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
     probe, values = mirrored(calibrated)
     names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
     probe.outputs = [(f"value {name}", values[name]) for name in names]
     rng = np.random.default_rng(len(calibrated.nodes))
-    for result in run_each(probe, feeds, tools):
-        for (layer, _), parts in zip(group, gathered, strict=True):
+    kept: list[list[np.ndarray]] = [[] for _ in group]
+    for number, result in enumerate(run_each(probe, feeds, tools), 1):
+        for (layer, _), parts, sources in zip(group, gathered, kept, strict=True):
             x = _moved(result[f"value {origin(layer.x).name}"], layer.x, origin(layer.x), producers)
-            source = layer.op.source.view(np.ascontiguousarray(x, np.float32))
-            for part in parts:
-                part.take(source, rng, len(feeds))
+            sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
+            # small ones are looked at together, in two halves
+            if len(sources) * x.nbytes >= _TOGETHER or number in (len(feeds) // 2, len(feeds)):
+                joined = np.concatenate(sources) if len(sources) > 1 else sources[0]
+                for part in parts:
+                    part.take(joined, rng, len(sources) / len(feeds))
+                sources.clear()
     for (layer, codes), parts in zip(group, gathered, strict=True):
         yield CodedWindows(layer, codes, tuple(part.windows() for part in parts))
 
@@ -120,24 +131,24 @@ def _of_group(
 class _Gathered:
     """Windows of one part, feed after feed."""
 
-    def __init__(self, codes: Codes, part: MvmPart) -> None:
-        self._codes, self._part = codes, part
+    def __init__(self, codes: Codes, part: MvmPart, wanted: int) -> None:
+        self._codes, self._part, self._wanted = codes, part, wanted
         self._chunks: list[np.ndarray] = []
         self._residues: list[np.ndarray] = []
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._clipped = self._seen = 0
 
-    def take(self, source: np.ndarray, rng: np.random.Generator, feeds: int) -> None:
-        """Adds this feed's share of windows, chosen at random."""
+    def take(self, source: np.ndarray, rng: np.random.Generator, share: float) -> None:
+        """Adds the share of windows that is due to some feeds, chosen at random."""
         windows = self._part.windows.total
-        chosen = np.sort(rng.permutation(source.shape[0] * windows)[: -(-_wanted(self._part) // feeds)])
+        chosen = np.sort(rng.permutation(source.shape[0] * windows)[: ceil(self._wanted * share)])
         rows = window_rows(source, self._part, *np.divmod(chosen, windows))
         steps = self._codes.steps(rows)
         off = rows - steps * np.float32(self._codes.scale)
         beyond = np.abs(off) > self._codes.scale
         off[beyond] = 0
         self._clipped, self._seen = self._clipped + int(beyond.sum()), self._seen + beyond.size
-        kept = slice(None, None, max(1, len(chosen) * feeds // _COMPARED))
+        kept = slice(None, None, max(1, int(len(chosen) / share) // _COMPARED))
         self._kept.append((rows[:, kept].astype(np.float32), steps[:, kept]))
         self._chunks.append(steps)
         self._residues.append(off.mean(axis=1, dtype=np.float64))
@@ -155,10 +166,10 @@ class _Gathered:
         )
 
 
-def _wanted(part: MvmPart) -> int:
-    """How many windows of a part to look at."""
+def _wanted(part: MvmPart, affordable: int) -> int:
+    """How many windows of a part to look at, if the whole network can afford so many."""
     least, most = _WINDOWS
-    return max(least, min(most, int(_WORK / (part.rows * part.cols))))
+    return max(least, min(most, affordable, int(_WORK / (part.rows * part.cols))))
 
 
 def _moved(data: np.ndarray, value: Value, origin: Value, producers: Mapping[Value, Node]) -> np.ndarray:
