@@ -47,7 +47,7 @@ def leave_behind(graph: Graph, losses: Sequence[str], wanted: Mapping[str, Value
     outputs, producers = dict(graph.outputs), graph.producers()
     above = {loss: _above(graph, [outputs[loss]]) for loss in losses}
     stack, seen = list(wanted.values()), set[Value]()
-    called = {value: name for name, value in reversed(wanted.items())}
+    called = {value: name for name, value in reversed(list(wanted.items()))}
     found: list[Left] = []
     while stack:
         value = stack.pop(0)

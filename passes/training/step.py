@@ -234,8 +234,8 @@ class _Unroller:
         if counted:
             self._step(ITERATIONS, "")
         losses = {p.loss for p in phases}
-        others = [*self.forward.reported, *(name for name in self.forward.losses if name not in losses)]
-        reported = [name for name in others if self._is_there(name, losses)]
+        others = [name for name in self.forward.losses if counted and name not in losses]
+        reported = [name for name in (*self.forward.reported, *others) if self._is_there(name, losses)]
         wanted = [*map(self._found, reported), *(self.outputs[c.output] for c in self.forward.carries)]
         if not wanted:
             return
