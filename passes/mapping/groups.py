@@ -22,13 +22,16 @@ from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents, residents_in
 from mgc.passes.scheduling.memory import footprint
+from mgc.passes.scheduling.operations import stored
 from mgc.passes.state import CompileState, with_graph
 from mgc.passes.streaming.analysis import data_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 
-RESIDENT_SHARE = 0.5
-"""The part of the tiles' memory that persistent buffers may take; what is left over goes off-chip."""
+RESIDENT_SHARE = 0.5, 1 / 32
+"""The part of the tiles' memory that persistent buffers may take at most, and may take whatever else needs memory; what
+is left over goes off-chip. Most are moments, read and written once in a run: nothing else saves less traffic there.
+"""
 
 
 def homes_in(graph: Graph, residents: Residents) -> dict[Value, str]:
@@ -205,11 +208,32 @@ class PlaceGroups(Pass):
             order = in_order_of_traffic(groups, traffic_of(graph, near, state.chip), state.chip)
         # macros write side by side, the crossbars of one in turn
         placed = lay_out(groups, order, state.chip, spread=state.trains)
-        return state.with_entries(state.module.entries, groups=placed, persistent=_persistent(residents, state.target))
+        return state.with_entries(state.module.entries, groups=placed, persistent=_persistent(residents, state))
 
 
-def _persistent(residents: Residents, target: Target) -> tuple[PersistentPlan, ...]:
-    room = int(target.edram.bytes_per_tile * target.structure.tiles * RESIDENT_SHARE)
+def _most_alive(entry: Entry, residents: Residents, target: Target) -> int:
+    """Bytes of the values of a run that are alive at once, node after node, each for the whole batch."""
+    graph, sizes, root = entry.graph, sizes_of(entry.graph, target), stored(entry.graph)
+    lasting = {*homes_in(graph, residents), *graph.constants}
+    last = {root[v]: n for n, node in enumerate(graph.nodes) for v in (*node.outputs, *node.inputs)}
+    ends: dict[int, int] = {}
+    level = most = 0
+    for n, node in enumerate(graph.nodes):
+        for value in node.outputs:
+            if root[value] is value and value not in lasting:
+                level += sizes[value]
+                ends[last[value]] = ends.get(last[value], 0) + sizes[value]
+        most = max(most, level)
+        level -= ends.pop(n, 0)
+    return most
+
+
+def _persistent(residents: Residents, state: CompileState) -> tuple[PersistentPlan, ...]:
+    memory = state.target.edram.bytes_per_tile * state.target.structure.tiles
+    trained = [e for e in state.module.entries if e.kind == "train"]
+    needed = max((_most_alive(e, residents, state.target) for e in trained), default=0)
+    most, least = (int(memory * share) for share in RESIDENT_SHARE)
+    room = min(most, max(least, memory - needed))
     used = {"edram": 0, "dram": 0}
     places: dict[str, PersistentPlan] = {}
     for resident in sorted(residents.buffers, key=lambda r: r.nbytes):

@@ -1,15 +1,20 @@
 """Replicas for least time, energy or energy x delay, against all choices that there are."""
 
 from itertools import product
+from math import prod
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mgc
 from mgc.passes.mapping.allocate import OBJECTIVES, Demand, Rest, allocate, allocate_cheaply, value_of
 from mgc.passes.mapping.place import lay_out
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.loader import load_target
+
+MODELS = Path(__file__).parents[2] / "models" / "zoo" / "onnx"
 
 demands = st.lists(
     st.builds(
@@ -83,3 +88,14 @@ def test_crossbars_are_spread_over_macros_as_far_as_there_are_macros():
         for c in crossbars:
             counts[c // per_macro] += 1
         assert max(counts) == most
+
+
+@pytest.mark.parametrize(("bytes_per_tile", "on_chip"), [(65536, True), (128, False)])
+def test_moments_leave_the_chip_where_an_iteration_needs_its_memory(bytes_per_tile, on_chip):
+    target = load_target("liu2018").replace({"edram.bytes_per_tile": bytes_per_tile})
+    program = mgc.compile(
+        MODELS / "mlp_G.onnx", discriminator=MODELS / "mlp_D.onnx", loss="bce", optimizer="adam", batch=8, target=target
+    )
+    moments = [b for b in program.buffers if b.persistent and b.alias_of < 0 and prod(b.shape) > 1000]
+    assert moments
+    assert all((b.space == "edram") == on_chip for b in moments)
