@@ -22,7 +22,6 @@ from mgc.version import VERSION
 app = typer.Typer(
     name="mgc",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: half the time, and error messages that are not cut up by a frame
     context_settings={"help_option_names": ["-h", "--help"]},

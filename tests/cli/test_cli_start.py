@@ -51,13 +51,15 @@ def test_help_loads_nothing_heavy():
 
 def test_help_names_every_command_in_80_columns():
     shown = mgc("--help").stdout
-    for name in ("compile", "inspect", "run", "train", "disasm", "asm", "targets", "ops"):
+    for name in ("compile", "inspect", "compare", "run", "train", "sweep", "disasm", "asm", "targets", "ops"):
         assert f"\n  {name} " in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert "..." not in shown.replace("[ARGS]...", "").replace("cost ...", "")
 
 
-@pytest.mark.parametrize("command", ["compile", "inspect", "run", "train", "disasm", "asm", "targets", "ops"])
+@pytest.mark.parametrize(
+    "command", ["compile", "inspect", "compare", "run", "train", "sweep", "disasm", "asm", "targets", "ops"]
+)
 def test_every_command_has_help_json_and_debug(command):
     shown = mgc(command, "--help").stdout
     assert "--json" in shown

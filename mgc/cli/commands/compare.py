@@ -20,7 +20,10 @@ def compare(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what differs between two programs: target keys, crossbars, time, energy, area, accuracy, layer by layer."""
+    """Show what differs between two programs.
+
+    Target keys, crossbars, time, energy, area, accuracy, layer by layer.
+    """
     from mgc.report import SCHEMA_VERSION, difference
 
     a, b = load_program(first), load_program(second)

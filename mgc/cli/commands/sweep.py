@@ -59,7 +59,9 @@ def sweep(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compile and run a network for every combination of values of target keys; write a table.
+    """Measure a network on many targets.
+
+    Compiles and runs it for every combination of values of target keys, and writes a table.
 
     A point that fails is a row with its error. The table does not depend on the workers, but for its column seconds.
     """
