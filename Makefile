@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+FUZZ_MINUTES ?= 30
+FUZZ_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs pictures bench golden clean
+.PHONY: help demo test test-slow fuzz lint docs pictures bench golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +30,10 @@ test: $(VENV)/.installed  ## the whole fast test suite
 
 test-slow: $(VENV)/.installed  ## the slow tests as well
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow -s
+
+fuzz: $(VENV)/.installed  ## try mutated inputs of every kind for FUZZ_MINUTES (30), guided by coverage; what is found stays in fuzz/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,fuzz]"
+	$(BIN)/python tests/fuzz --minutes $(FUZZ_MINUTES) --seed $(FUZZ_SEED) --workers $(WORKERS)
 
 golden: $(VENV)/.installed  ## refresh the golden files of the tests; read the diff before you commit it
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --refresh-golden

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from math import prod
@@ -25,7 +26,8 @@ SMALL = 1 << 28
 """Bytes of the largest file that is read whole where larger ones are mapped."""
 
 DAMAGED = (ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, SyntaxError,
-           MemoryError, RecursionError, OverflowError, struct.error, zipfile.BadZipFile, zlib.error)  # fmt: skip
+           MemoryError, RecursionError, OverflowError, tokenize.TokenError, struct.error, zipfile.BadZipFile,
+           zlib.error)  # fmt: skip
 """What NumPy and the readers of archives raise for files that are damaged."""
 
 
