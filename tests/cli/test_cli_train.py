@@ -52,7 +52,7 @@ def done(folder, *args, **options):
 def refused(folder, *args, **options):
     result = call(folder, *args, "--json", **options)
     assert result.exit_code == 2, result.output
-    assert result.stdout == ""
+    assert json.loads(result.stdout)["error"]["exit_code"] == 2
     assert "a bug in mgc" not in result.stderr
     assert result.stderr.count("rror: ") == 1
     return result.stderr
