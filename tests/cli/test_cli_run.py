@@ -258,3 +258,18 @@ def test_threads_do_not_change_results(mgc, compiled, here):
     for threads in (1, 2):
         mgc("run", compiled / "G.mgc", "--threads", threads, "-n", 9, "-o", f"{threads}.npz")
     assert Path("1.npz").read_bytes() == Path("2.npz").read_bytes()
+
+
+def test_chips_of_their_own(mgc, refused, compiled):
+    """--seed draws the inputs, --chip-seed the errors of the devices; --trials counts the chips that hold."""
+    program, model = compiled / "G.mgc", compiled / "G.onnx"
+    common = ("run", program, "-n", 4, "--numerics", "device", "--check", model, "--json")
+    shown = mgc(*common, "--chip-seed", 3, "--trials", 3).json
+    assert [t["chip_seed"] for t in shown["trials"]] == [3, 4, 5]
+    assert shown["yield"] == sum(t["ok"] for t in shown["trials"]) / 3
+    assert {k: v for k, v in shown["trials"][0].items() if k != "chip_seed"} == shown["check"]
+    alone = mgc(*common, "--chip-seed", 5).json["check"]
+    assert alone == {k: v for k, v in shown["trials"][2].items() if k != "chip_seed"}
+    assert mgc(*common, "--seed", 0, "--chip-seed", 0).json["check"] == mgc(*common, "--seed", 0).json["check"]
+    assert len({t["psnr_db"] for t in shown["trials"]}) == 3
+    assert "needs --numerics device and --check" in refused("run", program, "--trials", 2)

@@ -10,7 +10,7 @@ import typer
 
 from mgc.cli import console
 from mgc.cli.command import CHECK_FAILED, command
-from mgc.cli.errors import about
+from mgc.cli.errors import UserError, about
 from mgc.cli.feeding import input_files, make_feeds, refuse_nan
 from mgc.cli.files import check_input, check_outputs, check_png, load_program, save_npz, whole_file
 from mgc.cli.given import ImageOptions
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mgc.cli.feeding import Feeds
     from mgc.comparison import Comparison
     from mgc.isa.program import Program
+    from mgc.sim import Simulator
 
 
 @command
@@ -48,6 +49,13 @@ def run(
         Path | None, typer.Option("-o", metavar="OUT.npz", help="Write the outputs, and the inputs that were drawn.")
     ] = None,
     png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw the images (or waveforms).")] = None,
+    chip_seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, help="Seed of the device errors alone. [default: that of --seed]")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Check N chips with device errors of their own: how many hold (yield)."),
+    ] = None,
     numerics: NumericsOption = Numerics.quantized,
     engine: EngineOption = Engine.fast,
     checkpoint: Annotated[
@@ -79,7 +87,14 @@ def run(
         check_drawable(loaded)
     mode: Any = numerics.value
     images = ImageOptions(parse_range(image_range), resize)
-    simulator = make_simulator(loaded, weights, engine=engine.value, numerics=mode, threads=threads, seed=seed)
+    chip = seed if chip_seed is None else chip_seed
+    if trials is not None and (mode != "device" or check is None):
+        raise UserError("--trials counts chips that pass the check: it needs --numerics device and --check MODEL.onnx")
+
+    def on_chip(number: int) -> Simulator:
+        return make_simulator(loaded, weights, engine=engine.value, numerics=mode, threads=threads, seed=number)
+
+    simulator = on_chip(chip)
     fed = make_feeds(loaded, files, samples, seed, images=images)
     if mode != "float":
         refuse_nan(fed.arrays, files)
@@ -89,6 +104,13 @@ def run(
     seconds = time.perf_counter() - begin
     stated = None if weights is not None else loaded.meta.get("model_sha256")
     checked = _check(loaded, stated, fed, outputs, check, threads, mode) if check is not None else None
+    tried = []
+    if trials is not None and check is not None:
+        for number in range(chip, chip + trials):
+            found = outputs if number == chip else simulate(on_chip(number), fed)
+            each = checked if number == chip else _check(loaded, stated, fed, found, check, threads, mode)
+            assert each is not None
+            tried.append({"chip_seed": number, **each.to_json_dict(mode)})
     if output is not None:
         _save(output, outputs, fed)
     if png is not None:
@@ -102,10 +124,15 @@ def run(
         "exact_columns": simulator.exact_columns,
         "check": checked.to_json_dict(numerics.value) if checked else None,
     }
+    if tried:
+        facts |= {"trials": tried, "yield": sum(t["ok"] for t in tried) / len(tried)}
     if json:
         console.emit_json(facts)
     else:
         _show(loaded, fed, outputs, facts)
+    if tried and facts["yield"] < 1:
+        console.complain(f"error: the check failed on {sum(not t['ok'] for t in tried)} of {len(tried)} chips")
+        raise typer.Exit(CHECK_FAILED)
     if checked and not checked.ok(numerics.value):
         console.complain(f"error: the check failed: {_verdict(facts)}")
         raise typer.Exit(CHECK_FAILED)
@@ -158,6 +185,10 @@ def _show(program: Program, fed: Feeds, outputs: dict[str, Any], facts: dict[str
         (f"output {name}", f"{getattr(a, 'dtype', '')} {shape(getattr(a, 'shape', ()))}") for name, a in outputs.items()
     ]
     if facts["check"]:
+        if facts.get("trials"):
+            found = sorted(t["psnr_db"] for t in facts["trials"] if t["psnr_db"] is not None)
+            spread = f", PSNR {found[0]:.1f} to {found[-1]:.1f} dB" if found else ""
+            lines.append(("yield", f"{percent(facts['yield'])} of {len(facts['trials'])} chips{spread}"))
         lines.append(("check", ("ok: " if facts["check"]["ok"] else "FAILED: ") + _verdict(facts)))
     console.emit(pairs(lines))
 
