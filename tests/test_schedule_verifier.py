@@ -45,6 +45,20 @@ def perceptrons(flow):
     return program.part(program.entries[0].name)
 
 
+def scripted(flow):
+    """Samples made once, the generator's step first, a third phase that trains both networks; BatchNorm."""
+    program = mgc.compile(
+        DATA / "step_dcgan_plain.onnx",
+        phases=["generator=loss_g", "discriminator=loss_d", "both=loss_g"],
+        groups={"both": ["generator.*", "discriminator.*"]},
+        optimizer="adam",
+        batch=4,
+        once=["tanh"],
+        dataflow=flow,
+    )
+    return program.part(program.entries[0].name)
+
+
 @pytest.fixture(scope="module")
 def programs():
     """Iterations of training, and inference whose micro-batches share slots."""
@@ -52,11 +66,12 @@ def programs():
     return {
         **{f"mlp {flow}": perceptrons(flow) for flow in TRAINING},
         **{f"dcgan {flow}": trained(flow) for flow in ("pipelined", "parallel", "cyclic")},
+        **{f"script {flow}": scripted(flow) for flow in ("parallel", "cyclic")},
         "inference": mgc.compile(model, batch=16, calibrate="minmax"),
     }
 
 
-KINDS = ("inference", "dcgan parallel", "dcgan cyclic", "mlp parallel", "mlp cyclic")
+KINDS = ("inference", "dcgan parallel", "dcgan cyclic", "mlp parallel", "mlp cyclic", "script parallel", "script cyclic")
 
 
 def test_what_the_compiler_plans_is_accepted(programs):
@@ -168,7 +183,7 @@ def test_overlapping_buffers_are_found(programs, kind):
     assert tried
 
 
-@pytest.mark.parametrize("kind", ["dcgan parallel", "dcgan cyclic", "mlp pipelined"])
+@pytest.mark.parametrize("kind", ["dcgan parallel", "dcgan cyclic", "mlp pipelined", "script parallel"])
 def test_a_read_during_an_update_is_found(programs, kind):
     """Even where nobody waits for the update any more."""
     program = programs[kind]
