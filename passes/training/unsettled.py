@@ -27,7 +27,7 @@ def unsettled_warning(later: str, earlier: str, names: Sequence[str]) -> str:
     given = " ".join(f"--once {name}" for name in names)
     return (
         f"phase {later} computes {', '.join(names)} anew, with the parameters that phase {earlier} has updated; a "
-        f"script that makes it once in an iteration and uses it in both wants {given}"
+        f"script that makes it once in an iteration and uses it in both wants {given} (docs/training.md)"
     )
 
 

@@ -55,7 +55,7 @@ def test_a_value_made_once_is_that_of_the_first_phase():
     assert not warnings
     _, anew, (warning,) = check(proto, following(reported=["loss_fake"])(proto))
     assert "phase discriminator computes fake anew" in warning
-    assert warning.endswith("wants --once fake")
+    assert warning.endswith("wants --once fake (docs/training.md)")
     assert not np.allclose(once["discriminator.a"], anew["discriminator.a"], rtol=1e-3)
 
 
