@@ -71,7 +71,7 @@ def programs():
     }
 
 
-KINDS = ("inference", "dcgan parallel", "dcgan cyclic", "mlp parallel", "mlp cyclic", "script parallel", "script cyclic")
+KINDS = ("inference", *(f"{name} {flow}" for name in ("dcgan", "mlp", "script") for flow in ("parallel", "cyclic")))
 
 
 def test_what_the_compiler_plans_is_accepted(programs):
