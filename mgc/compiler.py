@@ -100,7 +100,7 @@ def imported_state(model: Source, options: CompileOptions) -> CompileState:
     """The networks as a module, with all that passes need."""
     chip, warnings = options.chip, list[str]()
     module = (_training_module if options.trains else _inference_module)(model, options, warnings)
-    module.attributes["compiler"] = {"version": VERSION, "seed": options.seed}
+    module.attributes["compiler"] = {"version": VERSION, "seed": options.seed, "options": options.to_json_dict()}
     return CompileState(module, chip, compile_tools(_budget(options)), options.seed, warnings)
 
 

@@ -13,7 +13,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar
@@ -298,6 +298,13 @@ class CompileOptions:
         self._check_name("dataflow")
         _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
 
+    def to_json_dict(self) -> dict[str, Any]:
+        """The options that are not the default, as JSON has them; of data and models only that they were given."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        held = {f.name for f in fields(self) if given[f.name] is f.default or f.name in ("target", "dump_dir", "seed")}
+        files = ("calibration", "discriminator")
+        return {k: "given" if k in files else _plain(v) for k, v in given.items() if k not in held and v != ()}
+
     @functools.cached_property
     def chip(self) -> Target:
         """The target, with the keys that are set. TargetError where it is not one."""
@@ -345,6 +352,15 @@ def spellings() -> Iterator[tuple[str, Spelling]]:
 
 
 SPELLINGS = dict(spellings())
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default})
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _is_given(value: Any) -> bool:

@@ -56,3 +56,31 @@ def test_what_does_not_go_together_is_refused_before_any_work(options, message):
 def test_without_training_options_a_program_is_for_inference():
     assert not CompileOptions(batch=3, phases=(), groups={}, loss="").trains
     assert CompileOptions(phases=["d=loss"]).trains
+
+
+def test_a_program_records_its_options_and_no_path(tmp_path):
+    import json
+
+    options = CompileOptions(
+        batch=4, dims={"n": 3}, overrides={"adc_bits": 6}, calibration=tmp_path / "x.npz", calibrate="minmax", seed=3
+    )
+    assert options.to_json_dict() == {
+        "overrides": {"adc_bits": 6},
+        "batch": 4,
+        "dims": {"n": 3},
+        "calibration": "given",
+        "calibrate": "minmax",
+    }
+    trained = CompileOptions(
+        phases=["d=loss_d,steps=2", "g=loss_g"], groups={"d": ("a.*",)}, optimizer="adam", betas=(0.5, 0.999)
+    ).to_json_dict()
+    assert json.loads(json.dumps(trained)) == {
+        "phases": ["d=loss_d,steps=2", "g=loss_g"],
+        "groups": {"d": ["a.*"]},
+        "optimizer": "adam",
+        "betas": [0.5, 0.999],
+    }
+    assert CompileOptions(discriminator="D.onnx", loss="bce").to_json_dict() == {
+        "discriminator": "given",
+        "loss": "bce",
+    }
