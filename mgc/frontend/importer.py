@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from mgc.frontend.budget import Budget, check_functions
 from mgc.frontend.context import Context, NodeView
+from mgc.frontend.departures import departures
 from mgc.frontend.dims import IODescription, bind, bound_type, describe
 from mgc.frontend.errors import ModelError
 from mgc.frontend.host import HostBuilder
@@ -125,6 +126,7 @@ def _import(
     ctx.samples = _samples(graph, sizes.get(batch_dim or "", 0))
     scope.update(weights)
     interpreter.run(model.graph.node, scope, names, loaded.opsets)
+    ctx.warnings.extend(departures(model.graph, names, scope))
     for info in model.graph.output:
         graph.outputs.append((info.name, _output(ctx, host, scope, info, loaded.opsets)))
     inner = _expose(ctx, scope, named.inner)

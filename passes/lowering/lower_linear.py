@@ -12,12 +12,14 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry
 from mgc.ir.ops import Conv, ConvTranspose, Host, MatMul
+from mgc.ir.rewriter import apply_patterns
 from mgc.ir.types import DType
 from mgc.passes.lowering.conv import lower_conv
 from mgc.passes.lowering.matmul import lower_matmul
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.work import useful_macs
 from mgc.passes.state import CompileState, Exporter, with_graph
+from mgc.passes.tensor.simplify import fold_constants
 
 _MAX_SPATIAL = 3
 
@@ -54,7 +56,11 @@ class LowerLinear(Pass):
 def lower_frozen(graph: Graph, export: Exporter) -> Graph:
     """Lowers the products by constants of `graph` in place and returns it; see `LowerLinear`."""
     for node in list(graph.nodes):
-        if isinstance(node.op, Conv | ConvTranspose):
+        if not graph.holds(node):
+            continue  # of zeros only
+        if isinstance(node.op, Conv | ConvTranspose | MatMul) and not all(v.tensor.size for v in node.inputs):
+            _make_zero(graph, node, "it multiplies no elements: the result is empty, or zero")
+        elif isinstance(node.op, Conv | ConvTranspose):
             reason = _reason_against(graph, node, node.op)
             if reason:
                 _to_host(node, reason, export)
@@ -101,13 +107,18 @@ def _lower_conv_node(graph: Graph, node: Node, op: Conv | ConvTranspose) -> None
     y = node.outputs[0]
     mvm, data = lower_conv(op, x.tensor, graph.constants[w].data, y.tensor, group_name(node, w), useful_macs(node))
     if not mvm.parts:
-        # every tap meets padding only
-        zero = graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)
-        graph.bypass(node, [zero], "every kernel tap reads padding: the result is zero")
+        _make_zero(graph, node, "every kernel tap reads padding: the result is zero")
         return
     weights = [_weights(graph, part.name, own) for part, own in zip(mvm.parts, data, strict=True)]
     build = Build(graph, sources=node.sources, at=node)
     _finish(graph, node, build.cast(build.emit(mvm, build.cast(x, DType.F32), *weights), x.tensor.dtype))
+
+
+def _make_zero(graph: Graph, node: Node, why: str) -> None:
+    """Lets the node's result be zeros, and what is computed of nothing else be constants."""
+    y = node.outputs[0]
+    graph.bypass(node, [graph.add_constant(np.zeros(y.shape, y.tensor.dtype.numpy), y.name)], why)
+    apply_patterns(graph, (fold_constants,))
 
 
 def _lower_matmul_node(graph: Graph, node: Node) -> None:

@@ -109,6 +109,12 @@ def conv_transpose(ctx: Context, n: NodeView) -> Result:
         for axis, wanted in enumerate(list(target)[-rank:]):
             reach = dilations[axis] * (w.shape[2 + axis] - 1) + 1
             total = strides[axis] * (x.shape[2 + axis] - 1) + extra[axis] + reach - int(wanted)
+            if total < 0 and not n.attr("output_shape", None):
+                ctx.warnings.append(
+                    f"{n.where}: with auto_pad {auto_pad} the result has {wanted} positions on axis {2 + axis}, as "
+                    f"ONNX defines it; ONNX Runtime makes {int(wanted) + total}, as a kernel of {reach} positions at "
+                    f"stride {strides[axis]} reaches no further"
+                )
             extra[axis] += max(-total, 0)
             begin, end = split_total(max(total, 0), auto_pad)
             begins.append(begin)

@@ -22,7 +22,8 @@ def _ceil_extra(size: int, kernel: int, stride: int, begin: int, end: int, dilat
     return max((windows - 1) * stride - room, 0)
 
 
-def _pool(ctx: Context, n: NodeView, kind: str, x: Value, count_pads: bool) -> Value:
+def _pool(ctx: Context, n: NodeView, kind: str, x: Value, count_pads: bool, *, zeros: bool = False) -> Value:
+    """Windows of `kind`. count_pads: stated pads are numbers; zeros: so is what ceil_mode adds."""
     rank = x.tensor.rank - 2
     if rank < 1:
         raise ModelError(f"X is {x.type}: rank 3 or more is needed", where=n.where)
@@ -40,6 +41,10 @@ def _pool(ctx: Context, n: NodeView, kind: str, x: Value, count_pads: bool) -> V
             _ceil_extra(x.shape[2 + i], kernel[i], strides[i], pads[i], pads[rank + i], dilations[i])
             for i in range(rank)
         ]
+    if zeros:
+        ends = [p + e for p, e in zip(pads[rank:], extra, strict=True)]
+        x = ctx.emit(Pad((0, 0, *pads[:rank], 0, 0, *ends)), x) if any((*pads[:rank], *ends)) else x
+        pads, extra = (0,) * (2 * rank), [0] * rank
     if count_pads and any(extra):
         # stated pads count, what ceil_mode adds does not
         if any(pads):
@@ -66,13 +71,11 @@ def average_pool(ctx: Context, n: NodeView) -> Result:
 
 @handles("LpPool")
 def lp_pool(ctx: Context, n: NodeView) -> Result:
-    """The p-norm of windows: the mean of powers times the window's size, under the root."""
+    """The p-norm of windows: the mean of powers times the window's size, under the root. Padding counts as zeros."""
     p = float(n.attr("p", 2))
     powers = ctx.binary("pow", ctx.unary("abs", ctx.value(n.operand(0))), p)
-    mean = _pool(ctx, n, "average", powers, True)
+    mean = _pool(ctx, n, "average", powers, True, zeros=True)
     size = prod(int(k) for k in n.attr("kernel_shape"))
-    if n.attr("ceil_mode", 0):
-        raise Unsupported("ceil_mode is set")
     return ctx.binary("pow", ctx.binary("mul", mean, float(size)), 1 / p)
 
 

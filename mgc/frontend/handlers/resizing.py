@@ -40,8 +40,8 @@ def upsample(ctx: Context, n: NodeView) -> Result:
 def _axis_scale(n: NodeView, size: int, scale: float) -> AxisScale:
     if not (scale > 0 and math.isfinite(scale)):
         raise ModelError(f"scale {scale}", where=n.where, todo="scales must be positive")
-    ratio = ratio_of(scale)
-    return AxisScale(size, math.floor(size * ratio), ratio)
+    out = math.floor(np.float32(size) * np.float32(scale))  # as ONNX Runtime rounds: 19 * (27 / 19) gives 26
+    return AxisScale(size, out, ratio_of(scale))
 
 
 @handles("Resize")
@@ -92,6 +92,11 @@ def _axes(ctx: Context, n: NodeView, x: Value) -> list[tuple[int, AxisScale]]:
             scaled = _axis_scale(n, x.shape[axis], scale)
             if n.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
                 out = math.floor(x.shape[axis] * (bounds[1] - bounds[0]) * scaled.scale)
+                if out != scaled.out:
+                    ctx.warnings.append(
+                        f"{n.where}: the result has {out} positions on axis {axis}, as ONNX defines it: what roi cuts "
+                        f"out times the scale {scale:g}; ONNX Runtime makes {scaled.out}, all of the input times it"
+                    )
                 scaled = AxisScale(scaled.size, out, scaled.scale)
             found.append((axis, AxisScale(scaled.size, scaled.out, scaled.scale, bounds)))
         return found

@@ -214,6 +214,19 @@ def split(ctx: Context, n: NodeView) -> list[Result]:
     return results
 
 
+_NO_END = ((1 << 31) - 1, (1 << 63) - 1)
+
+
+def _bounds(begin: int, end: int, step: int, size: int) -> tuple[int, int, int]:
+    """A slice's bounds as ONNX clamps them: unlike Python's, a start before the first element is the first one. The
+    greatest number of a type stands for no end.
+    """
+    if end in _NO_END and step < 0:
+        end = -size - 1
+    start, stop, step = slice(begin, end, step).indices(size)
+    return (max(start, 0) if size else start), stop, step
+
+
 @handles("Slice")
 def slice_(ctx: Context, n: NodeView) -> Result:
     """With bounds clamped as ONNX says."""
@@ -230,7 +243,7 @@ def slice_(ctx: Context, n: NodeView) -> Result:
     for begin, end, axis, step in zip(begins, ends, axes, strides, strict=True):
         if not -len(dims) <= axis < len(dims) or step == 0:
             raise ModelError(f"axis {axis} with step {step} of shape {list(dims)}", where=n.where)
-        starts[axis], stops[axis], steps[axis] = slice(begin, end, step).indices(dims[axis])
+        starts[axis], stops[axis], steps[axis] = _bounds(begin, end, step, dims[axis])
         if not range(starts[axis], stops[axis], step):
             starts[axis], stops[axis], steps[axis] = 0, 0, 1
     if starts == [0] * len(dims) and stops == list(dims) and steps == [1] * len(dims):

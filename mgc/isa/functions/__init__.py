@@ -2,7 +2,7 @@
 
 Arithmetic: floats are rounded once an operation, to the operand's own type (float32 on the chip); integers keep their
 type and wrap. A function whose text says so is computed in float64 and rounded once. What the sign of a zero is after
-`max`, `min`, `relu`, `round` or a table is not specified.
+`max`, `min`, a maximum of a window or a table is not specified.
 """
 
 from __future__ import annotations

@@ -34,7 +34,21 @@ def where(g: GraphBuilder, call: Call) -> GraphValue:
         if isinstance(chosen, GraphValue) and isinstance(constant, np.ndarray) and _is_finite_scalar(constant):
             _guard(g, chosen)
             return pointwise(g, call, lambda t, _: _clamped(g, t, chosen is x), bound)
+    if any(isinstance(a, np.ndarray) and bool((np.signbit(a) & (a == 0)).any()) for a in (x, y)):
+        return pointwise(g, call, lambda t, _: _with_signs(g, t), bound)
+    if isinstance(y, np.ndarray) and not isinstance(x, np.ndarray):
+        return pointwise(g, call, lambda t, _: g.node("Where", g.node("Not", t[0]), t[2], t[1]), bound)
     return pointwise(g, call, lambda t, _: g.node("Where", *t), bound)
+
+
+def _with_signs(g: GraphBuilder, tensors: Sequence[str]) -> str:
+    """Where, which makes +0 of a -0 that it chooses from its first operand: the sign of a zero is that of its
+    reciprocal, which is -inf in one order or the other.
+    """
+    condition, x, y = tensors
+    one, other = g.node("Where", condition, x, y), g.node("Where", g.node("Not", condition), y, x)
+    zero = g.node("Reciprocal", g.node("Min", g.node("Reciprocal", one), g.node("Reciprocal", other)))
+    return g.node("Where", g.node("Not", g.node("Equal", one, g.constant(np.float32(0)))), one, zero)
 
 
 def _is_finite_scalar(constant: np.ndarray) -> bool:

@@ -77,7 +77,7 @@ def folded(g: GraphBuilder, part: Part, channels: int, fold: int) -> Part:
 
 def constant_row(g: GraphBuilder, like: str, channels: int, element: Element, number: float = 0) -> str:
     """One row of a number for every sample of the tensor `like` [n, ...]: [n, 1, channels]."""
-    row = g.constant(np.full((1, 1, channels), number + element.bias, element.dtype))
+    row = g.constant(element.stored(np.full((1, 1, channels), number)))
     count = g.node("Shape", like, start=0, end=1)
     return g.node("Expand", row, g.node("Concat", count, g.constant([1, channels]), axis=0))
 
@@ -93,7 +93,7 @@ def merged(g: GraphBuilder, rows: Rows, element: Element, fill: float | None = N
 
 def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element, fill: float = 0) -> str:
     """The rows at `positions` (-1: the number `fill`), flattened: [n, positions.size, channels]."""
-    if fill:
+    if fill or np.signbit(fill):
         rows = without_holes(g, rows, element)  # holes are zeros
     wanted = positions.reshape(-1)
     at = np.where(wanted < 0, -1, rows.index[wanted])

@@ -153,7 +153,7 @@ def _by_rows(g: GraphBuilder, table: _Table, result: GraphValue) -> Rows | None:
 def _lazily(g: GraphBuilder, rows: Rows, at: np.ndarray, frame: Frame, fill: float, result: GraphValue) -> Rows:
     """The same rows for other positions: nothing moves."""
     holes = at < 0
-    if not fill or not holes.any():
+    if not (fill or np.signbit(fill)) or not holes.any():
         return Rows(frame, rows.parts, np.where(holes, -1, rows.index[at]))
     rows = layout.without_holes(g, rows, result.element)
     row = layout.constant_row(g, rows.parts[0].tensor, rows.frame.channels, result.element, fill)
@@ -252,7 +252,7 @@ def _by_blocks(g: GraphBuilder, table: _Table, result: GraphValue) -> str:
     tensors = [_flat(g, o, n, size, result) for o, n in zip(table.operands, sizes, strict=True)]
     index = origin[::size] // size
     if (index < 0).any():
-        row = np.full((1, 1, size), table.fill + result.element.bias, result.element.dtype)
+        row = result.element.stored(np.full((1, 1, size), table.fill))
         tensors.append(_repeated(g, row, result))
         index = np.where(index < 0, sum(sizes) // size, index)
     whole = g.concat(tensors, axis=1)
@@ -264,7 +264,7 @@ def _flat(g: GraphBuilder, operand: Operand, size: int, block: int, result: Grap
     if isinstance(operand, GraphValue):
         tensor = layout.dense(g, operand) if operand.element == result.element else layout.plain(g, operand)
         return g.reshape(tensor, [-1, size // block, block])
-    stored = operand.astype(result.element.dtype) + result.element.dtype.type(result.element.bias)
+    stored = result.element.stored(operand)
     return _repeated(g, stored.reshape(1, size // block, block), result)
 
 

@@ -22,6 +22,10 @@ class Element:
     dtype: np.dtype
     bias: int = 0
 
+    def stored(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers as elements; adding a bias of 0 would change the sign of -0."""
+        return numbers.astype(self.dtype) + self.dtype.type(self.bias) if self.bias else numbers.astype(self.dtype)
+
 
 @dataclass(frozen=True)
 class Frame:
