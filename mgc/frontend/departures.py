@@ -26,13 +26,13 @@ def _sizes(graph: GraphProto, names: Sequence[str], scope: Mapping[str, Operand]
             found, dims = scope.get(result), declared.get(result)
             if node.op_type not in _ROUNDED or not dims or not isinstance(found, Sym):
                 continue
-            shape = found.value.type.shape if isinstance(found.value.type, TensorType) else ()
+            shape = list(found.value.type.shape) if isinstance(found.value.type, TensorType) else []
             # the first axis is the batch, which traces declare as it was
             wanted = [d.dim_value if d.HasField("dim_value") else n for d, n in zip(dims, shape, strict=False)]
-            if len(dims) == len(shape) and list(shape[1:]) != wanted[1:]:
+            if len(dims) == len(shape) and shape[1:] != wanted[1:]:
                 yield (
-                    f"node {name!r} ({node.op_type}): its result is {list(shape)}, the file declares "
-                    f"{[shape[0], *wanted[1:]]}: sizes follow ONNX's definition and the node's operands, whatever is "
+                    f"node {name!r} ({node.op_type}): its result is {shape}, the file declares "
+                    f"{[*shape[:1], *wanted[1:]]}: sizes follow ONNX's definition and the node's operands, whatever is "
                     "declared"
                 )
 

@@ -16,12 +16,12 @@ import pytest
 from compiled import elsewhere, off, reference, simulated
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mgc.cli.comparison import compare
 from onnx import ModelProto
 from onnx_models import build, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import mgc
+from mgc.comparison import compare
 
 TYPES = [(QuantType.QUInt8, QuantType.QUInt8), (QuantType.QInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)]
 # Models of tens of seconds are not made smaller again and again.
