@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mgc.frontend.load import Source
     from mgc.ir.ops.update import Rule
-    from mgc.ir.training import Carry, Penalty, Phase, Script
+    from mgc.ir.training import Carry, Penalty, Phase, Replay, Script
     from mgc.passes.mapping.allocate import Objective
     from mgc.targets.description import Target
 
@@ -243,6 +243,14 @@ class CompileOptions:
         read=tuple,
         default=(),
     )
+    replay: Sequence[Replay | str] = _training(
+        "--replay",
+        "INPUT=OUTPUT,size=N",
+        "INPUT is samples of OUTPUT, new ones and those out of a pool of N. Repeatable.",
+        list[str],
+        read=tuple,
+        default=(),
+    )
     optimizer: str | None = _training(
         "--optimizer", "NAME", "As PyTorch defines it: {names}.", names="mgc.passes.training.optimizers:OPTIMIZERS"
     )
@@ -287,7 +295,7 @@ class CompileOptions:
             refuse("--redraw-noise goes with --discriminator: a step model says itself what each loss reads")
         if self.order and not self.loss:
             refuse("--order goes with --discriminator: phases of a step model run in the order in which they are given")
-        for name in ("carry", "penalty"):
+        for name in ("carry", "penalty", "replay"):
             if getattr(self, name) and self.loss:
                 refuse(f"--{name} goes with --phase: with --discriminator the values of a step have no names")
         if self.groups and self.loss:
@@ -331,11 +339,14 @@ class CompileOptions:
     def script(self) -> Script:
         """What is done with the step's values besides minimising losses."""
         from mgc.ir.training import Script
-        from mgc.passes.training.script import parse_carry, parse_penalty
+        from mgc.passes.training.script import parse_carry, parse_penalty, parse_replay
 
         carries = tuple(parse_carry(c) if isinstance(c, str) else c for c in self.carry)
         penalties = tuple(parse_penalty(p) if isinstance(p, str) else p for p in self.penalty)
-        return Script(tuple(dict.fromkeys(self.once)), carries, penalties)
+        replays = tuple(parse_replay(r) if isinstance(r, str) else r for r in self.replay)
+        if replays and any(p.steps > 1 for p in self.parsed_phases):
+            refuse("--replay does not go with a phase of several steps: an iteration has one batch of new samples")
+        return Script(tuple(dict.fromkeys(self.once)), carries, penalties, replays)
 
     @functools.cached_property
     def rule(self) -> Rule:

@@ -11,8 +11,8 @@ from mgc.ir.op import register_attr
 
 NEXT = ".next"
 
-StateKind = Literal["parameter", "moment", "statistic", "counter", "carried"]
-Draw = Literal["given", "normal", "uniform", "key"]
+StateKind = Literal["parameter", "moment", "statistic", "counter", "carried", "pool"]
+Draw = Literal["given", "normal", "uniform", "key", "pick", "keep"]
 
 
 @register_attr
@@ -21,12 +21,12 @@ class State:
     """A value that lives from iteration to iteration: graph input `name`, and output NAME.next where it changes.
 
     `kind`: a trained parameter, an optimizer's moment of one, a running statistic, a step counter, or a value carried
-    from one iteration to the next (its first value is given when training begins). `group` is the parameter group: the
-    name of the phase that trains it (for a moment or counter: the phase it is of), "" for a statistic of no group and
-    what is carried; `shared` are further phases that train it. `initial` is in the model's own shape. `onnx_name` is
-    the initializer it came from and goes back to ("" for those that came from none), `network` the file that
-    initializer is in ("generator", "discriminator"; "" for a step model). `of` is the parameter that a moment belongs
-    to.
+    from one iteration to the next (its first value is given when training begins), or a pool of samples. `group` is
+    the parameter group: the name of the phase that trains it (for a moment or counter: the phase it is of), "" for a
+    statistic of no group and what is carried; `shared` are further phases that train it. `initial` is in the model's
+    own shape. `onnx_name` is the initializer it came from and goes back to ("" for those that came from none),
+    `network` the file that initializer is in ("generator", "discriminator"; "" for a step model). `of` is the
+    parameter that a moment belongs to.
     """
 
     name: str
@@ -52,8 +52,9 @@ class State:
 @register_attr
 @dataclass(frozen=True)
 class Data:
-    """An input of the training step that is no state. `draw` says what it holds if no file gives it: samples of
-    N(0, 1) ("normal") or of U[0, 1) ("uniform"), the samples' seed and numbers ("key"), or that it must be given.
+    """An input of the training step that is no state. `draw` says what it holds if no file gives it: samples of N(0,
+    1) ("normal") or of U[0, 1) ("uniform"), the samples' seed and numbers ("key"), what a pool of samples gives and
+    what it keeps ("pick", "keep", see `mgc.training.data.feeding.Replayed`), or that it must be given.
     """
 
     name: str
@@ -107,6 +108,16 @@ class Penalty:
 
 @register_attr
 @dataclass(frozen=True)
+class Replay:
+    """The input `input` is samples of `output`, of this iteration and of earlier ones, out of a pool of `size`."""
+
+    input: str
+    output: str
+    size: int
+
+
+@register_attr
+@dataclass(frozen=True)
 class Script:
     """What a training script does with the values of its step, besides minimising losses. All are names of the model's
     values; what is `once` is computed by the first phase that needs it and is a constant for those after it.
@@ -115,16 +126,14 @@ class Script:
     once: tuple[str, ...] = ()
     carries: tuple[Carry, ...] = ()
     penalties: tuple[Penalty, ...] = ()
+    replays: tuple[Replay, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The values that it names."""
-        given = (
-            *self.once,
-            *(c.output for c in self.carries),
-            *(n for p in self.penalties for n in (p.score, p.input)),
-        )
-        return tuple(dict.fromkeys(given))
+        handed = (each.output for each in (*self.carries, *self.replays))
+        penalised = (name for p in self.penalties for name in (p.loss, p.score, p.input))
+        return tuple(dict.fromkeys((*self.once, *handed, *penalised)))
 
 
 PLAIN = Script()

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgc.functions.windows import strided_view
 
-StateKind = Literal["parameter", "moment", "statistic", "counter", "carried"]
+StateKind = Literal["parameter", "moment", "statistic", "counter", "carried", "pool"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class StatePiece:
 @dataclass(frozen=True)
 class StoredState:
     """A value that lives from iteration to iteration: a parameter, a moment, a running statistic, a counter, or what an
-    iteration hands on to the next (`carried`: its first value is given when training begins).
+    iteration hands on to the next (`carried`: its first value is given when training begins; `pool`: samples kept for
+    later, none at first).
 
     `name` is the ONNX initializer's ("NAME.momentum", "NAME.adam.m" and the like for what an optimizer keeps), `phase`
     the group it is trained in ("" for none). `initial` names the tensor with its first value, in the model's own shape

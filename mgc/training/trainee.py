@@ -15,7 +15,7 @@ from mgc.sim.simulator import Simulator
 from mgc.training.errors import TrainingError
 from mgc.training.identity import program_hash
 
-Role = Literal["data", "noise", "uniform", "key", ""]
+Role = Literal["data", "noise", "uniform", "key", "pick", "keep", ""]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TraineeInput:
     """One input of an iteration: the shape and element type of one batch.
 
     `role` says what it is where that is known: data to learn from, noise ~ N(0,1), numbers uniform in [0, 1), each
-    sample's seed and number (see `mgc.functions.draws`). With "" it is data if data is given for it, else noise.
+    sample's seed and number (see `mgc.functions.draws`), what a pool of samples gives and keeps. With "" it is data if
+    data is given for it, else noise.
     """
 
     name: str

@@ -12,13 +12,13 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import IRError, register_attr
 from mgc.ir.ops import Host
-from mgc.ir.training import PLAIN, Data, Draw, Forward, Phase, Script, State
+from mgc.ir.training import PLAIN, Data, Draw, Forward, Phase, Script, State, StateKind
 from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.phases import check_phases, find_groups, in_group, stages_of
-from mgc.passes.training.script import add_penalty, carried_outputs, check_script, leave_behind, with_losses
+from mgc.passes.training.script import add_penalty, add_replay, carried_outputs, check_script, leave_behind, with_losses
 from mgc.passes.training.shifts import cancel_shifts
 from mgc.passes.training.unsettled import shared_warning, unsettled, unsettled_warning, updated_before
 
@@ -90,6 +90,9 @@ def step_model(
         if name not in names
     ]
     lifted = lift(graph, states)
+    draws: dict[str, Draw] = {}
+    for replay in script.replays:
+        draws |= add_replay(lifted, replay)
     count = len(lifted.outputs)
     statistics = batch_statistics(lifted)
     for penalty in script.penalties:
@@ -101,7 +104,8 @@ def step_model(
     carried = carried_outputs(script, named)
     lifted.outputs = [(name, named[name]) for name in (*losses, *reported)]
     lifted.outputs += [(carry.output, value) for carry, value in carried]
-    lifted.outputs += [(f"{name}.once", named[name]) for name in script.once]
+    made_once = tuple(dict.fromkeys((*script.once, *(r.output for r in script.replays))))
+    lifted.outputs += [(f"{name}.once", named[name]) for name in made_once]
     others = losses if len(stages_of(phases)) > 1 else ()  # which are not all minimised at all times
     needed = {name: named[name] for name in (*others, *reported)}
     left = leave_behind(lifted, losses, needed | {carry.output: value for carry, value in carried})
@@ -109,11 +113,16 @@ def step_model(
     lifted.prune()
     statistics = with_losses(lifted, losses, statistics)
     inputs = {v.name: v for v in lifted.inputs}
-    first = [State(c.input, "carried", np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy)) for c, v in carried]
+    pools = {f"{r.input}.pool" for r in script.replays}
+    kinds: list[StateKind] = ["pool" if c.input in pools else "carried" for c, _ in carried]
+    first = [
+        State(c.input, kind, np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy))
+        for (c, v), kind in zip(carried, kinds, strict=True)
+    ]
     held = {s.name for s in (*states, *first)}
-    data = tuple(Data(n, draw_of(v)) for n, v in inputs.items() if n not in held)
+    data = tuple(Data(n, draws.get(n) or draw_of(v)) for n, v in inputs.items() if n not in held)
     lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)))]
-    once = tuple(f"{name}.once" for name in script.once)
+    once = tuple(f"{name}.once" for name in made_once)
     forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left)
     entry = Entry("forward", "train", lifted, attributes={"forward": forward})
     return Module(network.name, (entry,), (*states, *first))

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
-from mgc.ir.training import Carry, Left, Penalty, Script, Statistic
+from mgc.ir.ops import Concat, Detach, Gather
+from mgc.ir.training import Carry, Draw, Left, Penalty, Replay, Script, Statistic
+from mgc.ir.types import DType, TensorType
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.losses import mean
@@ -114,11 +116,58 @@ def parse_penalty(text: str) -> Penalty:
     return Penalty(loss, score, given_input, center, power, weight, bool(given.get("sides", 0)))
 
 
+def parse_replay(text: str) -> Replay:
+    """A replay from "INPUT=OUTPUT,size=N". UnsupportedError if it is not written so."""
+    values, _, option = text.partition(",")
+    name, _, output = (part.strip() for part in values.partition("="))
+    key, _, size = (part.strip() for part in option.partition("="))
+    if not name or not output or key != "size" or not size.isdecimal() or int(size) < 1:
+        raise UnsupportedError(f"--replay {text}: write INPUT=OUTPUT,size=N, such as fake_a_=fake_a,size=50")
+    return Replay(name, output, int(size))
+
+
+def add_replay(graph: Graph, replay: Replay) -> dict[str, Draw]:
+    """Puts samples out of a pool, in place, where the graph reads an input. The pool is an input, INPUT.pool, and what
+    it is then the output of that name. Gives the inputs that say by number what it gives and keeps.
+    """
+    inputs, made = {v.name: v for v in graph.inputs}, dict(graph.outputs)[replay.output]
+    old, pool = inputs[replay.input], f"{replay.input}.pool"
+    where = f"--replay {replay.input}={replay.output}"
+    if old.type != made.type or not old.shape:
+        raise UnsupportedError(f"{where}: {replay.input} is {old.type}, {replay.output} is {made.type}: not alike")
+    if made in _from(graph, {old}):
+        raise UnsupportedError(f"{where}: {replay.output} is made of {replay.input} itself")
+    held = graph.add_input(pool, old.tensor.with_shape((replay.size, *old.shape[1:])))
+    pick = graph.add_input(f"{pool}.pick", TensorType(DType.I64, old.shape[:1]))
+    keep = graph.add_input(f"{pool}.keep", TensorType(DType.I64, (replay.size,)))
+    build = Build(graph, hint=pool)
+    every = build.emit(Concat(0), held, build.emit(Detach(), made))
+    graph.replace({old: build.emit(Gather(0), every, pick)})
+    graph.inputs.remove(old)
+    graph.outputs.append((pool, build.emit(Gather(0), every, keep)))
+    graph.sort()
+    return {pick.name: "pick", keep.name: "keep"}
+
+
+def _from(graph: Graph, values: set[Value]) -> set[Value]:
+    """Values and all that is computed from them."""
+    found = set(values)
+    for node in graph.nodes:
+        if any(v in found for v in node.inputs):
+            found.update(node.outputs)
+    return found
+
+
 def check_script(script: Script, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> None:
     """UnsupportedError where a script names what the model has not, or carries what does not fit."""
     for name in script.once:
         if name in inputs:
             raise UnsupportedError(f"--once {name}: it is an input, which is given once as it is")
+    for replay in script.replays:
+        if replay.input not in inputs or replay.input in {c.input for c in script.carries}:
+            raise UnsupportedError(
+                f"--replay {replay.input}={replay.output}: the model's inputs are {', '.join(inputs) or 'none'}"
+            )
     taken: set[str] = set()
     for carry in script.carries:
         where = f"--carry {carry.input}={carry.output}"
@@ -133,5 +182,6 @@ def check_script(script: Script, inputs: Mapping[str, Value], outputs: Mapping[s
 
 
 def carried_outputs(script: Script, outputs: Mapping[str, Value]) -> list[tuple[Carry, Value]]:
-    """Each carry under the name of the forward half's output, and that output's value."""
-    return [(Carry(c.input, f"{c.input}.carried"), outputs[c.output]) for c in script.carries]
+    """Each carry under the name of the forward half's output, and that output's value; pools come last."""
+    names = {c.input: c.output for c in script.carries} | {f"{r.input}.pool": f"{r.input}.pool" for r in script.replays}
+    return [(Carry(name, f"{name}.carried"), outputs[output]) for name, output in names.items()]

@@ -37,7 +37,8 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
     if not state.trains:
         return meta | {"layers": [asdict(q) for e in entries for q in e.attributes.get("quality", ())]}
     # nobody knows which inputs of a step model are noise: those that are not given
-    roles = {"normal": "noise" if len(hashes) > 1 else "", "uniform": "uniform", "given": "data", "key": "key"}
+    roles = {"normal": "noise" if len(hashes) > 1 else "", "uniform": "uniform", "given": "data"}
+    roles |= {name: name for name in ("key", "pick", "keep")}
     return meta | {
         "models_sha256": hashes,
         "losses": [r.to_json_dict() for r in attributes["losses"]],

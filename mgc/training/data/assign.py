@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mgc.training.data.feeding import Feeder, InOrder, Keys, Noise, Shuffled, Supply
+from mgc.training.data.feeding import Feeder, InOrder, Keys, Noise, Replayed, Shuffled, Supply
 from mgc.training.data.files import read_array, read_arrays
 from mgc.training.data.fitting import Fit, MisfitError, fit, image_size
 from mgc.training.data.images import read_images
@@ -50,6 +50,9 @@ def feeder(
     for port in inputs:
         if port.role == "key" and port.name not in supplies:
             supplies[port.name] = Keys(port, seed)
+        elif port.role in ("pick", "keep"):
+            pool = port.name.rpartition(".")[0]
+            supplies[port.name] = Replayed(port, seed, ports[f"{pool}.keep"].rows, ports[f"{pool}.pick"].rows)
         elif port.name not in supplies:
             supplies[port.name] = _noise(port, seed)
             tell(f"input {port.name}: drawn " + ("uniform in [0, 1)" if port.role == "uniform" else "N(0,1)"))

@@ -58,6 +58,34 @@ class Keys:
         return ""
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """What a pool of samples gives, and what it keeps, by number: those in the pool, from 0 on, then the new ones.
+
+    As CycleGAN's buffer: until it is full it keeps each new sample and gives it back; then, sample by sample, it gives
+    half of them back, and for the others one out of the pool, whose place they take.
+    """
+
+    port: TraineeInput
+    seed: int
+    size: int
+    rows: int
+
+    def batch(self, number: int) -> np.ndarray:
+        draw = noise.generator(self.seed, "replay", self.port.name.rpartition(".")[0], number)
+        pool, held, given = np.arange(self.size), min(self.size, number * self.rows), np.arange(self.rows) + self.size
+        for k in range(self.rows):
+            if held < self.size:
+                pool[held], held = self.size + k, held + 1
+            elif draw.random() > 0.5:
+                slot = int(draw.integers(self.size))
+                pool[slot], given[k] = given[k], pool[slot]
+        return (given if self.port.role == "pick" else pool).astype(self.port.dtype)
+
+    def fingerprint(self, batches: int) -> str:
+        return ""
+
+
 class Shuffled:
     """Data in epochs, each in an order of its own; what does not fill a batch at an epoch's end is left out of it.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scripted import BATCH, Follower, detach, feeds, gan, model, node, squares
+from scripted import BATCH, Follower, critic, detach, feeds, gan, model, node, squares
 
 import mgc
 from mgc.compiler import compile_with_stats
@@ -10,6 +10,7 @@ from mgc.ir.training import Penalty
 from mgc.options import CompileOptions
 from mgc.passes.manager import UnsupportedError
 from mgc.passes.training.script import parse_penalty
+from mgc.training.noise import generator
 
 RATE = 0.2
 ITERATIONS = 3
@@ -328,3 +329,71 @@ def test_a_loss_is_switched_on_later(tmp_path, optimizer):
     for name, value in follower.state.items():
         if name in states:
             np.testing.assert_allclose(states[name], value, rtol=1e-4, atol=1e-6)
+
+
+def replaying():
+    """The critic's step reads samples out of a buffer, as CycleGAN's does."""
+    more = [
+        *critic("bought", "old"),
+        *squares("old", "zero", "loss_old"),
+        node("Add", "loss_real loss_old", "loss_replay"),
+    ]
+    return gan(nodes=more, inputs={"bought": [BATCH, 4]}, outputs={"loss_replay": [], "loss_old": []})
+
+
+REPLAYED = ["generator=loss_g", "discriminator=loss_replay"]
+
+
+def test_samples_are_replayed_out_of_a_pool(tmp_path):
+    """Until the pool is full it gives the new samples; then old ones, as a buffer by hand does with the same draws."""
+    size, iterations, proto = 6, 5, replaying()
+    options = {"phases": REPLAYED, "optimizer": "sgd", "lr": RATE, "batch": BATCH}
+    program = mgc.compile(proto, replay=[f"bought=fake,size={size}"], **options)
+    data = feeds(proto, iterations, ["bought"])
+    inputs = {name: np.concatenate([d[name] for d in data]) for name in data[0]}
+
+    def run(steps, folder, seed=3, **more):
+        simulator = mgc.Simulator(program, numerics="float")
+        progress = simulator.train(inputs=inputs, steps=steps, seed=seed, checkpoint=folder, **more)
+        return progress.history, simulator.states()
+
+    history, states = run(iterations, tmp_path / "whole")
+    follower = following(REPLAYED)(proto)
+    pool: list[np.ndarray] = []
+    for i, feed in enumerate(data):
+        draw, bought = generator(3, "replay", "bought.pool", i), []
+        for sample in follower.evaluate(feed, ["fake"], {})["fake"]:  # made before the generator's step
+            if len(pool) < size:
+                pool.append(sample)
+                bought.append(sample)
+            elif draw.random() > 0.5:
+                slot = int(draw.integers(size))
+                bought.append(pool[slot])
+                pool[slot] = sample
+            else:
+                bought.append(sample)
+        found = follower.iterate({**feed, "bought": np.array(bought)})
+        assert history["loss_replay"][i] == pytest.approx(float(found["loss_replay"]), rel=1e-4)
+    np.testing.assert_allclose(states["bought.pool"], pool, rtol=1e-4, atol=1e-6)
+    for name in ("generator.w", "discriminator.a"):
+        np.testing.assert_allclose(states[name], follower.state[name], rtol=1e-4, atol=1e-6)
+    run(3, tmp_path / "halves")
+    again, same = run(iterations, tmp_path / "halves", resume=True)
+    assert again == history
+    for name, value in states.items():
+        np.testing.assert_array_equal(same[name], value)
+    assert run(iterations, tmp_path / "other", seed=4)[0] != history
+
+
+def test_what_cannot_be_replayed():
+    for text, message in (
+        ("bought=fake", "write INPUT=OUTPUT,size=N"),
+        ("bought=fake,size=0", "write INPUT=OUTPUT,size=N"),
+        ("sold=fake,size=3", "--replay sold=fake: the model's inputs are"),
+        ("bought=loss_g,size=3", "bought is f32.*, loss_g is f32.*: not alike"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            mgc.compile(replaying(), phases=REPLAYED, optimizer="sgd", batch=BATCH, replay=[text])
+    phases = ["generator=loss_g,steps=2", "discriminator=loss_replay"]
+    with pytest.raises(UnsupportedError, match="--replay does not go with a phase of several steps"):
+        mgc.compile(replaying(), phases=phases, optimizer="sgd", batch=BATCH, replay=["bought=fake,size=3"])
