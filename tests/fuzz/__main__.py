@@ -49,12 +49,14 @@ class Worker:
     def attempt(self, kind: str, data: bytes) -> None:
         from kinds import attempt
 
-        (self.folder / f"{self.name}.input").write_bytes(kind.encode() + b"\n" + data)
+        held = self.folder / f"{self.name}.input"  # there while the input is being tried
+        held.write_bytes(kind.encode() + b"\n" + data)
         try:
             found = attempt(kind, data)
         except Exception as error:
             found = "DEFECT"
             self.keep(kind, data, f"{type(error).__name__}: {str(error)[:200]}")
+        held.unlink()
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         if most > GIBIBYTES * _GIB:
             self.keep(kind, data, f"memory: {most / _GIB:.1f} GiB")
@@ -151,7 +153,7 @@ def watch(given: argparse.Namespace) -> int:
                 process.wait()
             if process.poll() is None:
                 continue
-            if hangs or process.returncode < 0:
+            if path.exists() and (hangs or process.returncode < 0):
                 faults += 1
                 kind, _, data = path.read_bytes().partition(b"\n")
                 kept = given.folder / f"found-{kind.decode()}-{name}.bin"
