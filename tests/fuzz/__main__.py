@@ -130,6 +130,14 @@ def main() -> int:
     return watch(given)
 
 
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 if it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def watch(given: argparse.Namespace) -> int:
     """Starts workers, ends those that hang, and says what was tried."""
     end, started, faults = time.monotonic() + 60 * given.minutes, 0, 0
@@ -146,7 +154,7 @@ def watch(given: argparse.Namespace) -> int:
             running[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for name, process in list(running.items()):
             path = given.folder / f"{name}.input"
-            quiet = time.time() - path.stat().st_mtime if path.exists() else 0.0
+            quiet = _age(path)
             hangs = quiet > SECONDS and process.poll() is None
             if hangs or time.monotonic() > end + 30:
                 process.kill()
