@@ -50,7 +50,7 @@ class Worker:
         from kinds import attempt
 
         held = self.folder / f"{self.name}.input"  # there while the input is being tried
-        held.write_bytes(kind.encode() + b"\n" + data)
+        held.write_bytes(f"{kind} {time.process_time()}\n".encode() + data)
         try:
             found = attempt(kind, data)
         except Exception as error:
@@ -130,12 +130,17 @@ def main() -> int:
     return watch(given)
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was written; 0 if it is not there."""
+def _hangs(path: Path, process: int) -> bool:
+    """Whether a worker has computed for more than 20 s on the input it notes, or waited for ten times as long."""
     try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+        waited = time.time() - path.stat().st_mtime
+        if waited <= SECONDS:
+            return False
+        began = float(path.read_bytes().partition(b"\n")[0].split()[1])
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return waited > 10 * SECONDS or sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") - began > SECONDS
+    except (FileNotFoundError, IndexError):  # it has just ended, or gone on
+        return False
 
 
 def watch(given: argparse.Namespace) -> int:
@@ -154,8 +159,7 @@ def watch(given: argparse.Namespace) -> int:
             running[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for name, process in list(running.items()):
             path = given.folder / f"{name}.input"
-            quiet = _age(path)
-            hangs = quiet > SECONDS and process.poll() is None
+            hangs = process.poll() is None and _hangs(path, process.pid)
             if hangs or time.monotonic() > end + 30:
                 process.kill()
                 process.wait()
@@ -163,8 +167,8 @@ def watch(given: argparse.Namespace) -> int:
                 continue
             if path.exists() and (hangs or process.returncode < 0):
                 faults += 1
-                kind, _, data = path.read_bytes().partition(b"\n")
-                kept = given.folder / f"found-{kind.decode()}-{name}.bin"
+                head, _, data = path.read_bytes().partition(b"\n")
+                kept = given.folder / f"found-{head.split()[0].decode()}-{name}.bin"
                 kept.write_bytes(data)
                 print(f"{kept}: {'more than 20 s' if hangs else f'signal {-process.returncode}'}", flush=True)
             counts = given.folder / f"{name}.counts"
