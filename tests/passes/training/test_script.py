@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from oracle import DATA
 from scripted import BATCH, Follower, critic, detach, feeds, gan, model, node, squares
 
 import mgc
@@ -397,3 +398,40 @@ def test_what_cannot_be_replayed():
     phases = ["generator=loss_g,steps=2", "discriminator=loss_replay"]
     with pytest.raises(UnsupportedError, match="--replay does not go with a phase of several steps"):
         mgc.compile(replaying(), phases=phases, optimizer="sgd", batch=BATCH, replay=["bought=fake,size=3"])
+
+
+def composed(**options):
+    """(states after some iterations, warnings) of two perceptrons under a loss's name."""
+    given = {"discriminator": DATA / "mlp_D_ts.onnx", "loss": "bce", "optimizer": "adam", "batch": BATCH}
+    program, stats = compile_with_stats(DATA / "mlp_G_ts.onnx", CompileOptions(**given, **options))
+    simulator = mgc.Simulator(program, numerics="float")
+    rng = np.random.default_rng(0)
+    ports = {p.name: p.shape for p in program.part(program.entries[0].name).inputs}
+    data = {n: rng.standard_normal((ITERATIONS * s[0], *s[1:])).astype(np.float32) for n, s in ports.items()}
+    simulator.train(inputs=data, steps=ITERATIONS)
+    return simulator.states(), [w for w in stats.warnings if "once" in w or "shared" in w]
+
+
+def test_networks_in_two_files_take_samples_once_too():
+    order = ["generator", "discriminator"]
+    once, warnings = composed(order=order, once=["image"])
+    assert not warnings
+    anew, (warning,) = composed(order=order)
+    assert "phase discriminator computes image anew" in warning
+    shared, warnings = composed(order=order, dataflow="shared")
+    assert not warnings
+    plain, warnings = composed()
+    assert not warnings
+    for name, value in once.items():
+        np.testing.assert_allclose(shared[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    apart = [n for n in once if not np.allclose(once[n], anew[n], rtol=1e-3, atol=1e-5)]
+    assert any("discriminator" in n for n in apart)
+    assert any(not np.allclose(once[n], plain[n], rtol=1e-3, atol=1e-5) for n in once)
+    for options, message in (
+        ({"once": ["z"]}, "--once z: with --discriminator the generator's output can be computed once"),
+        ({"once": ["image"], "redraw_noise": True}, "with --redraw-noise each phase has fakes of its own"),
+        ({"order": ["generator"]}, "write generator,discriminator or discriminator,generator"),
+        ({"carry": ["k=k_next"]}, "--carry goes with --phase"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            composed(**options)
