@@ -48,6 +48,18 @@ def _check_variance(n: NodeView, epsilon: float) -> None:
         )
 
 
+def _operands(ctx: Context, n: NodeView) -> list[Value]:
+    """A batch normalisation's scale, bias, mean and variance. Running statistics that are copies of initializers, even
+    equal ones (MUNIT repeats its buffers for each sample), are none that training moves: they lose the name.
+    """
+    found = [n.operand(i) for i in range(1, 5)]
+    for i in (2, 3):
+        held = found[i]
+        if ctx.keep_parameters and isinstance(held, Known) and held.name and held.name != n.proto.input[1 + i]:
+            found[i] = Known(held.array, hint=held.name)
+    return [ctx.value(operand) for operand in found]
+
+
 @handles("BatchNormalization")
 def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     """Inference form as one op; in training mode by the batch's own statistics, with running ones as results."""
@@ -63,7 +75,7 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
         if any(n.wants(i) for i in range(1, 5)):
             raise Unsupported("more than one output is wanted in inference")
         op = BatchNorm(epsilon, float(n.attr("momentum", 0.9)))
-        y = ctx.emit(op, x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
+        y = ctx.emit(op, x, *_operands(ctx, n))
         return ctx.reshape(y, flat)
     if n.opset < 14 and (n.wants(3) or n.wants(4)):
         raise Unsupported("saved statistics are wanted")
@@ -76,7 +88,7 @@ def batch_norm(ctx: Context, n: NodeView) -> Result | list[Result]:
     momentum = float(n.attr("momentum", 0.9))
     if ctx.keep_parameters:
         # one op, for `batch-statistics` to find: it updates the running statistics itself
-        y = ctx.emit(BatchNorm(epsilon, momentum, training=True), x, *(ctx.value(n.operand(i)) for i in range(1, 5)))
+        y = ctx.emit(BatchNorm(epsilon, momentum, training=True), x, *_operands(ctx, n))
     results: list[Result] = [ctx.reshape(y, flat)]
     for i, statistic in ((1, mean), (2, variance)):
         if n.wants(i):

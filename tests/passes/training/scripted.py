@@ -33,16 +33,23 @@ def detach(x: str, y: str) -> onnx.NodeProto:
     return node("Identity", x, y, detach=True)
 
 
-def model(nodes, inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]], weights, dtype=np.float32):
-    """A checked ONNX model. `weights`: shapes (drawn), or arrays."""
+def model(
+    nodes,
+    inputs: Mapping[str, Sequence[int]],
+    outputs: Mapping[str, Sequence[int]],
+    weights,
+    integers: Arrays | None = None,
+):
+    """A checked ONNX model. `weights`: shapes (drawn), or arrays; `integers`: arrays that stay so."""
     rng = np.random.default_rng(7)
     held = [w if isinstance(w, np.ndarray) else rng.standard_normal(w) * 0.7 for w in weights.values()]
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    kind = TensorProto.FLOAT
 
     def infos(shapes):
         return [helper.make_tensor_value_info(n, kind, s) for n, s in shapes.items()]
 
-    tensors = [numpy_helper.from_array(np.asarray(a).astype(dtype), n) for n, a in zip(weights, held, strict=True)]
+    tensors = [numpy_helper.from_array(np.asarray(a).astype(np.float32), n) for n, a in zip(weights, held, strict=True)]
+    tensors += [numpy_helper.from_array(a, n) for n, a in (integers or {}).items()]
     graph = helper.make_graph(list(nodes), "step", infos(inputs), infos(outputs), tensors)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(made)

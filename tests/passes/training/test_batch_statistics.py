@@ -293,3 +293,25 @@ def normalised_gan():
         "zero": np.zeros(()),
     }
     return model(nodes, {"z": [BATCH, 3], "x": [BATCH, 4]}, {"loss_g": [], "loss_d": []}, weights)
+
+
+@pytest.mark.parametrize(("op", "more", "moved"), [("Tile", " ones", False), ("Identity", "", True)])
+def test_copies_of_running_statistics_do_not_move(op, more, moved):
+    """MUNIT repeats the buffers of its adaptive normalisation for each sample: they stay, also with one sample."""
+    nodes = [
+        node("MatMul", "z generator.w", "hidden"),
+        node(op, f"generator.n.mean{more}", "mean"),
+        node(op, f"generator.n.var{more}", "var"),
+        node("BatchNormalization", "hidden generator.n.scale generator.n.bias mean var", "y m v", training_mode=1),
+        *squares("y", "zero", "loss_g"),
+    ]
+    vectors = ("scale", "bias", "mean", "var")
+    weights = {
+        "generator.w": (3, 4),
+        **{f"generator.n.{n}": np.arange(1, 5) / 4 for n in vectors},
+        "zero": np.zeros(()),
+    }
+    extra = {"ones": np.array([1])} if more else {}
+    proto = model(nodes, {"z": [BATCH, 3]}, {"loss_g": []}, weights, integers=extra)
+    program = mgc.compile(proto, phases=["generator=loss_g"], optimizer="sgd", batch=BATCH)
+    assert ("generator.n.mean" in {s.name for s in program.states}) is moved
