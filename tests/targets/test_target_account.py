@@ -115,7 +115,7 @@ def test_lighter_sums_take_less_memory_and_no_more_time_as_the_verifier_counts_t
     default = load_target("liu2018")
     periphery = default.periphery.model_copy(update={"accumulator_bytes": 4})
     light = default.model_copy(update={"periphery": periphery})
-    networks = {"discriminator": DATA / "dcgan_D_ts.onnx", "loss": "bce", "batch": 4}
+    networks = {"discriminator": DATA / "dcgan_D_ts.onnx", "loss": "bce", "batch": 4, "dataflow": "sequential"}
     heavy, lighter = (compile_training(DATA / "dcgan_G_ts.onnx", target=t, **networks) for t in (default, light))
     assert not check(facts_of_program(lighter.part("discriminator and generator"), {}))
     assert lighter.iteration_cycles <= heavy.iteration_cycles
