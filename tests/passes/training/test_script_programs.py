@@ -1,0 +1,112 @@
+"""Programs of scripts, by their instructions alone: which versions of which weights each update depends on.
+
+The checker reads who reads and writes what, and knows nothing of the compiler; the script says what is expected.
+"""
+
+import pytest
+from scripted import BATCH, critic, detach, gan, node, squares
+
+import mgc
+from mgc.isa.instructions import Update, WriteCells
+from mgc.isa.verify_schedule import faults_of
+
+PHASES = ["generator=loss_g", "discriminator=loss_d"]
+
+
+def dependencies(program):
+    """{(parameter, its version): the versions {(parameter, version)} that its next one depends on}, of an iteration."""
+    (part,) = (program.part(e.name) for e in program.entries if e.kind == "train")
+    homes = {}
+    for state in part.states:
+        for piece in state.pieces:
+            root = part.root(piece.buffer) if piece.buffer >= 0 else -1
+            homes[piece.group, root] = state.name if state.kind == "parameter" else ""
+    version, found, behind = dict.fromkeys(homes, 0), {}, {}
+    for i in part.instructions:
+        if isinstance(i, WriteCells):
+            continue
+        places = [(g, -1) for g in i.reads_groups()] + [(-1, part.root(b)) for b in i.reads()]
+        read = {(homes[p], version[p]) for p in places if homes.get(p)}
+        read |= {v for p in places if p not in homes for v in behind.get(p, ())}
+        if isinstance(i, Update):
+            home = (i.group, -1) if i.group >= 0 else (-1, part.root(i.parameter))
+            found.setdefault((homes[home], version[home]), set()).update(read - {(homes[home], version[home])})
+            version[home] += 1
+        for b in i.writes():
+            behind.setdefault((-1, part.root(b)), set()).update(read)
+    return found
+
+
+def compiled(proto, phases=PHASES, **options):
+    program = mgc.compile(proto, phases=phases, optimizer="adam", batch=BATCH, **options)
+    assert faults_of(program) == []
+    return program
+
+
+CRITIC = ("discriminator.a", "discriminator.b")
+
+
+def remade(program):
+    """Whether the discriminator's step sees samples of the updated generator."""
+    found = dependencies(program)
+    seen = {v for name in CRITIC for n, v in found[name, 0] if n == "generator.w"}
+    assert len(seen) == 1
+    return seen == {1}
+
+
+def test_samples_that_are_made_again_are_found():
+    assert not remade(compiled(gan(), once=["fake"]))
+    assert remade(compiled(gan()))
+    assert not remade(compiled(gan(), dataflow="shared"))
+
+
+@pytest.mark.parametrize("flow", ["sequential", "parallel", "cyclic"])
+def test_versions_hold_where_groups_overlap(flow):
+    """G, D, then both: each reads what those before it left, the samples of the first phase excepted."""
+    proto = gan(nodes=squares("again", "zero", "loss_info"), outputs={"loss_info": []})
+    groups = {"info": ["generator.*", "discriminator.b"]}
+    program = compiled(proto, [*PHASES, "info=loss_info"], groups=groups, once=["fake"], dataflow=flow)
+    found = dependencies(program)
+    # the third phase reads samples that are a constant: it does not reach the generator
+    assert set(found) == {("generator.w", 0), ("discriminator.a", 0), ("discriminator.b", 0), ("discriminator.b", 1)}
+    assert found["generator.w", 0] == {("discriminator.a", 0), ("discriminator.b", 0)}
+    assert found["discriminator.b", 0] == {("generator.w", 0), ("discriminator.a", 0)}
+    assert found["discriminator.b", 1] == {("generator.w", 0), ("discriminator.a", 1)}
+
+
+def test_a_detach_that_is_dropped_is_found():
+    """The discriminator compares with features of its own that are detached: their weights stand still."""
+
+    def step(cut):
+        more = [
+            node("MatMul", "x discriminator.e", "features"),
+            detach("features", "target") if cut else node("Identity", "features", "target"),
+            node("Sub", "real target", "apart"),
+            node("Mul", "apart apart", "apart.2"),
+            node("ReduceMean", "apart.2", "near", keepdims=0),
+            node("Add", "loss_d near", "loss_near"),
+        ]
+        return gan(nodes=more, outputs={"loss_near": []}, weights={"discriminator.e": (4, 1)})
+
+    phases = ["generator=loss_g", "discriminator=loss_near"]
+    updated = {name for name, _ in dependencies(compiled(step(True), phases, once=["fake"]))}
+    assert updated == {"generator.w", *CRITIC}
+    dropped = {name for name, _ in dependencies(compiled(step(False), phases, once=["fake"]))}
+    assert dropped == {*updated, "discriminator.e"}
+    stopped = compiled(step(False), phases, once=["fake"], stop_gradient=["target"])
+    assert {name for name, _ in dependencies(stopped)} == updated
+
+
+def test_what_is_carried_depends_on_the_versions_that_phases_read():
+    """BEGAN's balance is no reason to run a network again: no weight is read after its update."""
+    more = [
+        *critic("x", "twice"),
+        node("Sub", "loss_real loss_fake", "gap"),
+        node("Add", "k gap", "k_next"),
+    ]
+    proto = gan(nodes=more, inputs={"k": []}, outputs={"k_next": []})
+    program = compiled(proto, once=["fake"], carry=["k=k_next"])
+    (part,) = (program.part(e.name) for e in program.entries if e.kind == "train")
+    updates = {i.group: i.id for i in part.instructions if isinstance(i, Update) and i.group >= 0}
+    late = [i for i in part.instructions for g in i.reads_groups() if i.id > updates.get(g, i.id)]
+    assert not late
