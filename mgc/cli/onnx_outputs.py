@@ -24,8 +24,10 @@ _CODES = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQu
 
 
 def quantises(model: ModelProto) -> bool:
-    """Whether the model quantises values as it runs."""
-    return any(n.op_type in _CODES for n in model.graph.node)
+    """Whether the model holds codes: ONNX Runtime's fusions then round otherwise than it says, even where only weights
+    are codes (a product of real numbers with them becomes one of codes).
+    """
+    return any(n.op_type in _CODES or n.op_type == "DequantizeLinear" for n in model.graph.node)
 
 
 def output_steps(model: ModelProto) -> dict[str, float]:

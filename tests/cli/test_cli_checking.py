@@ -114,3 +114,18 @@ def test_where_onnx_runtime_departs_from_the_definition_the_evaluator_checks(mgc
     outcome = mgc("run", "r.mgc", "--numerics", "float", "--check", "r.onnx", "--json")
     assert outcome.code == 0
     assert "ONNX Runtime departs from ONNX's definition here" in outcome.err
+
+
+@pytest.mark.parametrize("kind", ["Gemm", "MatMul"])
+def test_weights_alone_in_codes_are_checked_as_they_are_written(mgc, here, kind):
+    """ONNX Runtime's fusion would round the other operand too."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], "weights"),
+        helper.make_node(kind, ["x", "w"], ["y"], "product"),
+    ]
+    constants = {"q": rng.integers(-127, 128, (64, 64)).astype(np.int8), "s": np.float32(0.02), "z": np.int8(0)}
+    onnx.save(tiny.model(nodes, {"x": ["N", 64]}, {"y": ["N", 64]}, **constants), "g.onnx")
+    assert mgc("compile", "g.onnx").code == 0
+    for numerics in ("float", "quantized"):
+        assert mgc("run", "g.mgc", "-n", 4, "--check", "g.onnx", "--numerics", numerics).code == 0
