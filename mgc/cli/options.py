@@ -43,6 +43,11 @@ EngineOption = Annotated[Engine, typer.Option("--engine", help="reference: cell 
 Threads = Annotated[int | None, typer.Option("--threads", metavar="T", min=1, help="Threads at most. [default: all]")]
 
 
+MaxElements = Annotated[
+    int, typer.Option("--max-elements", metavar="N", min=1, help="Refuse a program with a larger buffer.")
+]
+
+
 def one_of(names: Callable[[], Sequence[str]]) -> Callable[[str], str]:
     """A parser of options that takes these names, which are looked up only when there is one to parse."""
 

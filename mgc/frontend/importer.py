@@ -16,7 +16,7 @@ from mgc.frontend.errors import ModelError
 from mgc.frontend.host import HostBuilder
 from mgc.frontend.interpreter import MALFORMED, Interpreter, Scope
 from mgc.frontend.load import LoadedModel, Source, load_model, to_array
-from mgc.frontend.operand import Known, Sym, ir_dtype, ir_type
+from mgc.frontend.operand import Known, Sym, elem_type_name, ir_dtype, ir_type
 from mgc.frontend.validation import check_definitions, check_finite, unique_names
 from mgc.functions.draws import KEY
 from mgc.ir.graph import Graph, Value
@@ -118,6 +118,10 @@ def _import(
     scope: Scope = {}
     for info in infos:
         type_ = bound_type(info, sizes)
+        kind = type_.tensor_type.elem_type if type_.HasField("tensor_type") else None
+        if type_.WhichOneof("value") is None or (kind is not None and elem_type_name(kind) == "undefined"):
+            what = "it has no type" if kind is None else f"there is no element type {kind}"
+            raise ModelError(what, where=f"input {info.name!r}", todo="export the model again")
         if isinstance(shape := ir_type(type_), TensorType):
             budget.hold(shape.shape, f"input {info.name!r}")
         scope[info.name] = Sym(graph.add_input(info.name, ir_type(type_)), type_)

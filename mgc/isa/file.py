@@ -57,6 +57,10 @@ def load(path: Path) -> Tables:
         return _load(path)
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from error
+    except (AttributeError, TypeError, LookupError, ValueError, ArithmeticError, RecursionError) as error:
+        # its description of a chip and its notes are JSON of any form: rules read them as this mgc writes them
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ProgramError(f"{path}: its target or tables are not as this mgc writes them ({reason})") from error
 
 
 def _load(path: Path) -> Tables:

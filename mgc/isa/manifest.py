@@ -23,7 +23,7 @@ def canonical(value: Json) -> str:
     """JSON with sorted keys and no blanks. ProgramError for what JSON cannot hold: NaN, keys that are no text."""
     try:
         return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ProgramError(f"target or meta cannot be written as JSON: {error}") from error
 
 
@@ -91,13 +91,31 @@ def from_manifest(manifest: Json) -> dict[str, Any]:
             "target": _is(dict, manifest["target"]),
             "sources": _value(ListOf(ListOf(Scalar(str))), manifest["sources"]),
             "absorbed": {k: _is(str, v) for k, v in _is(dict, manifest["absorbed"]).items()},
-            "meta": _is(dict, manifest["meta"]),
+            "meta": _notes(_is(dict, manifest["meta"])),
             **tables,
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProgramError):
             raise
         raise ProgramError(f"a table of the program does not fit: {type(error).__name__}: {error}") from error
+
+
+_TABLES_OF_META = ("training", "export", "calibration", "options", "allocation", "crossbars")
+_MOST_DEPTH = 64
+
+
+def _notes(meta: dict[str, Any]) -> dict[str, Any]:
+    """Meta as it is. ProgramError where what simulators and reports look into is no table, or nests too deep."""
+    wrong = [key for key in _TABLES_OF_META if not isinstance(meta.get(key) or {}, dict)]
+    if wrong:
+        raise ProgramError(f"meta: {wrong[0]} is no table")
+    level: list[Json] = [meta]
+    for _ in range(_MOST_DEPTH):
+        level = [v for inner in level for v in (inner.values() if isinstance(inner, dict) else inner)
+                 if isinstance(v, dict | list)]  # fmt: skip
+    if level:
+        raise ProgramError(f"meta nests deeper than {_MOST_DEPTH}")
+    return meta
 
 
 def _table(record: Record, rows: Sequence[Json]) -> tuple[Any, ...]:

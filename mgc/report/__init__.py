@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mgc.functions.printable import printable
@@ -48,12 +49,14 @@ def formats(view: str) -> tuple[str, ...]:
 
 def facts(program: Program, view: str = "summary") -> dict[str, Any]:
     """A view's figures as plain values (what `json` prints)."""
-    return {"schema_version": SCHEMA_VERSION, **plain(_view(view).facts(program))}
+    with _of_file(program):
+        return {"schema_version": SCHEMA_VERSION, **plain(_view(view).facts(program))}
 
 
 def renderable(program: Program, view: str = "summary") -> RenderableType:
     """A view's text for a Rich console."""
-    return _view(view).render(program)
+    with _of_file(program):
+        return _view(view).render(program)
 
 
 def report(
@@ -71,7 +74,8 @@ def report(
     but newline is in it, whatever the names are.
     """
     check(view, format)
-    return printable(_written(program, view, format, width, title, samples))
+    with _of_file(program):
+        return printable(_written(program, view, format, width, title, samples))
 
 
 def _written(program: Program, view: str, format: str, width: int, title: str, samples: Sequence[Sample]) -> str:
@@ -86,6 +90,20 @@ def _written(program: Program, view: str, format: str, width: int, title: str, s
     if format == "json":
         return json.dumps(facts(program, view), allow_nan=False) + "\n"
     return importlib.import_module(_PICTURES[view, format]).draw(program, title or program.name)
+
+
+@contextmanager
+def _of_file(program: Program) -> Iterator[None]:
+    """ReportError where a program from a file has a description of a chip, or notes, that no report can read."""
+    try:
+        yield
+    except (AttributeError, TypeError, LookupError, ArithmeticError, RecursionError, ValueError) as error:
+        if not program.origin or isinstance(error, ReportError):
+            raise
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ReportError(
+            f"{program.origin}: its target or meta is not as this mgc writes it ({reason}); compile it again"
+        ) from error
 
 
 def check(view: str, format: str) -> None:

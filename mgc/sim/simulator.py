@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -44,7 +45,7 @@ class Simulator:
 
     engine: "fast", or "reference" (slow, the definition); their results are equal bit for bit but in `float`. numerics:
     "quantized" (the crossbars' own arithmetic), "device" (with the errors of the target's cells, drawn by seed) or
-    "float" (ideal real arithmetic). threads: the most to use.
+    "float" (ideal real arithmetic). threads: the most to use. max_elements: a program with a larger buffer is refused.
 
     `run` runs the entry for testing (the last one where there is none), `run_iteration` those for training. All of them
     work on the same states.
@@ -61,6 +62,7 @@ class Simulator:
         numerics: Numerics = "quantized",
         threads: int | None = None,
         seed: int = 0,
+        max_elements: int = 1 << 28,
     ) -> None:
         if numerics not in ("quantized", "device", "float"):
             raise SimulationError(f"numerics {numerics!r} is unknown; use quantized, device or float")
@@ -69,11 +71,13 @@ class Simulator:
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
+        _refuse_large(program, max_elements)
         self._lock = threading.RLock()
         self.program = program
         self.numerics: Numerics = numerics
         self.seed = seed
         self._options: tuple[EngineName, int | None] = engine, threads
+        self._max_elements = max_elements
         self._tested = next((e for e in program.entries if e.kind == "test"), program.entries[-1])
         self._changes = bool(changing(program))
         self._base = initial_states(program)
@@ -96,13 +100,14 @@ class Simulator:
     def __getstate__(self) -> dict[str, Any]:
         states = self.states() if self._current else None
         return {"program": self.program, "numerics": self.numerics, "seed": self.seed, "options": self._options,
-                "states": states}  # fmt: skip
+                "most": self._max_elements, "states": states, "done": self._done}  # fmt: skip
 
     def __setstate__(self, kept: Mapping[str, Any]) -> None:
         engine, threads = kept["options"]
-        Simulator.__init__(self, kept["program"], engine, kept["numerics"], threads, kept["seed"])
+        Simulator.__init__(self, kept["program"], engine, kept["numerics"], threads, kept["seed"], kept["most"])
         if kept["states"] is not None:
             self.load_states(kept["states"])
+        self._done = kept["done"]
 
     # ---- running
 
@@ -290,6 +295,15 @@ class Simulator:
         if devices is None:
             return None
         return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
+
+
+def _refuse_large(program: Program, most: int) -> None:
+    for buffer in program.buffers:
+        if prod(buffer.shape) > most:
+            raise SimulationError(
+                f"buffer {buffer.name} holds {prod(buffer.shape):,} elements, more than {most:,}: raise --max-elements "
+                "(max_elements in Python) if it is meant so"
+            )
 
 
 def _refuse_nan(inputs: Mapping[str, Any]) -> None:

@@ -226,6 +226,13 @@ def test_an_op_has_no_more_results_than_its_definition(count):
     assert "'act'" in refused(build(nodes, {"x": [1, 4]}, ["z"]), ModelError)
 
 
+@given(st.sampled_from([0, 99, 1000]))
+def test_inputs_have_an_element_type(kind):
+    model = build([node("Relu", ["x"], ["y"])], {"x": [1, 4]})
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    assert "'x'" in refused(model, ModelError)
+
+
 # -- numbers that mean nothing -----------------------------------------------------------------------------------------
 
 

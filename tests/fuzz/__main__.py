@@ -160,12 +160,13 @@ def watch(given: argparse.Namespace) -> int:
         for name, process in list(running.items()):
             path = given.folder / f"{name}.input"
             hangs = process.poll() is None and _hangs(path, process.pid)
-            if hangs or time.monotonic() > end + 30:
+            late = time.monotonic() > end + 30
+            if hangs or late:
                 process.kill()
                 process.wait()
             if process.poll() is None:
                 continue
-            if path.exists() and (hangs or process.returncode < 0):
+            if path.exists() and (hangs or (process.returncode < 0 and not late)):
                 faults += 1
                 head, _, data = path.read_bytes().partition(b"\n")
                 kept = given.folder / f"found-{head.split()[0].decode()}-{name}.bin"

@@ -213,6 +213,12 @@ def test_a_simulator_can_be_pickled(engine):
             np.testing.assert_array_equal(value, expected[name])
 
 
+def test_a_large_buffer_is_refused_before_it_is_made():
+    with pytest.raises(SimulationError, match="max-elements"):
+        Simulator(doubling(5), "reference", max_elements=14)
+    assert Simulator(doubling(5), "reference", max_elements=15)
+
+
 def test_nan_is_no_input():
     x = np.zeros((2, 3), np.float32)
     x[1, 2] = np.nan

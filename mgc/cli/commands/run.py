@@ -14,7 +14,18 @@ from mgc.cli.errors import UserError, about
 from mgc.cli.feeding import input_files, make_feeds, refuse_nan
 from mgc.cli.files import check_input, check_outputs, check_png, load_program, save_npz, whole_file
 from mgc.cli.given import ImageOptions
-from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
+from mgc.cli.options import (
+    Debug,
+    Engine,
+    EngineOption,
+    Json,
+    MaxElements,
+    Numerics,
+    NumericsOption,
+    ProgramFile,
+    Seed,
+    Threads,
+)
 from mgc.cli.progress import progress
 from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
 
@@ -65,6 +76,7 @@ def run(
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
     ] = None,
     threads: Threads = None,
+    max_elements: MaxElements = 1 << 28,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -92,7 +104,8 @@ def run(
         raise UserError("--trials counts chips that pass the check: it needs --numerics device and --check MODEL.onnx")
 
     def on_chip(number: int) -> Simulator:
-        return make_simulator(loaded, weights, engine=engine.value, numerics=mode, threads=threads, seed=number)
+        options = {"engine": engine.value, "numerics": mode, "threads": threads, "max_elements": max_elements}
+        return make_simulator(loaded, weights, seed=number, **options)
 
     simulator = on_chip(chip)
     fed = make_feeds(loaded, files, samples, seed, images=images)

@@ -14,7 +14,18 @@ from mgc.cli import console, interrupt
 from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_outputs, check_png, load_program, whole_file
-from mgc.cli.options import Debug, Engine, EngineOption, Json, Numerics, NumericsOption, ProgramFile, Seed, Threads
+from mgc.cli.options import (
+    Debug,
+    Engine,
+    EngineOption,
+    Json,
+    MaxElements,
+    Numerics,
+    NumericsOption,
+    ProgramFile,
+    Seed,
+    Threads,
+)
 from mgc.cli.progress import training_progress
 
 if TYPE_CHECKING:
@@ -54,6 +65,7 @@ def train(
     numerics: NumericsOption = Numerics.quantized,
     engine: EngineOption = Engine.fast,
     threads: Threads = None,
+    max_elements: MaxElements = 1 << 28,
     checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the last two checkpoints here.")] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(metavar="K", min=1, help="Steps between checkpoints. [default: 100]")
@@ -96,7 +108,7 @@ def train(
 
     mode: Any = numerics.value
     with about(program):
-        trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed))
+        trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed, max_elements))
         plan = plan_export(loaded, export) if export is not None else None
     if data is None and not input:
         raise UserError("nothing to learn from: give --data DATA, or --input NAME=FILE.npy for an input")
