@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from mgc.functions.dtypes import is_integer
+from mgc.functions.dtypes import is_float, is_integer
 
 Array = np.ndarray
 
@@ -46,6 +46,16 @@ def variance(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> A
     return np.maximum((squares - total * total / count) / count, 0)
 
 
+def _positive_zero(extreme: Callable[..., Array]) -> Callable[..., Array]:
+    """np.max or np.min whose zero is +0: which of two zeros they pick depends on the processor."""
+
+    def found(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+        y = extreme(x, axis=axis, keepdims=keepdims)
+        return y + x.dtype.type(0) if is_float(x.dtype) else y
+
+    return found
+
+
 _ORDER = "in float64 over a contiguous copy with the reduced axes last, in NumPy's pairwise order"
 
 REDUCTIONS: dict[str, Reduction] = {r.name: r for r in (
@@ -53,8 +63,10 @@ REDUCTIONS: dict[str, Reduction] = {r.name: r for r in (
               "ReduceSum", empty=True),
     Reduction(113, "mean", f"mean over axes: the sum {_ORDER}, divided in float64, rounded once; of integers, toward "
               "zero", np.mean, "ReduceMean"),
-    Reduction(114, "max", "greatest over axes; NaN if one is", np.max, "ReduceMax", logic=True),
-    Reduction(115, "min", "smallest over axes; NaN if one is", np.min, "ReduceMin", logic=True),
+    Reduction(114, "max", "greatest over axes; NaN if one is; a zero is +0", _positive_zero(np.max), "ReduceMax",
+              logic=True),
+    Reduction(115, "min", "smallest over axes; NaN if one is; a zero is +0", _positive_zero(np.min), "ReduceMin",
+              logic=True),
     Reduction(116, "prod", "product over axes in float64 from the first element on, rounded once; integers in int64, "
               "wrapped", np.prod, "ReduceProd", empty=True),
     Reduction(123, "variance", "biased variance over axes, of floats: with d = x - the first element that is reduced, "

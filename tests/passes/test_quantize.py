@@ -261,12 +261,13 @@ def exact_share(state: CompileState) -> float:
 )
 def test_integer_pipeline_is_near_the_model(model: str, least: float, tell: Callable[[str], None]) -> None:
     path = MODELS / f"{model}.onnx"
-    by_error, by_range = compiled(path, "error"), compiled(path, "minmax")
-    error, range_ = (psnr(path, s, 48) for s in (by_error, by_range))
+    seeds = range(4) if model.endswith("_D") else range(1)  # a score is one number: errors of few samples say little
+    by_error, by_range = ([compiled(path, method, seed=seed) for seed in seeds] for method in ("error", "minmax"))
+    error, range_ = (float(np.mean([psnr(path, s, 48) for s in states])) for states in (by_error, by_range))
     tell(f"PSNR of {path.stem}: {error:.1f} dB by output error, {range_:.1f} dB by largest magnitudes")
     assert error >= least
     assert error >= range_ - 1.0
-    assert exact_share(by_error) == exact_share(by_range) == 1.0
+    assert exact_share(by_error[0]) == exact_share(by_range[0]) == 1.0
 
 
 def test_a_coarse_converter_just_compiles() -> None:

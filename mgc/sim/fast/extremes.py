@@ -8,6 +8,7 @@ computes is not used (`mgc.sim.fast.engine`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,8 +24,16 @@ def _without_others(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
     return rows if len(np.unique(rows.index)) == rows.total else layout.in_order(g, rows, element)
 
 
+def _with_nans(g: GraphBuilder, found: str, x: str, axes: Sequence[int], keepdims: int) -> str:
+    """The extremes of a tensor, NaN where one of the numbers is: times 0 / 0 there, times 1 elsewhere, exactly."""
+    marks = g.cast(g.node("IsNaN", x), FLOAT)
+    numbers = g.node("Sub", g.constant(FLOAT.type(1)), g.node("ReduceMax", marks, g.constant(axes), keepdims=keepdims))
+    return g.node("Mul", found, g.node("Div", numbers, numbers))
+
+
 def extreme(g: GraphBuilder, call: Call) -> GraphValue:
-    """The greatest or the smallest number over axes: exact of values known not to be NaN, or where a guard holds.
+    """The greatest or the smallest number over axes: exact where a guard holds, and without one where NaNs are looked
+    for.
 
     In a plan with guards of `float` numerics numbers are finite if anything is right.
     """
@@ -32,12 +41,12 @@ def extreme(g: GraphBuilder, call: Call) -> GraphValue:
     keepdims, *axes = (int(a) for a in call.attributes)
     if not isinstance(x, GraphValue) or not axes or x.element != Element(FLOAT) or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
-    if not call.guarded and not math.isfinite(x.limit):
-        raise NotLoweredError(f"{call.name} of values that may be NaN")
+    unknown = not call.guarded and not math.isfinite(x.limit)
     op, guarded, rows = call.name.title().replace("_", ""), call.guarded and not call.ideal, x.rows
     if rows is None or not guarded or len(axes) < len(x.shape):
         tensor = layout.dense(g, x)
         found = g.node(op, tensor, g.constant(axes), keepdims=keepdims)
+        found = _with_nans(g, found, tensor, axes, keepdims) if unknown else found
         tensors = [tensor]
     else:
         rows = _without_others(g, layout.without_holes(g, rows, x.element), x.element)
@@ -47,6 +56,7 @@ def extreme(g: GraphBuilder, call: Call) -> GraphValue:
         found = g.reshape(found, [1] * len(call.result.shape))
     for tensor in tensors if guarded else ():
         g.guard(tensor)
+    found = g.node("Add", found, g.constant(FLOAT.type(0)))  # kernels pick either zero
     return replace(x, shape=call.result.shape, dense=found, rows=None)
 
 
