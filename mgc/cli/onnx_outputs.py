@@ -16,6 +16,8 @@ from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 _SAME = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Expand", "Slice"})
 # Ops whose results lie in a range of size 1 whatever they read: that range is the scale of their errors.
 _UNIT = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh"})
+# Ops that make no difference of numbers larger.
+_GENTLE = _SAME | {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "LeakyRelu", "Clip"}
 _SUMS = frozenset({"Add", "Sub", "Sum"})
 _MEANS = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool", "AveragePool", "Mean"})
 # The axis of its second operand that each sums over.
@@ -31,11 +33,15 @@ def quantises(model: ModelProto) -> bool:
 
 
 def output_steps(model: ModelProto) -> dict[str, float]:
-    """For each output that the model itself rounds to codes, the size of a code's step."""
+    """For each output that the model itself rounds to codes, perhaps before a last activation, the size of a code's
+    step.
+    """
     graph = _Graph(model.graph)
     found: dict[str, float] = {}
     for output in model.graph.output:
         node = graph.maker(output.name)
+        while node is not None and node.op_type in _GENTLE:
+            node = graph.maker(node.input[0])
         if node is None:
             continue
         if node.op_type in _CODES:

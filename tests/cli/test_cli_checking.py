@@ -101,6 +101,16 @@ def test_a_step_of_the_outputs_own_codes_is_no_error(mgc, here):
         assert run.json["check"]["ok"], (numerics, run)
 
 
+def test_a_step_before_a_last_activation_is_no_error_either():
+    model = quantising(0.25)
+    for kind, wanted in (("Tanh", {"z": 0.25}), ("Exp", {})):
+        ended = onnx.ModelProto()
+        ended.CopyFrom(model)
+        ended.graph.node.append(helper.make_node(kind, ["y"], ["z"]))
+        ended.graph.output[0].name = "z"
+        assert output_steps(ended) == wanted
+
+
 def test_where_onnx_runtime_departs_from_the_definition_the_evaluator_checks(mgc, here):
     """ONNX Runtime scales by the scales' quotient under align_corners, not by (in - 1) / (out - 1) of them."""
     nodes = [
