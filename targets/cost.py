@@ -298,6 +298,11 @@ class CostModel:
         y2, x2 = divmod(destination // noc.tiles_per_router, noc.mesh_columns)
         return abs(x1 - x2) + abs(y1 - y2) + 1
 
+    @property
+    def gate(self) -> Route:
+        """The way between a tile and off-chip memory: through the tile's own router (assumed: each has a way out)."""
+        return Route(hops=1, links=0)
+
     def move_cycles(self, size: int, route: Route) -> int:
         """Cycles to move `size` bytes along a route: the head's way, then the rest at the slowest part's bandwidth."""
         _check_at_least("size", size, 0)

@@ -8,18 +8,29 @@ import pytest
 from entries import with_plan
 
 import mgc
+from mgc.functions.channel import WHOLE
 from mgc.isa.error import ProgramError
 from mgc.isa.instructions import Update, WriteCells
 from mgc.isa.tasks import count_of, needs
+from mgc.isa.traffic import channel_shares
 from mgc.isa.verify_schedule import check_schedule, faults_of
 from mgc.sim.replay import replay
+from mgc.targets import load_target
+from mgc.targets.description import Target
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "training"
 TRAINING = ("sequential", "pipelined", "parallel", "cyclic", "shared")
 
 
-def trained(flow, batch=8):
+def crowded(memory, rate=8.0):
+    """A chip with little memory, bytes a tile, and a slow way to the rest, bytes a ns."""
+    target = load_target("liu2018").to_json_dict()
+    target["edram"]["bytes_per_tile"], target["dram"]["bytes_per_ns"] = memory, rate
+    return Target.from_json_dict(target)
+
+
+def trained(flow, batch=8, target="liu2018"):
     """An iteration of the DCGAN of models/, with BatchNorm."""
     models = ROOT / "models" / "dcgan_fashion"
     program = mgc.compile_training(
@@ -29,11 +40,12 @@ def trained(flow, batch=8):
         optimizer="adam",
         batch=batch,
         dataflow=flow,
+        target=target,
     )
     return program.part(program.entries[0].name)
 
 
-def perceptrons(flow):
+def perceptrons(flow, target="liu2018"):
     program = mgc.compile_training(
         DATA / "mlp_G_ts.onnx",
         discriminator=DATA / "mlp_D_ts.onnx",
@@ -41,6 +53,7 @@ def perceptrons(flow):
         optimizer="adam",
         batch=4,
         dataflow=flow,
+        target=target,
     )
     return program.part(program.entries[0].name)
 
@@ -67,11 +80,16 @@ def programs():
         **{f"mlp {flow}": perceptrons(flow) for flow in TRAINING},
         **{f"dcgan {flow}": trained(flow) for flow in ("pipelined", "parallel", "cyclic")},
         **{f"script {flow}": scripted(flow) for flow in ("parallel", "cyclic")},
+        "crowded parallel": trained("parallel", target=crowded(8192)),
+        "crowded cyclic": perceptrons("cyclic", target=crowded(32, 0.5)),
         "inference": mgc.compile(model, batch=16, calibrate="minmax"),
+        "crowded inference": mgc.compile(model, batch=16, calibrate="minmax", target=crowded(128)),
     }
 
 
-KINDS = ("inference", *(f"{name} {flow}" for name in ("dcgan", "mlp", "script") for flow in ("parallel", "cyclic")))
+CROWDED = ("crowded inference", "crowded parallel", "crowded cyclic")
+TRAINED = tuple(f"{name} {flow}" for name in ("dcgan", "mlp", "script") for flow in ("parallel", "cyclic"))
+KINDS = ("inference", *TRAINED, *CROWDED)
 
 
 def test_what_the_compiler_plans_is_accepted(programs):
@@ -238,8 +256,46 @@ def test_needs_say_what_the_fields_mean(programs):
     assert {n.task for n in needs(program, streamed, 0)} >= {(j, split - 1) for j in streamed.after_all}
 
 
-@pytest.mark.parametrize("flow", ["pipelined", "parallel"])
-def test_an_iteration_of_a_batch_of_64_is_within_two_percent_of_the_bound(flow):
+@pytest.mark.parametrize(("flow", "most"), [("pipelined", 0.03), ("parallel", 0.12)])
+def test_an_iteration_of_a_batch_of_64_is_near_the_bound(flow, most):
+    """Where sections overlap the off-chip channel is what they wait for; there the bound is farther away."""
     schedule = trained(flow, batch=64).entry.schedule
     assert schedule.split > 1
-    assert 0 <= schedule.gap <= 0.02
+    assert 0 <= schedule.gap <= most
+
+
+def with_channel(program, times):
+    """The program on a target whose off-chip channel is so many times as fast."""
+    dram = {**program.target["dram"], "bytes_per_ns": program.target["dram"]["bytes_per_ns"] * times}
+    return replace(program, target={**program.target, "dram": dram})
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_more_than_the_channel_has_is_found(programs, kind):
+    """Bytes doubled, the channel halved, two transfers at once."""
+    program = programs[kind]
+    shares = channel_shares(program, program.entry)
+    assert max(shares.values()) > WHOLE / 2  # one of these tasks, at twice the bytes, is too much
+    assert any("off-chip" in f for f in faults_of(with_channel(program, 0.5)))
+    greedy = max(shares, key=shares.__getitem__)
+    instruction = program.instructions[greedy]
+    used = {program.root(b) for b in (*instruction.reads(), *instruction.writes())}
+    far = [b.id for b in program.buffers if program.root(b.id) in used and b.space == "dram"]
+    buffers = list(program.buffers)
+    for b in far:
+        buffers[b] = replace(buffers[b], shape=(*buffers[b].shape, 2))
+    assert any("off-chip" in f for f in faults_of(replace(program, buffers=tuple(buffers))))
+    movers = sorted((i, k) for i in shares for k in range(count_of(program, program.instructions[i])))
+    found = 0
+    for i, k in movers[:: max(1, len(movers) // 12)]:
+        others = (t for t in movers if t[0] != i and shares[t[0]] + shares[i] > WHOLE)
+        other = next(others, None)
+        if other is not None:
+            by = program.entry.start(*other) - program.entry.start(i, k)
+            assert any("off-chip" in f for f in faults_of(moved(program, (i, k), by))), (i, k, other)
+            found += 1
+    assert found
+
+
+def test_a_faster_channel_leaves_gaps_that_are_found(programs):
+    assert any("can start at" in f for f in faults_of(with_channel(programs["crowded parallel"], 8)))

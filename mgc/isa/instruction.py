@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from typing import ClassVar, Literal, TypeVar
 
 from mgc.isa.machine import Machine
+from mgc.isa.memory import Access
 from mgc.isa.resources import Resources
 from mgc.isa.schema import Record, record_of
 
@@ -70,6 +72,11 @@ class Instruction:
         """Ids of the buffers it writes."""
         return ()
 
+    def accesses(self, program: Resources) -> tuple[Access, ...]:
+        """What it moves for one micro-batch: every operand once, whole unless it says otherwise."""
+        read = (Access(b, elements_of(program, b), writes=False) for b in dict.fromkeys(self.reads()))
+        return (*read, *(Access(b, elements_of(program, b), writes=True) for b in dict.fromkeys(self.writes())))
+
     def deltas_written(self) -> tuple[int, ...]:
         """Ids of the buffers it writes that hold error deltas of a loss: what follows from them is backward."""
         return ()
@@ -87,6 +94,12 @@ class Instruction:
     def writes_groups(self) -> tuple[int, ...]:
         """Ids of the crossbar groups whose cells it writes."""
         return ()
+
+
+def elements_of(program: Resources, buffer: int) -> int:
+    """Elements of a buffer; 0 for an opaque one, whose size nobody knows."""
+    held = program.buffers[buffer]
+    return 0 if held.kind == "opaque" else prod(held.shape)
 
 
 HEADER = record_of(Instruction).without("id", "unit")

@@ -57,6 +57,20 @@ def slot_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What an instruction reads or writes of a buffer for one micro-batch, in elements.
+
+    Each element goes its way once (`moved`). Where windows overlap it is taken from, or put into, the tile's memory
+    several times (`gathered`; None: the unit takes it as it comes).
+    """
+
+    buffer: int
+    moved: int
+    writes: bool
+    gathered: int | None = None
+
+
+@dataclass(frozen=True)
 class Constant:
     """An operand whose data is the program tensor `tensor`."""
 

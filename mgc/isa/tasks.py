@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
 from mgc.isa.tables import Tables
 
@@ -22,14 +23,18 @@ class Need:
     lag: int = 0
 
 
-def count_of(program: Tables, instruction: Instruction) -> int:
-    """How many tasks an instruction has; a PROGRAM has none. The program has one entry."""
+def tasks_of(entry: Entry, instruction: Instruction) -> int:
+    """How many tasks an instruction of an entry has in a run; a PROGRAM has none."""
     if not instruction.timed:
         return 0
-    entry = program.entry
     if entry.schedule.split > 1:
         return entry.schedule.split if instruction.streamed else 1
     return entry.micro_batches
+
+
+def count_of(program: Tables, instruction: Instruction) -> int:
+    """How many tasks an instruction has, in a program with one entry."""
+    return tasks_of(program.entry, instruction) if instruction.timed else 0
 
 
 def needs(program: Tables, instruction: Instruction, number: int) -> Iterator[Need]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 from math import prod
 
+from mgc.functions.channel import WHOLE, Channel
 from mgc.isa.dataflow import ancestors, ancestors_before, check_dataflow, lasting_uses
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction
@@ -19,6 +21,7 @@ from mgc.isa.memory import Buffer
 from mgc.isa.parts import part_of
 from mgc.isa.tables import Tables
 from mgc.isa.tasks import Task, count_of, needs
+from mgc.isa.traffic import channel_shares
 from mgc.isa.verify_memory import Span, clashes, line_of
 
 MOST_FAULTS = 20
@@ -37,8 +40,10 @@ def faults_of(program: Tables) -> list[str]:
     """Everything that is wrong with the schedule of a verified program, in words, entry by entry.
 
     - precedence: a task starts when all that its instruction waits for has ended, in this run or one before
-    - time: it starts no later than that, its unit and the run's beginning ask for (units work through their streams)
+    - time: it starts no later than that, its unit, the off-chip channel and the run's beginning ask for (units work
+      through their streams, the channel serves tasks in order of start)
     - exclusivity: a unit runs one task at a time
+    - channel: at no moment do tasks ask for more of the off-chip channel than it has
     - data: a task that reads a buffer starts after what writes what it reads has ended, and by its waits
     - memory: no two values are in the same bytes at once, none lies outside the memory or off its lines
     - slots: who writes a slot anew waits for all who read what was there
@@ -50,7 +55,7 @@ def faults_of(program: Tables) -> list[str]:
     if len(program.entries) > 1:
         return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(part_of(program, e))]
     facts = _Facts.of(program)
-    checks = (_precedence, _time, _exclusivity, _data, _memory, _slots, _versions)
+    checks = (_precedence, _time, _exclusivity, _channel, _data, _memory, _slots, _versions)
     return [fault for check in checks for fault in list(check(facts))[:MOST_FAULTS]]
 
 
@@ -62,6 +67,8 @@ class _Facts:
     start: dict[Task, int]
     end: dict[Task, int]
     interval: int
+    shares: dict[int, int]
+    """What a task of each instruction takes of the off-chip channel."""
 
     @staticmethod
     def of(program: Tables) -> _Facts:
@@ -71,7 +78,8 @@ class _Facts:
             for k in range(count_of(program, i)):
                 start[i.id, k] = program.entry.start(i.id, k)
                 end[i.id, k] = start[i.id, k] + i.duration
-        return _Facts(program, start, end, program.entry.schedule.interval)
+        shares = channel_shares(program, program.entry)
+        return _Facts(program, start, end, program.entry.schedule.interval, shares)
 
     def tasks(self, instruction: Instruction) -> range:
         return range(count_of(self.program, instruction))
@@ -122,9 +130,10 @@ def _time(f: _Facts) -> Iterator[str]:
             free[t] = _run_before(f, s, t)
         if f.interval:
             free[tasks[0]] = _run_before(f, tasks[-1], tasks[0])
+    served = {t: at for t, at, _ in _served(f)}
     for i in f.timed:
         for k in f.tasks(i):
-            wanted = max(0, free.get((i.id, k), 0))
+            wanted = max(0, free.get((i.id, k), 0), served.get((i.id, k), 0))
             for need in needs(f.program, i, k):
                 if not need.lag or f.interval:
                     wanted = max(wanted, f.end[need.task] - need.lag * f.interval)
@@ -149,6 +158,39 @@ def _exclusivity(f: _Facts) -> Iterator[str]:
         if f.interval and tasks and _run_before(f, tasks[-1], tasks[0]) > f.start[tasks[0]]:
             s, t = tasks[-1], tasks[0]
             yield f"{name} runs task {s[1]} of instruction {s[0]} and task {t[1]} of {t[0]} of another run at once"
+
+
+def _served(f: _Facts) -> Iterator[tuple[Task, int, int]]:
+    """The tasks that take a part of the off-chip channel, in its order: when each gets it at the earliest, as the
+    others are planned, and the shares that are taken at its start, its own included.
+    """
+    interval = f.interval
+    tasks = [(i.id, k) for i in f.timed if i.id in f.shares for k in f.tasks(i)]
+    tasks.sort(key=lambda t: (f.start[t] % interval if interval else f.start[t], t))
+    channel = Channel()
+    running: list[tuple[int, int]] = []
+    for turn in range(2 if interval else 1):  # the first time round finds what is at work at the turn
+        for t in tasks:
+            shift = turn * interval - f.start[t] // interval * interval if interval else 0
+            begin, end, share = f.start[t] + shift, f.end[t] + shift, min(f.shares[t[0]], WHOLE)
+            earliest = channel.earliest(-interval, share)
+            channel.take(begin, end - begin, share)
+            while running and running[0][0] <= begin:
+                heappop(running)
+            heappush(running, (end, f.shares[t[0]]))
+            if turn or not interval:
+                yield t, earliest - shift, sum(s for _, s in running)
+
+
+def _channel(f: _Facts) -> Iterator[str]:
+    for t, _, taken in _served(f):
+        if f.shares[t[0]] > WHOLE:
+            yield f"task {t[1]} of instruction {t[0]} moves more off-chip than the channel can in its duration"
+        elif taken > WHOLE:
+            yield (
+                f"with task {t[1]} of instruction {t[0]}, at cycle {f.start[t]}, "
+                f"{100 * taken / WHOLE:.4g} % of the off-chip channel are asked for"
+            )
 
 
 # -- data -------------------------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.functions.channel import Channel
 from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
 from mgc.isa.tasks import count_of, needs
+from mgc.isa.traffic import channel_shares
 
 MOST_PASSES = 64
 """Passes, for each that runs at once, that are replayed until two keep the same times."""
@@ -43,11 +46,21 @@ def _unit_orders(program: Program, passes: int) -> list[list[tuple[int, int, int
     return orders
 
 
+def _channel_order(program: Program, shares: Mapping[int, int], passes: int) -> list[tuple[int, int, int]]:
+    """The tasks (instruction, task, pass) that take a part of the off-chip channel, as it serves them."""
+    entry = program.entry
+    tasks = [
+        (i, k, n) for i in shares for k in range(count_of(program, program.instructions[i])) for n in range(passes)
+    ]
+    return sorted(tasks, key=lambda t: (entry.start(*t[:2]) + t[2] * entry.schedule.interval, t))
+
+
 def replay(program: Program) -> Replay:
     """Runs the clock over one pass of all micro-batches.
 
     A task starts when its unit has ended the task before it in the unit's order, and all that it needs has ended (see
-    `mgc.isa.tasks.needs`). The program has one entry. Where passes overlap, pass n may start after n intervals,
+    `mgc.isa.tasks.needs`); if it moves anything off-chip, when the channel has room for it, which serves tasks in order
+    of planned starts. The program has one entry. Where passes overlap, pass n may start after n intervals,
     and a unit's order is that of all of them. Raises ProgramError if the orders wait for one another in a circle, or if
     overlapping passes do not settle.
     """
@@ -75,6 +88,8 @@ def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int
     ended: dict[tuple[int, int, int], int] = {}
     free, place = [0] * len(orders), [0] * len(orders)
     waiting_for: dict[tuple[int, int, int], list[int]] = {}
+    shares, channel, turn = channel_shares(program, entry), Channel(), 0
+    served = _channel_order(program, shares, passes)
     ready = [u for u in range(len(orders)) if orders[u]]
     while ready:
         unit = ready.pop()
@@ -90,9 +105,15 @@ def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int
                     missing = (*need.task, n - need.lag)
                     break
                 start = max(start, end)
+            share = shares.get(i, 0)
+            if missing is None and share and served[turn] != (i, k, n):
+                missing = served[turn]
             if missing is not None:
                 waiting_for.setdefault(missing, []).append(unit)
                 break
+            if share:
+                start = channel.grant(start, instruction.duration, share)
+                turn += 1
             free[unit] = ended[i, k, n] = start + instruction.duration
             starts[n, i - entry.first, k], ends[n, i - entry.first, k] = start, start + instruction.duration
             place[unit] += 1

@@ -144,14 +144,15 @@ class Durations:
     def stream(self, work: int, moved: Sequence[Source], here: Place) -> int:
         """Cycles of `work` while data streams between `here` and other places.
 
-        Memory of the tiles here is read or written at its bandwidth; what comes from elsewhere crosses the network, or
-        the off-chip channel. All go on side by side; each has its own latency.
+        Memory of the tiles here is read or written at its bandwidth; what comes from elsewhere crosses the network,
+        what is off-chip that channel and the ports of the tiles here. All go on side by side; each has its own latency.
         """
         local = sum(s.size for s in moved if s.place is not None)
         slowest = max(work, self.cost.transfer_cycles(-(-local // len(here.tiles)), "edram"))
         dram = sum(s.size for s in moved if s.place is None)
         if dram:
-            slowest = max(slowest, self.cost.transfer_cycles(dram, "dram"))
+            ports = self.cost.move_cycles(-(-dram // len(here.tiles)), self.cost.gate)
+            slowest = max(slowest, self.cost.transfer_cycles(dram, "dram"), ports)
         for source in moved:
             if source.place is not None and source.place != here:
                 slowest = max(slowest, self.cross(source.size, source.place, here), work + self.head(source, here))

@@ -127,6 +127,7 @@ class Operation:
     `group` the number of the crossbar group. `after` indexes operations of the same micro-batch, `after_previous` pairs
     (operation, lag): that operation of micro-batch k - lag must have ended. A `streamed` operation of a run that is
     split takes the batch part by part (`duration` is for one), and waits for all parts of those in `after_all`.
+    `offchip` are the bytes that one task moves over the off-chip channel.
     """
 
     kind: OperationKind
@@ -140,6 +141,7 @@ class Operation:
     after_previous: tuple[tuple[int, int], ...] = ()
     after_all: tuple[int, ...] = ()
     streamed: bool = False
+    offchip: int = 0
 
 
 @register_attr

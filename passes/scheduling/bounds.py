@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.problem import Tasks
 
 
 def lower_bound(tasks: Tasks) -> int:
-    """A proven lower bound, cycles: the longest chain, and for each unit what one machine needs preemptively."""
+    """A proven lower bound, cycles: the longest chain, and for each unit and the off-chip channel what one machine
+    needs preemptively.
+    """
     chain = max((h + d + q for h, d, q in zip(tasks.heads, tasks.durations, tasks.tails, strict=True)), default=0)
     bound = chain
     for members in tasks.on_unit.values():
         load = sum(tasks.durations[t] for t in members)
         if min(tasks.heads[t] for t in members) + load + min(tasks.tails[t] for t in members) > bound - load:
             bound = max(bound, one_machine(members, tasks.heads, tasks.durations, tasks.tails))
-    return bound
+    return max(bound, channel_bound(tasks, tasks.on_channel, tasks.heads, tasks.tails))
+
+
+def channel_bound(tasks: Tasks, members: Sequence[int], heads: Sequence[int], tails: Sequence[int]) -> int:
+    """The least makespan of what some tasks move over the off-chip channel.
+
+    The channel is one machine that may preempt, on which a task works for the time that it would need alone: what it
+    moves is moved when it ends, at the latest.
+    """
+    if not members:
+        return 0
+    own = range(len(members))
+    work = [tasks.shares[t] * tasks.durations[t] for t in members]
+    scaled = ([times[t] * WHOLE for t in members] for times in (heads, tails))
+    first, last = scaled
+    return -(-one_machine(own, first, work, last) // WHOLE)
 
 
 def one_machine(members: Sequence[int], heads: Sequence[int], durations: Sequence[int], tails: Sequence[int]) -> int:
@@ -70,7 +88,8 @@ def barrier_bound(tasks: Tasks) -> int:
     ]
     heads = raise_heads(tasks, heads, sorted(waiting, key=lambda t: (heads[t], t)), len(tasks))
     bound = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
-    return max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
+    bound = max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
+    return max(bound, channel_bound(tasks, tasks.on_channel, heads, tails))
 
 
 def raise_heads(tasks: Tasks, heads: Sequence[int], barriers: Sequence[int], stop: int) -> list[int]:
@@ -92,8 +111,8 @@ def raise_heads(tasks: Tasks, heads: Sequence[int], barriers: Sequence[int], sto
 
 
 def units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
-    """The earliest start of a task for what its unit or another has to do before it; tasks whose head is below 0 are
-    not looked at.
+    """The earliest start of a task for what its unit, another or the channel has to do before it; tasks whose head is
+    below 0 are not looked at.
     """
     durations = tasks.durations
     far = [-1] * (barrier + 1)  # the longest chain between the end of a task and the barrier's start
@@ -112,4 +131,5 @@ def units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
         load = sum(durations[t] for t in members)
         if max(heads[t] for t in members) + load + max(far[t] for t in members) > start:
             start = max(start, one_machine(members, heads, durations, far))
-    return start
+    moving = [t for t in tasks.on_channel if t < barrier and far[t] >= 0 and heads[t] >= 0]
+    return max(start, channel_bound(tasks, moving, heads, far))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from mgc.functions.channel import WHOLE, Channel
 from mgc.passes.scheduling.bounds import raise_heads
 from mgc.passes.scheduling.listing import as_late
 from mgc.passes.scheduling.problem import Edge, Problem
@@ -83,12 +84,15 @@ def _both_ways(window: Problem) -> Iterator[list[int]]:
 
 
 def least_interval(problem: Problem, waits: Waits) -> int:
-    """A proven lower bound: the work of the busiest unit, and chains that lead around from a run to the next."""
+    """A proven lower bound: the work of the busiest unit, that of the off-chip channel, and chains that lead around
+    from a run to the next.
+    """
     load: dict[int, int] = {}
     tasks = problem.tasks
     for unit, duration in zip(tasks.units, tasks.durations, strict=True):
         load[unit] = load.get(unit, 0) + duration
-    bound = max(load.values(), default=0)
+    moved = sum(tasks.shares[t] * tasks.durations[t] for t in tasks.on_channel)
+    bound = max(*load.values(), -(-moved // WHOLE), 0)
     first, last = _ends(problem)
     ways: dict[int, list[int]] = {}
     for b, a in waits:
@@ -144,6 +148,7 @@ def _window(problem: Problem, waits: Waits, moved: frozenset[int]) -> tuple[Prob
         edges=tuple(edges),
         names=tuple(problem.names[i] for i in order) if problem.names else (),
         streamed=tuple(problem.streamed[i] for i in order) if problem.streamed else (),
+        shares=tuple(problem.shares[i] for i in order) if problem.shares else (),
     )
     place = {(i, k): t for t, (i, k) in enumerate(zip(window.tasks.operation, window.tasks.number, strict=True))}
     tasks = problem.tasks
@@ -151,7 +156,9 @@ def _window(problem: Problem, waits: Waits, moved: frozenset[int]) -> tuple[Prob
 
 
 def _interval(problem: Problem, waits: Waits, moved: frozenset[int], starts: Sequence[int]) -> int:
-    """The least distance of windows: units are free, and waits from window to window are kept."""
+    """The least distance of windows that is found: units are free, so is what each takes of the channel, and waits from
+    window to window are kept.
+    """
     tasks = problem.tasks
     ends = [s + d for s, d in zip(starts, tasks.durations, strict=True)]
     interval = max(max(ends[t] for t in own) - min(starts[t] for t in own) for own in tasks.on_unit.values())
@@ -165,33 +172,92 @@ def _interval(problem: Problem, waits: Waits, moved: frozenset[int], starts: Seq
         lag = 1 + (b in moved) - (a in moved)
         if lag:
             interval = max(interval, -(-(ends[last[b]] - starts[first[a]]) // lag))
+    span = max(ends) - min(starts)  # so far apart they do not meet
+    while over := _overlap_on_channel(problem, starts, interval):
+        interval = min(interval + over, span)
     return interval
 
 
-def self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
-    """The earliest repeating schedule in which every unit keeps its order: what replay settles to."""
+def _overlap_on_channel(problem: Problem, starts: Sequence[int], interval: int) -> int:
+    """By how many cycles windows have to be farther apart to part two tasks that, with others, ask for more than the
+    off-chip channel; 0 if it has room for all.
+    """
     tasks = problem.tasks
+    durations = tasks.durations
+    events = [(starts[t] % interval, 1, t) for t in tasks.on_channel]
+    events += [((starts[t] + durations[t]) % interval, 0, t) for t in tasks.on_channel]
+    events.sort()  # ends come first
+    used = 0
+    running: dict[int, None] = {}
+    for cycle, begins, t in events * 2:  # the first time round finds what is at work at the turn
+        if not begins:
+            used -= tasks.shares[t] if t in running else 0
+            running.pop(t, None)
+            continue
+        used += tasks.shares[t]
+        running[t] = None
+        if used <= WHOLE:
+            continue
+        apart: list[int] = []
+        for s in running:
+            # runs between these two: a longer interval moves the later one away
+            between = starts[s] // interval + (starts[s] % interval > cycle) - starts[t] // interval
+            if between > 0:
+                left = starts[s] + durations[s] - starts[t] - between * interval
+            else:
+                left = starts[t] + durations[t] - starts[s] + between * interval
+            apart += [-(-left // abs(between))] if between else []
+        return max(1, min(apart, default=1))
+    return 0
+
+
+def self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
+    """The earliest repeating schedule in which every unit, and the off-chip channel, keeps its order: what replay
+    settles to.
+    """
+    current = list(starts)
+    while True:
+        moved = _self_timed_runs(problem, waits, current, interval)
+        if moved == current or not problem.tasks.on_channel:
+            return moved
+        current = moved
+
+
+def _self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
+    """Interval after interval, from the first run on, until one is as the one before it."""
+    tasks = problem.tasks
+    durations, shares = tasks.durations, tasks.shares
     first, last = _ends(problem)
+    # (s, k): task s of the run k after this one, which is one before it for k = -1
     edges: list[list[tuple[int, int]]] = [[(s, 0) for s in before] for before in tasks.before]
     for b, a in waits:
-        edges[first[a]].append((last[b], -interval))
+        edges[first[a]].append((last[b], -1))
     for own in tasks.on_unit.values():
         order = sorted(own, key=lambda t: (starts[t] % interval, starts[t]))
         for s, t in zip(order, [*order[1:], order[0]], strict=True):
             # the latest run of s that is not after this run of t
-            runs = (starts[t] - starts[s] - (1 if s == t else 0)) // interval
-            edges[t].append((s, runs * interval))
-    result = [0] * len(tasks)
-    order = sorted(range(len(tasks)), key=lambda t: (starts[t], t))
-    changed = True
-    while changed:
-        changed = False
+            edges[t].append((s, (starts[t] - starts[s] - (1 if s == t else 0)) // interval))
+    order = sorted(range(len(tasks)), key=lambda t: (starts[t] % interval, tasks.operation[t], tasks.number[t]))
+    place = [s // interval for s in starts]
+    runs: list[list[int]] = []  # when each task of a run starts
+    channel = Channel()
+    window = alike = 0
+    while alike <= max(place) + 1:
+        alike += 1
+        runs.append([0] * len(tasks))
         for t in order:
-            at = max((result[s] + tasks.durations[s] + shift for s, shift in edges[t]), default=0)
-            if at > result[t]:
-                result[t] = at
-                changed = True
-    return result
+            n = window - place[t]
+            if n < 0:
+                alike = 0
+                continue
+            at = max([n * interval, *(runs[n + k][s] + durations[s] for s, k in edges[t] if n + k >= 0)])
+            if shares[t]:
+                at = channel.grant(at, durations[t], shares[t])
+            runs[n][t] = at
+            if n == 0 or at - runs[n - 1][t] != interval:
+                alike = 0
+        window += 1
+    return [runs[window - 1 - p][t] - (window - 1 - p) * interval for t, p in enumerate(place)]
 
 
 def with_ancestors(problem: Problem, wanted: Iterable[int]) -> frozenset[int]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mgc.functions.channel import shares_of
 from mgc.ir.graph import Value
 from mgc.passes.mapping.plan import EntryPlan, Operation, SchedulePlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
-from mgc.passes.scheduling.cyclic import overlap_runs
+from mgc.passes.scheduling.cyclic import least_interval, overlap_runs
 from mgc.passes.scheduling.iterations import moves_of, waits_of
 from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, Slots, peak, slot_waits, spill, steady_slots
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
+from mgc.passes.scheduling.paces import PACES, Paced, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
@@ -94,15 +96,55 @@ class _Cut:
         """
         run = self.run
         work = run.work(self.split, self.offchip)
-        self.work = arrange(work, run.phases(work), run.streaming, run.flow)
+        work = arrange(work, run.phases(work), run.streaming, run.flow)
+        operations = work.operations
+        self.arranged, self.swift = work, self._problem_of(work)
+        paced = Paced(self.swift, [op.offchip for op in operations], self.swift.durations, work.bytes_per_cycle)
+        self._take(paced.at_most(PACES[0]))
+        self.plain = self._list(self.problem, lower_bound(self.swift.tasks))
+
+    def _problem_of(self, work: Work) -> Problem:
+        repeats, channel = self.split * self.run.micro_batches, work.bytes_per_cycle
+        return problem_of(work.operations, repeats, cut=self.split > 1, channel=channel)
+
+    def _take(self, paced: Paced) -> None:
+        """Takes over durations, with the slots that values are given."""
+        run, work = self.run, self.arranged
+        each = zip(work.operations, paced.problem.durations, strict=True)
+        self.paced = paced
+        self.work = replace(work, operations=tuple(replace(op, duration=d) for op, d in each))
         axes = None if run.micro_batches > 1 else run.streaming.axes if self.split > 1 else ()
         self.planner = MemoryPlanner(self.work, run.roots, axes, self.offchip, self.capacity)
-        self.free = problem_of(self.work.operations, self.split * run.micro_batches, cut=self.split > 1)
-        self.problem = self.free
+        self.problem = self.free = paced.problem
         if run.micro_batches > 1:
             self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
             self.problem = replace(self.free, edges=(*self.free.edges, *self._slot_waits(self.slots)))
-        self.plain = self._list(self.problem, lower_bound(self.free.tasks))
+
+    def _settle_paces(self) -> None:
+        """Gives operations paces of their own, if that shortens the list schedule and what is on the chip still fits.
+
+        Runs through micro-batches keep the common pace: their slots are made for its steady state.
+        """
+        if self.run.micro_batches > 1 or not any(self.swift.shares) or self.plain.makespan == self.plain.lower_bound:
+            return
+        before, plain = self.paced, self.plain
+        best = plain, before
+        for pace in PACES[1:]:
+            self._take(before.at_most(pace))
+            other = self._list(self.problem, plain.lower_bound)
+            best = min(best, (other, self.paced), key=lambda found: found[0].makespan)
+        paced, starts = own_paces(best[1], best[0].starts, max(plain.lower_bound, barrier_bound(self.swift.tasks)))
+        self._take(paced)
+        makespan = self.problem.tasks.makespan(starts)
+        self.plain = replace(plain, starts=starts, makespan=makespan, hint=makespan)
+        if makespan == plain.makespan or self._placed()[1].edram > self.capacity:
+            self._take(before)
+            self.plain = plain
+
+    def _placed(self) -> tuple[TaskSchedule, MemoryPlan]:
+        """The list schedule, or of iterations that overlap the repeating one, and where it puts values."""
+        found = self._overlap() if self.run.flow.iterations else self.plain
+        return found, self.planner.plan(self.problem.tasks, found.starts, found.interval)
 
     def _list(self, problem: Problem, bound: int) -> TaskSchedule:
         """The best list schedule."""
@@ -124,14 +166,13 @@ class _Cut:
             self.offchip |= spill(ranges, room)
             self._plan()
 
-    def _fit(self) -> tuple[TaskSchedule, MemoryPlan]:
-        """The list schedule, or of iterations that overlap the repeating one; spills values until the others fit."""
+    def _fit(self) -> None:
+        """Spills values until the others fit."""
         lost = 0  # bytes that first fit leaves between buffers
         while True:
-            found = self._overlap() if self.run.flow.iterations else self.plain
-            memory = self.planner.plan(self.problem.tasks, found.starts, found.interval)
+            memory = self._placed()[1]
             if memory.edram <= self.capacity:
-                return found, memory
+                return
             most = peak(memory.ranges)
             if most <= self.capacity:
                 lost = max(2 * lost, memory.edram - most)
@@ -140,7 +181,9 @@ class _Cut:
 
     def finish(self, options: SolverOptions) -> EntryPlan:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
-        found, memory = self._fit()
+        self._fit()
+        self._settle_paces()
+        found, memory = self._placed()
         if self.run.flow.iterations:
             waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
             return self._result(found, memory, waits)
@@ -151,7 +194,9 @@ class _Cut:
     def _overlap(self) -> TaskSchedule:
         """The schedule of iterations that overlap."""
         moves = moves_of(self.work, self.problem, self.run.phases(self.work), self.run.streaming)
-        return overlap_runs(self.problem, waits_of(self.work), moves, self.plain.starts)
+        waits = waits_of(self.work)
+        found = overlap_runs(self.problem, waits, moves, self.plain.starts)
+        return replace(found, lower_bound=least_interval(self.swift, waits))
 
     def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
@@ -174,8 +219,10 @@ class _Cut:
         """What CP-SAT makes of a list schedule, unless it goes ahead farther than memory reaches."""
         bound = plain.lower_bound
         if plain.makespan > bound:
-            bound = max(bound, barrier_bound(self.free.tasks))
+            bound = max(bound, barrier_bound(self.swift.tasks))
         found = improve(self.problem, plain.starts, bound, options)
+        if self.free != self.swift:  # the solver's bound holds at this pace only
+            found = replace(found, lower_bound=bound)
         if found.starts != plain.starts:
             moved = self.planner.plan(self.problem.tasks, found.starts)
             if moved.edram > self.capacity:
@@ -197,8 +244,10 @@ class _Cut:
         return EntryPlan(operations, self.work.units, memory.buffers, plan, parts=self.split, parted=axes)
 
 
-def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool) -> Problem:
-    """The scheduling problem of some operations; of a run that is `cut` not all go part by part."""
+def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool, channel: float = 1.0) -> Problem:
+    """The scheduling problem of some operations; of a run that is `cut` not all go part by part. `channel` is the rate
+    of the off-chip channel, bytes a cycle.
+    """
     edges: list[Edge] = []
     for i, op in enumerate(operations):
         edges += (Edge(j, i) for j in op.after)
@@ -210,6 +259,7 @@ def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool) -> P
         repeats,
         tuple(_name(op, i) for i, op in enumerate(operations)),
         tuple(op.streamed for op in operations) if cut else (),
+        tuple(shares_of(op.offchip, op.duration, channel) for op in operations),
     )
 
 

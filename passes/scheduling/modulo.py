@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.problem import Problem
 
 
@@ -17,18 +18,26 @@ class SteadyState:
 
 
 def steady_state(problem: Problem) -> SteadyState:
-    """A periodic schedule of the least interval there is: the load of the busiest unit. Edges of lag > 0 are not seen.
+    """A periodic schedule of the least interval there is: the load of the busiest unit, or of the off-chip channel.
+    Edges of lag > 0 are not seen.
 
-    Operations are placed in topological order, each as early as its unit is free modulo the interval. Where that leaves
-    a unit's free time in pieces too small, its operations are put next to each other instead, which always fits.
+    Operations are placed in topological order, each as early as its unit and its part of the channel are free modulo
+    the interval. Where that leaves a unit's free time in pieces too small, its operations are put next to each other
+    instead, which always fits; where the channel has no room even so, the interval is made longer.
     """
-    interval = max(problem.load().values(), default=1)
+    interval = max(max(problem.load().values(), default=1), problem.channel_load())
     packed: set[int] = set()
     while True:
         offsets, stuck = _place(problem, interval, packed)
         if stuck is None:
             return SteadyState(interval, tuple(offsets))
+        if stuck in packed:
+            interval += -(-interval // LONGER)
         packed.add(stuck)
+
+
+LONGER = 16
+"""The part by which an interval is made longer in which operations find no room."""
 
 
 def _place(problem: Problem, interval: int, packed: set[int]) -> tuple[list[int], int | None]:
@@ -38,30 +47,54 @@ def _place(problem: Problem, interval: int, packed: set[int]) -> tuple[list[int]
         if e.lag == 0:
             into[e.after].append(e.before)
     taken: dict[int, list[tuple[int, int]]] = {u: [] for u in set(problem.units)}
+    channel: list[tuple[int, int, int]] = []  # start modulo the interval, duration, shares
     offsets = [0] * problem.operations
     for i, duration in enumerate(problem.durations):
         ready = max((offsets[j] + problem.durations[j] for j in into[i]), default=0)
-        unit = problem.units[i]
-        at = _free(taken[unit], ready, duration, interval, packed=unit in packed)
-        if at is None:
+        unit, share = problem.units[i], problem.shares[i] if problem.shares else 0
+        for at in _free(taken[unit], channel if share else (), ready, duration, interval, packed=unit in packed):
+            if not share or _has_room(channel, at % interval, duration, share, interval):
+                break
+        else:
             return offsets, unit
         offsets[i] = at
         taken[unit].append((at % interval, duration))
+        if share:
+            channel.append((at % interval, duration, share))
     return offsets, None
 
 
-def _free(taken: Sequence[tuple[int, int]], ready: int, duration: int, interval: int, *, packed: bool) -> int | None:
-    """The first time from `ready` on at which `duration` cycles are free modulo the interval."""
+def _free(
+    taken: Sequence[tuple[int, int]],
+    channel: Sequence[tuple[int, int, int]],
+    ready: int,
+    duration: int,
+    interval: int,
+    *,
+    packed: bool,
+) -> Iterator[int]:
+    """The times from `ready` on at which `duration` cycles are free modulo the interval, as early as can be, or when
+    something on the channel ends.
+    """
     phases = [(start + d) % interval for start, d in taken]  # right behind another operation
     if packed and taken:
         phases += [(start - duration) % interval for start, _ in taken]  # or right before one
     else:
         phases.append(ready % interval)
-    candidates = sorted(ready + (p - ready) % interval for p in phases)
-    for at in candidates:
+    phases += [(start + d) % interval for start, d, _ in channel]
+    for at in sorted({ready + (p - ready) % interval for p in phases}):
         if all(_apart(at % interval, duration, start, d, interval) for start, d in taken):
-            return at
-    return None
+            yield at
+
+
+def _has_room(channel: Sequence[tuple[int, int, int]], at: int, duration: int, share: int, interval: int) -> bool:
+    """Whether the channel has room for a share, from `at` on for so long, modulo the interval."""
+    met = [(start, d, s) for start, d, s in channel if not _apart(at, duration, start, d, interval)]
+    if share + sum(s for _, _, s in met) <= WHOLE:
+        return True
+    # the most is taken when one of them starts
+    moments = [at, *(start for start, _, _ in met if (start - at) % interval < duration)]
+    return all(share + sum(s for start, d, s in met if (m - start) % interval < d) <= WHOLE for m in moments)
 
 
 def _apart(a: int, a_duration: int, b: int, b_duration: int, interval: int) -> bool:

@@ -23,6 +23,7 @@ class Work:
     `writers` and `readers` give for each stored value the operations that write and read it; `sizes` its bytes for one
     micro-batch, or for one part of what is there part by part; `holey` are those with parts that nothing writes.
     `versions` are the uses of what lives from run to run, in order: its name, the operation, whether it writes it.
+    `bytes_per_cycle` is the rate of the off-chip channel.
     """
 
     operations: tuple[Operation, ...]
@@ -32,6 +33,7 @@ class Work:
     sizes: dict[Value, int]
     holey: frozenset[Value]
     versions: tuple[tuple[str, int, bool], ...] = ()
+    bytes_per_cycle: float = 1.0
 
 
 def covers(op: Mvm) -> bool:
@@ -58,9 +60,7 @@ class Builder:
     there. `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its
     share of the traffic: it is kept where it is added.
 
-    Operations of one node share the off-chip channel. Where micro-batches are `pipelined` and the channel would be the
-    busiest unit of all, the operation that moves most over it is made longer, so that no steady state asks more of the
-    channel than it has. What two nodes of one micro-batch move at the same moment is not held against each other.
+    What an operation moves off-chip stands with it (as `mgc.isa.traffic` finds it in the program): every operand once.
     """
 
     graph: Graph
@@ -72,7 +72,6 @@ class Builder:
     results: Sequence[str]
     offchip: frozenset[Value] = frozenset()
     streaming: Streaming = field(default_factory=Streaming)
-    pipelined: bool = False
     operations: list[Operation] = field(default_factory=list)
     units: dict[tuple[str, object], int] = field(default_factory=dict)
     unit_plans: list[UnitPlan] = field(default_factory=list)
@@ -81,7 +80,6 @@ class Builder:
     place: dict[Value, Place] = field(default_factory=dict)
     ancestors: list[int] = field(default_factory=list)
     complete: list[int] = field(default_factory=list)
-    channel: dict[int, int] = field(default_factory=dict)
     versions: list[tuple[str, int, bool]] = field(default_factory=list)
     last_write: dict[str, int] = field(default_factory=dict)
     reads_since: dict[str, list[int]] = field(default_factory=dict)
@@ -97,38 +95,24 @@ class Builder:
         inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)
         for port, name in enumerate(self.data):
             self._take(inputs[name] in axes)
-            unit = self._unit("link", "in", UnitPlan("link in", "link"))
-            self._add("load", unit, self.durations.link(self.sizes[inputs[name]]), (), (inputs[name],), port=port)
+            self._over_link("load", UnitPlan("link in", "link"), (), (inputs[name],), port=port)
         for node in graph.nodes:
             self._take(node in self.streaming.nodes, node)
             self._operations_of(node)
         for port, name in enumerate(self.results):
             self._take(outputs[name] in axes)
-            unit = self._unit("link", "out", UnitPlan("link out", "link"))
-            self._add("store", unit, self.durations.link(self.sizes[outputs[name]]), (outputs[name],), (), port=port)
+            self._over_link("store", UnitPlan("link out", "link"), (outputs[name],), (), port=port)
         split = self.streaming.split
         return Work(
-            tuple(self._throttled() if self.pipelined and self.channel else self.operations),
+            tuple(self.operations),
             tuple(self.unit_plans),
             {v: tuple(w) for v, w in self.writers.items()},
             {v: tuple(self.readers.get(v, ())) for v in self.writers},
             {v: -(-self.sizes[v] // split) if v in axes else self.sizes[v] for v in self.writers},
             frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
             tuple(self.versions),
+            self.target.dram.bytes_per_ns * self.target.clock_ns,
         )
-
-    def _throttled(self) -> list[Operation]:
-        """The operations, one of them so long that its unit is as busy as the off-chip channel."""
-        load: dict[int, int] = {}
-        for op in self.operations:
-            load[op.unit] = load.get(op.unit, 0) + op.duration
-        index = max(self.channel, key=lambda i: (self.channel[i], -i))
-        busy = sum(self.channel.values())
-        if busy <= max(load.values()):
-            return self.operations
-        op = self.operations[index]
-        slower = replace(op, duration=op.duration + busy - load[op.unit])
-        return [*self.operations[:index], slower, *self.operations[index + 1 :]]
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -180,17 +164,22 @@ class Builder:
         """Bytes of an element."""
         return self.sizes[value] // max(1, value.tensor.size)
 
-    def _streamed(self, work: int, moved: list[Source], here: Place) -> int:
-        """`Durations.stream` of the next operation; takes down what it moves off-chip."""
-        size = sum(s.size for s in moved if s.place is None)
-        if size:
-            self.channel[len(self.operations)] = self.durations.cost.transfer_cycles(size, "dram")
-        return self.durations.stream(work, moved, here)
-
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
-        """Constants cost nothing: tables and scales sit in the unit."""
-        values = [v for v in dict.fromkeys(read) if v not in self.graph.constants]
-        return [self._source(v) for v in (*values, *written)]
+        """What is read, each once by whatever views, and written; constants cost nothing: tables and scales sit in the
+        unit.
+        """
+        values = {self.root[v]: v for v in reversed(list(read)) if v not in self.graph.constants}
+        return [self._source(v) for v in (*reversed(values.values()), *written)]
+
+    def _over_link(
+        self, kind: OperationKind, unit: UnitPlan, read: Sequence[Value], written: Sequence[Value], **fields: object
+    ) -> None:
+        """What goes between memory and the host."""
+        sizes = [self.sizes[v] for v in (*read, *written)]
+        offchip = sum(s.size for s in self._traffic(read, written) if s.place is None)
+        duration = max(self.durations.link(sum(sizes)), self.durations.cost.transfer_cycles(offchip, "dram"))
+        number = self._unit(unit.kind, unit.name, unit)
+        self._add(kind, number, duration, read, written, (), offchip=offchip, **fields)
 
     # -- what waits for what ---------------------------------------------------------------------------------------
 
@@ -280,6 +269,23 @@ class Builder:
         self.complete.append(complete)
         return tuple(sorted(after)), tuple(sorted(after_all))
 
+    def _stream(
+        self,
+        kind: OperationKind,
+        unit: int,
+        work: int,
+        moved: Sequence[Source],
+        here: Place,
+        read: Sequence[Value],
+        written: Sequence[Value],
+        also: Sequence[int] = (),
+        **fields: object,
+    ) -> int:
+        """Adds an operation that takes so many cycles of `work` while data streams past."""
+        offchip = sum(s.size for s in moved if s.place is None)
+        duration = self.durations.stream(work, moved, here)
+        return self._add(kind, unit, duration, read, written, also, offchip=offchip, **fields)
+
     # -- operations ------------------------------------------------------------------------------------------------
 
     def _operations_of(self, node: Node) -> None:
@@ -313,24 +319,17 @@ class Builder:
                 read = zip(node.inputs, elements_read(node.op, len(node.inputs)), strict=True)
                 constants = self.graph.constants
                 moved = [self._source(v, count) for v, count in read if v not in constants]
-                duration = self._streamed(0, [*moved, self._source(node.outputs[0])], here)
-                self._add("move", self._unit_at("dma", here), duration, node.inputs, node.outputs)
+                moved.append(self._source(node.outputs[0]))
+                self._stream("move", self._unit_at("dma", here), 0, moved, here, node.inputs, node.outputs)
             case ops.Host():
-                unit = self._unit("host", 0, UnitPlan("host", "host"))
-                self._add(
-                    "host",
-                    unit,
-                    durations.link(sum(self.sizes[v] for v in (*node.inputs, *node.outputs))),
-                    node.inputs,
-                    node.outputs,
-                )
+                self._over_link("host", UnitPlan("host", "host"), node.inputs, node.outputs)
             case _:
                 raise TypeError(f"{node.op.name} is no operation: lower it first")
 
     def _whole(self, kind: OperationKind, node: Node, unit: int, work: int) -> None:
         """A node that is one operation, which its operands and results stream past."""
-        duration = self._streamed(work, self._traffic(node.inputs, node.outputs), self.placement.place_of(node))
-        self._add(kind, unit, duration, node.inputs, node.outputs)
+        moved, here = self._traffic(node.inputs, node.outputs), self.placement.place_of(node)
+        self._stream(kind, unit, work, moved, here, node.inputs, node.outputs)
 
     def _diff_block(self, here: Place) -> int:
         """The diff-block of the chip that a place is on."""
@@ -348,7 +347,7 @@ class Builder:
         link = self.durations.cross(self.sizes[node.outputs[0]], gate, here)
         name = f"chip {op.sender} to chip {op.chip}"
         unit = self._unit("link", (op.sender, op.chip), UnitPlan(name, "link", here.tiles[0], here.tiles))
-        self._add("move", unit, self._streamed(link, moved, here), node.inputs, node.outputs)
+        self._stream("move", unit, link, moved, here, node.inputs, node.outputs)
 
     def _group_of(self, node: Node, part: int) -> int:
         """The crossbar group that a part of a product reads."""
@@ -357,22 +356,19 @@ class Builder:
     def _mvm(self, node: Node, op: Mvm) -> None:
         """The reads of a product's groups; what versions of cells they read is among the node's operands."""
         x, result = node.inputs[0], node.outputs[0]
-        whole = [s for s in self._traffic((x,), (result,)) if s.place is None]
         for k, part in enumerate(op.parts):
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             blocks = self.target.crossbar.row_blocks(part.rows)
-            windows = self.durations.windows(op, part)
-            work = self.durations.mvm(windows, group.replicas, blocks, signed=signed_input(node))
+            work = self.durations.mvm(
+                self.durations.windows(op, part), group.replicas, blocks, signed=signed_input(node)
+            )
             here = Place(group.tiles)
-            # a part's sums are collected in its own tiles; off-chip, all parts share the channel
-            moved = [s for s in self._traffic((x,), ()) if s.place is not None]
-            if result not in self.offchip:
-                moved.append(Source(windows * part.matrices * part.cols * self._item(result), here))
-            stream = self._streamed if k == 0 else self.durations.stream
-            duration = stream(work, [*moved, *whole], here)
-            read = (x, node.inputs[1 + k])
-            self._add("mvm", self.units["crossbar", index], duration, read, (result,), part=k, group=index)
+            # a part's sums are its own, collected in its own tiles
+            sums = self._source(result, windows_of(op, part) * part.matrices * part.cols)
+            moved = [*self._traffic((x,), ()), sums if sums.place is None else replace(sums, place=here)]
+            unit, read = self.units["crossbar", index], (x, node.inputs[1 + k])
+            self._stream("mvm", unit, work, moved, here, read, (result,), part=k, group=index)
 
     def _mvm_t(self, node: Node, op: MvmT) -> None:
         """Parts add into one result, the first of them begins it."""
@@ -384,10 +380,11 @@ class Builder:
             here = Place(group.tiles)
             windows = self.durations.windows(op, part)
             work = self.durations.mvm_t(windows, part, group, signed=signed_input(node))
-            stream = self._streamed if k == 0 else self.durations.stream
-            duration = stream(work, self._traffic((dy,), (result,)), here)
+            # errors are taken where its windows are; sums that are there come and go
+            errors = self._source(dy, windows_of(op, part) * part.matrices * part.cols)
+            moved = [errors, *self._traffic((), (result, result) if k else (result,))]
             unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])
-            number = self._add("mvm_t", unit, duration, read, (result,), first, part=k, group=index)
+            number = self._stream("mvm_t", unit, work, moved, here, read, (result,), first, part=k, group=index)
             first = first or [number]
 
     def _outer(self, node: Node, op: Outer) -> None:
@@ -396,8 +393,14 @@ class Builder:
         for k, part in enumerate(op.parts):
             work = self.durations.outer(self.durations.windows(op, part), part, len(here.tiles))
             result = node.outputs[k]
-            moved = [*self._traffic(node.inputs, ()), Source(-(-self.sizes[result] // self.durations.parts), here)]
-            self._add("outer", unit, self._streamed(work, moved, here), node.inputs, (result,), part=k)
+            x, dy, *scales = node.inputs
+            errors, sums = self._source(dy, windows_of(op, part) * part.matrices * part.cols), self._source(result)
+            moved = [
+                *self._traffic((x, *scales), ()),
+                errors,
+                sums if sums.place is None else replace(sums, place=here),
+            ]
+            self._stream("outer", unit, work, moved, here, node.inputs, (result,), part=k)
 
     def _update_cells(self, node: Node, op: UpdateCells) -> None:
         """Arithmetic, then row after row is written; all replicas at once."""
@@ -406,5 +409,7 @@ class Builder:
         here = Place(group.tiles)
         cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
         cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), group.crossbars)
-        duration = self._streamed(cycles, self._traffic(node.inputs[1:], node.outputs[1:]), here)
-        self._add("update", self._unit_at("writer", here), duration, node.inputs, node.outputs, group=index)
+        moved = self._traffic(node.inputs[1:], node.outputs[1:])
+        self._stream(
+            "update", self._unit_at("writer", here), cycles, moved, here, node.inputs, node.outputs, group=index
+        )

@@ -9,6 +9,8 @@ from itertools import accumulate
 
 import numpy as np
 
+from mgc.functions.channel import WHOLE
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -28,6 +30,8 @@ class Problem:
 
     A unit runs one operation at a time, and an operation's micro-batches run in order (nothing is lost by that: they
     are alike, so exchanging two that are out of order breaks no rule). Edges of lag 0 go from lower to higher numbers.
+    `shares` says how much of the off-chip channel each takes while it runs (`mgc.functions.channel`; none given: no one
+    takes any); those that run at once take no more than the whole.
 
     Where `streamed` is given, an operation that is not streamed runs once for all micro-batches: it waits for all of
     those before it, and all of those after it wait for it. Such a problem has edges of lag 0 only.
@@ -39,8 +43,13 @@ class Problem:
     repeats: int = 1
     names: tuple[str, ...] = ()
     streamed: tuple[bool, ...] = ()
+    shares: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.shares and (
+            len(self.shares) != len(self.durations) or not 0 <= min(self.shares) <= max(self.shares) <= WHOLE
+        ):
+            raise ValueError(f"each operation must take from 0 to {WHOLE} shares of the channel")
         if len(self.units) != len(self.durations):
             raise ValueError(f"{len(self.durations)} durations but {len(self.units)} units")
         if min(self.durations, default=1) < 1 or self.repeats < 1:
@@ -71,6 +80,11 @@ class Problem:
             load[unit] = load.get(unit, 0) + duration
         return load
 
+    def channel_load(self) -> int:
+        """Cycles that the off-chip channel needs for one micro-batch, with nothing of it unused."""
+        work = sum(s * d for s, d in zip(self.shares, self.durations, strict=True)) if self.shares else 0
+        return -(-work // WHOLE)
+
     @cached_property
     def tasks(self) -> Tasks:
         """All tasks with their precedences."""
@@ -82,8 +96,8 @@ class Tasks:
     """Task t is micro-batch `number[t]` of operation `operation[t]`; their order is a topological one: micro-batch by
     micro-batch, or operation by operation where some are not streamed.
 
-    `before[t]` and `after[t]` list the tasks that must end before t starts and those that wait for t, the same
-    operation's neighbouring micro-batches included.
+    `shares[t]` is its part of the off-chip channel. `before[t]` and `after[t]` list the tasks that must end before t
+    starts and those that wait for t, the same operation's neighbouring micro-batches included.
     """
 
     operations: int
@@ -92,6 +106,7 @@ class Tasks:
     number: list[int]
     durations: list[int]
     units: list[int]
+    shares: list[int]
     before: list[list[int]]
     after: list[list[int]] = field(default_factory=list)
 
@@ -121,7 +136,8 @@ class Tasks:
             before.append(waits)
         operation, number = [i for i, _ in order], [k for _, k in order]
         durations, units = [problem.durations[i] for i in operation], [problem.units[i] for i in operation]
-        return Tasks(n, repeats, operation, number, durations, units, before)
+        shares = [problem.shares[i] if problem.shares else 0 for i in operation]
+        return Tasks(n, repeats, operation, number, durations, units, shares, before)
 
     def __post_init__(self) -> None:
         self.after = [[] for _ in self.before]
@@ -155,6 +171,15 @@ class Tasks:
         for t, unit in enumerate(self.units):
             found.setdefault(unit, []).append(t)
         return found
+
+    @cached_property
+    def on_channel(self) -> list[int]:
+        """The tasks that take a part of the off-chip channel."""
+        return [t for t, share in enumerate(self.shares) if share]
+
+    def order(self, starts: Sequence[int]) -> list[int]:
+        """The tasks in order of start, on a tie by operation and number: the order in which the channel serves them."""
+        return sorted(range(len(self)), key=lambda t: (starts[t], self.operation[t], self.number[t]))
 
     def makespan(self, starts: Sequence[int]) -> int:
         """When the last task ends."""

@@ -87,7 +87,6 @@ class _Planner:
             self.results,
             offchip | kept,
             self.streaming.coarser(split),
-            self.entry.micro_batches > 1,
         ).build()
 
     def phases(self, work: Work) -> dict[int, int]:

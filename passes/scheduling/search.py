@@ -14,6 +14,11 @@ from mgc.passes.scheduling.solver import SolverOptions, build, solve
 MOST_TASKS = 2500
 """Tasks of the largest problem that goes to CP-SAT whole: beyond, building the model alone takes seconds."""
 
+MOST_ON_CHANNEL = 200
+"""Tasks that share the off-chip channel in the largest problem that goes to CP-SAT: with more of them a step of its
+search takes far longer than the deterministic time that it counts.
+"""
+
 LIST_BUDGET = 100_000
 """Tasks that list schedules may place, all candidates together: about a second."""
 
@@ -46,7 +51,7 @@ def improve(problem: Problem, hint: list[int], bound: int, options: SolverOption
     tasks = problem.tasks
     most = tasks.makespan(hint)
     found = TaskSchedule(hint, most, bound, most)
-    if most == bound or len(tasks) > MOST_TASKS or options.effort <= 0:
+    if most == bound or len(tasks) > MOST_TASKS or len(tasks.on_channel) > MOST_ON_CHANNEL or options.effort <= 0:
         return found
     if most <= bound * (1 + SMALL_GAP):
         options = replace(options, effort=options.effort / 4)
@@ -81,8 +86,9 @@ def candidates(problem: Problem) -> Iterator[list[int]]:
     tasks = problem.tasks
     plain: list[list[int]] = []
     for priority in _rules(problem):
-        plain.append(list_schedule(tasks, priority))
-        yield plain[-1]
+        for patient in (False, True)[: 1 + bool(tasks.on_channel)]:
+            plain.append(list_schedule(tasks, priority, patient=patient))
+            yield plain[-1]
     steady = _steady_starts(problem) if problem.repeats > 1 and not problem.streamed else None
     if steady is not None:
         plain.append(steady)

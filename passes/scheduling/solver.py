@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.problem import Problem
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Model:
 
 
 def build(problem: Problem, hint: Sequence[int], bound: int) -> Model:
-    """Starts of all tasks under precedence and exclusive units, least makespan, which lies from `bound` to the hint's.
+    """Starts of all tasks under precedence, exclusive units and the channel that they share, least makespan, which lies
+    from `bound` to the hint's.
 
     Every task's start ranges from its head to what its tail leaves of the hint's makespan, so the hint is always
     within. Precedence alone orders the tasks of a unit that has one operation.
@@ -64,11 +66,16 @@ def build(problem: Problem, hint: Sequence[int], bound: int) -> Model:
     for t, sources in enumerate(tasks.before):
         for s in sources:
             model.add(starts[t] >= starts[s] + tasks.durations[s])
+
+    def busy(what: object, t: int) -> cp_model.IntervalVar:
+        return model.new_fixed_size_interval_var(starts[t], tasks.durations[t], f"busy[{what},{t}]")
+
     for unit, members in sorted(tasks.on_unit.items()):
         if len({tasks.operation[t] for t in members}) > 1:
-            model.add_no_overlap(
-                [model.new_fixed_size_interval_var(starts[t], tasks.durations[t], f"busy[{unit},{t}]") for t in members]
-            )
+            model.add_no_overlap([busy(unit, t) for t in members])
+    if tasks.on_channel:
+        demands = [tasks.shares[t] for t in tasks.on_channel]
+        model.add_cumulative([busy("channel", t) for t in tasks.on_channel], demands, WHOLE)
     model.add_hint(makespan, most)
     model.minimize(makespan)
     return Model(model, starts, makespan)

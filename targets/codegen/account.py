@@ -5,13 +5,12 @@ that they take over the network and the links.
 
 A buffer lies in the tile of who writes it first; one that the host, a diff-block or the run before wrote, in that of
 who reads it first. A unit of several tiles, and what it works on, is taken to be in the first of them: ways within a
-layer are not counted. Off-chip memory is next to every tile.
+layer are not counted. Off-chip memory is reached through a tile's own router.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from math import isfinite, prod
 from typing import cast
@@ -21,25 +20,14 @@ from mgc.isa import instructions as isa
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.entry import Entry
-from mgc.isa.instruction import Instruction
-from mgc.isa.memory import element_bytes, nbytes
+from mgc.isa.instruction import Instruction, elements_of
+from mgc.isa.memory import Access, element_bytes, nbytes
 from mgc.isa.optimizers import BY_CODE
 from mgc.isa.program import Program
+from mgc.isa.traffic import accesses_of, task_bytes
 from mgc.targets.cost import CostModel, Occupancy, update_work
 from mgc.targets.description import CostClass
 from mgc.targets.energy import EnergyBreakdown
-
-
-@dataclass(frozen=True)
-class Access:
-    """What an instruction reads or writes of a buffer for one micro-batch, in elements.
-
-    Each element goes its way once (`moved`); windows that overlap read it from memory several times (`touched`).
-    """
-
-    buffer: int
-    moved: int
-    touched: int
 
 
 class Account:
@@ -48,6 +36,7 @@ class Account:
     def __init__(self, program: Program, cost: CostModel) -> None:
         self.program = program
         self.cost = cost
+        self.entry_of = {i: e for e in program.entries for i in range(e.first, e.stop)}
         self.tile_of = self._tiles()
         """The tile of each buffer that is no view; of those that no tile touches, none."""
 
@@ -55,12 +44,26 @@ class Account:
         """Joules of one instruction for one micro-batch (a PROGRAM: once), the ways of its operands included."""
         here = self._tile(instruction)
         parts = [self._work(instruction)]
-        for access in self.accesses(instruction):
-            item = self._item(access.buffer)
-            parts.append(self._memory(access.buffer, access.touched * item))
-            if here >= 0:
-                parts.append(self._way(access.buffer, access.moved * item, here))
+        for access in accesses_of(self.program, instruction):
+            parts.append(self._memory(instruction, access, here))
         return EnergyBreakdown.sum(parts)
+
+    def _memory(self, instruction: Instruction, access: Access, tile: int) -> EnergyBreakdown:
+        """Reading or writing an operand where it lies, and bringing it to a tile or from there. What windows gather is
+        gathered in the tiles' memory, wherever it comes from.
+        """
+        entry, root = self.entry_of[instruction.id], self.program.root(access.buffer)
+        streamed = instruction.streamed and entry.schedule.split > 1
+        moved = task_bytes(self.program, entry, instruction, access) * (entry.schedule.split if streamed else 1)
+        item = element_bytes(self.program.buffers[access.buffer], self.program.target)
+        taken = None if access.gathered is None else access.gathered * item
+        if self.program.buffers[root].space == "dram":
+            memory = self.cost.transfer_energy(moved, "dram") + self.cost.transfer_energy(taken or 0, "edram")
+            route = self.cost.gate
+        else:
+            memory = self.cost.transfer_energy(moved if taken is None else taken, "edram")
+            route = self.cost.route(self.tile_of.get(root, tile), tile) if tile >= 0 else None
+        return memory if tile < 0 or route is None else memory + self.cost.move_energy(moved, route)
 
     @cached_property
     def energies(self) -> tuple[EnergyBreakdown, ...]:
@@ -78,59 +81,8 @@ class Account:
         spent = EnergyBreakdown.sum(self.entry(e) * e.repeats for e in entries)
         return self.program.iteration_cycles, spent, EnergyBreakdown.sum(self.energies[:first])
 
-    # -- what is moved ---------------------------------------------------------------------------------------------
-
-    def accesses(self, instruction: Instruction) -> Iterable[Access]:
-        """The reads and writes of an instruction in the chip's memories and off-chip memory."""
-        match instruction:
-            case isa.Host():  # operands and results cross the link, no memory is known
-                return ()
-            case isa.Mvm(src=src, dst=dst):
-                group, windows = self.program.groups[instruction.group], instruction.window_total
-                sums = windows * group.matrices * group.cols  # parts of one product write their own positions
-                return Access(src, self._elements(src), 0), Access(dst, sums, sums)
-            case isa.MvmT(src=src, dst=dst):
-                group, windows = self.program.groups[instruction.group], instruction.window_total
-                return (
-                    Access(src, self._elements(src), windows * group.matrices * group.cols),
-                    Access(dst, self._elements(dst), windows * group.matrices * group.rows),
-                )
-            case isa.Outer(x=x, dy=dy):
-                matrices, rows, cols = self.program.buffers[instruction.dst].shape
-                lines, windows = {x: rows, dy: cols}, instruction.window_total
-                operands = [self._whole(b) for b in (*instruction.reads(), *instruction.writes()) if b not in lines]
-                gathered = [Access(b, self._elements(b), windows * matrices * n) for b, n in lines.items()]
-                return *gathered, *operands
-            case isa.Move(pieces=pieces, dst=dst):
-                sizes = [prod(p.extents) for p in pieces]
-                read = [
-                    Access(p.src.index, n, n) for p, n in zip(pieces, sizes, strict=True) if p.src.space == isa.BUFFER
-                ]
-                return *read, Access(dst, self._elements(dst), sum(sizes))
-        return [self._whole(b) for b in (*instruction.reads(), *instruction.writes())]
-
-    def _whole(self, buffer: int) -> Access:
-        elements = self._elements(buffer)
-        return Access(buffer, elements, elements)
-
     def _elements(self, buffer: int) -> int:
-        """Elements of a buffer; 0 for an opaque one, whose size nobody knows."""
-        held = self.program.buffers[buffer]
-        return 0 if held.kind == "opaque" else prod(held.shape)
-
-    def _item(self, buffer: int) -> int:
-        return element_bytes(self.program.buffers[buffer], self.program.target)
-
-    def _memory(self, buffer: int, size: int) -> EnergyBreakdown:
-        """Reading or writing bytes of a buffer where it lies."""
-        return self.cost.transfer_energy(size, self.program.buffers[buffer].space)
-
-    def _way(self, buffer: int, size: int, tile: int) -> EnergyBreakdown:
-        """Bringing bytes of a buffer to a tile, or from there."""
-        root = self.program.root(buffer)
-        if self.program.buffers[root].space == "dram":
-            return EnergyBreakdown()
-        return self.cost.move_energy(size, self.cost.route(self.tile_of.get(root, tile), tile))
+        return elements_of(self.program, buffer)
 
     def _tiles(self) -> dict[int, int]:
         program, tiles = self.program, {}
@@ -155,10 +107,7 @@ class Account:
                 return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], instruction.window_total
-                read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
-                # every window is gathered from the tiles' memory, wherever its codes come from
-                codes = windows * group.matrices * group.rows * self._item(instruction.src)
-                return read + self.cost.transfer_energy(codes, "edram")
+                return self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
             case isa.MvmT():
                 occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)
                 return self.cost.mvm_energy(instruction.window_total, occupancy, signed=instruction.signed)

@@ -12,9 +12,9 @@ from mgc.functions.windows import strided_view
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions import cast
-from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
-from mgc.isa.memory import BUFFER, Ref
+from mgc.isa.memory import BUFFER, Access, Ref
 from mgc.isa.resources import Resources
 from mgc.isa.strided import check_box, check_distinct
 
@@ -65,6 +65,16 @@ class Move(Instruction):
             view = strided_view(out, p.dst_base, p.extents, p.dst_strides)
             view[...] = strided_view(source, p.src_base, p.extents, p.src_strides)
         machine.write(self.dst, out)
+
+    def accesses(self, program: Resources) -> tuple[Access, ...]:
+        """Of each source what its pieces read, what they repeat from the tile's memory; all of the destination."""
+        read: dict[int, int] = {}
+        for p in self.pieces:
+            if p.src.space == BUFFER:
+                read[p.src.index] = read.get(p.src.index, 0) + prod(p.extents)
+        held = {b: elements_of(program, b) for b in read}
+        taken = (Access(b, min(n, held[b]), False, n if n > held[b] else None) for b, n in read.items())
+        return (*taken, Access(self.dst, elements_of(program, self.dst), True))
 
     def reads(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(p.src.index for p in self.pieces if p.src.space == BUFFER))

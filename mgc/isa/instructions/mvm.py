@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mgc.isa.error import ProgramError
-from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
+from mgc.isa.memory import Access
 from mgc.isa.resources import Resources
 from mgc.isa.windows import CHUNK, CrossbarRead
 
@@ -57,6 +58,12 @@ class Mvm(CrossbarRead):
     cost_class: ClassVar[str] = "crossbar"
 
     outside: int = 0
+
+    def accesses(self, program: Resources) -> tuple[Access, ...]:
+        """Codes, gathered window by window, and its own sums: parts of one product write positions of their own."""
+        group, windows = program.groups[self.group], self.window_total
+        codes = Access(self.src, elements_of(program, self.src), False, windows * group.matrices * group.rows)
+        return codes, Access(self.dst, windows * group.matrices * group.cols, True)
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]

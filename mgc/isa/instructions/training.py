@@ -10,8 +10,9 @@ import numpy as np
 
 from mgc.functions.optimizers import optimize
 from mgc.isa.error import ExecutionError, NotFiniteError, ProgramError
-from mgc.isa.instruction import Instruction, opcode
+from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
+from mgc.isa.memory import Access
 from mgc.isa.optimizers import BY_CODE, optimizer
 from mgc.isa.resources import Resources
 from mgc.isa.transposed import integer_product
@@ -52,6 +53,14 @@ class MvmT(CrossbarRead):
             raise ProgramError("in_stride is 0 where several windows add to the same positions")
         if self.largest_sum(program) >= 1 << 63:
             raise ProgramError(f"{group.cols} columns with this arithmetic and these windows can exceed 63-bit sums")
+
+    def accesses(self, program: Resources) -> tuple[Access, ...]:
+        """Errors where its windows are, sums window by window; sums that are there already come and go."""
+        group, windows = program.groups[self.group], self.window_total
+        sums = elements_of(program, self.dst)
+        errors = Access(self.src, windows * group.matrices * group.cols, False)
+        written = Access(self.dst, sums, True, windows * group.matrices * group.rows)
+        return (errors, Access(self.dst, sums, False, 0), written) if self.accumulate else (errors, written)
 
     def largest_sum(self, program: Resources) -> int:
         """A bound on what it adds to one element of its destination."""
@@ -153,6 +162,16 @@ class Outer(WindowedProduct):
             else:
                 total += integer_product(across, errors)
         return total
+
+    def accesses(self, program: Resources) -> tuple[Access, ...]:
+        """Inputs, gathered window by window, errors where its windows are; their scales and the sums as they are."""
+        matrices, rows, cols = program.buffers[self.dst].shape
+        windows = self.window_total * matrices
+        met = {
+            self.dy: Access(self.dy, windows * cols, False),
+            self.x: Access(self.x, elements_of(program, self.x), False, windows * rows),
+        }
+        return tuple(a if a.writes else met.get(a.buffer, a) for a in super().accesses(program))
 
     def scales(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """float64 [runs]: the product of the scales of each run."""

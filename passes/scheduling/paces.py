@@ -1,0 +1,113 @@
+"""How fast operations move what they move off-chip: slower ones leave room in the channel for those beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from mgc.functions.channel import WHOLE, shares_of
+from mgc.passes.scheduling.listing import as_late, list_schedule, self_timed
+from mgc.passes.scheduling.problem import Problem, Tasks
+
+PACES = (0.9, 1.0, 0.5)
+"""The most of the channel that one task takes, tried for all operations: what takes all of it runs beside nothing that
+takes any. The first is that of plans that are compared, the others are tried for the one that is chosen.
+"""
+
+SLOWEST = WHOLE // 16
+"""Shares down to which an operation is made slower."""
+
+TRIES = 120
+"""Schedules that are tried, at most, to find each operation's own pace."""
+
+WAITING = 12
+"""Operations that wait for the channel longest, whose pace, and that of those that they wait for, is tried first."""
+
+
+@dataclass(frozen=True)
+class Paced:
+    """A problem with bytes that each operation moves off-chip in a task, at `rate` bytes a cycle of the whole channel.
+
+    `least` are the durations at which nothing is slower than it must be.
+    """
+
+    problem: Problem
+    offchip: Sequence[int]
+    least: Sequence[int]
+    rate: float
+
+    def at(self, durations: Sequence[int]) -> Paced:
+        """The same with other durations."""
+        shares = tuple(shares_of(b, d, self.rate) for b, d in zip(self.offchip, durations, strict=True))
+        return replace(self, problem=replace(self.problem, durations=tuple(durations), shares=shares))
+
+    def at_most(self, pace: float) -> Paced:
+        """With all so slow that none takes more than a part of the channel."""
+        rate = self.rate * pace
+        return self.at([max(d, ceil(b / rate)) for b, d in zip(self.offchip, self.least, strict=True)])
+
+
+def own_paces(paced: Paced, starts: Sequence[int], bound: int) -> tuple[Paced, list[int]]:
+    """Paces of their own, found by trying, with a schedule that is no longer than the one given.
+
+    Where tasks on the critical path wait for the channel, those that wait and those that take it meanwhile are made
+    slower or faster, one at a time, as long as that shortens the schedule.
+    """
+    best, order = paced, list(starts)
+    least = paced.problem.tasks.makespan(order)
+    tries = TRIES
+    while tries and least > bound:
+        for durations in _changes(best, order):
+            changed = best.at(durations)
+            tasks = changed.problem.tasks
+            found = min((list_schedule(tasks, order, patient=patient) for patient in (False, True)), key=tasks.makespan)
+            tries -= 1
+            if tasks.makespan(found) < least:
+                best, order, least = changed, self_timed(tasks, found), tasks.makespan(found)
+                break
+            if not tries:
+                break
+        else:
+            break
+    return best, order
+
+
+def _changes(paced: Paced, starts: Sequence[int]) -> Iterator[list[int]]:
+    """Durations with one operation slower or faster, the most promising first."""
+    problem = paced.problem
+    seen: set[tuple[int, int]] = set()
+    for waiting, holders in _waits(problem.tasks, starts):
+        for i in (*holders, waiting):
+            now = problem.durations[i]
+            for duration in (
+                now * 9 // 8,
+                now * 3 // 2,
+                2 * now,
+                max(paced.least[i], now * 2 // 3),
+                max(paced.least[i], now // 2),
+            ):
+                slow = shares_of(paced.offchip[i], duration, paced.rate) < SLOWEST
+                if (i, duration) in seen or duration == now or slow:
+                    continue
+                seen.add((i, duration))
+                yield [*problem.durations[:i], duration, *problem.durations[i + 1 :]]
+
+
+def _waits(tasks: Tasks, starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """The operations that wait for the channel longest, on the critical path, and who takes it meanwhile."""
+    late = as_late(tasks, starts)
+    free: dict[int, int] = {}
+    waited: dict[int, int] = {}
+    longest: dict[int, tuple[int, int]] = {}  # operation -> its longest wait, until when
+    for t in tasks.order(starts):
+        ready = max([free.get(tasks.units[t], 0), *(starts[s] + tasks.durations[s] for s in tasks.before[t])])
+        free[tasks.units[t]] = starts[t] + tasks.durations[t]
+        wait, i = starts[t] - ready, tasks.operation[t]
+        if wait and tasks.shares[t] and late[t] == starts[t]:
+            waited[i] = waited.get(i, 0) + wait
+            longest[i] = max(longest.get(i, (0, 0)), (wait, starts[t]))
+    for i in sorted(waited, key=lambda i: (-waited[i], i))[:WAITING]:
+        before = longest[i][1] - 1
+        holders = [t for t in tasks.on_channel if starts[t] <= before < starts[t] + tasks.durations[t]]
+        yield i, list(dict.fromkeys(tasks.operation[t] for t in sorted(holders, key=lambda t: -tasks.shares[t])))
