@@ -192,6 +192,7 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
             options.redraw_noise,
             options.dataflow or DEFAULT_DATAFLOW,
             options.script,
+            dict(options.ema or {}),
         ),
         "batch": options.batch,
         "hashes": {name: m.imported.model_sha256 for name, m in loaded.items()},

@@ -13,7 +13,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar
@@ -108,6 +108,17 @@ def _globs(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
+def _decays(texts: Sequence[str]) -> dict[str, float]:
+    decays: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            decays[name] = float(number)
+        except ValueError:
+            refuse(f"--ema {text}: write GROUP=DECAY, such as generator=0.999")
+    return decays
+
+
 def _betas(text: str) -> tuple[float, float]:
     try:
         first, second = (float(part) for part in text.split(","))
@@ -120,6 +131,9 @@ def _limits(text: str) -> tuple[float, float]:
     from mgc.images import parse_range
 
     return parse_range(text)
+
+
+_OF_RULES = ("lr", "betas", "alpha", "eps", "momentum", "weight_decay", "lr_decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +210,7 @@ class CompileOptions:
     )
     phases: Sequence[Phase | str] = _training(
         "--phase",
-        "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,clip=C]",
+        "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,wd=W][,clip=C][,clipnorm=X]",
         "Train the parameters NAME.* to minimise the output LOSS. Repeatable; in this order.",
         list[str],
         read=tuple,
@@ -260,6 +274,21 @@ class CompileOptions:
     alpha: float | None = _training("--alpha", "A", "Of rmsprop. [default: 0.99]", float)
     eps: float | None = _training("--eps", "E", "Of adam and rmsprop. [default: 1e-8]", float)
     centered: bool = _training("--centered", None, "Of rmsprop: by the variance.", bool, default=False)
+    weight_decay: float | None = _training(
+        "--weight-decay",
+        "W",
+        "W times the weight joins its gradient (adamw: apart). [default: adamw 0.01, else 0]",
+        float,
+    )
+    clip_norm: float | None = _training(
+        "--clip-norm", "X", "Limits the norm of all gradients of a phase together.", float
+    )
+    lr_decay: str | None = _training(
+        "--lr-decay", "linear:A:B", "Rates fall from iteration A on, counted from 0, to nothing at B."
+    )
+    ema: Mapping[str, float] | None = _training(
+        "--ema", "GROUP=DECAY", "Keep a moving average of a group's weights. Repeatable.", list[str], read=_decays
+    )
     dataflow: str | None = _training(
         "--dataflow",
         "NAME",
@@ -304,6 +333,9 @@ class CompileOptions:
             refuse("--calibration is for inference: in training the chip finds its scales as it runs")
         self._check_name("loss")
         self._check_name("dataflow")
+        for name, decay in (self.ema or {}).items():
+            if not 0 < decay < 1:
+                refuse(f"--ema {name}={decay}: a number between 0 and 1 is needed")
         _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -333,7 +365,10 @@ class CompileOptions:
         from mgc.passes.training.phases import composed_phases, parse_phase
 
         phases = tuple(parse_phase(p) if isinstance(p, str) else p for p in self.phases)
-        return composed_phases(phases, self.order) if self.loss else phases
+        phases = composed_phases(phases, self.order) if self.loss else phases
+        if self.clip_norm is not None and not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
+            refuse(f"--clip-norm {self.clip_norm}: a positive number is needed")
+        return tuple(replace(p, clipnorm=self.clip_norm) if p.clipnorm is None else p for p in phases)
 
     @functools.cached_property
     def script(self) -> Script:
@@ -353,7 +388,7 @@ class CompileOptions:
         """The optimizer with its hyper-parameters; adam if none is named."""
         from mgc.passes.training.optimizers import optimizer
 
-        given = {name: getattr(self, name) for name in ("lr", "betas", "alpha", "eps", "momentum", "centered")}
+        given = {name: getattr(self, name) for name in (*_OF_RULES, "centered")}
         return optimizer(self.optimizer or "adam", **given)
 
 

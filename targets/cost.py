@@ -33,14 +33,21 @@ _UPDATE_WORK: Mapping[str, Mapping[CostClass, int]] = {
     "sgd": {"multiply": 1, "simple": 1},
     "momentum": {"multiply": 2, "simple": 2},
     "adam": {"multiply": 7, "simple": 4, "divide": 2},
+    "adamw": {"multiply": 7, "simple": 4, "divide": 2},
     "rmsprop": {"multiply": 4, "simple": 3, "divide": 2},
 }
 
 
-def update_work(optimizer: str, *, clips: bool) -> Mapping[CostClass, int]:
-    """Operations of an optimizer's step for each weight (KeyError for an unknown one); a clip is two comparisons."""
-    work = _UPDATE_WORK[optimizer]
-    return {**work, "simple": work["simple"] + 2} if clips else work
+def update_work(
+    optimizer: str, *, clips: bool, decays: bool = False, averages: bool = False
+) -> Mapping[CostClass, int]:
+    """Operations of an optimizer's step for each weight (KeyError for an unknown one); a clip is two comparisons,
+    weight decay a product and a sum, a moving average two products and a sum.
+    """
+    work = dict(_UPDATE_WORK[optimizer])
+    work["simple"] += 2 * clips + decays + averages
+    work["multiply"] += decays + 2 * averages
+    return work
 
 
 def _outer_products(matrices: int, rows: int, columns: int) -> int:

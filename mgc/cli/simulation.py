@@ -24,25 +24,31 @@ if TYPE_CHECKING:
 
 
 def testing_part(
-    path: Path, program: Program, checkpoint: Path | None
+    path: Path, program: Program, checkpoint: Path | None, ema: bool
 ) -> tuple[Program, Mapping[str, np.ndarray] | None]:
     """What of a program is run to see what it makes: itself, or the testing entry of one that trains. Beside it the
-    weights of the checkpoint, None for those it was compiled with.
+    weights of the checkpoint, None for those it was compiled with; with `ema` their moving averages.
     """
     if not _trains(program):
+        if ema:
+            raise UserError(f"{path} keeps no moving average, being compiled for inference: leave --ema out")
         if checkpoint is not None:
             raise UserError(f"{path} has no testing entry, being compiled for inference: leave --checkpoint out")
         return program, None
+    from mgc.training.export import averages_of
     from mgc.training.inference import checkpoint_weights, entry_for_testing
 
     with about(path):
         part = entry_for_testing(program)
+    averages = averages_of(program)
+    if ema and not averages:
+        raise UserError(f"{path} keeps no moving average: compile it with --ema GROUP=DECAY")
     if checkpoint is None:
         console.note("with the weights before training: --checkpoint DIR takes those of a checkpoint")
         return part, None
     step, weights = checkpoint_weights(program, checkpoint, console.warn)
-    console.note(f"with the weights of step {step}")
-    return part, weights
+    console.note(f"with the {'averages' if ema else 'weights'} of step {step}")
+    return part, {name: weights[averages.get(name, name)] for name in weights} if ema else weights
 
 
 def _trains(program: Program) -> bool:
@@ -92,7 +98,7 @@ def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpo
     from mgc.report.html.page import Sample
     from mgc.report.png import PictureError, check, draw
 
-    part, weights = testing_part(path, program, checkpoint)
+    part, weights = testing_part(path, program, checkpoint, ema=False)
     try:
         check(part)
     except PictureError as error:

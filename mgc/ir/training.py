@@ -156,7 +156,8 @@ class Forward:
 
     The graph's inputs are the data, then the module's states (parameters, running statistics, what is carried); its
     outputs are the losses, the scalars `reported` besides them, those that `carries`, `once`, `left` and `statistics`
-    name, the last in the order in which the networks are applied.
+    name, the last in the order in which the networks are applied. `still` has (loss, parameter) where the parameter
+    enters the loss but its derivative is zero for sure (see `cancel_shifts`): it decays, if weights do.
     """
 
     data: tuple[Data, ...]
@@ -166,6 +167,7 @@ class Forward:
     carries: tuple[Carry, ...] = ()
     once: tuple[str, ...] = ()
     left: tuple[Left, ...] = ()
+    still: tuple[tuple[str, str], ...] = ()
 
 
 @register_attr
@@ -173,8 +175,9 @@ class Forward:
 class Phase:
     """Minimises one loss output over one parameter group. `steps`: how often in an iteration, each on a fresh batch.
 
-    `lr` replaces the optimizer's learning rate, `clip` limits the weights to [-clip, clip] after each update. It is
-    there from iteration `since` on, where it takes the place of an earlier phase of its name.
+    `lr` and `wd` replace the optimizer's learning rate and weight decay, `clipnorm` limits the norm of all its
+    gradients together, `clip` the weights to [-clip, clip] after each update. It is there from iteration `since` on,
+    where it takes the place of an earlier phase of its name.
     """
 
     name: str
@@ -183,3 +186,5 @@ class Phase:
     lr: float | None = None
     clip: float | None = None
     since: int = 0
+    wd: float | None = None
+    clipnorm: float | None = None

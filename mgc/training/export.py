@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
+from mgc.isa.optimizers import AVERAGE
 from mgc.isa.program import Program
 from mgc.training.errors import TrainingError
 
@@ -39,11 +40,28 @@ def plan_export(program: Program, path: Path) -> ExportPlan:
             raise TrainingError(
                 f"--export {path}: the networks cannot be in one file (their operator sets differ): name a folder"
             )
-        return ExportPlan(path, {path: export["whole"]})
+        return ExportPlan(path, {path: export["whole"], **_averages(program, path, export["whole"])})
     networks = export.get("networks") or {}
     if not networks:
         raise TrainingError(f"--export {path}: no network can be told apart in the model: name a file, NAME.onnx")
-    return ExportPlan(path, {path / f"{_file_name(name)}.onnx": entry for name, entry in networks.items()})
+    entries: dict[Path, Mapping[str, Any]] = {}
+    for name, entry in networks.items():
+        file = path / f"{_file_name(name)}.onnx"
+        entries |= {file: entry, **_averages(program, file, entry)}
+    return ExportPlan(path, entries)
+
+
+def _averages(program: Program, path: Path, entry: Mapping[str, Any]) -> dict[Path, Mapping[str, Any]]:
+    """NAME.ema.onnx beside NAME.onnx, with the moving averages of weights; nothing where the model has none."""
+    found = averages_of(program)
+    states = {tensor: found.get(state, state) for tensor, state in entry["states"].items()}
+    return {} if states == entry["states"] else {path.with_suffix(".ema.onnx"): {**entry, "states": states}}
+
+
+def averages_of(program: Program) -> dict[str, str]:
+    """The states that are moving averages, by the parameters they are of."""
+    names = {s.name for s in program.states}
+    return {name: f"{name}.{AVERAGE}" for name in names if f"{name}.{AVERAGE}" in names}
 
 
 def _file_name(network: str) -> str:

@@ -16,7 +16,7 @@ from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, DequantBy, Lookup, Mvm, MvmPart, MvmT, Outer, Quant, QuantBy, RunMax, Vec, View
 from mgc.ir.op import Op
-from mgc.ir.ops.update import Rule, Sgd
+from mgc.ir.ops.update import Rule
 from mgc.ir.types import DType, TensorType
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.cost import CostModel, update_work
@@ -132,9 +132,9 @@ class Durations:
 
     def update(self, elements: int, rule: Rule, clips: bool, tiles: int) -> int:
         """Cycles of an optimizer's arithmetic on the vector units of `tiles` tiles; writing cells is not in it."""
-        name = "momentum" if isinstance(rule, Sgd) and rule.momentum else type(rule).__name__.lower()
         lanes = tiles * self.target.vector.lanes_per_tile
-        return max(1, self.cost.vector_cycles(elements, update_work(name, clips=clips), lanes=lanes))
+        work = update_work(rule.optimizer, clips=clips, decays=rule.weight_decay > 0, averages=rule.average > 0)
+        return max(1, self.cost.vector_cycles(elements, work, lanes=lanes))
 
     def diff(self, node: Node, op: ops.DiffBlock) -> int:
         """Cycles of a diff-block on its scores."""

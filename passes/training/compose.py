@@ -259,7 +259,9 @@ class _Composer:
         states = (*self.g.states, *self.d.states)
         losses = (LOSS_D, LOSS_G)
         statistics = with_losses(self.graph, losses, self.statistics)
-        forward = Forward(tuple(self.data.values()), losses, statistics, once=once)
+        by_group = {GENERATOR: LOSS_G, DISCRIMINATOR: LOSS_D}
+        still = tuple((by_group[s.group], s.name) for s in states if s.kind == "parameter")
+        forward = Forward(tuple(self.data.values()), losses, statistics, once=once, still=still)
         entry = Entry("forward", "train", self.graph, attributes={"forward": forward})
         return Module(self.graph.name, (entry,), states)
 

@@ -93,13 +93,14 @@ def step_model(
     draws: dict[str, Draw] = {}
     for replay in script.replays:
         draws |= add_replay(lifted, replay)
-    count = len(lifted.outputs)
+    count, entering = len(lifted.outputs), _entering(lifted, losses)
     statistics = batch_statistics(lifted)
     for penalty in script.penalties:
         named = {v.name: v for v in lifted.inputs} | dict(lifted.outputs)
         value = add_penalty(lifted, named, penalty)
         lifted.outputs = [(n, value if n == penalty.loss else v) for n, v in lifted.outputs]
     cancel_shifts(lifted)
+    still = tuple(sorted(entering - _entering(lifted, losses)))
     named, ran = dict(lifted.outputs[:count]), lifted.outputs[count:]
     carried = carried_outputs(script, named)
     lifted.outputs = [(name, named[name]) for name in (*losses, *reported)]
@@ -123,9 +124,23 @@ def step_model(
     data = tuple(Data(n, draws.get(n) or draw_of(v)) for n, v in inputs.items() if n not in held)
     lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)))]
     once = tuple(f"{name}.once" for name in made_once)
-    forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left)
+    forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left, still)
     entry = Entry("forward", "train", lifted, attributes={"forward": forward})
     return Module(network.name, (entry,), (*states, *first))
+
+
+def _entering(graph: Graph, losses: Sequence[str]) -> set[tuple[str, str]]:
+    """(loss, input) for each input that a loss is computed from."""
+    producers, found = graph.producers(), set[tuple[str, str]]()
+    for loss in losses:
+        waiting, seen = [dict(graph.outputs)[loss]], set[Value]()
+        while waiting:
+            value = waiting.pop()
+            if value not in seen:
+                seen.add(value)
+                waiting += producers[value].inputs if value in producers else ()
+        found |= {(loss, v.name) for v in graph.inputs if v in seen}
+    return found
 
 
 def _about_versions(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from mgc.ir.graph import Graph
 from mgc.ir.op import register_attr
 from mgc.ir.ops.update import Rule
-from mgc.ir.training import PLAIN, Forward, Phase, Script
+from mgc.ir.training import PLAIN, Forward, Phase, Script, State
 from mgc.passes.losses.fuse_loss import fuse_losses
-from mgc.passes.manager import Pass
+from mgc.passes.manager import Pass, UnsupportedError
 from mgc.passes.state import CompileState, with_graph
 from mgc.passes.training.compose import DISCRIMINATOR, GENERATOR, IMAGE, compose
 from mgc.passes.training.model import step_model
@@ -28,7 +28,8 @@ class TrainingSetup:
     have other names than NAME.* the globs of their initializers. `loss` composes a generator and a discriminator; with
     "" one network has losses among its outputs. `gp_weight` weighs the penalty of wgan-gp; with `redraw_noise` the
     generator's phase has noise of its own. `dataflow` is one of `mgc.passes.streaming.dataflow.DATAFLOWS`; only
-    "shared" changes what is computed. `script` says what else is done with the step's values.
+    "shared" changes what is computed. `script` says what else is done with the step's values, `ema` has the decays of
+    moving averages, by group.
     """
 
     phases: tuple[Phase, ...]
@@ -39,6 +40,7 @@ class TrainingSetup:
     redraw_noise: bool
     dataflow: str
     script: Script = PLAIN
+    ema: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,26 @@ class Differentiate(Pass):
         shared = setup.dataflow == "shared"
         if setup.dataflow == "cyclic" and any(p.steps > 1 for p in setup.phases):
             state.warnings.append(SEPARATE)
-        model = training_iteration(state.module, setup.phases, setup.rule, state.warnings, old_versions=shared)
+        averages = averaged(state.module.states, setup.ema)
+        model = training_iteration(
+            state.module, setup.phases, setup.rule, state.warnings, old_versions=shared, averages=averages
+        )
         samples = _samples(state.graph, forward, state.module.attributes["batch"])
         entries = [replace(entry, micro_batch=samples) for entry in model.entries]
         return state.with_entries(entries, states=model.states, data=forward.data).without("batch")
+
+
+def averaged(states: Sequence[State], groups: Mapping[str, float]) -> dict[str, float]:
+    """The decay of each parameter's average: of the phase GROUP, or under the prefix GROUP. UnsupportedError: none."""
+    found: dict[str, float] = {}
+    parameters = [s for s in states if s.kind == "parameter"]
+    for group, decay in groups.items():
+        names = [s.name for s in parameters if group in s.phases or s.name.startswith(f"{group}.")]
+        if not names:
+            known = dict.fromkeys(p for s in parameters for p in s.phases)
+            raise UnsupportedError(f"--ema {group}={decay}: no group has that name; there are {', '.join(known)}")
+        found |= dict.fromkeys(names, decay)
+    return found
 
 
 def _samples(graph: Graph, forward: Forward, batch: int) -> int:

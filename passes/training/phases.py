@@ -15,7 +15,7 @@ COMPOSED = {"discriminator": "loss_d", "generator": "loss_g"}
 
 
 def parse_phase(text: str) -> Phase:
-    """A phase from "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,clip=C]". UnsupportedError says which part is wrong."""
+    """A phase from "NAME=LOSS[,steps=K][,from=STEP][,lr=X][,wd=W][,clip=C][,clipnorm=X]". UnsupportedError: why not."""
     name, equals, rest = text.partition("=")
     loss, *options = rest.split(",")
     if not equals or not name.strip() or not loss.strip():
@@ -23,8 +23,9 @@ def parse_phase(text: str) -> Phase:
     found: dict[str, float] = {}
     for option in options:
         key, equals, number = (part.strip() for part in option.partition("="))
-        if key not in ("steps", "from", "lr", "clip") or not equals:
-            raise UnsupportedError(f"phase {text!r}: option {option!r} is not one of steps=K, from=STEP, lr=X, clip=C")
+        if key not in ("steps", "from", "lr", "wd", "clip", "clipnorm") or not equals:
+            known = "steps=K, from=STEP, lr=X, wd=W, clip=C, clipnorm=X"
+            raise UnsupportedError(f"phase {text!r}: option {option!r} is not one of {known}")
         if key in found:
             raise UnsupportedError(f"phase {text!r}: {key} is given twice")
         try:
@@ -32,7 +33,8 @@ def parse_phase(text: str) -> Phase:
         except ValueError as error:
             raise UnsupportedError(f"phase {text!r}: {key} is {number!r}, a number is needed") from error
     steps, since = int(found.get("steps", 1)), int(found.get("from", 0))
-    phase = Phase(name.strip(), loss.strip(), steps, found.get("lr"), found.get("clip"), since)
+    numbers = {key: found.get(key) for key in ("lr", "wd", "clip", "clipnorm")}
+    phase = Phase(name.strip(), loss.strip(), steps, since=since, **numbers)
     _check_phase(phase, [phase.loss])
     return phase
 
@@ -65,9 +67,11 @@ def _check_phase(phase: Phase, losses: Sequence[str]) -> None:
         raise UnsupportedError(f"phase {phase.name}: steps is {phase.steps}, at least 1 is needed")
     if phase.since < 0:
         raise UnsupportedError(f"phase {phase.name}: from is {phase.since}: the number of a step, from 0 on, is needed")
-    for what, number in (("lr", phase.lr), ("clip", phase.clip)):
+    for what, number in (("lr", phase.lr), ("clip", phase.clip), ("clipnorm", phase.clipnorm)):
         if number is not None and not (number > 0 and math.isfinite(number)):
             raise UnsupportedError(f"phase {phase.name}: {what} is {number}, a positive number is needed")
+    if phase.wd is not None and not (phase.wd >= 0 and math.isfinite(phase.wd)):
+        raise UnsupportedError(f"phase {phase.name}: wd is {phase.wd}, a number >= 0 is needed")
 
 
 def stages_of(phases: Sequence[Phase]) -> list[tuple[int, int, tuple[Phase, ...]]]:

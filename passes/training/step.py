@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mgc.functions.optimizers import ITERATIONS
+from mgc.functions.optimizers import AVERAGE, ITERATIONS
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
@@ -19,13 +19,19 @@ from mgc.passes.tensor.simplify import simplify
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import number_draws
-from mgc.passes.training.optimizers import clipped, updated, with_rate
+from mgc.passes.training.optimizers import clipped, rule_of, since, updated, within_norm
 from mgc.passes.training.phases import stages_of
 from mgc.passes.training.tidy import TIDYING
 
 
 def training_iteration(
-    model: Module, phases: Sequence[Phase], rule: Rule, warnings: list[str], *, old_versions: bool = False
+    model: Module,
+    phases: Sequence[Phase],
+    rule: Rule,
+    warnings: list[str],
+    *,
+    old_versions: bool = False,
+    averages: Mapping[str, float] | None = None,
 ) -> Module:
     """One iteration of `phases`, in order, each minimising its loss over the parameters whose group has its name, with
     the optimizer `rule`. `model` is a forward half, see `mgc.ir.training.Forward`.
@@ -38,14 +44,20 @@ def training_iteration(
 
     With `old_versions` the phases of an entry all read the parameters as they were before it, so a later one takes
     over what an earlier one computed of networks that it has updated since: another semantics, as a warning says.
+    `averages` has for parameters, by name, the decay of a moving average that is a state as well.
     """
     entries: list[Entry] = []
     states: dict[str, State] = {}
     counts: dict[tuple[str, str], str] = {}
+    begins: dict[str, int] = {}
     stages = stages_of(phases)
     for begin, end, whole in stages:
         for run, repeats in (*(((phase,), phase.steps - 1) for phase in whole if phase.steps > 1), (whole, 1)):
-            unroller = _Unroller(model, rule, warnings, old_versions, counts)
+            unroller = _Unroller(model, rule, warnings, old_versions, counts, begins)
+            if run is whole:
+                last = {s.name: [p.name for p in whole if p.name in s.phases] for s in model.states}
+                decays = {n: d for n, d in (averages or {}).items() if last[n]}
+                unroller.averages = {n: (last[n][-1], decay) for n, decay in decays.items()}
             for phase in run:
                 unroller.phase(phase)
             if run is whole:
@@ -65,8 +77,9 @@ class _Unroller:
 
     Of values of the forward half, `kept` are those that are computed once, `left` those that phases leave for the end;
     `counted` has for each application of a normalisation the versions of the parameters that it last ran with,
-    `counts` for each phase and parameter the counter of its updates: those that a later loss reaches first have their
-    own.
+    `counts` for each phase and parameter the counter of its updates (those that a later loss reaches first have their
+    own), `begins` the iteration in which a counter began, `averages` for parameters with a moving average the phase
+    after which it moves, and its decay.
     """
 
     model: Module
@@ -74,6 +87,7 @@ class _Unroller:
     warnings: list[str]
     old_versions: bool = False
     counts: dict[tuple[str, str], str] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
     graph: Graph = field(init=False)
     build: Build = field(init=False)
     copier: Copier = field(init=False)
@@ -82,6 +96,7 @@ class _Unroller:
     kept: dict[Value, Value] = field(default_factory=dict)
     left: dict[Value, Value] = field(default_factory=dict)
     counted: dict[str, frozenset[Value]] = field(default_factory=dict)
+    averages: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (entry,) = self.model.entries
@@ -121,7 +136,14 @@ class _Unroller:
         parameters = [s for s in self.model.states if s.kind == "parameter" and phase.name in s.phases]
         wrt = [self.read[s.name] for s in parameters]
         found = gradients(self.graph, loss, wrt, fixed=[*self.versions.values(), *self.read.values()])
-        rule = with_rate(self.rule, phase.lr)
+        found = within_norm(self.build, found, phase.clipnorm)
+        rule = rule_of(self.rule, phase)
+        if rule.weight_decay:  # which moves what the loss does not
+            still = {name for loss_name, name in self.forward.still if loss_name == phase.loss}
+            found = [
+                self.build.mul(w, 0.0) if g is None and s.name in still else g
+                for s, w, g in zip(parameters, wrt, found, strict=True)
+            ]
         reached = [s.name for s, g in zip(parameters, found, strict=True) if g is not None]
         steps = self._count(phase, reached) if rule.counts else {}
         still = [s.name for s, g in zip(parameters, found, strict=True) if g is None]
@@ -133,19 +155,24 @@ class _Unroller:
             if g is None:
                 self.versions[state.name] = clipped(self.build, w, phase.clip)
                 continue
+            moved, decay = self.averages.get(state.name, ("", 0.0))
+            own = replace(rule, average=decay) if moved == phase.name else rule
+            own = since(own, self.begins[self.counts[phase.name, state.name]]) if own.counts else own
             moments = [
                 State(
                     # another phase that trains it has moments of its own
-                    f"{state.name}.{m}" if phase.name == state.group else f"{state.name}.{phase.name}.{m}",
+                    f"{state.name}.{m}"
+                    if phase.name == state.group or m == AVERAGE
+                    else f"{state.name}.{phase.name}.{m}",
                     "moment",
-                    np.zeros_like(state.initial),
+                    state.initial if m == AVERAGE else np.zeros_like(state.initial),
                     phase.name,
                     of=state.name,
                 )
-                for m in rule.moments
+                for m in own.moments
             ]
             new = updated(
-                self.build, rule, phase.clip, w, g, [self._add_state(m) for m in moments], steps.get(state.name)
+                self.build, own, phase.clip, w, g, [self._add_state(m) for m in moments], steps.get(state.name)
             )
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
@@ -215,6 +242,7 @@ class _Unroller:
         known = set(self.counts.values())
         own = f"{phase.name}.steps" if f"{phase.name}.steps" not in known else f"{phase.name}.{phase.since}.steps"
         names = {p: self.counts.setdefault((phase.name, p), own) for p in reached}
+        self.begins.setdefault(own, phase.since)
         for name in dict.fromkeys(names.values()):
             self._step(name, phase.name)
         return {p: self.versions[name] for p, name in names.items()}

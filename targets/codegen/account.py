@@ -149,7 +149,9 @@ class Account:
     def _update(self, instruction: isa.Update) -> EnergyBreakdown:
         """The optimizer's arithmetic, and the cells of the group."""
         clips = isfinite(instruction.lo) or isfinite(instruction.hi)
-        work = update_work(BY_CODE[instruction.optimizer].name, clips=clips)
+        optimizer = BY_CODE[instruction.optimizer]
+        decay, *_, average = optimizer.parted(instruction.hyper)[1]
+        work = update_work(optimizer.name, clips=clips, decays=decay > 0, averages=average > 0)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
         return arithmetic + self._cell_writes(instruction.group) if instruction.group >= 0 else arithmetic
 

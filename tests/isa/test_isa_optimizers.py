@@ -101,11 +101,14 @@ def test_bias_correction_keeps_its_digits():
     ("code", "hyper", "message"),
     [
         (9, (), "optimizer 9 is unknown; there are 0 .sgd., 1"),
-        (0, (0.1, 0.2), r"sgd takes \(lr\), not 2 values"),
+        (0, (0.1, 0.2), r"sgd takes \(lr\), or these and .*, not 2 values"),
         (2, (0.1, 1.0, 0.9, 1e-8), "adam: beta1 is 1.0"),
         (0, (np.nan,), "lr is nan"),
         (1, (-0.1, 0.5), "lr is -0.1"),
         (3, (0.1, 0.9, 1e-8, 0.0, 0.5), "centered is 0.5"),
+        (0, (0.1, 0.0, 5.0, 3.0, 1.0, 0.0), "rates cannot decay from 5.0 until 3.0"),
+        (0, (0.1, 0.0, 1.0, 3.0, 0.5, 0.0), "in 0.5 runs an iteration"),
+        (0, (0.1, 0.0, 0.0, 0.0, 1.0, 1.0), "average is 1.0"),
     ],
 )
 def test_hyper_parameters_have_ranges(code, hyper, message):

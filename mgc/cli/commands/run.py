@@ -72,6 +72,7 @@ def run(
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Use the weights that mgc train left there.")
     ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Use their moving averages.")] = False,
     check: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
     ] = None,
@@ -88,7 +89,7 @@ def run(
 
     if check is not None:
         check_input(check, "an ONNX model")
-    loaded, weights = testing_part(program, load_program(program), checkpoint)
+    loaded, weights = testing_part(program, load_program(program), checkpoint, ema)
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
     check_outputs({"-o": output, "--png": png}, inputs)

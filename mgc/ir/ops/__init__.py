@@ -13,10 +13,11 @@ from mgc.ir.ops.pool import Pool
 from mgc.ir.ops.random import Random
 from mgc.ir.ops.reduce import Reduce
 from mgc.ir.ops.shape import Concat, Detach, Expand, Gather, Pad, Reshape, Slice, Transpose
-from mgc.ir.ops.update import Adam, RmsProp, Sgd, Update
+from mgc.ir.ops.update import Adam, AdamW, RmsProp, Sgd, Update
 
 __all__ = [
     "Adam",
+    "AdamW",
     "AveragePoolGrad",
     "AxisMap",
     "BatchNorm",

@@ -1,14 +1,14 @@
-"""The update of a parameter by an optimizer: PyTorch's rules, weight decay 0."""
+"""The update of a parameter by an optimizer: PyTorch's rules."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from mgc.functions.optimizers import OPTIMIZERS, optimize
+from mgc.functions.optimizers import AVERAGE, MORE, OPTIMIZERS, optimize
 from mgc.ir.op import IRError, Op, register, register_attr
 from mgc.ir.ops.check import require, tensors
 from mgc.ir.types import ValueType
@@ -16,9 +16,17 @@ from mgc.ir.types import ValueType
 
 @dataclass(frozen=True)
 class Rule:
-    """An optimizer of `mgc.functions.optimizers` with its hyper-parameters. `lr` is the learning rate."""
+    """An optimizer of `mgc.functions.optimizers` with its hyper-parameters. `lr` is the learning rate; `MORE`
+    names the last five.
+    """
 
     lr: float
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    decay_from: float = 0.0
+    decay_until: float = 0.0
+    runs: float = 1.0
+    average: float = 0.0
 
     @property
     def optimizer(self) -> str:
@@ -28,17 +36,23 @@ class Rule:
     @property
     def hyper(self) -> tuple[float, ...]:
         """Its hyper-parameters, in the optimizer's order."""
-        return tuple(float(getattr(self, name)) for name in OPTIMIZERS[self.optimizer].hyper)
+        more = MORE if self.weight_decay or self.decay_until or self.average else ()
+        return tuple(float(getattr(self, name)) for name in (*OPTIMIZERS[self.optimizer].hyper, *more))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of its own moments, each of the parameter's type and initially zero."""
+        return ()
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """Names of the moments, each of the parameter's type and initially zero."""
-        return ()
+        """These, and the moving average of the parameter where there is one, which begins as that does."""
+        return (*self.kept, *((AVERAGE,) if self.average else ()))
 
     @property
     def counts(self) -> bool:
         """Whether the step number matters."""
-        return OPTIMIZERS[self.optimizer].counts
+        return OPTIMIZERS[self.optimizer].counts(self.hyper)
 
     def apply(
         self, w: np.ndarray, g: np.ndarray, rest: list[np.ndarray], clip: float | None
@@ -64,7 +78,7 @@ class Sgd(Rule):
         return "momentum" if self.momentum else "sgd"
 
     @property
-    def moments(self) -> tuple[str, ...]:
+    def kept(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum else ()
 
 
@@ -82,8 +96,18 @@ class Adam(Rule):
         return "adam"
 
     @property
-    def moments(self) -> tuple[str, ...]:
+    def kept(self) -> tuple[str, ...]:
         return ("adam.m", "adam.v")
+
+
+@register_attr
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """torch.optim.AdamW."""
+
+    @property
+    def optimizer(self) -> str:
+        return "adamw"
 
 
 @register_attr
@@ -101,7 +125,7 @@ class RmsProp(Rule):
         return "rmsprop"
 
     @property
-    def moments(self) -> tuple[str, ...]:
+    def kept(self) -> tuple[str, ...]:
         return ("rmsprop.v", *(["rmsprop.a"] if self.centered else []), *(["momentum"] if self.momentum else []))
 
 

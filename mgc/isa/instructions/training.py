@@ -246,8 +246,9 @@ class Update(Instruction):
         for index in kept:
             if not program.buffers[index].persistent:
                 raise ProgramError(f"buffer {index} is not persistent")
-        if (self.step >= 0) != found.counts:
-            raise ProgramError(f"{found.name} {'needs' if found.counts else 'takes no'} step buffer, not {self.step}")
+        counts = found.counts(self.hyper)
+        if (self.step >= 0) != counts:
+            raise ProgramError(f"{found.name} {'needs' if counts else 'takes no'} step buffer, not {self.step}")
         if self.step >= 0:
             value = program.operand(0, self.step)
             if value.dtype != np.int64 or prod(value.shape) != 1 or program.buffers[self.step].kind != "real":

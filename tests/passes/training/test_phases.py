@@ -5,7 +5,7 @@ import pytest
 from mgc.ir.ops import Adam, RmsProp, Sgd
 from mgc.ir.training import Phase
 from mgc.passes.manager import UnsupportedError
-from mgc.passes.training.optimizers import optimizer, with_rate
+from mgc.passes.training.optimizers import optimizer, rule_of
 from mgc.passes.training.phases import check_phases, find_groups, parse_phase, stages_of
 
 
@@ -20,7 +20,7 @@ def test_phases_are_parsed():
         ("discriminator", "NAME=LOSS is needed"),
         ("=loss_d", "NAME=LOSS is needed"),
         ("d=", "NAME=LOSS is needed"),
-        ("d=l,step=5", "option 'step=5' is not one of steps=K, from=STEP, lr=X, clip=C"),
+        ("d=l,step=5", "option 'step=5' is not one of steps=K, from=STEP, lr=X, wd=W, clip=C, clipnorm=X"),
         ("d=l,steps", "option 'steps' is not one of"),
         ("d=l,steps=2,steps=3", "steps is given twice"),
         ("d=l,steps=2.5", "steps is '2.5', a number is needed"),
@@ -89,14 +89,14 @@ def test_optimizers_by_name():
     assert optimizer("adam", lr=2e-4, betas=(0.5, 0.999)) == Adam(2e-4, 0.5, 0.999)
     assert optimizer("adam") == Adam(1e-3, 0.9, 0.999, 1e-8)
     assert optimizer("rmsprop", alpha=0.9, centered=True) == RmsProp(1e-2, 0.9, 1e-8, 0.0, True)
-    assert with_rate(Adam(0.1), 0.2) == Adam(0.2)
-    assert with_rate(Adam(0.1), None) == Adam(0.1)
+    assert rule_of(Adam(0.1), Phase("g", "loss", lr=0.2, wd=0.5)) == Adam(0.2, weight_decay=0.5)
+    assert rule_of(Adam(0.1), Phase("g", "loss")) == Adam(0.1)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("adamw", {}, "no optimizer 'adamw': choose one of sgd, momentum, adam, rmsprop"),
+        ("adagrad", {}, "no optimizer 'adagrad': choose one of sgd, momentum, adam, adamw, rmsprop"),
         ("sgd", {"betas": (0.5, 0.9)}, "optimizer sgd has no betas"),
         ("adam", {"alpha": 0.9, "momentum": 0.1}, "optimizer adam has no alpha, momentum"),
         ("adam", {"lr": float("nan")}, "lr is nan: a number >= 0 is needed"),
