@@ -186,7 +186,7 @@ def test_an_iteration_of_several_batches_that_fails_is_undone(engine):
     simulator.run_iteration(*batches_of(3))
     before = simulator.states()
     bad = batches_of(3, 1)
-    bad[2]["x"][0] = np.nan
+    bad[2]["x"][0] = np.inf
     with pytest.raises(DivergenceError, match="is not finite") as caught:
         simulator.run_iteration(*bad)
     assert caught.value.undone
