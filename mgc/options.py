@@ -401,12 +401,12 @@ SPELLINGS = dict(spellings())
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """As JSON and the text form of modules have it."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain({f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default})
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+    return tuple(_plain(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _is_given(value: Any) -> bool:

@@ -7,8 +7,11 @@ import pytest
 from scripted import BATCH, critic, detach, gan, node, squares
 
 import mgc
+from mgc.compiler import compile_tools, pass_registry
+from mgc.dump import read_stage, write_stage
 from mgc.isa.instructions import Update, WriteCells
 from mgc.isa.verify_schedule import faults_of
+from mgc.passes.registry import parse_passes
 
 PHASES = ["generator=loss_g", "discriminator=loss_d"]
 
@@ -110,3 +113,18 @@ def test_what_is_carried_depends_on_the_versions_that_phases_read():
     updates = {i.group: i.id for i in part.instructions if isinstance(i, Update) and i.group >= 0}
     late = [i for i in part.instructions for g in i.reads_groups() if i.id > updates.get(g, i.id)]
     assert not late
+
+
+def test_stages_of_a_script_are_text(tmp_path):
+    """Every stage parses back, and a pass goes on from one to the next byte for byte."""
+    proto = gan(nodes=[node("Add", "k loss_fake", "k_next")], inputs={"k": []}, outputs={"k_next": []})
+    phases = [*PHASES, "generator=loss_fake,from=3"]
+    options = {"once": ["fake"], "carry": ["k=k_next"], "penalty": ["loss_d:real:x"], "optimizer": "adam"}
+    mgc.compile(proto, phases=phases, batch=BATCH, dump_dir=tmp_path, **options)
+    for stage, name, after in (("02-compose", "fuse-loss", "03-fuse-loss"), ("03-fuse-loss", "differentiate", "04-")):
+        state, _ = read_stage(tmp_path / f"{stage}.ir", compile_tools())
+        (ran,) = parse_passes(name, pass_registry())
+        write_stage(ran.run(state), tmp_path / "again.ir", name, ())
+        (expected,) = tmp_path.glob(f"{after}*.ir")
+        found = [text.read_text().partition("module")[2] for text in (tmp_path / "again.ir", expected)]
+        assert found[0] == found[1]
