@@ -20,6 +20,8 @@ _LANES = 8
 MOST = 1 << 13
 """Numbers of a block at most that does not split evenly: each piece of it costs nodes."""
 _PROBE = 1 << 16
+_NARROW, _FEW = 16, _BLOCK
+"""Rows of fewer channels and sums of fewer numbers than these are turned: kernels add long rows at once."""
 
 
 def _halves(n: int) -> tuple[int, int]:
@@ -38,6 +40,8 @@ def _split(n: int) -> tuple[int, int]:
 
 def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     """float64 [m, n, channels] -> [m, channels]: the sums over the middle axis."""
+    if channels < _NARROW and n <= _FEW:
+        return g.reshape(_summed(g, g.node("Transpose", x, perm=[1, 0, 2]), n), [-1, channels])
     depth, block = _split(n)
     if block > _BLOCK or block % _LANES:
         if not depth:
@@ -50,6 +54,23 @@ def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     pairs = [2] * (depth + _LANES.bit_length() - 1)
     total = g.reshape(x, [-1, *pairs[:depth], steps, *pairs[depth:], channels])
     return _pairs(g, g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0), len(pairs))
+
+
+def _summed(g: GraphBuilder, x: str, n: int) -> str:
+    """float64 [n, m, channels], a block -> [1, m, channels]: additions of whole rows, which lie together."""
+    whole = n - n % _LANES
+    total = ""
+    if whole:
+        total = g.slice(x, 0, _LANES, axis=0) if n > _LANES else x
+        for k in range(_LANES, whole, _LANES):
+            total = g.node("Add", total, g.slice(x, k, k + _LANES, axis=0))
+        for lanes in (_LANES, 4, 2):
+            even, odd = (g.node("Slice", total, *(g.constant([v]) for v in (k, lanes, 0, 2))) for k in (0, 1))
+            total = g.node("Add", even, odd)
+    for k in range(whole, n):
+        term = g.slice(x, k, k + 1, axis=0) if n > 1 else x
+        total = g.node("Add", total, term) if total else term
+    return total
 
 
 def _pairs(g: GraphBuilder, x: str, axes: int) -> str:
