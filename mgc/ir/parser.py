@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -39,7 +40,8 @@ def parse_graph(text: str, *, file: str = "") -> Graph:
     Types are taken as written; `mgc.ir.verifier.verify` checks them. Ops and attribute classes of levels 1 and 2 are
     known; others once the modules that define them are imported.
     """
-    return _Parser(text, file, {}).only_graph()
+    with _depth(file):
+        return _Parser(text, file, {}).only_graph()
 
 
 def parse_module(text: str, blobs: Mapping[str, np.ndarray] | None = None, *, file: str = "") -> Module:
@@ -47,7 +49,17 @@ def parse_module(text: str, blobs: Mapping[str, np.ndarray] | None = None, *, fi
 
     A text that is a graph alone gives a module with this graph as its entry "testing".
     """
-    return _Parser(text, file, blobs or {}).module()
+    with _depth(file):
+        return _Parser(text, file, blobs or {}).module()
+
+
+@contextmanager
+def _depth(file: str) -> Iterator[None]:
+    """IRError for a text that nests deeper than Python calls."""
+    try:
+        yield
+    except RecursionError as error:
+        raise IRError(f"{file or 'the text'}: it nests too deep") from error
 
 
 class _Parser:

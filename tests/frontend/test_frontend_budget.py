@@ -273,3 +273,22 @@ def test_weights_whose_products_are_not_finite(size, op):
     w[1, 2] = size
     model = build([node(op, ["x", "weight"], ["y"])], {"x": [1, 4]}, weights={"weight": w})
     assert "'weight'" in refused(model, ModelError)
+
+
+# -- growth ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan", "one name"])
+def test_import_takes_time_in_proportion(shape):
+    def seconds(count):
+        names = [f"v{k}" for k in range(count + 1)]
+        nodes = [node("Sin", ["x" if shape == "fan" or not k else names[k]], [names[k + 1]],
+                      name="same" if shape == "one name" else "") for k in range(count)]  # fmt: skip
+        model = build(nodes, {"x": [1, 4]}, outputs=names[1:] if shape == "fan" else names[-1:])
+        begin = time.process_time()
+        import_model(model)
+        return time.process_time() - begin
+
+    seconds(100)
+    small = min(seconds(500) for _ in range(2))
+    assert seconds(4000) < 8 * 3 * small + 0.2  # eight times as much, of which a square would make 64

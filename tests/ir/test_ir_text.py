@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.op import ATTRIBUTES, REGISTRY, IRError, Op, register, register_attr
 from mgc.ir.ops import Binary, Cast, Concat, Conv, Host, Reduce, Reshape, Slice, Unary
-from mgc.ir.text import parse_graph, print_graph, print_op
+from mgc.ir.text import parse_graph, parse_module, print_graph, print_op
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.ir.verifier import verify
 
@@ -267,3 +267,11 @@ def test_unregistered_attribute_has_no_text():
     op = dataclasses.replace(Unary("relu"), fn=Odd())  # type: ignore[arg-type]
     with pytest.raises(IRError, match="register_attr"):
         print_op(op)
+
+
+@pytest.mark.parametrize("deep", ["(" * 5000, "[" * 5000, "{" * 5000])
+def test_a_text_that_nests_too_deep(deep):
+    with pytest.raises(IRError):
+        parse_module(f'graph "g" (%x: f32[1]{deep}) -> ("y": %x) {{\n}}\n')
+    with pytest.raises(IRError):
+        parse_module(f'module "m" {{\n  a={deep},\n}}\n')

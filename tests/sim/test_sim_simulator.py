@@ -226,3 +226,18 @@ def test_nan_is_no_input():
     with pytest.raises(SimulationError, match=r"input x holds NaN \(first at \[1, 2\]\)"):
         Simulator(program, "reference").run({"x": x})
     assert np.isnan(Simulator(program, "reference", "float").run({"x": x})["y"][1, 2])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_memory_stays_as_it_is(engine):
+    def pages():
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    simulator, x = Simulator(doubling(4), engine), np.zeros((64, 3), np.float32)
+    for _ in range(100):
+        simulator.run({"x": x})
+    before = pages()
+    for _ in range(500):
+        simulator.run({"x": x})
+    assert pages() - before < 2000  # 8 MiB
