@@ -35,6 +35,6 @@ def passes(
 
         forward = (Compose(), FuseLoss(), Differentiate(), Testing())
     quantize = Quantize("minmax" if method == "none" else method)
-    level_two = (LowerLinear(), quantize, LowerMoves(), SettleVersions(), LowerVec())
+    level_two = (LowerLinear(objective), quantize, LowerMoves(), SettleVersions(), LowerVec())
     mapping = (replace(p, objective=objective) if isinstance(p, Allocate) else p for p in MAPPING)
     return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *mapping)

@@ -17,6 +17,7 @@ from mgc.ir.types import DType
 from mgc.passes.lowering.conv import lower_conv
 from mgc.passes.lowering.matmul import lower_matmul
 from mgc.passes.manager import Pass
+from mgc.passes.mapping.allocate import Objective
 from mgc.passes.mapping.work import useful_macs
 from mgc.passes.state import CompileState, Exporter, with_graph
 from mgc.passes.tensor.simplify import fold_constants
@@ -31,12 +32,14 @@ class LowerLinear(Pass):
     that meet only padding are dropped. Rows are channel-major. A matmul of two computed operands stays, for the vector
     unit; a convolution with computed weights, or over more than three axes, becomes a `host` op that says so.
 
-    Where weights are trained, all entries share the groups that their weights lie in: see `lower_training`. The module
-    then has `residents`, and every entry has all of them among its inputs.
+    Where weights are trained, all entries share the groups that their weights lie in: see `lower_training`; second
+    copies of them are made for the `objective` (`lower_with_copies`). The module then has `residents`, and every entry
+    has all of them among its inputs.
     """
 
     name: ClassVar[str] = "lower-linear"
     levels: ClassVar[tuple[int, ...]] = (1, 2)
+    objective: Objective = "edp"
 
     def run(self, state: CompileState) -> CompileState:
         if not state.trains:
@@ -45,7 +48,8 @@ class LowerLinear(Pass):
 
         entries = state.module.entries
         times = [e.repeats if e.kind == "train" else 0 for e in entries]
-        found = lower_with_copies([e.graph for e in entries], times, state.module.states, state.target)
+        graphs, phases = [e.graph for e in entries], state.module.attributes["training"].phases
+        found = lower_with_copies(graphs, times, state.module.states, state.target, self.objective, phases)
         lowered = [with_graph(e, g) for e, g in zip(entries, found.graphs, strict=True)]
         return state.with_entries(lowered, residents=found.residents)
 

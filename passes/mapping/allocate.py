@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, isqrt
+from math import ceil, inf, isqrt
+from operator import itemgetter
 from typing import Literal, get_args
 
 from mgc.ir.op import register_attr
@@ -49,20 +50,32 @@ class Demand:
 
 @dataclass(frozen=True)
 class Rest:
-    """What a run takes whatever the replicas: `cycles`, `joules`, and joules of leakage for each cycle it lasts."""
+    """What a run takes beside its reads: `cycles` of writes for each turn that the crossbars of a macro take, of which
+    there are `macros`; `joules` whatever the replicas, and joules of leakage for each cycle that it lasts.
+    """
 
     cycles: int = 0
     joules: float = 0.0
     leakage: float = 0.0
+    macros: int = 1 << 30
+
+    def run_cycles(self, cycles: int, crossbars: int) -> int:
+        """Cycles of a run whose reads take so many."""
+        return cycles + self.cycles * max(1, -(-crossbars // self.macros))
 
     def run_joules(self, demands: Sequence[Demand], replicas: Sequence[int], cycles: int) -> float:
-        """Joules of a run of so many cycles beside `cycles`."""
+        """Joules of a run of so many cycles."""
         written = sum(d.written * r for d, r in zip(demands, replicas, strict=True))
-        return self.joules + written + self.leakage * (self.cycles + cycles)
+        return self.joules + written + self.leakage * cycles
 
     def value(self, objective: Objective, cycles: float, joules: float) -> float:
-        """What is to be least, of a run of so many cycles beside `cycles` and so many joules in all."""
-        return {"time": cycles, "energy": joules, "edp": (self.cycles + cycles) * joules}[objective]
+        """What is to be least, of a run of so many cycles and joules."""
+        return {"time": cycles, "energy": joules, "edp": cycles * joules}[objective]
+
+    def value_of(self, objective: Objective, demands: Sequence[Demand], replicas: Sequence[int], latency: int) -> float:
+        """The same of a run with some replicas, whose reads take so many cycles."""
+        cycles = self.run_cycles(latency, sum(d.crossbars * r for d, r in zip(demands, replicas, strict=True)))
+        return self.value(objective, cycles, self.run_joules(demands, replicas, cycles))
 
 
 NOTHING = Rest()
@@ -137,36 +150,37 @@ def allocate_cheaply(
 ) -> tuple[Allocation, float]:
     """Replicas for one run whose groups' cells are written in it, and a value of `objective` that none is below.
 
-    A run's cycles are `rest` and the sum over layers of the longest group of each, its joules `rest` and the writes.
-    Both are sums over layers, and both objectives are least at a corner of the lower convex hull of (joules, cycles):
-    energy is linear, and a product falls off from anywhere on an edge towards one of its ends. The hull of the sums is
-    walked from one replica each on, the step that saves most cycles for a joule first; its best corner is the optimum,
-    and the bound, unless the budget ends the walk. Then the least time under the budget is tried, too.
+    A run's cycles are the sum over layers of the longest group of each, and the writes; its joules `rest` and the
+    writes. With one turn of writes both are sums over layers, and energy and energy x delay are least at a corner of the lower
+    convex hull of (joules, cycles): energy is linear, and a product falls off from anywhere on an edge towards one of
+    its ends. The hull of the sums is walked from one replica each on, the step that saves most cycles for a joule
+    first. Its best corner is the optimum, and the bound, unless the budget ends the walk or writes take more turns.
+    Then replicas of least time are tried, too: those of least reads for each number of turns.
     """
-    fastest = allocate(demands, budget, chips=chips)
-    bound = rest.value(objective, fastest.least_latency, rest.joules)
-    if objective == "time" or not any(d.written for d in demands):
+    fastest, bound = _fastest(demands, budget, rest, chips)
+    if objective == "time":
         return fastest, bound
+    once = replace(rest, macros=NOTHING.macros)
     layers = _Layers(demands, range(len(demands)), budget)
     chip_of = [0 if chips is None else chips[group[0]] for group in layers.members.values()]
     left = dict.fromkeys(chip_of, budget)
     for n, chip in enumerate(chip_of):
         left[chip] -= layers.levels[n][0][1]
 
-    def value(choice: Sequence[int]) -> float:
-        cycles = sum(levels[k][0] for levels, k in zip(layers.levels, choice, strict=True))
-        return rest.value(objective, cycles, rest.run_joules(demands, layers.replicas(choice), cycles))
+    def value(choice: Sequence[int], rest: Rest) -> float:
+        latency = sum(levels[k][0] for levels, k in zip(layers.levels, choice, strict=True))
+        return rest.value_of(objective, demands, layers.replicas(choice), latency)
 
     at, free = [0] * len(chip_of), [0] * len(chip_of)
-    best, bound = (value(at), tuple(at)), value(free)
+    best, bound = (value(at, rest), tuple(at)), value(free, once)
     for n, a, b in layers.steps_by_joules():
         free[n] = b
-        bound = min(bound, value(free))
+        bound = min(bound, value(free, once))
         more = layers.levels[n][b][1] - layers.levels[n][a][1]
         if at[n] == a and more <= left[chip_of[n]]:
             at[n], left[chip_of[n]] = b, left[chip_of[n]] - more
-            best = min(best, (value(at), tuple(at)))
-    if value_of(fastest, demands, objective, rest) <= best[0]:
+            best = min(best, (value(at, rest), tuple(at)))
+    if rest.value_of(objective, demands, fastest.replicas, fastest.latency) <= best[0]:
         return fastest, bound
     replicas = layers.replicas(best[1])
     found = Allocation(
@@ -180,9 +194,22 @@ def allocate_cheaply(
     return found, bound
 
 
-def value_of(found: Allocation, demands: Sequence[Demand], objective: Objective, rest: Rest) -> float:
-    """What a run with some replicas takes of what is to be least."""
-    return rest.value(objective, found.latency, rest.run_joules(demands, found.replicas, found.latency))
+def _fastest(
+    demands: Sequence[Demand], budget: int, rest: Rest, chips: Sequence[int] | None
+) -> tuple[Allocation, float]:
+    """The allocation of least time, reads and writes, and a bound of that: the best over the turns of writes."""
+    on = [0] * len(demands) if chips is None else chips
+    single = {chip: sum(d.crossbars for d, c in zip(demands, on, strict=True) if c == chip) for chip in set(on)}
+    macros = rest.macros // len(single)
+    found: list[tuple[int, Allocation]] = []
+    bound = inf
+    for turns in range(1, -(-budget // macros) + 1):
+        room = min(budget, turns * macros)
+        if max(single.values()) <= room:
+            held = allocate(demands, room, chips=chips)
+            found.append((rest.run_cycles(held.latency, held.crossbars), held))
+            bound = min(bound, held.least_latency + turns * rest.cycles)
+    return min(found, key=itemgetter(0))[1], bound
 
 
 def run_cycles(latency: int, bottleneck: int, micro_batches: int, floor: int = 0) -> int:

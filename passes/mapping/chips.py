@@ -142,9 +142,10 @@ def split(
         status = "FEASIBLE" if chip_of is None or traffic > proven else "OPTIMAL"
         if not writes:
             return Split(chip_of, held, traffic, proven, status, cycles, least, aim, value=cycles, least=least)
-        bound = allocate_cheaply(demands, budget, aim, rest)[1] if aim != "time" else least
-        joules = rest.run_joules(demands, held.replicas, cycles)
-        value = rest.value(aim, cycles, joules)
+        bound = allocate_cheaply(demands, budget, aim, rest)[1]
+        whole = rest.run_cycles(cycles, held.crossbars)
+        joules = rest.run_joules(demands, held.replicas, whole)
+        value = rest.value(aim, whole, joules)
         return Split(chip_of, held, traffic, proven, status, cycles, least, aim, joules, value, bound)
 
     def best(aim: Objective) -> Split:

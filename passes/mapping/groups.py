@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Mvm, MvmT, Outer, UpdateCells
+from mgc.ir.mapped import Mvm
 from mgc.ir.module import Entry
-from mgc.ir.training import Phase
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
-from mgc.passes.mapping.allocate import Demand, Objective, Rest
+from mgc.passes.mapping.allocate import Demand, Objective
 from mgc.passes.mapping.chips import Net, Split, split
+from mgc.passes.mapping.demands import iteration_demands, iteration_rest
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
 from mgc.passes.mapping.packing import crossbars_of
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
-from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents, residents_in
 from mgc.passes.scheduling.memory import footprint
 from mgc.passes.scheduling.operations import stored
 from mgc.passes.state import CompileState, with_graph
-from mgc.passes.streaming.analysis import data_of
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
 
@@ -99,8 +97,9 @@ def split_of(state: CompileState, crossbars: int | None = None, objective: Objec
                 for n in nets_of(entry.graph, near, number, target, cells_in(homes, residents))
             )
     if state.trains:
-        demands = _of_an_iteration(running, residents, number, target)
-        rest = _rest_of_iteration(running, residents, target, state.module.attributes["training"].phases)
+        graphs, times = [e.graph for e in running], [e.repeats for e in running]
+        demands = iteration_demands(graphs, times, residents, target)
+        rest = iteration_rest(graphs, times, residents, target, state.module.attributes["training"].phases)
         return split(demands, nets, target, crossbars=crossbars, objective=objective, rest=rest)
     (entry,) = running
     demands = _of_a_stream(entry, residents, number, target)
@@ -129,63 +128,6 @@ def _of_a_stream(entry: Entry, residents: Residents, number: Mapping[str, int], 
                     layer, crossbars_of(part, target.crossbar), windows_of(node.op, part), cycles, once
                 )
     return [found[r.name] for r in residents.groups]
-
-
-def _of_an_iteration(
-    entries: Iterable[Entry], residents: Residents, number: Mapping[str, int], target: Target
-) -> list[Demand]:
-    """What groups ask for that several products read, both ways, in one iteration: all reads together."""
-    entries = list(entries)
-    homes = [homes_of(e.graph, residents.names) for e in entries]
-    reads = reads_of([e.graph for e in entries], homes, [e.repeats for e in entries], target)
-    crossbar, cost = target.crossbar, CostModel(target)
-    interval, planes = cost.read_interval_cycles(), crossbar.slices() * crossbar.signs
-    updates: dict[str, int] = {}
-    for entry, home in zip(entries, homes, strict=True):
-        for node in entry.graph.nodes:
-            if isinstance(node.op, UpdateCells):
-                name = home[node.inputs[0]]
-                updates[name] = updates.get(name, 0) + entry.repeats
-    found: list[Demand] = []
-    for r in residents.groups:
-        if r.part is not None:
-            turns = crossbar.transposed_turns(plane_columns=r.plane_columns)
-            work = max(1, reads.get(r.name, Reads()).turns(turns))
-            cells = updates.get(r.name, 0) * r.part.matrices * r.part.rows * r.part.cols * planes
-            size = crossbars_of(r.part, crossbar, r.plane_columns)
-            found.append(Demand(number[r.layer], size, work, interval, written=cost.write_energy(cells).total))
-    return found
-
-
-def _rest_of_iteration(entries: Iterable[Entry], residents: Residents, target: Target, phases: Iterable[Phase]) -> Rest:
-    """What an iteration takes whatever the replicas, as far as it is known before there is a schedule: a write of all
-    rows for each phase; reads of crossbars, outer products and the host link. Off-chip traffic is not in it.
-    """
-    cost, by_name = CostModel(target), residents.by_name
-    joules = 0.0
-    for entry in entries:
-        graph, sizes, homes = entry.graph, sizes_of(entry.graph, target), homes_in(entry.graph, residents)
-        data = set(data_of(graph, residents.names))
-        spent = [cost.transfer_energy(sum(sizes[v] for v in graph.inputs if v.name in data), "host")]
-        for node in graph.nodes:
-            if not isinstance(node.op, Mvm | MvmT | Outer):
-                continue
-            for k, part in enumerate(node.op.parts):
-                windows, shape = windows_of(node.op, part), (part.matrices, part.rows, part.cols)
-                if isinstance(node.op, Outer):
-                    spent.append(cost.outer_energy(windows, *shape))
-                else:
-                    width = by_name[homes[node.inputs[1 + k]]].plane_columns
-                    occupancy = cost.occupancy(
-                        *shape[1:],
-                        matrices=part.matrices,
-                        transposed=isinstance(node.op, MvmT),
-                        plane_columns=width,
-                    )
-                    spent.append(cost.mvm_energy(windows, occupancy, signed=signed_input(node)))
-        joules += entry.repeats * sum(e.total for e in spent)
-    writes = sum(p.steps for p in phases) * cost.write_cycles(target.crossbar.rows, crossbars_per_macro=1)
-    return Rest(writes, joules, cost.static_energy(1).total)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mgc
-from mgc.passes.mapping.allocate import OBJECTIVES, Demand, Rest, allocate, allocate_cheaply, value_of
+from mgc.passes.mapping.allocate import OBJECTIVES, Demand, Rest, allocate_cheaply
 from mgc.passes.mapping.place import lay_out
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.loader import load_target
@@ -28,7 +28,14 @@ demands = st.lists(
     min_size=1,
     max_size=3,
 )
-rests = st.builds(Rest, st.integers(0, 20), st.floats(0, 10), st.sampled_from([0.0, 0.01, 1.0]))
+rests = st.builds(
+    Rest, st.integers(0, 20), st.floats(0, 10), st.sampled_from([0.0, 0.01, 1.0]), st.sampled_from([3, 1 << 30])
+)
+
+
+def value_of(held, found, objective, rest):
+    """What a run with some replicas takes of what is to be least."""
+    return rest.value_of(objective, found, held.replicas, held.latency)
 
 
 def least(found, budget, objective, rest):
@@ -40,7 +47,7 @@ def least(found, budget, objective, rest):
             cycles = sum(
                 max(d.duration(r) for d, r in zip(found, replicas, strict=True) if d.layer == layer) for layer in layers
             )
-            values.append(rest.value(objective, cycles, rest.run_joules(found, replicas, cycles)))
+            values.append(rest.value_of(objective, found, replicas, cycles))
     return min(values)
 
 
@@ -52,7 +59,7 @@ def test_it_is_the_least_that_there_is_or_says_how_far_it_may_be(found, rest, ob
     assert held.crossbars == sum(d.crossbars * r for d, r in zip(found, held.replicas, strict=True)) <= budget
     assert bound <= best * (1 + 1e-9)
     assert value >= best * (1 - 1e-9)
-    if objective != "time" and budget >= sum(d.crossbars * d.windows for d in found):
+    if objective != "time" and rest.macros > 3 and budget >= sum(d.crossbars * d.windows for d in found):
         assert value == pytest.approx(best)
         assert bound == pytest.approx(best)
 
@@ -61,8 +68,7 @@ def test_it_is_the_least_that_there_is_or_says_how_far_it_may_be(found, rest, ob
 def test_each_objective_is_served_best_by_its_own_choice(found, rest, spare):
     budget = sum(d.crossbars for d in found) + spare
     held = {o: allocate_cheaply(found, budget, o, rest)[0] for o in OBJECTIVES}
-    assert held["time"] == allocate(found, budget)
-    for objective in ("energy", "edp"):
+    for objective in OBJECTIVES:
         own = value_of(held[objective], found, objective, rest)
         assert own <= value_of(held["time"], found, objective, rest) * (1 + 1e-9)
 

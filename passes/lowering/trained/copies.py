@@ -7,13 +7,15 @@ crossbars.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from mgc.ir.graph import Graph
-from mgc.ir.training import State
+from mgc.ir.training import Phase, State
 from mgc.passes.lowering.trained.entries import LoweredTraining, lower_training
 from mgc.passes.lowering.versions import homes_of
-from mgc.passes.mapping.allocate import Demand, allocate, choices, hull_of
+from mgc.passes.mapping.allocate import Demand, Objective, allocate_cheaply, choices, hull_of
+from mgc.passes.mapping.demands import iteration_demands, iteration_rest
 from mgc.passes.mapping.packing import crossbars_of
 from mgc.passes.mapping.partition import pack
 from mgc.passes.mapping.plan import Resident
@@ -27,10 +29,16 @@ _Point = tuple[int, int, bool]
 
 
 def lower_with_copies(
-    graphs: Sequence[Graph], times: Sequence[int], states: Sequence[State], target: Target
+    graphs: Sequence[Graph],
+    times: Sequence[int],
+    states: Sequence[State],
+    target: Target,
+    objective: Objective = "time",
+    phases: Sequence[Phase] = (),
 ) -> LoweredTraining:
     """`lower_training` with the second copies that the target needs or, if it says `copies = "fast"`, that shorten the
-    reads of an iteration. `times` says how often each graph runs in one; 0 for testing.
+    reads of an iteration, where that is worth their writes by the objective. `times` says how often each graph runs in
+    one; 0 for testing.
     """
     least = lower_training(graphs, states, target)
     if not target.training.transposed_read or target.training.copies == "least":
@@ -41,7 +49,8 @@ def lower_with_copies(
     if not chosen:
         return least
     more = lower_training(graphs, states, target, chosen)
-    return more if _cycles(more, times, chip) < _cycles(least, times, chip) else least
+    with_copies, without = (_value(lowered, times, chip, objective, phases) for lowered in (more, least))
+    return more if with_copies < without else least
 
 
 def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target) -> frozenset[str]:
@@ -138,10 +147,15 @@ def _envelope(points: Sequence[_Point]) -> list[_Point]:
     return kept
 
 
-def _cycles(lowered: LoweredTraining, times: Sequence[int], target: Target) -> float:
-    """Cycles of an iteration's reads with the best replicas; without end if one copy of all does not fit."""
-    reads, weights = _reads(lowered, times, target), _weights(lowered.residents).values()
-    demands = [d for layer, groups in enumerate(weights) for d in _packed(groups, reads, target, layer)]
+def _value(
+    lowered: LoweredTraining, times: Sequence[int], target: Target, objective: Objective, phases: Sequence[Phase]
+) -> float:
+    """What an iteration with the best replicas takes of the objective; without end if one copy of all does not fit."""
+    packed = {r.name: r for r in pack(lowered.residents.groups, _reads(lowered, times, target), target)}
+    residents = replace(lowered.residents, all=tuple(packed.get(r.name, r) for r in lowered.residents.all))
+    demands = iteration_demands(lowered.graphs, times, residents, target)
     if sum(d.crossbars for d in demands) > target.structure.crossbars:
         return float("inf")
-    return float(allocate(demands, target.structure.crossbars).latency)
+    rest = iteration_rest(lowered.graphs, times, residents, target, phases)
+    held, _ = allocate_cheaply(demands, target.structure.crossbars, objective, rest)
+    return rest.value_of(objective, demands, held.replicas, held.latency)
