@@ -151,11 +151,11 @@ def allocate_cheaply(
     """Replicas for one run whose groups' cells are written in it, and a value of `objective` that none is below.
 
     A run's cycles are the sum over layers of the longest group of each, and the writes; its joules `rest` and the
-    writes. With one turn of writes both are sums over layers, and energy and energy x delay are least at a corner of the lower
-    convex hull of (joules, cycles): energy is linear, and a product falls off from anywhere on an edge towards one of
-    its ends. The hull of the sums is walked from one replica each on, the step that saves most cycles for a joule
-    first. Its best corner is the optimum, and the bound, unless the budget ends the walk or writes take more turns.
-    Then replicas of least time are tried, too: those of least reads for each number of turns.
+    writes. With one turn of writes both are sums over layers, and energy and energy x delay are least at a corner of
+    the lower convex hull of (joules, cycles): energy is linear, and a product falls off from anywhere on an edge
+    towards one of its ends. The hull of the sums is walked from one replica each on, the step that saves most cycles
+    for a joule first. Its best corner is the optimum, and the bound, unless the budget ends the walk or writes take
+    more turns. Then replicas of least time are tried, too: those of least reads for each number of turns.
     """
     fastest, bound = _fastest(demands, budget, rest, chips)
     if objective == "time":
