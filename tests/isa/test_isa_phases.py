@@ -14,7 +14,12 @@ def gan():
 
     models = Path(__file__).parents[2] / "models" / "mlp_gan"
     return mgc.compile_training(
-        models / "mlp_gan_G.onnx", discriminator=models / "mlp_gan_D.onnx", loss="bce", optimizer="adam", batch=4
+        models / "mlp_gan_G.onnx",
+        discriminator=models / "mlp_gan_D.onnx",
+        loss="bce",
+        optimizer="adam",
+        batch=4,
+        overrides={"training.copies": "least"},  # weights are read both ways
     )
 
 
