@@ -41,7 +41,7 @@ class Budget:
     nodes: int = MAX_NODES
     samples: int = 1
     weights: int = 0
-    seconds: float = 1.0
+    seconds: float = 2.0
     _nodes_left: int = field(init=False)
     _made_left: int = field(init=False)
     _work_left: int = field(init=False)
