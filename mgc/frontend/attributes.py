@@ -52,7 +52,7 @@ def _check_axis(view: NodeView, axis: int) -> None:
         rank = len(operand.value.shape) if isinstance(operand.value.type, TensorType) else -1
     below, above = _AXIS_ROOM.get(view.op_type, (0, 0))
     if rank >= 0 and not -max(rank, 1) - below <= axis < max(rank, 1) + above:
-        raise ModelError(f"axis {axis} of a value of {rank} dimensions", where=view.where, todo="export it again")
+        raise ModelError(f"axis {axis} of rank {rank}", where=view.where, todo="export it again")
 
 
 def check_counts(view: NodeView) -> None:
