@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mgc.targets.cost import CostModel, Occupancy
 from mgc.targets.description import COST_CLASSES, Target
 
@@ -34,6 +36,22 @@ def chip_area_mm2(target: Target) -> dict[str, float]:
         "link": target.link.area_mm2 + target.dram.area_mm2 + target.host.area_mm2,
     }
     return {name: area * 1e-6 for name, area in um2.items()} | mm2
+
+
+def used_area_mm2(target: Target, crossbars: Collection[int]) -> float:
+    """Area of the parts that serve some crossbars, mm2: their macros, tiles and routers, and what a chip has once."""
+    structure, whole = target.structure, chip_area_mm2(target)
+    shares = {
+        "macro": (structure.crossbars_per_macro, structure.tiles_per_chip * structure.macros_per_tile),
+        "tile": (structure.crossbars_per_tile, structure.tiles_per_chip),
+        "chip": (structure.crossbars_per_chip, 1),
+    }
+    level = {"edram": "tile", "vector": "tile", "noc": "tile", "diff": "chip", "link": "chip"}
+    total = 0.0
+    for name, area in whole.items():
+        each, count = shares[level.get(name, "macro")]
+        total += area / count * len({c // each for c in crossbars})
+    return total
 
 
 def peak_power_w(target: Target) -> dict[str, float]:

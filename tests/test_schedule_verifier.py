@@ -14,6 +14,7 @@ from mgc.isa.instructions import Update, WriteCells
 from mgc.isa.tasks import count_of, needs
 from mgc.isa.traffic import channel_shares
 from mgc.isa.verify_schedule import check_schedule, faults_of
+from mgc.report import facts
 from mgc.sim.replay import replay
 from mgc.targets import load_target
 from mgc.targets.description import Target
@@ -299,3 +300,21 @@ def test_more_than_the_channel_has_is_found(programs, kind):
 
 def test_a_faster_channel_leaves_gaps_that_are_found(programs):
     assert any("can start at" in f for f in faults_of(with_channel(programs["crowded parallel"], 8)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outsider_finds_no_moment_with_more_than_the_channel_has(programs, kind):
+    """From what `inspect schedule --format json` says alone."""
+    shown = facts(programs[kind], "schedule")
+    period = shown["entries"][0]["period_cycles"]
+    changes = []
+    for task in shown["tasks"]:
+        rate = task["offchip_bytes"] / task["duration"]
+        for turn in range(2):  # runs may overlap: where a task falls in one of them, and what is left of it in the next
+            begin = task["start"] % period - turn * period
+            changes += [(begin, 1, rate), (begin + task["duration"], 0, -rate)]
+    taken = 0.0
+    for cycle, _, change in sorted(changes):
+        taken += change
+        if cycle >= 0:
+            assert taken <= shown["offchip_bytes_per_cycle"] * (1 + 1e-9)

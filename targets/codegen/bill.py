@@ -8,10 +8,11 @@ from typing import Any
 from mgc.isa.instructions import Outer
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
+from mgc.isa.tasks import tasks_of
 from mgc.targets.codegen.account import Account
 from mgc.targets.cost import CostModel
 from mgc.targets.energy import EnergyBreakdown
-from mgc.targets.totals import chip_area_mm2, peak_power_w
+from mgc.targets.totals import chip_area_mm2, peak_power_w, used_area_mm2
 
 STAGES = ("forward", "loss", "backward", "gradient", "update", "leakage")
 """Stages of a phase, in order. gradient: what the gradient units make of errors and inputs; leakage: static power,
@@ -62,6 +63,8 @@ def _detail(account: Account, seconds: float, energy: EnergyBreakdown) -> dict[s
         else None,
         "chips": target.structure.chips,
         "area_mm2": chip_area_mm2(target),
+        "area_used_mm2": used_area_mm2(target, {c for g in program.groups for c in g.crossbars}),
+        "layers": layers_of(account),
         "average_power_w": energy.total / seconds if seconds else 0.0,
         "peak_power_w": peak_power_w(target),
         "endurance": {
@@ -87,6 +90,24 @@ def energy_by_stage(account: Account) -> dict[tuple[str, str], EnergyBreakdown]:
         total["chip", "leakage"] = leakage
     order = {phase: k for k, phase in enumerate(dict.fromkeys(phase for phase, _ in total))}
     return dict(sorted(total.items(), key=lambda item: (order[item[0][0]], STAGES.index(item[0][1]))))
+
+
+def layers_of(account: Account) -> list[dict[str, Any]]:
+    """What each set of ONNX nodes takes in a run: crossbars of its weights (with those that read them first), cycles of
+    all its tasks, joules; leakage is in none.
+    """
+    program = account.program
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    held = {g.id: len(g.crossbars) for g in program.groups}
+    for entry in program.iteration:
+        for i in program.instructions[entry.first : entry.stop]:
+            nodes = program.sources[i.source] if i.source >= 0 else ()
+            blank = {"name": nodes[0] if nodes else "", "onnx_nodes": list(nodes), "crossbars": 0, "cycles": 0}
+            row = found.setdefault(nodes, {**blank, "energy_j": 0.0})
+            row["crossbars"] += sum(held.pop(g, 0) for g in i.reads_groups())
+            row["cycles"] += i.duration * tasks_of(entry, i) * entry.repeats
+            row["energy_j"] += account.energies[i.id].total * entry.micro_batches * entry.repeats
+    return list(found.values())
 
 
 def _stages(program: Program) -> list[tuple[str, str]]:

@@ -72,9 +72,18 @@ def test_json_is_one_object_of_plain_values(view):
 
 def test_schedule_json_has_exactly_the_agreed_keys():
     shown = facts(chain(micro_batches=2), "schedule")
-    assert list(shown) == ["schema_version", "clock_ns", "makespan_cycles", "units", "tasks", "entries"]
+    assert list(shown) == [
+        "schema_version",
+        "clock_ns",
+        "makespan_cycles",
+        "units",
+        "tasks",
+        "offchip_bytes_per_cycle",
+        "entries",
+    ]
     assert list(shown["units"][0]) == ["name", "kind", "capacity"]
-    task_keys = ["id", "name", "op", "unit", "phase", "micro_batch", "start", "duration", "onnx_nodes", "deps", "entry"]
+    task_keys = ["id", "name", "op", "unit", "phase", "micro_batch", "start", "duration"]
+    task_keys += ["offchip_bytes", "onnx_nodes", "deps", "entry"]
     assert all(list(task) == task_keys for task in shown["tasks"])
     plan = {"makespan_cycles": shown["makespan_cycles"], "period_cycles": shown["makespan_cycles"]}
     assert shown["entries"] == [{"name": "testing", "kind": "test", "repeats": 1, **plan}]

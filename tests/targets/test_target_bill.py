@@ -8,6 +8,7 @@ import mgc
 from mgc.compiler import compile_training
 from mgc.isa.instructions import Outer, Update
 from mgc.isa.program import Program
+from mgc.report import facts
 from mgc.targets import CostModel, chip_area_mm2, load_target, peak_power_w, target_names
 from mgc.targets.codegen.account import Account
 from mgc.targets.codegen.bill import STAGES, bill, endurance_of, energy_by_stage
@@ -38,6 +39,22 @@ def test_energy_adds_up_by_component_and_by_phase_to_the_total(both):
         for component, joules in meta["energy"].items():
             parts = sum(c[component] for stages in by_phase.values() for c in stages.values())
             assert parts == pytest.approx(joules, rel=1e-12)
+
+
+def test_layers_and_the_roof_add_up(both):
+    for program in both:
+        shown = facts(program, "cost")
+        leakage = program.meta["energy"]["static"]
+        assert sum(r["energy_j"] for r in shown["layers"]) + leakage == pytest.approx(shown["energy_j"], rel=1e-9)
+        held = sum(len(g.crossbars) for g in program.groups)
+        assert sum(r["crossbars"] for r in shown["layers"]) == held
+        assert 0 < shown["area_mm2"]["used"] <= shown["area_mm2"]["chip"]
+        assert shown["area_mm2"]["chip"] == pytest.approx(shown["area_mm2_per_chip"] * shown["chips"])
+        roof = shown["roof"]
+        assert [r["busy_cycles"] for r in roof] == sorted((r["busy_cycles"] for r in roof), reverse=True)
+        for row in roof:
+            assert 0 < row["share"] <= 1  # no resource works longer than there is time
+            assert row["share"] * row["samples_per_s"] == pytest.approx(shown["samples_per_s"], rel=1e-9)
 
 
 def test_phases_are_those_of_the_program(both):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
+from mgc.report.roof import roof_of
 from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, percent, si
 
@@ -19,7 +20,9 @@ def facts(program: Program) -> dict[str, Any]:
 
     `energy_by_phase_j` has phase -> stage -> component; it adds up to `energy_j`, as does `energy_by_component_j`.
     `testing` is the testing entry of a training program, `endurance` how runs wear the cells, `allocation` how the
-    crossbars are shared out, with what is proven of the best possible.
+    crossbars are shared out, with what is proven of the best possible. `roof` says what would limit the rate alone (see
+    `mgc.report.roof`), `layers` what the tasks of each set of ONNX nodes take in all, `area_mm2` what all chips have
+    and what of it is in use.
     """
     meta = program.meta
     samples = _samples(meta) or program.iteration[0].batch
@@ -40,6 +43,12 @@ def facts(program: Program) -> dict[str, Any]:
         "chips": bill.get("chips"),
         "area_mm2_per_chip": _total(_mapping(bill, "area_mm2")),
         "area_by_component_mm2": dict(_mapping(bill, "area_mm2")),
+        "area_mm2": {
+            "chip": sum(_mapping(bill, "area_mm2").values()) * (bill.get("chips") or 1),
+            "used": bill.get("area_used_mm2"),
+        },
+        "roof": roof_of(program),
+        "layers": list(bill.get("layers", ())),
         "average_power_w": bill.get("average_power_w"),
         "peak_power_w_per_chip": _total(_mapping(bill, "peak_power_w")),
         "peak_power_by_component_w": dict(_mapping(bill, "peak_power_w")),
@@ -92,6 +101,10 @@ def render(program: Program) -> RenderableType:
     if shown["testing"]:
         head.append(("testing", _testing(shown["testing"])))
     parts = [pairs(head)]
+    if shown["roof"]:
+        parts.append(section("Roof: the busiest of each kind", _roof(shown["roof"])))
+    if shown["layers"]:
+        parts.append(section("Layers", _layers(shown["layers"])))
     if shown["energy_by_component_j"]:
         parts.append(section("Energy by component", _shares(shown["energy_by_component_j"], "J", "energy")))
     if shown["energy_by_phase_j"]:
@@ -115,7 +128,8 @@ def _area(shown: Mapping[str, Any]) -> str:
     if area is None:
         return "-"
     whole = f", {area * chips:,.1f} mm² in all" if chips > 1 else ""
-    return f"{area:,.1f} mm² a chip{whole}"
+    used = shown["area_mm2"]["used"]
+    return f"{area:,.1f} mm² a chip{whole}" + ("" if used is None else f", {used:,.1f} mm² in use")
 
 
 def _wear(endurance: Mapping[str, Any] | None) -> str:
@@ -158,6 +172,23 @@ def _shares(parts: Mapping[str, float], unit: str, what: str, *, plain: bool = F
     ordered = sorted(parts.items(), key=lambda item: (-item[1], item[0]))
     rows = [(name, f"{v:,.3g} {unit}" if plain else si(v, unit), percent(v / total)) for name, v in ordered if v]
     return table(["component", f">{what}", ">share"], rows)
+
+
+def _roof(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What each resource works, and the rate if it alone were the limit."""
+    columns = ["~resource", ">busy cycles", ">share", ">samples/s alone"]
+    return table(
+        columns,
+        [(r["resource"], count(r["busy_cycles"]), percent(r["share"]), count(r["samples_per_s"])) for r in rows],
+    )
+
+
+def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Crossbars, cycles of all its tasks, and energy of each layer."""
+    columns = ["~layer", ">crossbars", ">cycles", ">energy"]
+    return table(
+        columns, [(r["name"], count(r["crossbars"]), count(r["cycles"]), si(r["energy_j"], "J")) for r in rows]
+    )
 
 
 def _phases(phases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> RenderableType:

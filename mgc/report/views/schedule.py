@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from mgc.isa.entry import Entry
 from mgc.isa.program import Program
+from mgc.isa.traffic import channel_rate, offchip_bytes
 from mgc.report.gantt import Gantt
 from mgc.report.text import pairs, section, stack, table
 from mgc.report.timeline import Task, Timeline, timelines
@@ -25,11 +26,15 @@ def facts(program: Program) -> dict[str, Any]:
     Task ids count micro-batch by micro-batch, in instruction order.
 
     A task's `start` counts from its entry's; `phase` is the trained group whose step it is part of, outside training
-    the entry's name. `makespan_cycles` is that of an iteration: of the entries for training as often as they run, in a
-    program without them that of its entry; those of each entry are of one run, `period_cycles` from one to the next.
+    the entry's name. It moves its `offchip_bytes` at an even rate while it runs, over a channel that all tasks share.
+    `makespan_cycles` is that of an iteration: of the entries for training as often as they run, in a program without
+    them that of its entry; those of each entry are of one run, `period_cycles` from one to the next.
     """
     timeline = Timeline.of(program)
     names = {e.id: e.name for e in program.entries}
+    moved = {
+        i.id: offchip_bytes(program, e, i) for e in program.entries for i in program.instructions[e.first : e.stop]
+    }
     return {
         "clock_ns": program.clock_ns,
         "makespan_cycles": program.iteration_cycles,
@@ -44,12 +49,14 @@ def facts(program: Program) -> dict[str, Any]:
                 "micro_batch": task.micro_batch,
                 "start": task.start - timeline.origins[task.entry],
                 "duration": task.duration,
+                "offchip_bytes": moved[task.instruction],
                 "onnx_nodes": list(timeline.nodes[task.instruction]),
                 "deps": list(task.deps),
                 "entry": names[task.entry],
             }
             for task in timeline.tasks
         ],
+        "offchip_bytes_per_cycle": channel_rate(program),
         "entries": [
             {
                 "name": e.name,
