@@ -28,7 +28,7 @@ def chip(name, **training):
     return found.model_copy(
         update={
             "crossbar": found.crossbar.model_copy(update=CHIPS[name]),
-            "training": found.training.model_copy(update=training),
+            "training": found.training.model_copy(update={"copies": "least", **training}),
         }
     )
 
@@ -103,7 +103,7 @@ chips = st.fixed_dictionaries(
 @given(chips, st.booleans(), st.integers(2, 16))
 def test_engines_agree_on_random_chips(crossbar, clip, bits):
     found = load_target("liu2018")
-    training = found.training.model_copy(update={"transposed_clip": clip, "master_bits": bits})
+    training = found.training.model_copy(update={"copies": "least", "transposed_clip": clip, "master_bits": bits})
     update = {"crossbar": found.crossbar.model_copy(update=crossbar), "training": training}
     program, _, data, *_ = composed_program("mlp", "ts", "bce", "adam", target=found.model_copy(update=update))
     for a in (g.arithmetic for g in program.groups):
