@@ -106,6 +106,7 @@ def trained(workload: Workload, target: Target, dataflow: str = DEFAULT_DATAFLOW
         target=target,
         batch=workload.batch,
         dataflow=dataflow,
+        objective="time",
         **ADAM,
     )
     return program, time.perf_counter() - begin
@@ -172,13 +173,13 @@ def _result(workload: Workload, mode: str, target: Target, program: Program, ima
 
 
 def targets() -> dict[str, Target]:
-    """The targets of the tables: those that ship, and the default one with second copies of weights where they pay, and
-    of all weights (no transposed reads).
+    """The targets of the tables: those that ship, and the default one with one copy of each weight, and with second
+    copies of all weights (no transposed reads).
     """
     shipped = {name: load_target(name) for name in target_names()}
     second = with_keys(shipped["liu2018"], {"training.transposed_read": False, "name": "liu2018, second copy"})
-    fast = with_keys(shipped["liu2018"], {"training.copies": "fast", "name": "liu2018, copies = fast"})
-    return {t.name: t for t in (shipped["liu2018"], fast, second, *shipped.values())}
+    least = with_keys(shipped["liu2018"], {"training.copies": "least", "name": "liu2018, copies = least"})
+    return {t.name: t for t in (shipped["liu2018"], least, second, *shipped.values())}
 
 
 def macs(workload: Workload) -> tuple[float, float]:

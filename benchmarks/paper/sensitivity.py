@@ -49,7 +49,7 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation(
         "training.transposed_clip = true", "transposed reads may clip", lambda t: {"training.transposed_clip": True}
     ),
-    Variation("training.copies = fast", "second copies where they pay", lambda t: {"training.copies": "fast"}),
+    Variation("training.copies = least", "one copy of each weight", lambda t: {"training.copies": "least"}),
     Variation(
         "training.transposed_read = false", "a second copy of all", lambda t: {"training.transposed_read": False}
     ),
