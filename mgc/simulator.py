@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mgc.sim.simulator import Simulator as ProgramSimulator
 
@@ -20,6 +20,8 @@ class Simulator(ProgramSimulator):
     engine: "fast", or "reference" (slow, the definition). numerics: "quantized", "device" (with the errors of the
     target's cells, drawn by seed) or "float" (ideal real arithmetic). threads: the most to use.
     """
+
+    takes_nan: ClassVar[bool] = False
 
     def train(
         self,

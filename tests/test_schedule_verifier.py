@@ -173,7 +173,7 @@ def implied(program, instruction, wait, field):
 
 
 def test_what_waits_for_a_part_only_of_a_sum_over_the_batch_is_found(programs):
-    program = programs["dcgan parallel"]
+    program = programs["dcgan pipelined"]
     found = [i for i in program.instructions if i.after_all]
     assert found
     for i in found:
@@ -247,7 +247,7 @@ def test_entries_are_verified_each():
 
 
 def test_needs_say_what_the_fields_mean(programs):
-    program = programs["dcgan parallel"]
+    program = programs["dcgan pipelined"]
     whole = next(
         i for i in program.instructions if not i.streamed and any(program.instructions[j].streamed for j in i.after)
     )

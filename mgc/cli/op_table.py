@@ -78,7 +78,7 @@ TABLE = (
     OpSupport("Log", "", ("vector",)),
     OpSupport("LogSoftmax", "", ("vector",)),
     OpSupport("LpNormalization", "", ("vector",)),
-    OpSupport("LpPool", "", ("vector",)),
+    OpSupport("LpPool", "", ("vector", "move")),
     OpSupport("MatMul", "", ("crossbar",)),
     OpSupport("MatMulInteger", "", ("vector", "move")),
     OpSupport("Max", "", ("vector", "nothing")),

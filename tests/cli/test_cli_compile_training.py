@@ -76,7 +76,7 @@ def test_groups_by_glob(mgc, tmp_path):
         ([*STEP, "--lr", "0.1"], "--lr is for training: give --discriminator D.onnx and --loss NAME"),
         ([*STEP, "--group", "a=b"], "--group is for training"),
         ([*STEP, "--loss", "bce"], "--loss needs --discriminator D.onnx"),
-        ([*STEP, *PHASES], "training needs --optimizer NAME: one of sgd, momentum, adam, rmsprop"),
+        ([*STEP, *PHASES], "training needs --optimizer NAME: one of sgd, momentum, adam, adamw, rmsprop"),
         ([*STEP, *PHASES, *ADAM, "--redraw-noise"], "--redraw-noise goes with --discriminator"),
         ([*STEP, *PHASES, *ADAM, "--gp-weight", "3"], "--gp-weight goes with --loss wgan-gp"),
         ([*STEP, *PHASES, "--optimizer", "sgd", "--eps", "1"], "optimizer sgd has no eps"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiled import elsewhere, off, reference, simulated
+from compiled_files import elsewhere, off, reference, simulated
 from onnx import ModelProto, NodeProto
 from onnx_models import build, node
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiled import elsewhere, off, reference, simulated
+from compiled_files import elsewhere, off, reference, simulated
 from onnx import TensorProto, ValueInfoProto
 from onnx.helper import make_graph, make_tensor_value_info
 from onnx.numpy_helper import from_array

@@ -14,6 +14,7 @@ from builder import ProgramBuilder
 from entries import with_plan
 from programs import random_inputs, random_program
 
+import mgc
 from mgc.isa.error import ProgramError
 from mgc.sim import SimulationError, Simulator, draw_inputs
 
@@ -224,7 +225,7 @@ def test_nan_is_no_input():
     x[1, 2] = np.nan
     program = doubling()
     with pytest.raises(SimulationError, match=r"input x holds NaN \(first at \[1, 2\]\)"):
-        Simulator(program, "reference").run({"x": x})
+        mgc.Simulator(program, "reference").run({"x": x})
     assert np.isnan(Simulator(program, "reference", "float").run({"x": x})["y"][1, 2])
 
 

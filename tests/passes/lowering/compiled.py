@@ -16,7 +16,7 @@ from mgc.training.trainee import Trainee
 ITERATIONS = 4
 
 
-def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: str | Target = "liu2018"):
+def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: str | Target = "liu2018", dataflow=None):
     """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
     _, names = composed(net, exporter, loss, redraw=redraw)
     phases = (replace(PHASES[0], clip=0.1 if loss == "wgan" else None, steps=steps), PHASES[1])
@@ -27,6 +27,7 @@ def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: s
         redraw_noise=redraw,
         batch=BATCH,
         target=target,
+        dataflow=dataflow,
         **OPTIMIZERS[rule],
     )
     program, stats = compile_with_stats(DATA / f"{net}_G_{exporter}.onnx", options)
