@@ -113,15 +113,19 @@ def read_stage(path: Path, tools: Tools, target: Target | None = None) -> tuple[
     verify_module(module, levels=(1, 2))
     attributes = dict(module.attributes)
     described, seed = attributes.pop("target", None), attributes.pop("seed", 0)
+    warnings = list(attributes.pop("warnings", ()))
     if isinstance(attributes.get("program"), ProgramFile):
         attributes["program"] = _program(attributes["program"].data)
     chip = target or (load_target(DEFAULT_TARGET) if described is None else Target.from_json_dict(described))
-    return CompileState(replace(module, attributes=attributes), chip, tools, seed), header
+    return CompileState(replace(module, attributes=attributes), chip, tools, seed, warnings), header
 
 
 def closed_module(state: CompileState) -> Module:
     """The module with all else that passes read."""
-    attributes = {"target": _tuples(state.target.to_json_dict()), "seed": state.seed, **state.module.attributes}
+    beside: dict[str, Any] = {"target": _tuples(state.target.to_json_dict()), "seed": state.seed}
+    if state.warnings:
+        beside["warnings"] = tuple(dict.fromkeys(state.warnings))
+    attributes = {**beside, **state.module.attributes}
     if "program" in attributes:
         attributes["program"] = ProgramFile(_bytes(attributes["program"]))
     return replace(state.module, attributes=attributes)

@@ -173,7 +173,8 @@ def _assemble(data: bytes, folder: Path) -> None:
 @cache
 def _stages() -> tuple[str, ...]:
     files = sorted((ROOT / "tests" / "passes" / "ir").glob("*.ir"))
-    return tuple(p.read_text() for p in files if not p.name.startswith("error"))
+    texts = (p.read_text() for p in files if not p.name.startswith("error"))
+    return tuple(part for text in texts for part in text.split("// -----\n") if part.startswith("module "))
 
 
 def _opt(data: bytes, folder: Path) -> None:
