@@ -119,7 +119,7 @@ class Study:
         graph = state.entry.graph
         parts = _parts(state.entry, program, inputs, n)
         feeds = [{v.name: part[v.name].astype(v.tensor.dtype.numpy) for v in graph.inputs} for part in parts]
-        found = state.tools.run(state.tools.export(graph), feeds)
+        found = list(state.tools.run(state.tools.export(graph), feeds))
         batched = {p.name for p in program.outputs if p.batched} if entry.batched else set()
         return inputs, {
             name: np.concatenate([f[name] for f in found]) if name in batched else found[-1][name]

@@ -25,7 +25,12 @@ from mgc.comparison import compare
 
 TYPES = [(QuantType.QUInt8, QuantType.QUInt8), (QuantType.QInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)]
 # Models of tens of seconds are not made smaller again and again.
-DRAWN = settings(deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+DRAWN = settings(
+    derandomize=True,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 # a step of 8-bit codes is 1/127 or 1/255 of a result's range; two layers' steps may meet in a sum
 STEP = 1 / 60
 
