@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,13 +34,15 @@ class Tools:
 
     reimport: a serialised ONNX model, batch size and sizes of named dimensions -> its level-1 graph. templates: the
     models of a training module (name -> serialised ONNX) and its states -> what the program keeps of them, and the
-    testing entry (see `mgc.compiler`).
+    testing entry (see `mgc.compiler`). kept: results of passes that hold for other targets of the same network as well,
+    by all that they depend on; None where there is only one target.
     """
 
     export: Exporter = _missing
     run: Runner = _missing
     reimport: Callable[[bytes, int, Mapping[str, int]], Graph] = _missing
     templates: Callable[[CompileState], CompileState] = _missing
+    kept: dict[Hashable, Any] | None = None
 
 
 @dataclass(frozen=True)

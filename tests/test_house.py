@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "mgc/sim": {"mgc.functions", "mgc.isa"},
     "mgc/report": {"mgc.functions.printable", "mgc.isa"},
     "mgc/training": {"mgc.functions", "mgc.images", "mgc.isa", "mgc.sim", "mgc.report"},
+    "mgc/evaluation": {"mgc.comparison", "mgc.frontend.load", "mgc.functions", "mgc.images", "mgc.isa", "mgc.sim"},
     "passes": {"mgc.functions", "mgc.ir", "mgc.targets"},
     "targets": {"mgc.functions.regular_files"},
     "targets/codegen": {"mgc.functions", "mgc.ir", "mgc.isa", "mgc.passes", "mgc.targets"},

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 # loaded by the time it is raised, and `mgc --help` must not load them all.
 _KNOWN = (
     ("mgc.cli.errors", "UserError"),
+    ("mgc.evaluation.errors", "GivenError"),
     ("mgc.explore.space", "SpaceError"),
     ("mgc.explore.table", "ResumeError"),
     ("mgc.frontend.errors", "ModelError"),

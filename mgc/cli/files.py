@@ -150,22 +150,6 @@ def load_program(path: Path) -> Program:
         return Program.load(path)
 
 
-def load_array(path: Path) -> np.ndarray:
-    """The one array of an .npy file; nothing in it is executed."""
-    check_input(path, "an .npy array")
-    import numpy as np
-
-    from mgc.functions.regular_files import load_arrays
-
-    try:
-        array = load_arrays(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no readable .npy array ({error}): write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} is an .npz archive of several arrays: give one array, written with numpy.save")
-    return array
-
-
 def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes what `numpy.load` reads. `numpy.savez` takes names as keywords and so refuses some ("file").
 

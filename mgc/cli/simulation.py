@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
 from mgc.cli.errors import UserError, about
-from mgc.cli.feeding import make_feeds
 from mgc.cli.files import whole_file
 from mgc.cli.progress import progress
+from mgc.evaluation.feeding import make_feeds, run_fed
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from mgc.cli.feeding import Feeds
     from mgc.cli.progress import Progress
+    from mgc.evaluation.feeding import Feeds
     from mgc.isa.program import Program
     from mgc.report.html.page import Sample
     from mgc.report.png import Picture
@@ -57,7 +57,7 @@ def _trains(program: Program) -> bool:
 
 def make_simulator(part: Program, weights: Mapping[str, np.ndarray] | None, **options: Any) -> Simulator:
     """A simulator of what `testing_part` gives."""
-    from mgc.sim import Simulator
+    from mgc.simulator import Simulator
 
     simulator = Simulator(part, **options)
     if weights is not None:
@@ -68,18 +68,8 @@ def make_simulator(part: Program, weights: Mapping[str, np.ndarray] | None, **op
 
 
 def simulate(simulator: Simulator, fed: Feeds, tell: Progress = lambda stage, share: None) -> dict[str, Any]:
-    """The outputs for all the samples that are fed, batch after batch where the model mixes samples."""
-
-    def samples_done(done: int, total: int) -> None:
-        tell("", done / total if total else 1.0)
-
-    if fed.group is None:
-        return simulator.run(fed.arrays, samples_done)
-    results = []
-    for part in fed.parts(fed.group):
-        results.append(simulator.run(part))
-        samples_done(min(len(results) * fed.group, fed.samples), fed.samples)
-    return fed.join(results, fed.group)
+    """The outputs for all the samples that are fed."""
+    return run_fed(simulator, fed, lambda done, total: tell("", done / total if total else 1.0))
 
 
 def save_picture(picture: Picture, path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
-from mgc.cli.feeding import Feeds, counts_samples, make_feeds
 from mgc.cli.simulation import save_picture, simulate
+from mgc.evaluation.feeding import Feeds, counts_samples, make_feeds
 
 if TYPE_CHECKING:
     from mgc.isa.program import Program

@@ -10,22 +10,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mgc.comparison import compare
 from mgc.compiler import all_passes, imported_state
+from mgc.evaluation.checking import check
+from mgc.evaluation.feeding import Feeds, counts_samples, files_by_name, make_feeds, run_fed
+from mgc.evaluation.given import ImageOptions
+from mgc.evaluation.reference import Reference
 from mgc.explore.space import TARGET, Point
 from mgc.explore.table import Row
-from mgc.ir.module import Entry
 from mgc.isa.program import Program
 from mgc.options import CompileOptions
 from mgc.passes.manager import PassManager
 from mgc.passes.state import CompileState
 from mgc.report.views import cost, summary
-from mgc.sim.inputs import draw_inputs
-from mgc.sim.simulator import Simulator
+from mgc.simulator import Simulator
 from mgc.targets.description import Target
 from mgc.targets.loader import load_target
 
-_SHARED = "scales"
+_SHARED = "lower-linear"
 """The last pass whose result depends on the target's input bits alone."""
 
 
@@ -34,18 +35,19 @@ class Study:
     """One network, and how each point is measured: compiled for its target, then run on the same samples.
 
     model: the file's bytes, self-contained. options: for the base target. inputs: arrays by name, the others are drawn
-    by the options' seed. numerics: "quantized", or "device" with a chip of its own for each trial.
+    by the options' seed; samples: how many are run, None for what the arrays hold. numerics: "quantized", or "device"
+    with a chip of its own for each trial.
     """
 
     model: bytes
     options: CompileOptions
-    samples: int
+    samples: int | None
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     numerics: Literal["quantized", "device"] = "quantized"
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _states: dict[int, CompileState] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, ...], Program] = field(default_factory=dict, repr=False)
-    _reference: tuple[dict[str, Any], dict[str, Any]] | None = field(default=None, repr=False)
+    _reference: tuple[Feeds, Reference] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: not what it can compute."""
@@ -97,50 +99,40 @@ class Study:
         bits = target.crossbar.input_bits
         if bits not in self._states:
             state = replace(imported_state(self.model, self.options), target=target)
+            state = replace(state, tools=replace(state.tools, kept={}))
             self._states[bits] = PassManager(self._passes[0]).run(state)
         return self._states[bits]
 
+    def fed(self, program: Program) -> Feeds:
+        """The samples of all points."""
+        count = self.samples if counts_samples(program) else None
+        return make_feeds(program, {}, count, self.options.seed, self.inputs)
+
+    def read_inputs(self, points: Sequence[Point], given: Mapping[str, str], images: ImageOptions) -> None:
+        """Adds what files, folders and numbers hold, for the first point that has a program. GivenError for what does
+        not fit.
+        """
+        for point in points if given else ():
+            try:
+                program = self.program(point)
+            except ValueError:
+                continue
+            files = files_by_name([f"{name}={text}" for name, text in given.items()], [p.name for p in program.inputs])
+            fed = make_feeds(program, files, self.samples, self.options.seed, self.inputs, images)
+            self.inputs = {**self.inputs, **{name: fed.arrays[name] for name in files}}
+            return
+
     def _accuracy(self, program: Program, trial: int) -> tuple[float, float]:
-        """PSNR of the outputs in dB against the network in float arithmetic; 1 if the check of a run holds, else 0."""
+        """PSNR of the outputs in dB against the model in ONNX Runtime, and 1 if the check of a run holds, else 0."""
         with self._lock:
             if self._reference is None:
-                self._reference = self._expected(program)
-            inputs, expected = self._reference
-        simulator = Simulator(program, numerics=self.numerics, threads=1, seed=trial)
-        found = compare(_outputs(simulator, program, inputs), expected)
+                fed = self.fed(program)
+                self._reference = fed, Reference(self.model, program, fed, 1)
+                _ = self._reference[1].outputs
+            fed, reference = self._reference
+        outputs = run_fed(Simulator(program, numerics=self.numerics, threads=1, seed=trial), fed)
+        found = check(outputs, reference, self.numerics)
         return found.psnr_db, float(found.ok(self.numerics))
-
-    def _expected(self, program: Program) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The inputs of all runs, and what the network gives for them in ONNX Runtime."""
-        entry = program.entry
-        n = self.samples if entry.batched else entry.batch
-        inputs = {**draw_inputs(program, n, self.options.seed, self.inputs), **self.inputs}
-        state = next(iter(self._states.values()))
-        graph = state.entry.graph
-        parts = _parts(state.entry, program, inputs, n)
-        feeds = [{v.name: part[v.name].astype(v.tensor.dtype.numpy) for v in graph.inputs} for part in parts]
-        found = list(state.tools.run(state.tools.export(graph), feeds))
-        batched = {p.name for p in program.outputs if p.batched} if entry.batched else set()
-        return inputs, {
-            name: np.concatenate([f[name] for f in found]) if name in batched else found[-1][name]
-            for name, _ in graph.outputs
-        }
-
-
-def _parts(entry: Entry, program: Program, inputs: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """The inputs of one micro-batch at a time."""
-    if not program.entry.batched:
-        return [dict(inputs)]
-    batched = {p.name for p in program.inputs if p.batched}
-    each = {name: len(inputs[name]) // (n // entry.micro_batch) for name in batched}
-    return [
-        {k: v[m * each[k] : (m + 1) * each[k]] if k in batched else v for k, v in inputs.items()}
-        for m in range(n // entry.micro_batch)
-    ]
-
-
-def _outputs(simulator: Simulator, program: Program, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return simulator.run({p.name: inputs[p.name] for p in program.inputs})
 
 
 def _figures(program: Program) -> Row:

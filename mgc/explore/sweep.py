@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.evaluation.given import ImageOptions
 from mgc.explore.space import Point, as_axes, points
 from mgc.explore.study import Study
 from mgc.explore.table import Journal, Row, Table, assembled
 from mgc.frontend.load import self_contained
+from mgc.images import DEFAULT_RANGE
 from mgc.options import CompileOptions
 from mgc.passes.state import UnsupportedError
 from mgc.version import VERSION
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 Task = tuple[Point, int]
 Progress = Callable[[int, int], None]
 
+SAMPLES = 16
+"""That are run at each point where nothing else is said."""
 MOST_POINTS = 100_000
 """Points times trials of one sweep."""
 
@@ -36,9 +40,10 @@ def sweep(
     over: Mapping[str, Any],
     *,
     target: str | Path | Target = "liu2018",
-    samples: int = 32,
+    samples: int | None = None,
     trials: int | None = None,
-    inputs: Mapping[str, np.ndarray] | None = None,
+    inputs: Mapping[str, np.ndarray | str | Path | float] | None = None,
+    resize: bool = False,
     workers: int = 0,
     threads: bool = False,
     scheduler: str | None = None,
@@ -51,10 +56,12 @@ def sweep(
     samples, and gives a table: what it takes, what it costs, how good its outputs are.
 
     over: {"adc_bits": range(3, 9), "cell_bits": [1, 2, 4]}; the key "target" takes names of whole targets. samples: how
-    many are run at each point. trials: chips with device errors of their own at each point, by seed 0, 1, ...; without
-    them `quantized` numerics is run once. inputs: arrays by input name, the others are noise. workers: processes (or
-    `threads`) on this machine, 0 for none but this one; scheduler: the address of a Dask scheduler instead. output: a
-    CSV file that has every row as soon as it is known, with `resume` gone on with. options: those of `mgc.compile`.
+    many are run at each point; else what the inputs hold, or 16. trials: chips with device errors of their own at each
+    point, by seed 0, 1, ...; without them `quantized` numerics is run once. inputs by name: arrays, or what
+    `mgc run --input` takes, a file, a folder of images (`resize`: of any size) or numbers; the others are noise.
+    workers: processes (or `threads`) on this machine, 0 for none but this one; scheduler: the address of a Dask
+    scheduler instead. output: a CSV file that has every row as soon as it is known, with `resume` gone on with; what it
+    is of stands beside it. options: those of `mgc.compile`.
 
     A point that fails is a row with its error. The table does not depend on the workers, but for its column `seconds`.
     Raises SpaceError, UnsupportedError, ResumeError or ModelError (all ValueError) before anything is run.
@@ -68,11 +75,17 @@ def sweep(
     if chosen.trains:
         raise UnsupportedError("a sweep is over inference programs: leave out what says how the network is trained")
     numerics = "quantized" if trials is None else "device"
-    study = Study(self_contained(model), chosen, samples, dict(inputs or {}), numerics)
+    if samples is None and not inputs:
+        samples = SAMPLES
+    arrays = {name: value for name, value in (inputs or {}).items() if isinstance(value, np.ndarray)}
+    given = {name: str(value) for name, value in (inputs or {}).items() if name not in arrays}
+    study = Study(self_contained(model), chosen, samples, arrays, numerics)
     tasks = [(point, trial) for point in points(axes) for trial in range(trials or 1)]
     if len(tasks) > MOST_POINTS:
         raise UnsupportedError(f"{len(tasks):,} points are more than the {MOST_POINTS:,} of one sweep")
     study.target(tasks[0][0])  # a key that no target has is wrong at every point
+    images = ImageOptions(chosen.image_range or DEFAULT_RANGE, resize)
+    study.read_inputs([point for point, _ in tasks], given, images)
     report = progress or (lambda done, total: None)
     if output is None:
         found = dict(_measured(study, tasks, workers, threads, scheduler, report, 0))

@@ -101,7 +101,9 @@ def assembled(keys: Sequence[str], rows: Sequence[Row]) -> Table:
     done = []
     for row in rows:
         held = found[tuple(row[k] for k in keys)]
-        done.append(row if row.get("error") else {**row, "yield": sum(held) / len(held)})
+        # of a table that is gone on with it may be the point's already
+        share = held[0] if len(set(held)) == 1 else sum(held) / len(held)
+        done.append(row if row.get("error") else {**row, "yield": share})
     return Table(tuple(keys), tuple(done))
 
 
@@ -146,7 +148,7 @@ def _read(cells: Sequence[str], keys: Sequence[str]) -> Row:
 class Journal:
     """The file of a sweep while it runs: each row as it comes, on disk before the next one.
 
-    Beside it, until the sweep is whole, stands what the sweep is of, so that another one does not go on with it.
+    Beside it stands what the sweep is of (model, target, data, seed, trials), so that no other one goes on with it.
     """
 
     def __init__(self, path: Path, keys: Sequence[str], identity: str) -> None:
@@ -158,8 +160,10 @@ class Journal:
         ResumeError.
         """
         rows = self._held() if resume else []
+        if not rows:  # at no moment is a table there that what stands beside it is not about
+            self.path.unlink(missing_ok=True)
+            self.beside.write_text(json.dumps({"sweep": self.identity}) + "\n", encoding="utf-8")
         self._write(Table(self.keys, tuple(rows)).to_csv())
-        self.beside.write_text(json.dumps({"sweep": self.identity}) + "\n", encoding="utf-8")
         return rows
 
     def add(self, row: Row) -> None:
@@ -172,10 +176,15 @@ class Journal:
             os.fsync(file.fileno())
 
     def finish(self, table: Table) -> None:
-        """The whole table in the place of the rows as they came. What it is of stays beside it while a row failed."""
+        """The whole table in the place of the rows as they came."""
         self._write(table.to_csv())
-        if not table.failed:
-            self.beside.unlink(missing_ok=True)
+
+    def _stated(self) -> str:
+        """What the table is of, as far as it is known."""
+        try:
+            return str(json.loads(self.beside.read_text(encoding="utf-8"))["sweep"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def _write(self, text: str) -> None:
         temporary = self.path.with_name(f".mgc-{os.getpid()}-{self.path.name}.tmp")
@@ -191,10 +200,10 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         if not lines or lines[0].rstrip("\n").split(",") != list(columns(self.keys)):
             raise ResumeError(f"{self.path} is not the table of this sweep: its columns differ; leave --resume out")
-        if self.beside.exists() and json.loads(self.beside.read_text(encoding="utf-8")).get("sweep") != self.identity:
+        if self._stated() != self.identity:
             raise ResumeError(
-                f"{self.path} is of another sweep (another model, target, seed or data): leave --resume out, or name "
-                "another file with -o"
+                f"{self.path} is of another sweep (another model, target, seed, data or number of trials): leave "
+                "--resume out, or name another file with -o"
             )
         if not lines[-1].endswith("\n"):  # it was being written when the sweep was killed
             lines.pop()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from mgc.passes.mapping.residents import residents_in
 from mgc.passes.quantizing.calibrate import Calibration, CalibrationMethod
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, worth_shifting
 from mgc.passes.quantizing.emit import Emitter, QuantizedLayer
+from mgc.passes.quantizing.exactness import keep_exact
 from mgc.passes.quantizing.layers import Layer, find_layers
 from mgc.passes.quantizing.quality import LayerQuality, quality_of
 from mgc.passes.quantizing.signs import NonNegative
@@ -25,11 +27,13 @@ from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.tables import make_table, needs_table
 from mgc.passes.quantizing.weights import bias_shift, fitted_weights, given_weights, nearest_weights
 from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
-from mgc.passes.state import CompileState, UnsupportedError, with_graph
-from mgc.targets.description import Target
+from mgc.passes.state import CompileState, Tools, UnsupportedError, with_graph
+from mgc.targets.description import Crossbar, Target
 
 # Samples whose windows the rounding of weights looks at.
 _WINDOW_SAMPLES = 32
+# Bytes of windows that are kept for other targets.
+_MOST_KEPT = 1 << 28
 # Taken for a value that calibration did not see.
 _UNSEEN = (-8.0, 8.0)
 
@@ -86,9 +90,11 @@ class Quantize(Pass):
         if self.method == "error" and calibrated is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x) and layer not in given]
             feeds = entry.attributes["calibration"].feeds[:_WINDOW_SAMPLES]
-            for windows in sampled_windows(known, graph, seen.origin, calibrated, feeds, state.tools):
+            sampled = partial(sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools)
+            fits = _fits(known, crossbar, state.tools, sampled)
+            for windows, rounded, first in fits:
                 layer = windows.layer
-                weights, scales = fitted_weights(windows, crossbar)
+                weights, scales = keep_exact(rounded, layer.weights, first, layer.splits, crossbar)
                 bias = layer.bias + bias_shift(windows, weights, scales)
                 few = replace(windows, parts=tuple(replace(p, steps=p.steps[:, :0].copy()) for p in windows.parts))
                 fitted[layer] = QuantizedLayer(windows.codes, weights, scales, bias), few
@@ -98,6 +104,32 @@ class Quantize(Pass):
             else:
                 weights, scales = given.get(layer) or nearest_weights(layer, crossbar)
                 yield layer, QuantizedLayer(codes, weights, scales, layer.bias), None
+
+
+Fit = tuple[CodedWindows, np.ndarray, np.ndarray]
+
+
+def _fits(
+    known: list[tuple[Layer, Codes]], crossbar: Crossbar, tools: Tools, sample: Callable[[], Iterator[CodedWindows]]
+) -> Iterator[Fit]:
+    """The windows of each layer with the whole numbers and scales that are fitted on them. What all of this depends on
+    is the key to it among the results that are kept.
+    """
+    key = ("fits", crossbar.weight_bits, *((layer.op, layer.unsigned, codes) for layer, codes in known))
+    if tools.kept is not None and key in tools.kept:
+        for (layer, _), (windows, weights, scales) in zip(known, tools.kept[key], strict=True):
+            yield replace(windows, layer=layer), weights, scales
+        return
+    made: list[Fit] = []
+    size = 0
+    for windows in sample():
+        fit = windows, *fitted_weights(windows, crossbar)
+        size += sum(part.steps.nbytes for part in windows.parts)
+        if tools.kept is not None and size <= _MOST_KEPT:
+            made.append(fit)
+        yield fit
+    if tools.kept is not None and len(made) == len(known):
+        tools.kept[key] = made
 
 
 def _with_codes(layers: list[Layer], seen: Ranges, target: Target, stated: StatedCodes) -> list[tuple[Layer, Codes]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mgc.passes.quantizing.exactness import keep_exact
 from mgc.passes.quantizing.feedback import output_error, round_with_feedback
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.nearest import column_scales, rounded
@@ -38,7 +37,7 @@ def given_weights(layer: Layer, crossbar: Crossbar) -> tuple[np.ndarray, np.ndar
 
 def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarray, np.ndarray]:
     """(whole numbers, scales) rounded with error feedback over sampled windows, part by part, where that is nearer to
-    the real outputs on windows held out; columns that would clip are left to rounding to nearest.
+    the real outputs on windows held out. Of the crossbar only weight_bits counts.
     """
     layer = windows.layer
     weights, scales = nearest_weights(layer, crossbar)
@@ -61,7 +60,7 @@ def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarra
             held = steps[mine][:, tested]
             if output_error(held, exact[mine] - fitted[mine]) < output_error(held, exact[mine] - plain[mine]):
                 weights[:, s] = fitted[mine]
-    return keep_exact(weights, layer.weights, scales, layer.splits, crossbar)
+    return weights, scales
 
 
 def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:

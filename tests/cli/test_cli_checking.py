@@ -6,7 +6,7 @@ import pytest
 import tiny
 from onnx import helper
 
-from mgc.cli.onnx_outputs import magnitudes, output_steps, summands
+from mgc.evaluation.model_outputs import magnitudes, output_steps, summands
 
 
 @pytest.fixture

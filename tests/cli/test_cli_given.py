@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
-from mgc.cli.errors import UserError
-from mgc.cli.given import AS_FILES, ImageOptions, Literal, load_input
+from mgc.evaluation.errors import GivenError
+from mgc.evaluation.given import AS_FILES, ImageOptions, Literal, load_input
 from mgc.images import ImageError
 from mgc.isa.memory import Port
 
@@ -115,7 +115,7 @@ def literal(text, port, rows):
 def test_numbers_for_samples_of_one_number(numbers, count):
     value = literal(",".join(map(str, numbers)), PORT, 1)
     if len(numbers) not in (1, count):
-        with pytest.raises(UserError, match=f"{count} samples of 1"):
+        with pytest.raises(GivenError, match=f"{count} samples of 1"):
             value.samples(count)
         return
     wanted = numbers if len(numbers) == count else numbers * count
@@ -128,13 +128,13 @@ def test_numbers_for_vectors(number, count):
     assert (literal(repr(number), VECTOR, 1).samples(count) == np.full((count, 3), number)).all()
     three = literal(f"1,{number!r},3", VECTOR, 1).samples(count)
     assert (three == np.array([[1, number, 3]] * count)).all()
-    with pytest.raises(UserError, match="2 numbers"):
+    with pytest.raises(GivenError, match="2 numbers"):
         literal("1,2", VECTOR, 1).samples(count)
     assert (literal("1,2,3,4", FIXED, None).samples(count) == [[1, 2], [3, 4]]).all()
 
 
 def test_whole_numbers_are_asked_for_by_name():
-    with pytest.raises(UserError, match=r"--input k=1.5: int64 is expected: give whole numbers"):
+    with pytest.raises(GivenError, match=r"--input k=1.5: int64 is expected: give whole numbers"):
         literal("1.5", PORT, 1).samples(1)
     assert literal("true,false", Port("b", 0, "bool", (1,), True), 1).samples(2).tolist() == [True, False]
 

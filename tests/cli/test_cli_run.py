@@ -202,7 +202,7 @@ def test_nan_goes_through_ideal_arithmetic_only(mgc, refused, compiled, here):
     z[1, 2] = np.nan
     np.save("z.npy", z)
     message = refused("run", compiled / "G.mgc", "--input", "z=z.npy", "-o", "o.npz")
-    assert "--input z=z.npy holds NaN (first at [1, 2])" in message
+    assert "--input z=z.npy: input z holds NaN (first at [1, 2])" in message
     assert not Path("o.npz").exists()
     assert mgc("run", compiled / "G.mgc", "--input", "z=z.npy", "--numerics", "float").code == 0
 

@@ -47,7 +47,7 @@ def test_a_table_and_a_page(mgc, model):
         (["--over", "row=64"], "did you mean rows?"),
         (["--over", "rows=64", "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "do not go together"),
         (["--over", "rows=64", "--plot", "s.jpg"], "end its name in .html, .png, .svg"),
-        (["--over", "rows=64", "--input", "z"], "--input z: write NAME=FILE.npy"),
+        (["--over", "rows=64", "--input", "z"], "--input z: write NAME=WHAT"),
         (["--over", "rows=64", "--target", "liu"], "no such target"),
     ],
 )

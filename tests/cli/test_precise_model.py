@@ -9,8 +9,8 @@ import pytest
 import tiny
 from onnx import TensorProto, helper
 
-from mgc.cli.precise_model import loaded
-from mgc.cli.precise_model import precise as precise_model
+from mgc.evaluation.precise_model import loaded
+from mgc.evaluation.precise_model import precise as precise_model
 
 X = np.concatenate([np.linspace(-60, 60, 2001), np.logspace(-30, 1, 300), -np.logspace(-30, 1, 300)]).astype(np.float32)
 ELU = lambda x, a=1.0, inner=1.0: x if x > 0 else a * math.expm1(x * inner)  # noqa: E731

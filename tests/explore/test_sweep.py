@@ -1,5 +1,6 @@
 """Sweeps: right figures, the same table from any workers, resumed after a kill, failures that stay rows."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,7 +13,10 @@ import onnx
 import pytest
 
 import mgc
+from mgc.explore.space import as_axes, points
+from mgc.explore.study import Study
 from mgc.explore.table import Table
+from mgc.options import CompileOptions
 from mgc.passes.state import UnsupportedError
 from mgc.report.views import cost
 from mgc.targets import TargetError
@@ -104,6 +108,40 @@ def test_trials_are_chips_of_their_own(model):
     assert len({row["yield"] for row in table}) == 1
 
 
+def test_trials_resumed_after_a_row_was_lost(model, tmp_path):
+    """The yield of a point is the mean over its trials, whatever of the table was there already."""
+    path = tmp_path / "t.csv"
+    table = mgc.sweep(model, {"rows": [16], "adc_bits": [5]}, trials=3, samples=2, output=path)
+    heading, first, *_ = table.to_csv().splitlines(keepends=True)
+    path.write_text(heading + first)
+    again = mgc.sweep(model, {"rows": [16], "adc_bits": [5]}, trials=3, samples=2, output=path, resume=True)
+    assert figures(again) == figures(table)
+
+
+def test_inputs_are_those_of_a_run(model, tmp_path):
+    """An array, its file, and numbers that are the same."""
+    z = np.full((2, 8), 0.5, np.float32)
+    np.save(tmp_path / "z.npy", z)
+    over = {"adc_bits": [6]}
+    found = [mgc.sweep(model, over, samples=2, inputs={"z": given}) for given in (z, tmp_path / "z.npy", 0.5, "0.5")]
+    assert all(figures(table) == figures(found[0]) for table in found)
+    with pytest.raises(ValueError, match="there is no input 'q'"):
+        mgc.sweep(model, over, inputs={"q": 1})
+
+
+def test_what_is_shared_between_targets_changes_no_program(model, tmp_path):
+    """Points of one study give the very programs that compilations of their own give."""
+
+    def saved(program) -> bytes:
+        meta = {k: v for k, v in program.meta.items() if k != "compiler"}
+        dataclasses.replace(program, meta=meta).save(tmp_path / "P.mgc")
+        return (tmp_path / "P.mgc").read_bytes()
+
+    study = Study(model.read_bytes(), CompileOptions(), 2)
+    for point in points(as_axes({"rows": [16, 64], "weight_bits": [4, 8], "adc_bits": [4, 8], "input_bits": [6, 8]})):
+        assert saved(study.program(point)) == saved(mgc.compile(model.read_bytes(), overrides=point))
+
+
 def test_a_killed_sweep_goes_on(model, plain, tmp_path):
     """Killed by the system after its second row; resumed, it measures only what is missing."""
     path = tmp_path / "s.csv"
@@ -128,4 +166,6 @@ def test_a_killed_sweep_goes_on(model, plain, tmp_path):
     assert counts[0] == (held, 6)
     assert figures(table) == figures(plain)
     assert path.read_text() == table.to_csv()
-    assert os.listdir(tmp_path) == ["s.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["s.csv", "s.csv.sweep"]
+    again = mgc.sweep(model, OVER, samples=4, output=path, resume=True)
+    assert again == table

@@ -64,6 +64,12 @@ def test_another_sweep_is_not_gone_on_with(tmp_path):
         Journal(path, KEYS, "two").start(resume=True)
     with pytest.raises(ResumeError, match="its columns differ"):
         Journal(path, ("rows",), "one").start(resume=True)
+    Journal(path, KEYS, "one").finish(TABLE)
+    with pytest.raises(ResumeError, match="of another sweep"):
+        Journal(path, KEYS, "two").start(resume=True)
+    path.with_name("s.csv.sweep").unlink()
+    with pytest.raises(ResumeError, match="of another sweep"):
+        Journal(path, KEYS, "one").start(resume=True)
 
 
 def test_errors_are_one_line_and_tried_again(tmp_path):
@@ -78,6 +84,17 @@ def test_errors_are_one_line_and_tried_again(tmp_path):
 def test_the_yield_is_a_points():
     rows = [{"rows": "64", "adc_bits": "3", "trial": k, "yield": float(k > 0)} for k in range(4)]
     assert [r["yield"] for r in assembled(KEYS, rows)] == [0.75] * 4
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=9), st.integers(1, 3))
+def test_a_yield_that_is_a_points_stays(passes, times):
+    """Rows of a whole table that is gone on with come back to the same bits."""
+    rows = [{"rows": "64", "adc_bits": "3", "trial": k, "yield": value} for k, value in enumerate(passes)]
+    once = assembled(KEYS, rows)
+    again = once
+    for _ in range(times):
+        again = assembled(KEYS, again.rows)
+    assert again == once
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))

@@ -246,7 +246,7 @@ def _files() -> tuple[bytes, ...]:
 def _read(data: bytes, folder: Path) -> None:
     from contextlib import suppress
 
-    from mgc.cli.files import load_array
+    from mgc.evaluation.given import load_array
     from mgc.training.data.files import read_arrays
     from mgc.training.data.images import read_images
 

@@ -11,9 +11,7 @@ import typer
 from mgc.cli import console
 from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
-from mgc.cli.feeding import input_files, make_feeds, refuse_nan
 from mgc.cli.files import check_input, check_outputs, check_png, load_program, save_npz, whole_file
-from mgc.cli.given import ImageOptions
 from mgc.cli.options import (
     Debug,
     Engine,
@@ -28,10 +26,11 @@ from mgc.cli.options import (
 )
 from mgc.cli.progress import progress
 from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
+from mgc.evaluation.feeding import as_given, input_files, make_feeds
+from mgc.evaluation.given import ImageOptions
 
 if TYPE_CHECKING:
-    from mgc.cli.feeding import Feeds
-    from mgc.comparison import Comparison
+    from mgc.evaluation.feeding import Feeds
     from mgc.isa.program import Program
     from mgc.sim import Simulator
 
@@ -109,21 +108,23 @@ def run(
         return make_simulator(loaded, weights, seed=number, **options)
 
     simulator = on_chip(chip)
-    fed = make_feeds(loaded, files, samples, seed, images=images)
-    if mode != "float":
-        refuse_nan(fed.arrays, files)
+    fed = make_feeds(loaded, files, samples, seed, images=images, note=console.note)
     begin = time.perf_counter()
-    with progress("run") as tell, about(program):
+    with progress("run") as tell, about(as_given(files) or program):
         outputs = simulate(simulator, fed, tell)
     seconds = time.perf_counter() - begin
-    stated = None if weights is not None else loaded.meta.get("model_sha256")
-    checked = _check(loaded, stated, fed, outputs, check, threads, mode) if check is not None else None
-    tried = []
-    if trials is not None and check is not None:
-        for number in range(chip, chip + trials):
+    checked, tried = None, []
+    if check is not None:
+        from mgc.evaluation.checking import check as compared
+        from mgc.evaluation.reference import Reference
+
+        _warn_of_another(check, None if weights is not None else loaded.meta.get("model_sha256"))
+        reference = Reference(check, loaded, fed, threads)
+        remarks = loaded.meta.get("warnings", ())
+        checked = compared(outputs, reference, mode, remarks, console.note)
+        for number in range(chip, chip + (trials or 0)):
             found = outputs if number == chip else simulate(on_chip(number), fed)
-            each = checked if number == chip else _check(loaded, stated, fed, found, check, threads, mode)
-            assert each is not None
+            each = checked if number == chip else compared(found, reference, mode)
             tried.append({"chip_seed": number, **each.to_json_dict(mode)})
     if output is not None:
         _save(output, outputs, fed)
@@ -152,20 +153,12 @@ def run(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _check(
-    program: Program,
-    stated: str | None,
-    fed: Feeds,
-    outputs: dict[str, Any],
-    model: Path,
-    threads: int | None,
-    mode: str,
-) -> Comparison:
-    from mgc.cli.checking import check, is_source
+def _warn_of_another(model: Path, stated: str | None) -> None:
+    from mgc.evaluation.checking import is_source
 
-    if not is_source(model, stated):
-        console.warn(f"{model} is not the file that this program was compiled from")
-    return check(outputs, model, program, fed, threads, mode, program.meta.get("warnings", ()))
+    with about(model):
+        if not is_source(model, stated):
+            console.warn(f"{model} is not the file that this program was compiled from")
 
 
 def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:

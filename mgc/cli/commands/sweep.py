@@ -11,7 +11,7 @@ import typer
 from mgc.cli import console
 from mgc.cli.command import command
 from mgc.cli.errors import UserError, about
-from mgc.cli.files import check_input, check_outputs, load_array, whole_file
+from mgc.cli.files import check_input, check_outputs, whole_file
 from mgc.cli.options import Debug, Json, Seed
 from mgc.cli.progress import progress
 
@@ -38,9 +38,21 @@ def sweep(
     ] = None,
     input: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="NAME=FILE.npy", help="An input. Repeatable; the others are drawn N(0,1)."),
+        typer.Option(
+            "--input",
+            metavar="NAME=WHAT",
+            help="An input, as of mgc run: FILE.npy, an image, a folder of images, or numbers. Repeatable; the others "
+            "are drawn N(0,1).",
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Samples that are run at each point.")] = 32,
+    image_range: Annotated[
+        str, typer.Option("--image-range", metavar="A,B", help="What black and white of an image become.")
+    ] = "-1,1",
+    resize: Annotated[bool, typer.Option("--resize", help="Cut and scale images of another size.")] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option("-n", metavar="N", min=1, help="Samples run at each point. [default: what the files hold, or 16]"),
+    ] = None,
     target: Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="The chip whose keys are changed.")] = "liu2018",
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Binds the first dynamic dimension.")] = 1,
     calibrate: Annotated[
@@ -66,6 +78,7 @@ def sweep(
     A point that fails is a row with its error. The table does not depend on the workers, but for its column seconds.
     """
     from mgc.explore.space import parse_axes
+    from mgc.images import parse_range
 
     axes = parse_axes(over)
     check_input(model, "an ONNX model")
@@ -88,7 +101,9 @@ def sweep(
             target=target,
             samples=samples,
             trials=trials,
-            inputs={name: load_array(path) for name, path in files.items()},
+            inputs=files,
+            resize=resize,
+            image_range=parse_range(image_range),
             workers=(workers or _cores()) if scheduler is None else 0,
             threads=threads,
             scheduler=scheduler,
@@ -115,7 +130,7 @@ def sweep(
 def _named(text: str) -> tuple[str, Path]:
     name, mark, file = text.partition("=")
     if not name or not mark or not file:
-        raise UserError(f"--input {text}: write NAME=FILE.npy")
+        raise UserError(f"--input {text}: write NAME=WHAT, such as x=FILE.npy")
     return name, Path(file)
 
 

@@ -99,8 +99,8 @@ def train(
         if value:
             raise UserError(f"{option} needs {needed}")
     loaded = load_program(program)
-    from mgc.cli.feeding import files_by_name
     from mgc.cli.training_pictures import Pictures
+    from mgc.evaluation.feeding import files_by_name
     from mgc.sim import Simulator
     from mgc.training.data.assign import feeder, first_values
     from mgc.training.export import check_writable, plan_export

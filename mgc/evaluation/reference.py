@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import ModelProto
 
-from mgc.cli.drawn_model import with_draws
-from mgc.cli.errors import UserError
-from mgc.cli.feeding import Feeds
-from mgc.cli.onnx_outputs import magnitudes, output_steps, quantises, summands, with_outputs
-from mgc.cli.precise_model import loaded, precise
+from mgc.evaluation.drawn_model import with_draws
+from mgc.evaluation.errors import GivenError
+from mgc.evaluation.feeding import Feeds
+from mgc.evaluation.model_outputs import magnitudes, output_steps, quantises, summands, with_outputs
+from mgc.evaluation.precise_model import loaded, parsed, precise
 from mgc.functions.draws import KEY
 from mgc.functions.onnx_model import BY_DEFINITION, session
 from mgc.isa.program import Program
@@ -26,28 +26,33 @@ _CHUNK = 64  # samples in one call, where the model leaves it open: bounds the m
 class Reference:
     """A model on the inputs of a run: what ONNX Runtime gives for it, and what its file says of its outputs."""
 
-    def __init__(self, model: Path, program: Program, fed: Feeds, threads: int | None) -> None:
+    def __init__(self, model: Path | bytes, program: Program, fed: Feeds, threads: int | None) -> None:
+        self.name = "MODEL" if isinstance(model, bytes) else str(model)
         self._model, self._fed, self._threads = model, fed, threads
         self._proto = loaded(model)
         if self._proto is not None and KEY in fed.arrays:
             self._fed = with_draws(self._proto, program, fed)
 
+    @cached_property
     def outputs(self) -> dict[str, np.ndarray]:
         """Its outputs under their names. A model that quantises as it runs is taken as it stands: fusions would round
         elsewhere.
         """
         as_written = self._proto is not None and quantises(self._proto)
         try:
-            source = str(self._model) if self._proto is None else precise(self._proto).SerializeToString()
+            plain = self._model if isinstance(self._model, bytes) else str(self._model)
+            source = plain if self._proto is None else precise(self._proto).SerializeToString()
             runner: Any = session(source, self._threads, optimize=not as_written)
         except Exception as error:  # ONNX Runtime raises classes of its own that share no base
             runner = _Evaluator(self._proto or self._model, error)
         return self._run_all(runner)
 
+    @cached_property
     def steps(self) -> dict[str, float]:
         """The step of each output that the model itself rounds to codes."""
         return {} if self._proto is None else output_steps(self._proto)
 
+    @cached_property
     def magnitudes(self) -> dict[str, float]:
         """The largest number that each output is known to be made of; those of which nothing is known are left out."""
         found = [] if self._proto is None else summands(self._proto)
@@ -69,6 +74,7 @@ class Reference:
         infos = [] if self._proto is None else [_Declared.of(o) for o in self._proto.graph.output]
         return ", ".join(f"{i.name} {i.shape}" for i in infos if repr(i.name) in message) or "none"
 
+    @cached_property
     def by_definition(self) -> dict[str, np.ndarray] | None:
         """What ONNX's reference evaluator gives, where the model has an op in which ONNX Runtime departs from it."""
         ops = set() if self._proto is None else {n.op_type for n in self._proto.graph.node}
@@ -76,7 +82,7 @@ class Reference:
             return None
         try:
             return self._run_all(_Evaluator(self._proto or self._model, None))
-        except UserError:
+        except GivenError:
             return None
 
     def _run_all(self, runner: Any) -> dict[str, np.ndarray]:
@@ -90,10 +96,10 @@ class Reference:
 
     def _run_parts(self, runner: Any) -> list[dict[str, np.ndarray]]:
         """The outputs, some samples at a time. A model whose batch is fixed runs as often as needed."""
-        model, fed = self._model, self._fed
+        model, fed = self.name, self._fed
         wanted = {i.name: i for i in runner.get_inputs()}
         if set(wanted) != set(fed.arrays):
-            raise UserError(
+            raise GivenError(
                 f"--check {model} is not the model of this program: its inputs are {', '.join(wanted) or 'none'}, the "
                 f"program's {', '.join(fed.arrays) or 'none'}"
             )
@@ -106,14 +112,14 @@ class Reference:
 class _Evaluator:
     """ONNX's reference evaluator in the place of a session, for models that ONNX Runtime has no kernels for."""
 
-    def __init__(self, model: Path | ModelProto, cause: Exception | None) -> None:
+    def __init__(self, model: Path | bytes | ModelProto, cause: Exception | None) -> None:
         from onnx.reference import ReferenceEvaluator
 
         try:
-            proto = model if isinstance(model, ModelProto) else onnx.load(model)
+            proto = model if isinstance(model, ModelProto) else parsed(model)
             self._evaluator = ReferenceEvaluator(proto)
         except Exception as error:  # whatever a file that is no model makes the two raise
-            raise UserError(f"--check: ONNX Runtime cannot load the model: {cause}") from error
+            raise GivenError(f"--check: ONNX Runtime cannot load the model: {cause}") from error
         given = {i.name for i in proto.graph.initializer}
         self._inputs = [_Declared.of(i) for i in proto.graph.input if i.name not in given]
         self._outputs = [_Declared.of(o) for o in proto.graph.output]
@@ -150,8 +156,8 @@ def _fixed_batch(wanted: Mapping[str, Any], fed: Feeds) -> int | None:
     return None
 
 
-def _run(runner: Any, names: list[str], feeds: Mapping[str, np.ndarray], model: Path) -> dict[str, np.ndarray]:
+def _run(runner: Any, names: list[str], feeds: Mapping[str, np.ndarray], model: str) -> dict[str, np.ndarray]:
     try:
         return dict(zip(names, runner.run(names, dict(feeds)), strict=True))
     except Exception as error:  # as above
-        raise UserError(f"--check {model}: ONNX Runtime cannot run it on these inputs: {error}") from error
+        raise GivenError(f"--check {model}: ONNX Runtime cannot run it on these inputs: {error}") from error

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mgc.cli.errors import UserError
-from mgc.cli.feeding import Feeds
+from mgc.evaluation.errors import GivenError
+from mgc.evaluation.feeding import Feeds
 from mgc.functions.draws import KEY, random_numbers
 from mgc.isa.functions import function
 from mgc.isa.instructions import Vec
@@ -38,7 +38,7 @@ def with_draws(model: ModelProto, program: Program, fed: Feeds) -> Feeds:
         kind = function(step.function).name.removeprefix("random_")
         _, each, *shape = map(int, step.attributes)
         if not each and fed.group is not None and fed.samples > fed.group:
-            raise UserError(
+            raise GivenError(
                 f"--check: {node.op_type} draws for a whole batch at once: run -n {fed.group} to compare it"
             )
         drawn = random_numbers(kind, key if each else key[:1], number, tuple(shape))

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgc.cli import console
-from mgc.cli.errors import UserError, about
-from mgc.cli.given import AS_FILES, ImageOptions, Literal, load_input
+from mgc.evaluation.errors import GivenError
+from mgc.evaluation.given import AS_FILES, ImageOptions, Literal, load_input
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mgc.isa.program import Program
+    from mgc.sim import Simulator
+
+
+Note = Callable[[str], None]
+
+
+def silent(message: str) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,9 @@ def files_by_name(specs: Sequence[str], inputs: Sequence[str]) -> dict[str, Path
         name = next((n for n in names if spec.startswith(f"{n}=")), None)
         if name is None:
             what = f"there is no input {spec.partition('=')[0]!r}" if "=" in spec else "write NAME=FILE.npy"
-            raise UserError(f"--input {spec}: {what}; the program's inputs are {', '.join(sorted(names)) or 'none'}")
+            raise GivenError(f"--input {spec}: {what}; the program's inputs are {', '.join(sorted(names)) or 'none'}")
         if name in files:
-            raise UserError(f"--input {name} is given twice")
+            raise GivenError(f"--input {name} is given twice")
         files[name] = Path(spec[len(name) + 1 :])
     return files
 
@@ -88,10 +95,11 @@ def make_feeds(
     seed: int,
     arrays: Mapping[str, np.ndarray] | None = None,
     images: ImageOptions = AS_FILES,
+    note: Note = silent,
 ) -> Feeds:
     """Reads the files, settles the number of samples (-n, else what the files hold, else the batch), draws the rest.
 
-    `arrays` are inputs that are there already, with as many samples as are asked for.
+    `arrays` are inputs that are there already, with as many samples as are asked for. `note` is told what is left out.
     """
     from mgc.sim import SimulationError, draw_inputs
 
@@ -104,34 +112,39 @@ def make_feeds(
     count = samples or min(held.values(), default=batch)
     given |= {name: a.samples(count) for name, a in read.items() if isinstance(a, Literal)}
     if not rows and count != program.entry.micro_batch:
-        raise UserError(f"-n {count}: this model's inputs and outputs do not count samples: leave -n out")
+        raise GivenError(f"-n {count}: this model's inputs and outputs do not count samples: leave -n out")
     for name, found in held.items():
         if found < count or not found:
-            raise UserError(f"--input {name}={files[name]} holds {found} samples, {max(count, 1)} are asked for")
+            raise GivenError(f"--input {name}={files[name]} holds {found} samples, {max(count, 1)} are asked for")
         if found > count:
-            console.note(f"{files[name]} holds {found} samples: the first {count} are used")
+            note(f"{files[name]} holds {found} samples: the first {count} are used")
             given[name] = given[name][: count * rows[name]]
     try:
         drawn = _draw(draw_inputs, program, count, seed, given)
     except SimulationError as error:
-        raise UserError(f"{error} with --input NAME=FILE.npy") from error
+        raise GivenError(f"{error} with --input NAME=FILE.npy") from error
     checked = _check(program, {**given, **drawn}, files, count if rows else program.entry.micro_batch)
     group = None if program.entry.batched or not rows else program.entry.micro_batch
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
 
 
-def refuse_nan(arrays: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """UserError where a file holds NaN: a converter of the chip has no code for it. Infinity has one, the largest."""
-    import numpy as np
+def as_given(files: Mapping[str, Path]) -> str:
+    """The files as the command line has them."""
+    return " ".join(f"--input {name}={path}" for name, path in files.items())
 
-    for name, path in files.items():
-        value = arrays[name]
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
-            place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
-            raise UserError(
-                f"--input {name}={path} holds NaN (first at [{place}]), which the chip cannot take: "
-                "give numbers, or run with --numerics float"
-            )
+
+def run_fed(simulator: Simulator, fed: Feeds, done: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """The outputs for all the samples that are fed, batch after batch where the model mixes samples. `done` is told how
+    many of how many are.
+    """
+    if fed.group is None:
+        return simulator.run(fed.arrays, done)
+    results = []
+    for part in fed.parts(fed.group):
+        results.append(simulator.run(part))
+        if done is not None:
+            done(min(len(results) * fed.group, fed.samples), fed.samples)
+    return fed.join(results, fed.group)
 
 
 def counts_samples(program: Program) -> bool:
@@ -166,13 +179,16 @@ def _draw(
 
 
 def _check(program: Program, arrays: Mapping[str, Any], files: Mapping[str, Path], count: int) -> dict[str, np.ndarray]:
-    """The arrays in the program's types. SimulationError where one has not the type or shape that is expected."""
+    """The arrays in the program's types. GivenError where one has not the type or shape that is expected."""
+    from mgc.sim import SimulationError
     from mgc.sim.inputs import check_inputs
 
-    with about(" ".join(f"--input {name}={path}" for name, path in files.items()) or "the inputs"):
+    try:
         if program.entry.batched or count == program.entry.micro_batch:
             checked, _ = check_inputs(program, arrays)
             return checked
         whole = Feeds(dict(arrays), (), count, None, frozenset(arrays))
         parts = [check_inputs(program, part)[0] for part in whole.parts(program.entry.micro_batch)]
         return whole.join(parts, program.entry.micro_batch)
+    except SimulationError as error:
+        raise GivenError(f"{as_given(files) or 'the inputs'}: {error}") from error

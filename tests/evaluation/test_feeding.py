@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mgc.cli.errors import UserError
-from mgc.cli.feeding import Feeds, input_files, make_feeds
-from mgc.cli.files import load_array
+from mgc.evaluation.errors import GivenError
+from mgc.evaluation.feeding import Feeds, input_files, make_feeds
+from mgc.evaluation.given import load_array
 from mgc.isa.entry import Entry
 from mgc.isa.memory import Buffer, Port
 
@@ -50,24 +50,25 @@ def test_files_say_how_many_samples(tmp_path):
     assert (fed.samples, fed.drawn) == (4, ())
 
 
-def test_n_takes_the_first_samples_and_says_so(tmp_path, capsys):
+def test_n_takes_the_first_samples_and_says_so(tmp_path):
     z = saved(tmp_path / "z.npy", np.arange(20, dtype=np.float32).reshape(4, 5))
-    fed = make_feeds(program(Z), {"z": z}, 2, 0)
+    said: list[str] = []
+    fed = make_feeds(program(Z), {"z": z}, 2, 0, note=said.append)
     np.testing.assert_array_equal(fed.arrays["z"], np.arange(10).reshape(2, 5))
-    assert "holds 4 samples: the first 2 are used" in capsys.readouterr().err
+    assert said == [f"{z} holds 4 samples: the first 2 are used"]
 
 
 def test_too_few_samples_are_refused(tmp_path):
     z = saved(tmp_path / "z.npy", np.ones((4, 5), np.float32))
-    with pytest.raises(UserError, match="holds 4 samples, 6 are asked for"):
+    with pytest.raises(GivenError, match="holds 4 samples, 6 are asked for"):
         make_feeds(program(Z), {"z": z}, 6, 0)
     none = saved(tmp_path / "none.npy", np.ones((0, 5), np.float32))
-    with pytest.raises(UserError, match="holds 0 samples, 1 are asked for"):
+    with pytest.raises(GivenError, match="holds 0 samples, 1 are asked for"):
         make_feeds(program(Z), {"z": none}, None, 0)
 
 
 def test_inputs_that_cannot_be_drawn_must_be_given(tmp_path):
-    with pytest.raises(UserError, match=r"label .* give its values with --input"):
+    with pytest.raises(GivenError, match=r"label .* give its values with --input"):
         make_feeds(program(Z, LABEL), {}, 2, 0)
     label = saved(tmp_path / "label.npy", np.array([1, 2, 3]))
     fed = make_feeds(program(Z, LABEL), {"label": label}, None, 0)
@@ -87,7 +88,7 @@ def test_inputs_that_cannot_be_drawn_must_be_given(tmp_path):
 )
 def test_wrong_shapes_and_types_name_the_input_and_the_file(tmp_path, array, message):
     z = saved(tmp_path / "z.npy", array)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(GivenError, match=message) as caught:
         make_feeds(program(Z), {"z": z}, None, 0)
     assert str(z) in str(caught.value)
 
@@ -102,26 +103,26 @@ def test_names_of_inputs():
     assert {n: str(p) for n, p in input_files(["a=x.npy", "a=b=y=z.npy"], odd).items()} == {
         "a": "x.npy", "a=b": "y=z.npy",
     }  # fmt: skip
-    with pytest.raises(UserError, match="there is no input 'q'; the program's inputs are a, a=b"):
+    with pytest.raises(GivenError, match="there is no input 'q'; the program's inputs are a, a=b"):
         input_files(["q=x.npy"], odd)
-    with pytest.raises(UserError, match=r"write NAME=FILE\.npy"):
+    with pytest.raises(GivenError, match=r"write NAME=FILE\.npy"):
         input_files(["x.npy"], odd)
-    with pytest.raises(UserError, match="given twice"):
+    with pytest.raises(GivenError, match="given twice"):
         input_files(["a=x.npy", "a=y.npy"], odd)
 
 
 def test_files_that_hold_no_array(tmp_path):
     for name, content in {"empty.npy": b"", "text.npy": b"hello", "cut.npy": b"\x93NUMPY\x01\x00v\x00{'descr'"}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=r"no readable \.npy array"):
+        with pytest.raises(GivenError, match=r"no readable \.npy array"):
             load_array(tmp_path / name)
     np.savez(tmp_path / "x.npz", a=np.ones(2))
-    with pytest.raises(UserError, match=r"an \.npz archive"):
+    with pytest.raises(GivenError, match=r"an \.npz archive"):
         load_array(tmp_path / "x.npz")
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(UserError, match=r"no readable \.npy array"):
+    with pytest.raises(GivenError, match=r"no readable \.npy array"):
         load_array(tmp_path / "object.npy")
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(GivenError, match="there is no file"):
         load_array(tmp_path / "nope.npy")
 
 
@@ -136,7 +137,7 @@ def test_a_model_that_mixes_samples_runs_batch_after_batch(tmp_path):
     np.testing.assert_array_equal(joined["y"], fed.arrays["z"][:, :2])
     z = saved(tmp_path / "z.npy", np.ones((6, 5), np.float32))
     assert make_feeds(whole, {"z": z}, None, 0).arrays["z"].shape == (6, 5)
-    with pytest.raises(UserError, match=r"shape \[4, 3\]"):
+    with pytest.raises(GivenError, match=r"shape \[4, 3\]"):
         make_feeds(whole, {"z": saved(tmp_path / "w.npy", np.ones((6, 3), np.float32))}, None, 0)
 
 
@@ -144,7 +145,7 @@ def test_a_model_without_samples_takes_no_n():
     plain = program(Port("x", 0, "float32", (3, 4), False), batched=False, output=(7,))
     fed = make_feeds(plain, {}, None, 0)
     assert (fed.samples, fed.group, fed.batched) == (1, None, frozenset())
-    with pytest.raises(UserError, match="leave -n out"):
+    with pytest.raises(GivenError, match="leave -n out"):
         make_feeds(plain, {}, 3, 0)
 
 

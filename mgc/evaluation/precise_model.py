@@ -16,10 +16,15 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 _LARGEST = 1 << 30  # bytes of a model: protobuf holds 2 GiB
 
 
-def loaded(model: Path) -> ModelProto | None:
+def parsed(model: Path | bytes) -> ModelProto:
+    """A model from its file or its bytes. Raises whatever is raised for what is no model."""
+    return onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+
+
+def loaded(model: Path | bytes) -> ModelProto | None:
     """The model with its functions inlined; None if it is no model, or too large to be handed on."""
     try:
-        proto = onnx.load(model)
+        proto = parsed(model)
     except Exception:  # whatever is wrong with the file, ONNX Runtime says so when it loads it
         return None
     if proto.functions:
