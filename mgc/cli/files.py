@@ -4,27 +4,22 @@ never over an input.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgc.cli.errors import UserError, about
+from mgc.functions.drafts import drafted
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mgc.isa.program import Program
-
-_unfinished: set[Path] = set()
-_number = count()
 
 
 @contextmanager
@@ -34,7 +29,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     A device or pipe (/dev/stdout) is never replaced: it gets the finished file's bytes.
     """
     real = Path(os.path.realpath(path))
-    _sweep(real.parent)
     if real.exists() and not real.is_file():
         with tempfile.TemporaryDirectory(prefix="mgc-") as folder:
             copy = Path(folder) / "copy"
@@ -45,54 +39,11 @@ def whole_file(path: Path) -> Iterator[Path]:
             except OSError as error:
                 raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         return
-    temporary = real.with_name(f".mgc-{_host()}-{os.getpid()}-{next(_number)}.tmp")
-    _unfinished.add(temporary)
     try:
-        yield temporary
-        os.replace(temporary, real)
+        with drafted(real) as draft:
+            yield draft
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-        _unfinished.discard(temporary)
-
-
-def discard_unfinished() -> None:
-    """Removes what `whole_file` has not finished: for a process that is about to end."""
-    for path in tuple(_unfinished):
-        with suppress(OSError):
-            for draft in path.parent.glob(f".{path.name}.*"):  # what is to become the file
-                draft.unlink()
-            path.unlink()
-
-
-def _host() -> str:
-    """A word for this machine: process numbers are its own."""
-    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8] if hasattr(os, "uname") else "here"
-
-
-_LEFT_OVER = re.compile(r"\.{1,2}mgc-([0-9a-f]{8})-(\d+)-.*\.(?:tmp|part)")
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what processes of this machine that were killed have left half-written."""
-    with suppress(OSError):
-        for path in folder.iterdir():
-            match = _LEFT_OVER.fullmatch(path.name)
-            if match and match[1] == _host() and not _lives(int(match[2])):
-                with suppress(OSError):
-                    path.unlink()
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's; no number of a process
-        return True
-    return True
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:

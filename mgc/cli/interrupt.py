@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from mgc.cli.files import discard_unfinished
+from mgc.functions.drafts import discard_drafts
 
 EXIT_CODE = 130
 """What a shell expects of a command ended by Ctrl-C: 128 + SIGINT."""
@@ -88,7 +88,7 @@ def _finish(number: int) -> None:
     """Removes unfinished files and ends the process with 128 + the signal's number, as a shell expects it."""
     if not _ending.acquire(blocking=False):
         return  # the other thread is at it
-    discard_unfinished()
+    discard_drafts()
     with suppress(OSError):
         os.write(2, b"\x1b[?25h\ninterrupted\n" if os.isatty(2) else b"\ninterrupted\n")  # a bar hides the cursor
         if "--json" in sys.argv[1:]:

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mgc.functions.drafts import drafted
 from mgc.functions.printable import printable
 
 Row = dict[str, Any]
@@ -187,12 +188,8 @@ class Journal:
             return ""
 
     def _write(self, text: str) -> None:
-        temporary = self.path.with_name(f".mgc-{os.getpid()}-{self.path.name}.tmp")
-        try:
-            temporary.write_text(printable(text), encoding="utf-8", newline="")
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with drafted(self.path) as draft:
+            draft.write_text(printable(text), encoding="utf-8", newline="")
 
     def _held(self) -> list[Row]:
         if not self.path.exists():

@@ -38,8 +38,9 @@ RECORD = np.dtype(
 MOST_WORDS = 1 << 24
 """Words that decoding may visit: far above any program, below what would exhaust memory."""
 
-_AFTER = ListOf(Scalar(int))
-_AFTER_PREVIOUS = ListOf(Pair((Scalar(int), Scalar(int))))
+_INTEGER = Scalar(int)
+_AFTER = ListOf(_INTEGER)
+_AFTER_PREVIOUS = ListOf(Pair((_INTEGER, _INTEGER)))
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class _Decoder:
         self._words: list[int] = streams.words.tolist()
         self._reals: list[float] = streams.reals.tolist()
         self._left = MOST_WORDS
+        self._known: dict[tuple[int, int], tuple[tuple[Any, ...], int]] = {}
 
     def value(self, kind: Kind, word: int) -> Any:
         """A field's value from its word."""
@@ -138,13 +140,27 @@ class _Decoder:
                 return bool(word)
             case Scalar():
                 return word
-            case ListOf(item):
-                return tuple([self.value(item, w) for w in self._list(word)])
-            case Pair(items):
-                return tuple(self._fields(items, word))
+            case ListOf() | Pair():
+                return self._shared(kind, word)
             case Record():
                 return kind.make(self.operands(kind, word))
         raise TypeError(f"an instruction cannot have a field of kind {kind}")
+
+    def _shared(self, kind: ListOf | Pair, place: int) -> tuple[Any, ...]:
+        """A list or pair, read once however often a program names it; each time its words count."""
+        if (known := self._known.get((id(kind), place))) is not None:
+            value, words = known
+            self._spend(words)
+            return value
+        before = self._left
+        if isinstance(kind, Pair):
+            value = tuple(self._fields(kind.items, place))
+        elif kind.item == _INTEGER:
+            value = tuple(self._list(place))
+        else:
+            value = tuple([self.value(kind.item, w) for w in self._list(place)])
+        self._known[id(kind), place] = value, before - self._left
+        return value
 
     def operands(self, record: Record, word: int) -> dict[str, Any]:
         """An instruction's own fields by name."""
@@ -163,10 +179,13 @@ class _Decoder:
         count = self._words[place]
         if count < 0 or place + 1 + count > len(self._words):
             raise ProgramError(f"a list of {count} words at {place} leaves the pool of {len(self._words)}")
-        self._left -= count + 1
+        self._spend(count + 1)
+        return self._words[place + 1 : place + 1 + count]
+
+    def _spend(self, words: int) -> None:
+        self._left -= words
         if self._left < 0:
             raise ProgramError(f"the instructions unfold to more than {MOST_WORDS} words")
-        return self._words[place + 1 : place + 1 + count]
 
 
 def decode(streams: Streams) -> tuple[Instruction, ...]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import mmap
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mgc.functions.drafts import drafted
 from mgc.functions.regular_files import SMALL, open_regular
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
@@ -43,8 +43,8 @@ class _Entry:
     end: int
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str) -> None:
-    """Writes a sealed file: first beside `path` under another name, then renamed. Raises OSError; leaves nothing then.
+def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str, *, durable: bool = False) -> None:
+    """Writes a sealed file, whole or not at all (`durable`: see `drafted`). Raises OSError; leaves nothing then.
 
     The bytes depend on tensors and metadata only.
     """
@@ -53,9 +53,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str) -> None:
 
     whole = {name: np.ascontiguousarray(tensors[name]).reshape(tensors[name].shape) for name in sorted(tensors)}
     whole |= {SEAL: np.zeros(32, np.uint8)}
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        draft.unlink(missing_ok=True)  # of a process that was killed, under the same number
+    with drafted(path, durable=durable) as draft:
         with open(draft, "xb") as file:  # a place that cannot be written says so here
             mode = os.fstat(file.fileno()).st_mode
         try:
@@ -67,9 +65,6 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: str) -> None:
             place = data + _entries(header)[SEAL].begin
             view[place : place + 32] = _seal(view, place)
         os.chmod(draft, mode & 0o777)  # the library may make its files private
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -8,7 +8,6 @@ leaves what was there before. It is sealed by SHA-256: a damaged one is told fro
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +26,6 @@ KEPT = 2
 
 _STATE, _HISTORY = "state/", "history/"
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
-_DRAFT = re.compile(r"\.+step-\d{8,}\.safetensors\.draft.*")
 
 
 class CheckpointError(TrainingError):
@@ -49,7 +47,6 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint, then removes those before the last two. CheckpointError if it cannot; all others stay."""
     final = folder / f"step-{checkpoint.step:08d}.safetensors"
-    draft = folder / f".{final.name}.draft"
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -61,14 +58,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors = {_STATE + name: np.asarray(value) for name, value in checkpoint.state.items()}
     tensors |= {_HISTORY + name: np.asarray(v, np.float64) for name, v in checkpoint.history.items()}
     try:
-        container.write(draft, tensors, json.dumps(manifest, sort_keys=True))
-        with open(draft, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, final)
-        _sync_folder(folder)
+        container.write(final, tensors, json.dumps(manifest, sort_keys=True), durable=True)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
         kept = list_checkpoints(folder)
         stays = f"; {kept[-1]} stays" if kept else ""
         raise CheckpointError(f"{final} cannot be written: {error.strerror or error}{stays}") from error
@@ -78,30 +69,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder durable, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     with suppress(OSError):
         found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found)]
     return []
-
-
-def remove_drafts(folder: Path) -> None:
-    """Removes what processes that were killed have left half-written. No other process may be writing there."""
-    with suppress(OSError):
-        for path in folder.iterdir():
-            if _DRAFT.fullmatch(path.name):
-                path.unlink()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

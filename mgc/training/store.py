@@ -10,13 +10,13 @@ from types import TracebackType
 
 import numpy as np
 
+from mgc.functions.drafts import sweep_drafts
 from mgc.training.checkpoint import (
     Checkpoint,
     CheckpointError,
     check_identity,
     list_checkpoints,
     newest_checkpoint,
-    remove_drafts,
     write_checkpoint,
 )
 
@@ -53,7 +53,7 @@ class Store:
             except OSError as error:
                 os.close(self._lock)
                 raise CheckpointError(f"{self.folder} is in use by another training run") from error
-        remove_drafts(self.folder)
+        sweep_drafts(self.folder)
         return self
 
     def __exit__(

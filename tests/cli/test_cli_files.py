@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mgc.cli.errors import UserError
-from mgc.cli.files import check_input, check_outputs, discard_unfinished, whole_file
+from mgc.cli.files import check_input, check_outputs, whole_file
+from mgc.functions.drafts import discard_drafts
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -41,7 +42,7 @@ def test_an_unfinished_file_can_be_discarded_from_elsewhere(tmp_path):
     def write():
         with whole_file(tmp_path / "out") as path:
             path.write_bytes(b"half")
-            discard_unfinished()
+            discard_drafts()
             assert not path.exists()
 
     with pytest.raises(UserError, match="cannot write"):
@@ -166,7 +167,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     pid = str(os.getpid())
-    left = [own.replace(pid, str(gone.pid)), f".{own.replace(pid, str(gone.pid))}.{gone.pid}-1.part"]
+    left = [own.replace(pid, str(gone.pid))]
     kept = [own.replace(pid, str(os.getppid())), ".mgc-00000000-1-0.tmp", "mgc-mine.tmp"]
     for name in (*left, *kept):
         (tmp_path / name).write_text("half")

@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from mgc.functions.drafts import drafted
 from mgc.isa import container
-from mgc.training import checkpoint as module
 from mgc.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -131,7 +131,7 @@ def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch, moment):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    target = container if moment == "write" else module.os
+    target = container if moment == "write" else os
     monkeypatch.setattr(target, moment, full)
     with pytest.raises(
         CheckpointError, match=r"step-00000002.safetensors cannot be written: No space.*00000001.*stays"
@@ -177,8 +177,14 @@ def test_a_store_cannot_be_where_a_file_is(tmp_path):
 
 def test_what_killed_processes_left_is_removed(tmp_path):
     write_checkpoint(tmp_path, example(1))
-    for name in (".step-00000002.safetensors.draft", "..step-00000002.safetensors.draft.123-456.part", ".mine"):
-        (tmp_path / name).write_bytes(b"half")
+    with drafted(tmp_path / "other") as draft:
+        name = draft.name
+        draft.write_bytes(b"")
+    (tmp_path / "other").unlink()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for left in (name.replace(str(os.getpid()), str(gone.pid)), ".mine"):
+        (tmp_path / left).write_bytes(b"half")
     with Store(tmp_path, 0, IDENTITY):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", ".mine", "step-00000001.safetensors"]
