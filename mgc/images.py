@@ -43,6 +43,12 @@ class ImageShape:
         axes = pixels if self.channels_last else pixels.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(axes).reshape(len(pixels), *self.shape)
 
+    def images(self, samples: np.ndarray) -> np.ndarray:
+        """Samples [N, *shape] as images [N, C, H, W]."""
+        if self.channels_last:
+            return samples.transpose(0, 3, 1, 2)
+        return samples.reshape(len(samples), self.channels, self.height, self.width)
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height} {'grey' if self.channels == 1 else _MODES[self.channels]}"
 

@@ -3,8 +3,8 @@
 
     python -m benchmarks.quality.classifier
 
-A small convolutional network on Fashion-MNIST, padded to 32x32; features.onnx is the network up to its last hidden
-layer: image [N, 1, 32, 32] in -1..1 -> features [N, 64], of both signs.
+A small convolutional network on Fashion-MNIST, padded to 32x32; mgc/evaluation/features.onnx, which ships with mgc, is
+the network up to its last hidden layer: image [N, 1, 32, 32] in -1..1 -> features [N, 64], of both signs.
 """
 
 from pathlib import Path
@@ -51,7 +51,8 @@ def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", Path(__file__).parent, paths={"data": DEBIAN_FOLDER}, epochs=6)
+    home = Path(__file__).parents[2] / "mgc" / "evaluation"
+    options = arguments(__doc__ or "", home, paths={"data": DEBIAN_FOLDER}, epochs=6)
     images, labels = pad_to_32(load_images(options.data)), load_labels(options.data)
     held_out, held_labels = pad_to_32(load_images(options.data, split="t10k")), load_labels(options.data, split="t10k")
     features = Features()

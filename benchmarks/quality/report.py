@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.quality.frechet import distance, features_of, gaussian
 from benchmarks.quality.run import NOTE, WAYS, Result, generate, load_result, result_path, test_noise
+from mgc.evaluation.distances import distance, gaussian
+from mgc.evaluation.metrics import FeatureNetwork
 from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 from models.grid import save_grid
 
@@ -77,7 +78,7 @@ def comparison_table(results: Results, seeds: Sequence[int], ways: Sequence[str]
 def yardstick_table(data: Path) -> list[str]:
     """What the distance says of sets of images whose worth is known, each against the test images."""
     seen, held_out = (to_unit(pad_to_32(load_images(data, split=split))).numpy() for split in ("train", "t10k"))
-    real, others = gaussian(features_of(held_out)), seen[: len(held_out)]
+    real, others = gaussian(FeatureNetwork().features(held_out)), seen[: len(held_out)]
     blurred = others
     for axis in (2, 3):
         blurred = (np.roll(blurred, 1, axis) + blurred + np.roll(blurred, -1, axis)) / np.float32(3)
@@ -88,7 +89,7 @@ def yardstick_table(data: Path) -> list[str]:
         "uniform noise": noise,
     }
     lines = ["| images | distance to the test images |", "|---|---|"]
-    return lines + [f"| {n} | {distance(gaussian(features_of(x)), real):.1f} |" for n, x in sets.items()]
+    return lines + [f"| {n} | {distance(gaussian(FeatureNetwork().features(x)), real):.1f} |" for n, x in sets.items()]
 
 
 def draw(out: Path, results: Results, seeds: Sequence[int], way: str, path: Path) -> None:

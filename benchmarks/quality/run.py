@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from benchmarks.quality.frechet import Gaussian, distance, features_of, gaussian
 from benchmarks.quality.networks import LATENT, WIDTH, export_networks, networks
+from mgc.evaluation.distances import Gaussian, distance, gaussian
+from mgc.evaluation.metrics import FeatureNetwork
 from mgc.training import noise
 from models.fashion import DEBIAN_FOLDER, load_images, pad_to_32, to_unit
 
@@ -193,13 +194,16 @@ def save(experiment: Experiment, result: Result) -> None:
 
 def measure(experiment: Experiment, result: Result, real: Gaussian, z: np.ndarray) -> None:
     """The distances of all points, then that of images made on the chip."""
+    network = FeatureNetwork(threads=experiment.threads)
     for point in experiment.points:
         if str(point) not in result.distances:
             images = generate(experiment.generator(result.seed, result.way, point), z, experiment.threads)
-            result.distances[str(point)] = distance(gaussian(features_of(images, experiment.threads)), real)
+            result.distances[str(point)] = distance(
+                gaussian(FeatureNetwork(threads=experiment.threads).features(images)), real
+            )
     if result.way != "pytorch" and result.on_chip is None:
         images = on_chip(experiment, result.seed, result.way, z)
-        result.on_chip = distance(gaussian(features_of(images, experiment.threads)), real)
+        result.on_chip = distance(gaussian(network.features(images)), real)
     save(experiment, result)
 
 
@@ -246,7 +250,7 @@ def main() -> int:
 def run(experiment: Experiment, seeds: Sequence[int], ways: Sequence[str]) -> None:
     """Trains and measures what is not done yet, seed by seed."""
     held_out = to_unit(pad_to_32(load_images(experiment.data, split="t10k"))).numpy()
-    real, z = gaussian(features_of(held_out, experiment.threads)), test_noise(experiment.latent)
+    real, z = gaussian(FeatureNetwork(threads=experiment.threads).features(held_out)), test_noise(experiment.latent)
     for seed in seeds:
         for way in ways:
             path = result_path(experiment.out, seed, way)

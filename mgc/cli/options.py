@@ -17,6 +17,23 @@ from mgc.options import SPELLINGS, CompileOptions, Spelling
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ProgramFile = Annotated[Path, typer.Argument(metavar="P.mgc", help="A compiled program.", show_default=False)]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME:REAL",
+        help="frechet, kernel, precision or recall of the images, beside real ones: a folder, .npy, .npz or IDX. "
+        "Repeatable.",
+    ),
+]
+FeaturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="NETWORK.onnx",
+        help="What --metric compares: [N, C, H, W], -1 to 1, to features. [default: one for 32x32 grey]",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of everything that is drawn.")]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mgc.cli.progress import Progress
     from mgc.evaluation.feeding import Feeds
+    from mgc.evaluation.metrics import Metrics
     from mgc.isa.program import Program
     from mgc.report.html.page import Sample
     from mgc.report.png import Picture
@@ -65,6 +66,23 @@ def make_simulator(part: Program, weights: Mapping[str, np.ndarray] | None, **op
 
         load_weights(simulator, weights)
     return simulator
+
+
+def make_metrics(
+    texts: Sequence[str] | None,
+    features: Path | None,
+    program: Program,
+    limits: tuple[float, float] = (-1.0, 1.0),
+    threads: int | None = None,
+) -> Metrics | None:
+    """What `--metric` and `--features` ask for; None for nothing."""
+    if not texts:
+        if features is not None:
+            raise UserError("--features needs --metric NAME:REAL")
+        return None
+    from mgc.evaluation.metrics import FeatureNetwork, Metrics, parse_metrics
+
+    return Metrics(program, parse_metrics(texts), FeatureNetwork(features, threads), limits)
 
 
 def simulate(simulator: Simulator, fed: Feeds, tell: Progress = lambda stage, share: None) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Samples drawn while a GAN trains: always from the same noise, through the program's testing entry."""
+"""Samples drawn and measured while a GAN trains: always from the same noise, by the program's testing entry."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgc.cli import console
-from mgc.cli.simulation import save_picture, simulate
+from mgc.cli.simulation import make_metrics, make_simulator, save_picture, simulate
 from mgc.evaluation.feeding import Feeds, counts_samples, make_feeds
 
 if TYPE_CHECKING:
@@ -16,6 +17,64 @@ if TYPE_CHECKING:
     from mgc.training.trainee import Trainee
 
 SAMPLES = 64
+
+
+def training_feeds(part: Program, feeder: Feeder, seed: int, samples: int) -> Feeds:
+    """The inputs of a testing entry: the first samples of those that training has data for, noise for the others."""
+    import numpy as np
+
+    from mgc.training.data.feeding import Noise
+
+    if not counts_samples(part):
+        return make_feeds(part, {}, None, seed)
+    given: dict[str, Any] = {}
+    for port in part.inputs:
+        supply = feeder.supplies.get(port.name)
+        if supply is not None and not isinstance(supply, Noise):
+            first = supply.batch(0)
+            numbers = range(1, min(-(-samples // max(1, len(first))), feeder.steps * feeder.batches))
+            given[port.name] = np.concatenate([first, *(supply.batch(k) for k in numbers)])
+    count = min([samples, *map(len, given.values())])
+    return make_feeds(part, {}, count, seed, {name: array[:count] for name, array in given.items()})
+
+
+class Measurements:
+    """Takes metrics of what the GAN makes, every so many steps and at the end. `history`: (step, value) by name."""
+
+    def __init__(
+        self,
+        program: Program,
+        trainee: Trainee,
+        feeder: Feeder,
+        texts: Sequence[str],
+        features: Path | None,
+        samples: int,
+        every: int | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        from mgc.training.inference import entry_for_testing
+
+        part = entry_for_testing(program)
+        self._trainee, self._every = trainee, every
+        self._metrics = make_metrics(texts, features, part)
+        self._simulator = make_simulator(part, None, **options)
+        self._fed = training_feeds(part, feeder, options["seed"], samples)
+        self.history: dict[str, list[tuple[int, float]]] = {}
+
+    def after(self, step: int, log: TrainingLog | None, *, last: bool = False) -> None:
+        """Measures if it is time to, or at the `last` step what is not measured yet."""
+        from mgc.training.inference import load_weights
+
+        done = any(values[-1][0] == step for values in self.history.values())
+        if self._metrics is None or done or not (last or (self._every is not None and step % self._every == 0)):
+            return
+        load_weights(self._simulator, self._trainee.state())
+        found = self._metrics.of(simulate(self._simulator, self._fed))
+        for name, value in found.items():
+            self.history.setdefault(name, []).append((step, value))
+        if log is not None:
+            log.metrics(step, found)
+        console.note(f"step {step}: {', '.join(f'{name} {value:.6g}' for name, value in found.items())}")
 
 
 class Pictures:
@@ -46,25 +105,7 @@ class Pictures:
         self._part = entry_for_testing(program)
         check(self._part)
         self._simulator = Simulator(self._part, engine, numerics, threads, seed)
-        self._fed = self._feeds(feeder, seed)
-
-    def _feeds(self, feeder: Feeder, seed: int) -> Feeds:
-        """The inputs: the first samples of those that have data, noise for the others."""
-        import numpy as np
-
-        from mgc.training.data.feeding import Noise
-
-        if not counts_samples(self._part):
-            return make_feeds(self._part, {}, None, seed)
-        given: dict[str, Any] = {}
-        for port in self._part.inputs:
-            supply = feeder.supplies.get(port.name)
-            if supply is not None and not isinstance(supply, Noise):
-                first = supply.batch(0)
-                numbers = range(1, min(-(-SAMPLES // max(1, len(first))), feeder.steps * feeder.batches))
-                given[port.name] = np.concatenate([first, *(supply.batch(k) for k in numbers)])
-        count = min([SAMPLES, *map(len, given.values())])
-        return make_feeds(self._part, {}, count, seed, {name: array[:count] for name, array in given.items()})
+        self._fed = training_feeds(self._part, feeder, seed, SAMPLES)
 
     def after(self, step: int) -> None:
         """Draws if it is time to."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from mgc.compiler import all_passes, imported_state
 from mgc.evaluation.checking import check
 from mgc.evaluation.feeding import Feeds, counts_samples, files_by_name, make_feeds, run_fed
 from mgc.evaluation.given import ImageOptions
+from mgc.evaluation.metrics import FeatureNetwork, Metrics
 from mgc.evaluation.reference import Reference
 from mgc.explore.space import TARGET, Point
 from mgc.explore.table import Row
@@ -44,6 +46,7 @@ class Study:
     samples: int | None
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     numerics: Literal["quantized", "device"] = "quantized"
+    metrics: Metrics | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _states: dict[int, CompileState] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, ...], Program] = field(default_factory=dict, repr=False)
@@ -51,7 +54,7 @@ class Study:
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: not what it can compute."""
-        return {n: getattr(self, n) for n in ("model", "options", "samples", "inputs", "numerics")}
+        return {n: getattr(self, n) for n in ("model", "options", "samples", "inputs", "numerics", "metrics")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(**state)
@@ -81,7 +84,7 @@ class Study:
         try:
             program = self.program(point)
             row |= {name: value for name, value in _figures(program).items() if value is not None}
-            row["psnr_db"], row["yield"] = self._accuracy(program, trial)
+            row |= self._accuracy(program, trial)
         except Exception as error:  # a point that fails is a row: the others go on
             row["error"] = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         row["seconds"] = round(time.perf_counter() - begin, 3)
@@ -108,22 +111,32 @@ class Study:
         count = self.samples if counts_samples(program) else None
         return make_feeds(program, {}, count, self.options.seed, self.inputs)
 
-    def read_inputs(self, points: Sequence[Point], given: Mapping[str, str], images: ImageOptions) -> None:
-        """Adds what files, folders and numbers hold, for the first point that has a program. GivenError for what does
-        not fit.
+    def read(
+        self,
+        points: Sequence[Point],
+        given: Mapping[str, str],
+        images: ImageOptions,
+        real: Mapping[str, Path],
+        features: Path | None,
+    ) -> None:
+        """Adds what files, folders and numbers hold, and real images, for the first point that has a program.
+        GivenError for what does not fit.
         """
-        for point in points if given else ():
+        for point in points if given or real else ():
             try:
                 program = self.program(point)
             except ValueError:
                 continue
             files = files_by_name([f"{name}={text}" for name, text in given.items()], [p.name for p in program.inputs])
-            fed = make_feeds(program, files, self.samples, self.options.seed, self.inputs, images)
-            self.inputs = {**self.inputs, **{name: fed.arrays[name] for name in files}}
+            if files:
+                fed = make_feeds(program, files, self.samples, self.options.seed, self.inputs, images)
+                self.inputs = {**self.inputs, **{name: fed.arrays[name] for name in files}}
+            if real:
+                self.metrics = Metrics(program, real, FeatureNetwork(features), images.limits)
             return
 
-    def _accuracy(self, program: Program, trial: int) -> tuple[float, float]:
-        """PSNR of the outputs in dB against the model in ONNX Runtime, and 1 if the check of a run holds, else 0."""
+    def _accuracy(self, program: Program, trial: int) -> Row:
+        """PSNR of the outputs in dB against the model in ONNX Runtime, whether the check of a run holds, metrics."""
         with self._lock:
             if self._reference is None:
                 fed = self.fed(program)
@@ -132,7 +145,8 @@ class Study:
             fed, reference = self._reference
         outputs = run_fed(Simulator(program, numerics=self.numerics, threads=1, seed=trial), fed)
         found = check(outputs, reference, self.numerics)
-        return found.psnr_db, float(found.ok(self.numerics))
+        row: Row = {"psnr_db": found.psnr_db, "yield": float(found.ok(self.numerics))}
+        return row | (self.metrics.of(outputs) if self.metrics is not None else {})
 
 
 def _figures(program: Program) -> Row:

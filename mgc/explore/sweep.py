@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgc.evaluation.given import ImageOptions
+from mgc.evaluation.metrics import parse_metrics
 from mgc.explore.space import Point, as_axes, points
 from mgc.explore.study import Study
 from mgc.explore.table import Journal, Row, Table, assembled
@@ -44,6 +45,8 @@ def sweep(
     trials: int | None = None,
     inputs: Mapping[str, np.ndarray | str | Path | float] | None = None,
     resize: bool = False,
+    metric: str | None = None,
+    features: str | Path | None = None,
     workers: int = 0,
     threads: bool = False,
     scheduler: str | None = None,
@@ -59,6 +62,7 @@ def sweep(
     many are run at each point; else what the inputs hold, or 16. trials: chips with device errors of their own at each
     point, by seed 0, 1, ...; without them `quantized` numerics is run once. inputs by name: arrays, or what
     `mgc run --input` takes, a file, a folder of images (`resize`: of any size) or numbers; the others are noise.
+    metric: "frechet:REAL", by the network `features` where it is not the one that ships, see `mgc run --metric`.
     workers: processes (or `threads`) on this machine, 0 for none but this one; scheduler: the address of a Dask
     scheduler instead. output: a CSV file that has every row as soon as it is known, with `resume` gone on with; what it
     is of stands beside it. options: those of `mgc.compile`.
@@ -85,7 +89,10 @@ def sweep(
         raise UnsupportedError(f"{len(tasks):,} points are more than the {MOST_POINTS:,} of one sweep")
     study.target(tasks[0][0])  # a key that no target has is wrong at every point
     images = ImageOptions(chosen.image_range or DEFAULT_RANGE, resize)
-    study.read_inputs([point for point, _ in tasks], given, images)
+    real = parse_metrics([metric] if metric else [])
+    if set(real) - {"frechet"}:
+        raise UnsupportedError(f"--metric {metric}: the table of a sweep has the column frechet: write frechet:REAL")
+    study.read([point for point, _ in tasks], given, images, real, Path(features) if features else None)
     report = progress or (lambda done, total: None)
     if output is None:
         found = dict(_measured(study, tasks, workers, threads, scheduler, report, 0))
@@ -124,6 +131,7 @@ def _identity(study: Study, trials: int | None) -> str:
         "samples": study.samples,
         "inputs": _digest(study.inputs),
         "trials": trials,
+        "real": _digest(study.metrics.real if study.metrics else {}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

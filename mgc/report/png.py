@@ -106,7 +106,7 @@ def as_waveforms(array: np.ndarray) -> np.ndarray | None:
 
 def value_range(program: Program, output: str, values: np.ndarray) -> tuple[float, float]:
     """What is black and what is white."""
-    known = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}.get(last_function(program, output))
+    known = known_range(program, output)
     if known:
         return known
     finite = values[np.isfinite(values)].astype(np.float64)
@@ -114,6 +114,11 @@ def value_range(program: Program, output: str, values: np.ndarray) -> tuple[floa
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def known_range(program: Program, output: str) -> tuple[float, float] | None:
+    """The range of the function whose result the output is, where it has one."""
+    return {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}.get(last_function(program, output))
 
 
 def last_function(program: Program, output: str) -> str:

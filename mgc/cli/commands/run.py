@@ -16,8 +16,10 @@ from mgc.cli.options import (
     Debug,
     Engine,
     EngineOption,
+    FeaturesOption,
     Json,
     MaxElements,
+    MetricOption,
     Numerics,
     NumericsOption,
     ProgramFile,
@@ -25,7 +27,7 @@ from mgc.cli.options import (
     Threads,
 )
 from mgc.cli.progress import progress
-from mgc.cli.simulation import make_simulator, save_picture, simulate, testing_part
+from mgc.cli.simulation import make_metrics, make_simulator, save_picture, simulate, testing_part
 from mgc.evaluation.feeding import as_given, input_files, make_feeds
 from mgc.evaluation.given import ImageOptions
 
@@ -75,6 +77,8 @@ def run(
     check: Annotated[
         Path | None, typer.Option(metavar="MODEL.onnx", help="Compare with ONNX Runtime on the same inputs.")
     ] = None,
+    metric: MetricOption = None,
+    features: FeaturesOption = None,
     threads: Threads = None,
     max_elements: MaxElements = 1 << 28,
     json: Json = False,
@@ -107,6 +111,7 @@ def run(
         options = {"engine": engine.value, "numerics": mode, "threads": threads, "max_elements": max_elements}
         return make_simulator(loaded, weights, seed=number, **options)
 
+    metrics = make_metrics(metric, features, loaded, images.limits, threads)
     simulator = on_chip(chip)
     fed = make_feeds(loaded, files, samples, seed, images=images, note=console.note)
     begin = time.perf_counter()
@@ -139,6 +144,8 @@ def run(
         "exact_columns": simulator.exact_columns,
         "check": checked.to_json_dict(numerics.value) if checked else None,
     }
+    if metrics is not None:
+        facts["metrics"] = metrics.of(outputs)
     if tried:
         facts |= {"trials": tried, "yield": sum(t["ok"] for t in tried) / len(tried)}
     if json:
@@ -191,6 +198,7 @@ def _show(program: Program, fed: Feeds, outputs: dict[str, Any], facts: dict[str
     lines += [
         (f"output {name}", f"{getattr(a, 'dtype', '')} {shape(getattr(a, 'shape', ()))}") for name, a in outputs.items()
     ]
+    lines += [(name, f"{value:.6g}") for name, value in facts.get("metrics", {}).items()]
     if facts["check"]:
         if facts.get("trials"):
             found = sorted(t["psnr_db"] for t in facts["trials"] if t["psnr_db"] is not None)

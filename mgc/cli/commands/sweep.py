@@ -12,7 +12,7 @@ from mgc.cli import console
 from mgc.cli.command import command
 from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_input, check_outputs, whole_file
-from mgc.cli.options import Debug, Json, Seed
+from mgc.cli.options import Debug, FeaturesOption, Json, Seed
 from mgc.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def sweep(
         int | None,
         typer.Option("-n", metavar="N", min=1, help="Samples run at each point. [default: what the files hold, or 16]"),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="frechet:REAL", help="Fill the column frechet: real images, as of mgc run --metric."),
+    ] = None,
+    features: FeaturesOption = None,
     target: Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="The chip whose keys are changed.")] = "liu2018",
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Binds the first dynamic dimension.")] = 1,
     calibrate: Annotated[
@@ -103,6 +108,8 @@ def sweep(
             trials=trials,
             inputs=files,
             resize=resize,
+            metric=metric,
+            features=features,
             image_range=parse_range(image_range),
             workers=(workers or _cores()) if scheduler is None else 0,
             threads=threads,

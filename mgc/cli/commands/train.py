@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +18,10 @@ from mgc.cli.options import (
     Debug,
     Engine,
     EngineOption,
+    FeaturesOption,
     Json,
     MaxElements,
+    MetricOption,
     Numerics,
     NumericsOption,
     ProgramFile,
@@ -31,7 +33,6 @@ from mgc.cli.progress import training_progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from mgc.cli.training_pictures import Pictures
     from mgc.isa.program import Program
     from mgc.training.data.feeding import Feeder
     from mgc.training.export import ExportPlan
@@ -83,6 +84,14 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Write losses.csv and TensorBoard events there, samples every --png-every."),
     ] = None,
+    metric: MetricOption = None,
+    features: FeaturesOption = None,
+    metric_every: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Take --metric every K steps too, not only at the end.")
+    ] = None,
+    metric_samples: Annotated[
+        int, typer.Option(metavar="N", min=2, help="Images that --metric is taken of, as far as data goes.")
+    ] = 512,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -94,12 +103,14 @@ def train(
     for option, needed, value in (
         ("--checkpoint-every", "--checkpoint", checkpoint_every is not None and checkpoint is None),
         ("--resume", "--checkpoint", resume and checkpoint is None),
+        ("--metric-every", "--metric", metric_every is not None and not metric),
+        ("--features", "--metric", features is not None and not metric),
         ("--png-every", "--png or --log", png_every is not None and png is None and log is None),
     ):
         if value:
             raise UserError(f"{option} needs {needed}")
     loaded = load_program(program)
-    from mgc.cli.training_pictures import Pictures
+    from mgc.cli.training_pictures import Measurements, Pictures
     from mgc.evaluation.feeding import files_by_name
     from mgc.sim import Simulator
     from mgc.training.data.assign import feeder, first_values
@@ -126,16 +137,29 @@ def train(
     pictures = None
     if png is not None or (record is not None and png_every is not None):
         pictures = Pictures(loaded, trainee, feeds, seed, png, png_every, engine.value, mode, threads, record)
-    outcome = _train(trainee, feeds, first, steps, checkpoint_every or 100, seed, checkpoint, resume, pictures, record)
+    measured = None
+    if metric:
+        how = {"engine": engine.value, "numerics": mode, "threads": threads, "seed": seed}
+        measured = Measurements(loaded, trainee, feeds, metric, features, metric_samples, metric_every, how)
+
+    def after(step: int) -> None:
+        if pictures is not None:
+            pictures.after(step)
+        if measured is not None:
+            measured.after(step, record)
+
+    outcome = _train(trainee, feeds, first, steps, checkpoint_every or 100, seed, checkpoint, resume, after, record)
     if _is_done(outcome, steps):
         if plan is not None:
             _write_models(plan, loaded, trainee)
         if pictures is not None:
             pictures.final(steps)
+        if measured is not None:
+            measured.after(steps, record, last=True)
     if record is not None:
         record.close()
         console.note(f"{log}: losses.csv, and events for tensorboard --logdir {log}")
-    _tell(outcome, steps, json)
+    _tell(outcome, steps, json, measured.history if measured is not None else None)
     _end(outcome, steps)
 
 
@@ -148,7 +172,7 @@ def _train(
     seed: int,
     folder: Path | None,
     resume: bool,
-    pictures: Pictures | None,
+    after: Callable[[int], None],
     record: TrainingLog | None,
 ) -> Outcome:
     from mgc.training.errors import Diverged
@@ -170,8 +194,7 @@ def _train(
             show(progress)
             if record is not None:
                 record.stepped(progress)
-            if pictures is not None:
-                pictures.after(progress.steps)
+            after(progress.steps)
 
         listener = Listener(began, stepped, console.warn, lambda: bool(asked()))
         try:
@@ -213,7 +236,7 @@ def _is_done(outcome: Outcome, steps: int) -> bool:
     return outcome.failure is None and outcome.progress is not None and outcome.progress.steps == steps
 
 
-def _tell(outcome: Outcome, steps: int, json: bool) -> None:
+def _tell(outcome: Outcome, steps: int, json: bool, metrics: Mapping[str, Any] | None) -> None:
     from mgc.report.text import pairs
 
     progress = outcome.progress
@@ -222,12 +245,13 @@ def _tell(outcome: Outcome, steps: int, json: bool) -> None:
     kept = str(progress.checkpoint) if progress.checkpoint else None
     if json:
         facts = {n: getattr(progress, n) for n in ("steps", "resumed_from", "seconds", "history")}
-        console.emit_json({**facts, "checkpoint": kept})
+        console.emit_json({**facts, "checkpoint": kept, **({} if metrics is None else {"metrics": metrics})})
         return
     done = progress.steps - progress.resumed_from
     rate = f", {done / progress.seconds:,.1f} a second" if done and progress.seconds else ""
     lines = [("steps", f"{progress.steps:,} of {steps:,}, {done:,} now in {progress.seconds:.1f} s{rate}")]
     lines += [(name, f"{values[-1]:.6g}") for name, values in progress.history.items() if values]
+    lines += [(name, f"{values[-1][1]:.6g}") for name, values in (metrics or {}).items()]
     console.emit(pairs([*lines, *([("checkpoint", kept)] if kept else [])]))
 
 
