@@ -91,9 +91,15 @@ def simulate(simulator: Simulator, fed: Feeds, tell: Progress = lambda stage, sh
 
 
 def save_picture(picture: Picture, path: Path) -> None:
-    """Writes a grid of images or waveforms as PNG."""
+    """Writes a grid of images or waveforms as PNG; a strip as GIF, there and back, where the name ends so."""
     with whole_file(path) as temporary:
-        picture.image.save(temporary, format="PNG")
+        if path.suffix.lower() != ".gif":
+            picture.image.save(temporary, format="PNG")
+            return
+        from mgc.report.png import frames
+
+        first, *others = (there := frames(picture)) + there[-2:0:-1]
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=80, loop=0)
 
 
 def sample_pictures(path: Path, program: Program, count: int, seed: int, checkpoint: Path | None) -> list[Sample]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,17 +73,18 @@ def input_files(specs: Sequence[str], program: Program) -> dict[str, Path]:
     return files_by_name(specs, [p.name for p in program.inputs])
 
 
-def files_by_name(specs: Sequence[str], inputs: Sequence[str]) -> dict[str, Path]:
+def files_by_name(specs: Sequence[str], inputs: Sequence[str], option: str = "--input") -> dict[str, Path]:
     """NAME=FILE texts as files by input name. A name may hold "=": the longest input name that fits is meant."""
+    kind = "input" if option == "--input" else "output"
     names = sorted(inputs, key=len, reverse=True)
     files: dict[str, Path] = {}
     for spec in specs:
         name = next((n for n in names if spec.startswith(f"{n}=")), None)
         if name is None:
-            what = f"there is no input {spec.partition('=')[0]!r}" if "=" in spec else "write NAME=FILE.npy"
-            raise GivenError(f"--input {spec}: {what}; the program's inputs are {', '.join(sorted(names)) or 'none'}")
+            what = f"there is no {kind} {spec.partition('=')[0]!r}" if "=" in spec else "write NAME=FILE.npy"
+            raise GivenError(f"{option} {spec}: {what}; the program's {kind}s are {', '.join(sorted(names)) or 'none'}")
         if name in files:
-            raise GivenError(f"--input {name} is given twice")
+            raise GivenError(f"{option} {name} is given twice")
         files[name] = Path(spec[len(name) + 1 :])
     return files
 
@@ -126,6 +127,45 @@ def make_feeds(
     checked = _check(program, {**given, **drawn}, files, count if rows else program.entry.micro_batch)
     group = None if program.entry.batched or not rows else program.entry.micro_batch
     return Feeds(checked, tuple(drawn), count, group, frozenset(rows))
+
+
+def interpolated(fed: Feeds, program: Program, seeds: tuple[int, int]) -> Feeds:
+    """The feeds with what is drawn on the way from the first sample of one seed to that of another: on a great circle,
+    so that noise stays as large as noise is. Random ops draw the same for all samples.
+    """
+    import numpy as np
+
+    from mgc.functions.draws import KEY
+    from mgc.sim import draw_inputs
+
+    moved = [name for name in fed.drawn if name in fed.batched]
+    if not moved or fed.group is not None:
+        raise GivenError("--interpolate: this model has no noise of a sample's own to go from one to another")
+    size = program.entry.micro_batch
+    ends = [draw_inputs(program, size, seed, {n: a for n, a in fed.arrays.items() if n not in moved}) for seed in seeds]
+    arrays = dict(fed.arrays)
+    for name in moved:
+        rows = len(arrays[name]) // fed.samples
+        first, last = (end[name][:rows].astype(np.float64) for end in ends)
+        if name == KEY:
+            arrays[name] = np.concatenate([ends[0][name][:rows]] * fed.samples)
+            continue
+        path = [_between(first, last, t) for t in np.linspace(0, 1, fed.samples)]
+        arrays[name] = np.concatenate(path).astype(arrays[name].dtype)
+    return replace(fed, arrays=arrays)
+
+
+def _between(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
+    """The direction on the great circle, the length in proportion; on the line where there is no such circle."""
+    import numpy as np
+
+    sizes = float(np.linalg.norm(first)), float(np.linalg.norm(last))
+    cosine = float(np.sum(first * last)) / (sizes[0] * sizes[1]) if all(sizes) else 1.0
+    if abs(cosine) > 1 - 1e-9:
+        return (1 - share) * first + share * last
+    angle = np.arccos(cosine)
+    a, b = (np.sin(s * angle) / np.sin(angle) / size for s, size in zip((1 - share, share), sizes, strict=True))
+    return ((1 - share) * sizes[0] + share * sizes[1]) * (a * first + b * last)
 
 
 def as_given(files: Mapping[str, Path]) -> str:

@@ -21,6 +21,7 @@ _WAVE = (240, 96)
 _GAP = 2
 _FINE = 3  # waveforms are drawn this much larger, then reduced: smooth lines
 _SHORTEST_WAVE = 16
+_LEFT_LINE = ((0, 0), (0, 0), (1, 0), (0, 0))
 
 
 class PictureError(ValueError):
@@ -47,10 +48,18 @@ def check(program: Program) -> None:
         raise _nothing_to_draw({name: array.shape for name, array in shapes.items()})
 
 
-def draw(program: Program, outputs: Mapping[str, Any], inputs: Mapping[str, Any] | None = None) -> Picture:
+def draw(
+    program: Program,
+    outputs: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any] | None = None,
+    *,
+    strip: bool = False,
+) -> Picture:
     """The first output that is an image, else the first that is a signal. PictureError if there is none.
 
-    Beside each image stand those of the `inputs` that it was made from, as panels: input | output.
+    Beside each image stand those of the `inputs` that it was made from, and the one of `targets` that the output should
+    be, as panels: input | output | target. `strip`: all in one row.
 
     Images are [N, 1 or 3, H, W] (or channels last, or [N, H*W] with H = W, as MLP GANs have), signals [N, C, L] or
     [N, L]. Black to white is -1 to 1 after tanh, 0 to 1 after sigmoid, else the least to the largest value.
@@ -62,12 +71,24 @@ def draw(program: Program, outputs: Mapping[str, Any], inputs: Mapping[str, Any]
             if seen is not None:
                 low, high = value_range(program, name, seen)
                 cells = seen[:MAX_CELLS]
+                columns = len(cells) if strip else None
                 if kind == "images":
-                    image = _sheet(np.concatenate([*_given(inputs or {}, cells), _pixels(cells, low, high)], axis=2))
+                    panels = [*_given(inputs or {}, cells), _pixels(cells, low, high)]
+                    wanted = as_images(np.asarray((targets or {}).get(name, 0)))
+                    if wanted is not None and len(wanted) >= len(cells):
+                        line = np.pad(_pixels(wanted[: len(cells)], low, high), _LEFT_LINE, constant_values=255)
+                        panels.append(line)
+                    image = _sheet(np.concatenate(panels, axis=2), columns)
                 else:
-                    image = wave_grid(cells, low, high)
+                    image = wave_grid(cells, low, high, columns)
                 return Picture(image, name, "images" if kind == "images" else "waveforms", *_counts(seen), low, high)
     raise _nothing_to_draw({name: a.shape for name, a in arrays.items()})
+
+
+def frames(strip: Picture) -> list[Image.Image]:
+    """The samples of a strip, one after the other."""
+    step = (strip.image.width - _GAP) // strip.shown
+    return [strip.image.crop((k * step, 0, (k + 1) * step + _GAP, strip.image.height)) for k in range(strip.shown)]
 
 
 def _nothing_to_draw(shapes: Mapping[str, tuple[int, ...]]) -> PictureError:
@@ -184,11 +205,11 @@ def image_grid(images: np.ndarray, low: float, high: float) -> Image.Image:
     return _sheet(_pixels(images, low, high))
 
 
-def _sheet(pixels: np.ndarray) -> Image.Image:
+def _sheet(pixels: np.ndarray, columns: int | None = None) -> Image.Image:
     factor = max(1, -(-_CELL // max(pixels.shape[1:3])))
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
     count, height, width, channels = pixels.shape
-    columns = grid_columns(count, width, height)
+    columns = columns or grid_columns(count, width, height)
     rows = -(-count // columns)
     sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8)
     for k, image in enumerate(pixels):
@@ -197,10 +218,10 @@ def _sheet(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
 
 
-def wave_grid(signals: np.ndarray, low: float, high: float) -> Image.Image:
+def wave_grid(signals: np.ndarray, low: float, high: float, columns: int | None = None) -> Image.Image:
     """Signals [N, C, L] as small plots with a zero line, one colour a channel."""
     width, height = _WAVE
-    columns = grid_columns(len(signals), width, height)
+    columns = columns or grid_columns(len(signals), width, height)
     rows = -(-len(signals) // columns)
     size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
     sheet = Image.new("RGB", (size[0] * _FINE, size[1] * _FINE), "#dee2e6")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,47 @@ def test_chips_of_their_own(mgc, refused, compiled):
     assert mgc(*common, "--seed", 0, "--chip-seed", 0).json["check"] == mgc(*common, "--seed", 0).json["check"]
     assert len({t["psnr_db"] for t in shown["trials"]}) == 3
     assert "needs --numerics device and --check" in refused("run", program, "--trials", 2)
+
+
+def test_interpolation_goes_from_one_draw_to_another(mgc, refused, compiled, here):
+    """Its ends are the first samples of both seeds, all on a great circle; a row, or frames there and back."""
+    program = compiled / "G.mgc"
+    assert mgc("run", program, "--interpolate", "3,4,5", "--png", "s.png", "-o", "s.npz").code == 0
+    assert mgc("run", program, "--interpolate", "3,4,5", "--png", "s.gif").code == 0
+    ends = []
+    for seed in (3, 4):
+        assert mgc("run", program, "-n", 1, "--seed", seed, "-o", "e.npz").code == 0
+        with np.load("e.npz") as arrays:
+            ends.append((arrays["input/z"][0], arrays["image"][0]))
+    with np.load("s.npz") as arrays:
+        z, image = arrays["input/z"], arrays["image"]
+    for at, (noise, made) in zip((0, -1), ends, strict=True):
+        np.testing.assert_allclose(z[at], noise, rtol=1e-6)
+        np.testing.assert_array_equal(image[at], made)
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairwise(z)]
+    np.testing.assert_allclose(cosines, cosines[0], rtol=1e-5)
+    with Image.open("s.png") as strip, Image.open("s.gif") as moving:
+        assert strip.width > 4 * strip.height
+        assert moving.n_frames == 8
+        assert moving.size == ((strip.width - 2) // 5 + 2, strip.height)
+    assert "two seeds and 2 to 256 steps" in refused("run", program, "--interpolate", "1,2")
+    assert "do not go together" in refused("run", program, "--interpolate", "1,2,3", "-n", 3)
+    assert "no noise of a sample's own" in refused("run", compiled / "M.mgc", "--interpolate", "1,2,3")
+    assert "end its name in .png" in refused("run", program, "--png", "s.gif")
+
+
+def test_a_grid_of_output_and_target(mgc, refused, compiled, here):
+    """What an output should be stands to the right of it, in the output's own black and white."""
+    program = compiled / "G.mgc"
+    target = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+    np.save("t.npy", target)
+    run = ("run", program, "-n", 1, "-o", "o.npz")
+    assert mgc(*run, "--png", "a.png").code == 0
+    assert mgc(*run, "--png", "b.png", "--expect", "image=t.npy").code == 0
+    alone, beside = (np.asarray(Image.open(name)) for name in ("a.png", "b.png"))
+    size, plain = (beside.shape[0] - 4) // 8, (alone.shape[0] - 4) // 8
+    left, right = (beside[2:-2, at : at + 8 * size][::size, ::size] for at in (2, beside.shape[1] - 2 - 8 * size))
+    np.testing.assert_array_equal(left, alone[2:-2, 2:-2][::plain, ::plain])
+    np.testing.assert_array_equal(right, np.rint((target[0, 0] + 1) * 127.5).astype(np.uint8))
+    assert "there is no output 'picture'" in refused("run", program, "--expect", "picture=t.npy")
+    assert "give images" in refused("run", program, "--expect", "image=3")

@@ -28,13 +28,16 @@ from mgc.cli.options import (
 )
 from mgc.cli.progress import progress
 from mgc.cli.simulation import make_metrics, make_simulator, save_picture, simulate, testing_part
-from mgc.evaluation.feeding import as_given, input_files, make_feeds
+from mgc.evaluation.feeding import as_given, files_by_name, input_files, interpolated, make_feeds
 from mgc.evaluation.given import ImageOptions
 
 if TYPE_CHECKING:
     from mgc.evaluation.feeding import Feeds
     from mgc.isa.program import Program
     from mgc.sim import Simulator
+
+
+MOST_STEPS = 256
 
 
 @command
@@ -60,7 +63,20 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", metavar="OUT.npz", help="Write the outputs, and the inputs that were drawn.")
     ] = None,
-    png: Annotated[Path | None, typer.Option(metavar="GRID.png", help="Draw the images (or waveforms).")] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="GRID.png", help="Draw the images (or waveforms); with --interpolate also FILE.gif."),
+    ] = None,
+    interpolate: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,STEPS", help="Go from the noise of seed A to that of seed B; --png draws one row."),
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect", metavar="OUTPUT=WHAT", help="Images that an output should be, for --png to draw beside it."
+        ),
+    ] = None,
     chip_seed: Annotated[
         int | None, typer.Option(metavar="S", min=0, help="Seed of the device errors alone. [default: that of --seed]")
     ] = None,
@@ -96,7 +112,9 @@ def run(
     files = input_files(input or [], loaded)
     inputs = {"the program": program, "the model": check, **{f"the input {n}": f for n, f in files.items()}}
     check_outputs({"-o": output, "--png": png}, inputs)
-    check_png("--png", png)
+    moving = _ends(interpolate, samples)
+    if moving is None or png is None or png.suffix.lower() != ".gif":
+        check_png("--png", png)
     if png is not None:
         from mgc.report.png import check as check_drawable
 
@@ -113,7 +131,10 @@ def run(
 
     metrics = make_metrics(metric, features, loaded, images.limits, threads)
     simulator = on_chip(chip)
-    fed = make_feeds(loaded, files, samples, seed, images=images, note=console.note)
+    fed = make_feeds(loaded, files, samples if moving is None else moving[2], seed, images=images, note=console.note)
+    if moving is not None:
+        fed = interpolated(fed, loaded, moving[:2])
+    targets = _expected(loaded, expect or [], images)
     begin = time.perf_counter()
     with progress("run") as tell, about(as_given(files) or program):
         outputs = simulate(simulator, fed, tell)
@@ -134,7 +155,7 @@ def run(
     if output is not None:
         _save(output, outputs, fed)
     if png is not None:
-        _draw(png, loaded, outputs, {name: fed.arrays[name] for name in files})
+        _draw(png, loaded, outputs, {name: fed.arrays[name] for name in files}, targets, strip=moving is not None)
     facts = {
         "samples": fed.samples,
         "seconds": seconds,
@@ -175,10 +196,44 @@ def _save(path: Path, outputs: dict[str, Any], fed: Feeds) -> None:
     console.note(f"{path}: {', '.join([*drawn, *outputs])}")
 
 
-def _draw(path: Path, program: Program, outputs: dict[str, Any], given: dict[str, Any]) -> None:
+def _ends(text: str | None, samples: int | None) -> tuple[int, int, int] | None:
+    """A,B,STEPS: two seeds and how many samples."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 3 or not all(p.strip().isdecimal() for p in parts) or not 2 <= int(parts[2]) <= MOST_STEPS:
+        raise UserError(f"--interpolate {text}: write two seeds and 2 to {MOST_STEPS} steps, such as 1,2,16")
+    if samples is not None:
+        raise UserError("-n and --interpolate do not go together: its last number says how many samples")
+    first, last, steps = map(int, parts)
+    return first, last, steps
+
+
+def _expected(program: Program, specs: list[str], images: ImageOptions) -> dict[str, Any]:
+    """The images that outputs should be."""
+    from mgc.evaluation.given import Literal, load_input
+
+    ports = {p.name: p for p in program.outputs}
+    found = {}
+    for name, path in files_by_name(specs, list(ports), "--expect").items():
+        found[name] = load_input(path, ports[name], ports[name].shape[0], images)
+        if isinstance(found[name], Literal):
+            raise UserError(f"--expect {name}={path}: give images, or an .npy array")
+    return found
+
+
+def _draw(
+    path: Path,
+    program: Program,
+    outputs: dict[str, Any],
+    given: dict[str, Any],
+    targets: dict[str, Any],
+    *,
+    strip: bool,
+) -> None:
     from mgc.report.png import draw
 
-    picture = draw(program, outputs, given)
+    picture = draw(program, outputs, given, targets, strip=strip)
     save_picture(picture, path)
     part = f"{picture.shown} of {picture.samples}" if picture.shown < picture.samples else str(picture.samples)
     console.note(
