@@ -180,7 +180,13 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
         _prefix_common(network.imported.graph, name, common)
         warnings.extend(w if len(sources) == 1 else f"{name}: {w}" for w in network.warnings)
         imported = network.imported
-        weights = Weights(dict(network.weights), dict(network.parameters), imported.inner, dict(imported.value_names))
+        weights = Weights(
+            dict(network.weights),
+            dict(network.parameters),
+            imported.inner,
+            dict(imported.value_names),
+            network.spectra,
+        )
         entries.append(Entry(name, "train", network.imported.graph, attributes={"weights": weights}))
     attributes: dict[str, Any] = {
         "training": TrainingSetup(

@@ -17,12 +17,15 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.numpy_helper import from_array
 
 from mgc.frontend.detached import restore_detached
+from mgc.frontend.errors import ModelError
 from mgc.frontend.interpreter import RANDOM
 from mgc.frontend.load import to_array
 from mgc.frontend.lost_parameters import KEEP_DYNAMO, KEEP_TORCHSCRIPT, MODULE_NAME, lost_parameters, tie_transposed
 from mgc.frontend.modules import Modules, Origin, folded_norm, is_detach, is_noted, of_dropout, role_of
 from mgc.frontend.neighbours import Neighbours
 from mgc.frontend.onnx_graph import fresh_name, keep
+from mgc.frontend.spectral import hold_vectors
+from mgc.ir.training import Spectrum
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -32,12 +35,14 @@ class SplitModel:
     """A model whose initializers are one for each parameter of a module.
 
     `parameters` maps every initializer that a training script would hold for a parameter to its qualified name in
-    PyTorch (its own, but where an exporter made one up). `warnings` name what cannot be undone.
+    PyTorch (its own, but where an exporter made one up). `warnings` name what cannot be undone, `spectra` the
+    parameters that are divided by their spectral norm.
     """
 
     model: ModelProto
     parameters: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    spectra: tuple[Spectrum, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class _Splitter:
         restore_detached(self.graph)
         self._drop_identities()
         tie_transposed(self.graph, self.tensors)
+        self.result.spectra = hold_vectors(self.graph, self.tensors)
+        self.taken |= set(self.tensors)
         modules = Modules(self.tensors, self.graph.node)
         by_name = any(is_noted(n) for n in self.graph.node)
         scoped = any(n.name.startswith("/") for n in self.graph.node)
@@ -144,9 +151,10 @@ class _Splitter:
 
     def _uses(self, modules: Modules) -> dict[str, list[Use]]:
         uses: dict[str, list[Use]] = {}
+        vectors = {name for s in self.result.spectra for name in (s.left, s.right)}
         for order, node in enumerate(self.graph.node):
             for index, name in enumerate(node.input):
-                if name not in self.tensors:
+                if name not in self.tensors or name in vectors:
                     continue
                 origin = modules.parameter(node, index) or Origin("?")
                 role, module = role_of(node, index), modules.of(node)
@@ -250,6 +258,7 @@ class _Splitter:
     def _note_parameters(self, uses: dict[str, list[Use]], *, traced: bool) -> None:
         """`traced`: by the TorchScript exporter, which keeps all names of parameters and buffers, and no others."""
         unsure: list[str] = []
+        computed: dict[str, str] = {}
         for name, found in uses.items():
             kinds = {u.kind for u in found}
             if re.search(r"(weight_u|weight_v|\._u|\._v)$", name) and "p" not in kinds:
@@ -259,6 +268,13 @@ class _Splitter:
                 )
                 continue
             folded = "f" in kinds and any(u.role == "weight" for u in found)
+            if folded and computed.setdefault(found[0].name or name, name) != name:
+                raise ModelError(
+                    f"the weight {found[0].name} was computed when the model was exported, for each application anew "
+                    "(spectral_norm), so that they are weights apart",
+                    where=f"initializers {computed[found[0].name]}, {name}",
+                    todo=f"export with {KEEP_DYNAMO}",
+                )
             if folded:
                 self.result.warnings.append(
                     f"initializer {name} ({found[0].name}) was computed from other parameters when the model was "

@@ -14,6 +14,7 @@ from mgc.frontend.importer import NOTHING, ImportedModel, Named, import_model
 from mgc.frontend.load import Source, embed_data, load_model, to_array
 from mgc.frontend.split_initializers import split_initializers
 from mgc.frontend.validation import unique_names
+from mgc.ir.training import Spectrum
 
 
 @dataclass
@@ -22,8 +23,8 @@ class TrainableModel:
 
     `imported.graph` holds them as constants under their initializer names (`onnx_name`), as often as they are
     reshaped. `weights` are the float initializers in float32, in their own shapes; `parameters` maps those that a
-    training script would hold for parameters to their names in PyTorch. `model` is the ONNX model whose initializers
-    these are: trained weights go back into it.
+    training script would hold for parameters to their names in PyTorch. `spectra` are those that are divided by
+    their spectral norm. `model` is the ONNX model whose initializers these are: trained weights go back into it.
     """
 
     imported: ImportedModel
@@ -31,6 +32,7 @@ class TrainableModel:
     weights: dict[str, np.ndarray]
     parameters: dict[str, str]
     warnings: tuple[str, ...]
+    spectra: tuple[Spectrum, ...] = ()
 
 
 def load_trainable(
@@ -65,4 +67,5 @@ def load_trainable(
         if array.dtype.kind == "f" or tensor.name in split.parameters:
             weights[tensor.name] = array.astype(np.float32, copy=False)
     warnings = (*imported.warnings, *split.warnings)
-    return TrainableModel(imported, split.model, weights, split.parameters, tuple(dict.fromkeys(warnings)))
+    warnings = tuple(dict.fromkeys(warnings))
+    return TrainableModel(imported, split.model, weights, split.parameters, warnings, split.spectra)

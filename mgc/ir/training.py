@@ -81,6 +81,37 @@ class Statistic:
     losses: tuple[str, ...] = ()
 
 
+SMALLEST_NORM = 1e-12
+"""What a vector is divided by at least when it is made a unit one: PyTorch's."""
+
+
+@register_attr
+@dataclass(frozen=True)
+class Spectrum:
+    """A weight that is divided by sigma = left . (M right), where M is the weight as a matrix, by the names of its
+    initializers. In training every application first moves the vectors on, `steps` times: left to M right and then
+    right to M^T left, each made a unit vector (`left_first`), or the other way round.
+    """
+
+    weight: str
+    left: str
+    right: str
+    left_first: bool = False
+    steps: int = 1
+
+
+@register_attr
+@dataclass(frozen=True)
+class Estimate:
+    """One application of a weight that has a `Spectrum`: it moves the states `vectors` to what the outputs `moved` make
+    of them, and reads the result, as a constant, from the inputs `read`.
+    """
+
+    vectors: tuple[str, str]
+    moved: tuple[str, str]
+    read: tuple[str, str]
+
+
 @register_attr
 @dataclass(frozen=True)
 class Carry:
@@ -154,10 +185,11 @@ class Forward:
     """What the inputs and outputs of the forward half of a training step are: an entry with a level-1 graph from data
     and states to losses, before anything is differentiated.
 
-    The graph's inputs are the data, then the module's states (parameters, running statistics, what is carried); its
-    outputs are the losses, the scalars `reported` besides them, those that `carries`, `once`, `left` and `statistics`
-    name, the last in the order in which the networks are applied. `still` has (loss, parameter) where the parameter
-    enters the loss but its derivative is zero for sure (see `cancel_shifts`): it decays, if weights do.
+    The graph's inputs are the data, then the module's states (parameters, running statistics, what is carried), then
+    what `estimates` read; its outputs are the losses, the scalars `reported` besides them, those that `carries`,
+    `once`, `left`, `estimates` and `statistics` name, the last two in the order in which the networks are applied.
+    `still` has (loss, parameter) where the parameter enters the loss but its derivative is zero for sure (see
+    `cancel_shifts`): it decays, if weights do.
     """
 
     data: tuple[Data, ...]
@@ -168,6 +200,7 @@ class Forward:
     once: tuple[str, ...] = ()
     left: tuple[Left, ...] = ()
     still: tuple[tuple[str, str], ...] = ()
+    estimates: tuple[Estimate, ...] = ()
 
 
 @register_attr

@@ -27,7 +27,9 @@ class Fold(Pass):
     name: ClassVar[str] = "fold"
 
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
-        return with_graph(entry, prepare(entry.graph) if state.trains else folded(entry.graph.copy()))
+        if not state.trains:
+            return with_graph(entry, folded(entry.graph.copy()))
+        return with_graph(entry, prepare(entry.graph, {s.name for s in state.module.states if s.kind == "parameter"}))
 
 
 def folded(graph: Graph) -> Graph:

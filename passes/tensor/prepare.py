@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.ops import BatchNorm, Binary, Expand, Where
 from mgc.ir.rewriter import apply_patterns, pattern
 from mgc.ir.types import TensorType
 from mgc.passes.tensor.affine import written_out
+from mgc.passes.tensor.scaled import scale_products
 
 
-def prepare(graph: Graph) -> Graph:
-    """A copy of a level-1 graph with `batch_norm` in inference form as primitives, whose parameters are states, and
-    without `expand`s that only spare an element-wise op its own broadcast. Values are the same, up to the order of
-    rounding in the norms.
+def prepare(graph: Graph, parameters: Collection[str] = ()) -> Graph:
+    """A copy of a level-1 graph with `batch_norm` in inference form as primitives, whose parameters are states, with
+    results scaled where one of `parameters` was, and without `expand`s that only spare an element-wise op its own
+    broadcast. Values are the same, up to the order of rounding in the norms.
     """
     graph = graph.copy()
     apply_patterns(graph, (_write_out_norm,))
+    scale_products(graph, parameters)
     _expansions(graph)
     graph.prune()
     return graph

@@ -10,8 +10,9 @@ from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.ops import Reshape, Unary
-from mgc.ir.training import Data, Draw, Forward, State, Statistic
+from mgc.ir.training import Data, Draw, Estimate, Forward, State, Statistic
 from mgc.passes.manager import UnsupportedError
+from mgc.passes.tensor.scaled import scale_products
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
@@ -20,6 +21,7 @@ from mgc.passes.training.losses import LOSSES, Loss, mean
 from mgc.passes.training.model import draw_of
 from mgc.passes.training.script import with_losses
 from mgc.passes.training.shifts import cancel_shifts
+from mgc.passes.training.spectral import estimates
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 LOSS_D, LOSS_G = "loss_d", "loss_g"
@@ -66,19 +68,21 @@ def compose(
 
 @dataclass
 class _Part:
-    """A network with its weights lifted to inputs, and its batch statistics as outputs."""
+    """A network with its weights lifted to inputs, and as outputs its batch statistics, and what moves its vectors."""
 
     graph: Graph
     states: tuple[State, ...]
     statistics: tuple[Statistic, ...]
     data: list[Value]
     outputs: list[Value]
+    estimates: tuple[Estimate, ...]
 
 
 def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
     """Lifts a network's weights; state names that are in `taken` get the network's name in front."""
     graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
+    running |= {v: s.weight for s in weights.spectra for v in (s.left, s.right)}
     groups = {n: (name,) for n in weights.parameters if n not in running}
     found = initial_states(graph, weights.arrays, groups, dict.fromkeys(running, name), name)
     states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
@@ -86,11 +90,13 @@ def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
         raise UnsupportedError(f"the {name} has no parameters: none of its initializers is a weight")
     lifted = lift(graph, states)
     results = len(lifted.outputs)
+    moved = estimates(lifted, weights.spectra, {s.onnx_name: s.name for s in states})
+    scale_products(lifted, {s.name for s in states})
     statistics = batch_statistics(lifted)
     cancel_shifts(lifted)
-    names = {s.name for s in states}
-    data = [v for v in lifted.inputs if v.name not in names]
-    return _Part(lifted, states, statistics, data, [v for _, v in lifted.outputs[:results]])
+    held = {*(s.name for s in states), *(name for e in moved for name in e.read)}
+    data = [v for v in lifted.inputs if v.name not in held]
+    return _Part(lifted, states, statistics, data, [v for _, v in lifted.outputs[:results]], moved)
 
 
 @dataclass
@@ -117,6 +123,7 @@ class _Composer:
         self.data: dict[str, Data] = {}
         self.values: dict[str, Value] = {}
         self.statistics: list[Statistic] = []
+        self.estimates: list[Estimate] = []
         self.image_input = self._image_input()
         self._add_inputs()
         return self._compose()
@@ -190,11 +197,24 @@ class _Composer:
 
     def _apply(self, part: _Part, feeds: dict[Value, Value], outputs: Sequence[Value]) -> list[Value]:
         """One application of a network; its batch statistics become outputs, in this order."""
-        image = {v: feeds.get(v) or self.values[v.name] for v in part.graph.inputs}
-        inner = dict(part.graph.outputs)
-        self.copier.copy(part.graph, image, outputs)
         number = self.applications
         self.applications += 1
+        own = {v.name: v for v in part.graph.inputs}
+        vectors = {
+            own[name]: self.graph.add_input(f"{name}.{number}", own[name].type)
+            for e in part.estimates
+            for name in e.read
+        }
+        image = {v: feeds.get(v) or vectors.get(v) or self.values[v.name] for v in part.graph.inputs}
+        inner = dict(part.graph.outputs)
+        self.copier.copy(part.graph, image, outputs)
+        known = dict(self.graph.outputs)
+        for estimate in part.estimates:
+            read = (f"{estimate.read[0]}.{number}", f"{estimate.read[1]}.{number}")
+            self.estimates.append(replace(estimate, read=read))
+            self.copier.copy(part.graph, image, [inner[name] for name in estimate.moved])
+            self.graph.outputs += [(name, image[inner[name]]) for name in estimate.moved if name not in known]
+            known |= dict.fromkeys(estimate.moved, image[inner[estimate.moved[0]]])
         for statistic in part.statistics:
             if inner[statistic.ran] not in image:
                 continue
@@ -261,7 +281,10 @@ class _Composer:
         statistics = with_losses(self.graph, losses, self.statistics)
         by_group = {GENERATOR: LOSS_G, DISCRIMINATOR: LOSS_D}
         still = tuple((by_group[s.group], s.name) for s in states if s.kind == "parameter")
-        forward = Forward(tuple(self.data.values()), losses, statistics, once=once, still=still)
+        read = {name for e in self.estimates for name in e.read}
+        self.graph.inputs = sorted(self.graph.inputs, key=lambda v: v.name in read)
+        moved = tuple(self.estimates)
+        forward = Forward(tuple(self.data.values()), losses, statistics, once=once, still=still, estimates=moved)
         entry = Entry("forward", "train", self.graph, attributes={"forward": forward})
         return Module(self.graph.name, (entry,), states)
 

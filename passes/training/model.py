@@ -12,14 +12,16 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.op import IRError, register_attr
 from mgc.ir.ops import Host
-from mgc.ir.training import PLAIN, Data, Draw, Forward, Phase, Script, State, StateKind
+from mgc.ir.training import PLAIN, Data, Draw, Forward, Phase, Script, Spectrum, State, StateKind
 from mgc.ir.types import OpaqueType, TensorType
 from mgc.passes.manager import UnsupportedError
+from mgc.passes.tensor.scaled import scale_products
 from mgc.passes.training.batch_statistics import batch_statistics
 from mgc.passes.training.lift import initial_states, lift, mark_training
 from mgc.passes.training.phases import check_phases, find_groups, in_group, stages_of
 from mgc.passes.training.script import add_penalty, add_replay, carried_outputs, check_script, leave_behind, with_losses
 from mgc.passes.training.shifts import cancel_shifts
+from mgc.passes.training.spectral import estimates
 from mgc.passes.training.unsettled import shared_warning, unsettled, unsettled_warning, updated_before
 
 
@@ -31,13 +33,14 @@ class Weights:
 
     arrays: float initializers in their own shapes. parameters: those that training may change, each with its qualified
     name in PyTorch. inner: values that are outputs of the graph though not of the model, as a script names them.
-    names: the graph's values by the model's names.
+    names: the graph's values by the model's names. spectra: parameters that are divided by their spectral norm.
     """
 
     arrays: Mapping[str, np.ndarray]
     parameters: Mapping[str, str]
     inner: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    spectra: tuple[Spectrum, ...] = ()
 
 
 def step_model(
@@ -81,6 +84,7 @@ def step_model(
         )
 
     running = mark_training(graph, trains)
+    running |= {v: s.weight for s in weights.spectra if s.weight in groups for v in (s.left, s.right)}
     places = {n: groups.get(scale, ("",))[0] or _phase_of(n, phases, globs or {}) for n, scale in running.items()}
     states = initial_states(graph, weights.arrays, groups, places)
     names = {s.name for s in states}
@@ -93,6 +97,8 @@ def step_model(
     draws: dict[str, Draw] = {}
     for replay in script.replays:
         draws |= add_replay(lifted, replay)
+    moved = estimates(lifted, weights.spectra, {s.onnx_name: s.name for s in states})
+    scale_products(lifted, names)
     count, entering = len(lifted.outputs), _entering(lifted, losses)
     statistics = batch_statistics(lifted)
     for penalty in script.penalties:
@@ -101,7 +107,9 @@ def step_model(
         lifted.outputs = [(n, value if n == penalty.loss else v) for n, v in lifted.outputs]
     cancel_shifts(lifted)
     still = tuple(sorted(entering - _entering(lifted, losses)))
-    named, ran = dict(lifted.outputs[:count]), lifted.outputs[count:]
+    iterated = {name for e in moved for name in e.moved}
+    ran = [pair for k, pair in enumerate(lifted.outputs) if k >= count or pair[0] in iterated]
+    named = dict(lifted.outputs[:count])
     carried = carried_outputs(script, named)
     lifted.outputs = [(name, named[name]) for name in (*losses, *reported)]
     lifted.outputs += [(carry.output, value) for carry, value in carried]
@@ -120,11 +128,12 @@ def step_model(
         State(c.input, kind, np.zeros(v.shape, inputs[c.input].tensor.dtype.numpy))
         for (c, v), kind in zip(carried, kinds, strict=True)
     ]
-    held = {s.name for s in (*states, *first)}
+    read = [name for e in moved for name in e.read]
+    held = {*(s.name for s in (*states, *first)), *read}
     data = tuple(Data(n, draws.get(n) or draw_of(v)) for n, v in inputs.items() if n not in held)
-    lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)))]
+    lifted.inputs = [inputs[n] for n in (*(d.name for d in data), *(s.name for s in (*states, *first)), *read)]
     once = tuple(f"{name}.once" for name in made_once)
-    forward = Forward(data, losses, statistics, reported, tuple(carry for carry, _ in carried), once, left, still)
+    forward = Forward(data, losses, statistics, reported, tuple(c for c, _ in carried), once, left, still, moved)
     entry = Entry("forward", "train", lifted, attributes={"forward": forward})
     return Module(network.name, (entry,), (*states, *first))
 

@@ -77,6 +77,7 @@ class _Unroller:
 
     Of values of the forward half, `kept` are those that are computed once, `left` those that phases leave for the end;
     `counted` has for each application of a normalisation the versions of the parameters that it last ran with,
+    `estimated` for one by a spectral norm the vectors that it then read,
     `counts` for each phase and parameter the counter of its updates (those that a later loss reaches first have their
     own), `begins` the iteration in which a counter began, `averages` for parameters with a moving average the phase
     after which it moves, and its decay.
@@ -96,6 +97,7 @@ class _Unroller:
     kept: dict[Value, Value] = field(default_factory=dict)
     left: dict[Value, Value] = field(default_factory=dict)
     counted: dict[str, frozenset[Value]] = field(default_factory=dict)
+    estimated: dict[tuple[str, str], list[Value]] = field(default_factory=dict)
     averages: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -185,8 +187,9 @@ class _Unroller:
         what is `known`, is read as a constant.
         """
         current = {**self.data, **self.read}
-        given = {v: current[v.name] for v in self.source.inputs}
+        given = {v: current[v.name] for v in self.source.inputs if v.name in current}
         given |= {v: self.build.emit(Detach(), kept) for v, kept in {**self.kept, **(known or {})}.items()}
+        self._estimate(wanted, given)
         image = dict(given)
         self.copier.copy(self.source, image, wanted)
         self._statistics(loss, image, given)
@@ -195,6 +198,32 @@ class _Unroller:
             if value in image:
                 self.kept.setdefault(value, image[value])
         return image
+
+    def _estimate(self, wanted: Sequence[Value], given: dict[Value, Value]) -> None:
+        """Moves the vectors of spectral norms by every application that what is `wanted` needs, unless it ran before in
+        this iteration and its weight has not been updated since; what each application reads is added to `given`.
+        """
+        if not self.forward.estimates:
+            return
+        inputs = {v.name: v for v in self.source.inputs}
+        needed = set(wanted)
+        for node in reversed(self.source.nodes):
+            if any(v in needed and v not in given for v in node.outputs):
+                needed.update(node.inputs)
+        reads = self._parameters_read(given)
+        for estimate in self.forward.estimates:
+            places = [inputs[name] for name in estimate.read]
+            if not needed.intersection(places):
+                continue
+            weight, moved = reads[self.outputs[estimate.moved[0]]], [self.outputs[name] for name in estimate.moved]
+            if self.counted.get(estimate.read[0]) != weight:
+                self.counted[estimate.read[0]] = weight
+                image = {**given, **{inputs[name]: self.versions[name] for name in estimate.vectors}}
+                self.copier.copy(self.source, image, moved)
+                self.versions |= {n: image[v] for n, v in zip(estimate.vectors, moved, strict=True)}
+                self.estimated[estimate.read] = [image[v] for v in moved]
+            found = self.estimated[estimate.read]
+            given |= {v: self.build.emit(Detach(), new) for v, new in zip(places, found, strict=True)}
 
     def _statistics(self, loss: str, image: dict[Value, Value], given: Mapping[Value, Value]) -> None:
         """Moves running statistics by every application of a normalisation that ran for a loss, unless it ran before in

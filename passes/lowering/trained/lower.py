@@ -131,8 +131,8 @@ class _Lowering:
                 self._count(node)
             case Conv() | ConvTranspose():
                 raise UnsupportedError(
-                    f"the kernel of {node.op.name} (at {where(node)}) is computed from other values, as weight and "
-                    "spectral normalisation do: crossbars hold the weights themselves; export the model without it"
+                    f"the kernel of {node.op.name} (at {where(node)}) is computed from other values: crossbars hold "
+                    "the weights themselves, times one number for each channel at most (docs/training.md, exporters)"
                 )
             case Update(rule) if rule.counts:
                 inputs = [self.image[v] for v in node.inputs]
