@@ -67,6 +67,11 @@ def _pow(x: Array, y: Array) -> Array:
     return np.where(y >= 0, exact, np.power(x.astype(np.float64), y).astype(x.dtype)).astype(x.dtype)
 
 
+def _extreme(of: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """np.maximum or np.minimum; which of two zeros these pick depends on the processor."""
+    return lambda a, b: np.where((a == 0) & (b == 0), a.dtype.type(0), of(a, b)) if is_float(a.dtype) else of(a, b)
+
+
 def _vjp_mul(k: Algebra, p: Any, q: Any, y: Any, dy: Any) -> tuple[Any, Any]:
     """dy q, dy p; a square's two terms are one."""
     if p is q:
@@ -150,9 +155,9 @@ BINARY: dict[str, BinaryFunction] = {f.name: f for f in (
                    _vjp_div, "divide", nonnegative=_both),
     BinaryFunction(68, "pow", "a^b, the exponent of any number type; with a float operand in float64, rounded once",
                    _pow, OnnxForm("Pow"), _vjp_pow, "table", nonnegative=_first, in_double=True),
-    BinaryFunction(69, "max", "the greater; NaN if either is", np.maximum, OnnxForm("Max"),
+    BinaryFunction(69, "max", "the greater; NaN if either is; +0 of two zeros", _extreme(np.maximum), OnnxForm("Max"),
                    _vjp_extremum("greater", "less"), nonnegative=lambda a, b: a or b),
-    BinaryFunction(70, "min", "the smaller; NaN if either is", np.minimum, OnnxForm("Min"),
+    BinaryFunction(70, "min", "the smaller; NaN if either is; +0 of two zeros", _extreme(np.minimum), OnnxForm("Min"),
                    _vjp_extremum("less", "greater"), nonnegative=_both),
     BinaryFunction(71, "mod", "remainder with the sign of b", np.mod, OnnxForm("Mod"), _vjp_remainder, "divide",
                    nonnegative=_both),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgc.functions.dtypes import positive_zero
+
 Array = np.ndarray
 _f32, _f64 = np.float32, np.float64
 
@@ -35,8 +37,10 @@ def dequant_by(acc: Array, first: Array, second: Array, factor: float) -> Array:
 
 
 def run_max(x: Array, runs: int) -> Array:
-    """The greatest element of each of `runs` equal runs of samples (axis 0), told to every sample: [N, 1, ..., 1]."""
-    most = np.max(x.reshape(runs, -1), axis=1)
+    """The greatest element of each of `runs` equal runs of samples (axis 0), told to every sample: [N, 1, ..., 1]. A
+    zero is +0.
+    """
+    most = positive_zero(np.max(x.reshape(runs, -1), axis=1))
     return np.repeat(most, len(x) // len(most)).reshape(len(x), *(1 for _ in x.shape[1:]))
 
 

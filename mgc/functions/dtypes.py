@@ -35,6 +35,11 @@ def is_integer(dtype: np.dtype) -> bool:
     return dtype.kind in "iu"
 
 
+def positive_zero(x: np.ndarray) -> np.ndarray:
+    """x with +0 where it is -0: which of two zeros a maximum or a minimum picks depends on the processor."""
+    return x + x.dtype.type(0) if is_float(x.dtype) else x
+
+
 def in_domain(dtype: np.dtype, domain: str) -> bool:
     """Whether an element type belongs to a domain: float, number, bool, any."""
     if domain == "float":

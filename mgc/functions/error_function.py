@@ -73,4 +73,4 @@ def gelu(x: Array) -> Array:
     wide = np.asarray(x, np.float64)
     size = np.abs(wide)
     # an infinite |x| times Q = 0 is 0
-    return (np.maximum(wide, 0) - np.minimum(size, _FARTHEST) * normal_tail(size)).astype(x.dtype)
+    return (np.where(wide > 0, wide, 0) - np.minimum(size, _FARTHEST) * normal_tail(size)).astype(x.dtype)

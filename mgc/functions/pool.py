@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mgc.functions.dtypes import is_float
+from mgc.functions.dtypes import is_float, positive_zero
 from mgc.functions.windows import output_extent, padded, taps
 
 Array = np.ndarray
@@ -68,13 +68,13 @@ class PoolWindows:
 
 
 def pool_max(x: Array, windows: PoolWindows) -> Array:
-    """The greatest of each window; padding is lower than anything."""
+    """The greatest of each window; padding is lower than anything; a zero is +0."""
     source = windows.padded(x, lowest(x.dtype))
     first, *others = windows.taps(windows.extents(x.shape[2:]))
     result = source[first].copy()
     for where in others:
         np.maximum(result, source[where], out=result)
-    return result
+    return positive_zero(result)
 
 
 def pool_average(x: Array, windows: PoolWindows, wide: DTypeLike) -> Array:

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from mgc.functions.dtypes import is_float, is_integer
+from mgc.functions.dtypes import is_integer, positive_zero
 
 Array = np.ndarray
 
@@ -43,17 +43,12 @@ def variance(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> A
     off = x.astype(np.float64) - x[tuple(slice(0, 1) if a in over else slice(None) for a in range(x.ndim))]
     total = np.sum(off, axis=axis, keepdims=keepdims)
     squares = np.sum(off * off, axis=axis, keepdims=keepdims)
-    return np.maximum((squares - total * total / count) / count, 0)
+    return positive_zero(np.maximum((squares - total * total / count) / count, 0))
 
 
 def _positive_zero(extreme: Callable[..., Array]) -> Callable[..., Array]:
-    """np.max or np.min whose zero is +0: which of two zeros they pick depends on the processor."""
-
-    def found(x: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
-        y = extreme(x, axis=axis, keepdims=keepdims)
-        return y + x.dtype.type(0) if is_float(x.dtype) else y
-
-    return found
+    """np.max or np.min whose zero is +0."""
+    return lambda x, axis, keepdims=False: positive_zero(extreme(x, axis=axis, keepdims=keepdims))
 
 
 _ORDER = "in float64 over a contiguous copy with the reduced axes last, in NumPy's pairwise order"

@@ -158,7 +158,7 @@ def softplus(x: Array) -> Array:
 
 
 def _elu(x: Array, alpha: float) -> Array:
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return np.where(x > 0, x, alpha * np.expm1(np.where(x > 0, 0, x)))
 
 
 def _gelu(k: Algebra, x: Any, a: float, b: float) -> Any:
@@ -356,7 +356,7 @@ UNARY: dict[str, UnaryFunction] = {f.name: f for f in (
        attributes=(("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)), smooth=True,
        asymptotes=lambda a, b: ((0.0, -a * b), (b, 0.0)), keeps_sign=True, activation=True),
     _F(15, "celu", "x if x > 0 else alpha (e^(x / alpha) - 1)",
-       lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0) / a)), vjp=_vjp_celu, onnx="Celu",
+       lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.where(x > 0, 0, x) / a)), vjp=_vjp_celu, onnx="Celu",
        attributes=_ALPHA, smooth=True, asymptotes=lambda a, b: ((0.0, -a), (1.0, 0.0)), keeps_sign=True,
        activation=True),
     _F(16, "sigmoid", "1 / (1 + e^-x)", lambda x, a, b: sigmoid(x), vjp=_by_slope(_sigmoid_slope), onnx="Sigmoid",

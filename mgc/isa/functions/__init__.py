@@ -1,8 +1,8 @@
 """The functions of the vector unit: the steps of a VEC kernel.
 
 Arithmetic: floats are rounded once an operation, to the operand's own type (float32 on the chip); integers keep their
-type and wrap. A function whose text says so is computed in float64 and rounded once. What the sign of a zero is after
-`max`, `min`, a maximum of a window or a table is not specified.
+type and wrap. A function whose text says so is computed in float64 and rounded once. A zero has the sign that IEEE 754
+gives it; of several zeros an extreme (`max`, `min`, of windows, over axes) is +0.
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ def extreme(g: GraphBuilder, call: Call) -> GraphValue:
         found = g.reshape(found, [1] * len(call.result.shape))
     for tensor in tensors if guarded else ():
         g.guard(tensor)
-    found = g.node("Add", found, g.constant(FLOAT.type(0)))  # kernels pick either zero
-    return replace(x, shape=call.result.shape, dense=found, rows=None)
+    return replace(x, shape=call.result.shape, dense=g.positive_zero(found), rows=None)
 
 
 def run_max(g: GraphBuilder, call: Call) -> GraphValue:
@@ -83,7 +82,7 @@ def run_max(g: GraphBuilder, call: Call) -> GraphValue:
             g.guard(tensor)
         runs = g.reshape(tensor, [-1, length * size])
         most.append(g.node("ReduceMax", runs, g.constant([1]), keepdims=1))
-    found = most[0] if len(most) == 1 else g.node("Max", *most)
+    found = g.positive_zero(most[0] if len(most) == 1 else g.node("Max", *most))
     if length > 1:
         count = g.node("Shape", found, start=0, end=1)
         found = g.node("Expand", found, g.node("Concat", count, g.constant([length]), axis=0))

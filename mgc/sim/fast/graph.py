@@ -120,6 +120,16 @@ class GraphBuilder:
         """Tensors side by side."""
         return tensors[0] if len(tensors) == 1 else self.node("Concat", *tensors, axis=axis)
 
+    def positive_zero(self, x: str) -> str:
+        """A float32 tensor with +0 where it is -0: kernels' maxima and minima pick either."""
+        return self.node("Add", x, self.constant(np.float32(0)))
+
+    def any_zero(self, x: str) -> str:
+        """A tensor for uses that no zero's sign matters to: what `positive_zero` took, if it made x."""
+        maker = self._made.get(x)
+        plus = maker is not None and maker.op_type == "Add" and maker.input[1] == self.constant(np.float32(0))
+        return maker.input[0] if plus else x
+
     def require(self, guard: str) -> None:
         """Adds a tensor [1] as a guard: what the graph computes is used only if it is finite."""
         if guard not in self.guards:

@@ -62,6 +62,7 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
         t, s, *dither = tensors
         number = t in g.finite or math.isfinite(limit(x))
         number &= all(isinstance(d, np.ndarray) and bool(np.isfinite(d).all()) for d in call.args[2:])
+        t = g.any_zero(t)
         for d in dither:
             t = g.node("Add", t, g.node("Mul", d, s))
         if not (direct and point == 0) and not number:

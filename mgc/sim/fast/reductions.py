@@ -39,7 +39,7 @@ def _nchw(shape: tuple[int, ...]) -> Frame:
 
 
 def _pool_max(g: GraphBuilder, call: Call) -> GraphValue:
-    """Maxima are order-free, and Max passes NaN on as NumPy's does.
+    """Maxima are order-free but for the sign of a zero, and Max passes NaN on as NumPy's does.
 
     Padding is left out by reading a tap inside twice; a window of padding only is refused.
     """
@@ -60,7 +60,9 @@ def _pool_max(g: GraphBuilder, call: Call) -> GraphValue:
     if own != wide:
         taps = [g.cast(t, wide) for t in taps]
     tensor = taps[0] if len(taps) == 1 else g.node("Max", *taps)
-    if own != wide:
+    if own == FLOAT:
+        tensor = g.positive_zero(tensor)
+    elif own != wide:
         tensor = g.cast(tensor, own)
     return replace(x, shape=call.result.shape, dense=None, rows=Rows.whole(target, tensor))
 
@@ -145,7 +147,8 @@ def _variance(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     off = g.node("Sub", x, g.slice(x, 0, 1, axis=1))
     total, squares = (pairwise.emit(g, v, n, channels) for v in (off, g.node("Mul", off, off)))
     less = g.node("Sub", squares, g.node("Div", g.node("Mul", total, total), count))
-    return g.node("Max", g.node("Div", less, count), g.constant(np.float64(0)))
+    zero = g.constant(np.float64(0))
+    return g.node("Add", g.node("Max", g.node("Div", less, count), zero), zero)
 
 
 def _reduced_axis(g: GraphBuilder, x: GraphValue, axes: list[int], n: int) -> tuple[str, int]:

@@ -1,9 +1,9 @@
 """The steps of VEC kernels as graph nodes, each only where it is equal to the ISA's function bit for bit.
 
 Additions, products, quotients, square roots, comparisons, minima, maxima, roundings and choices of float32 are single
-IEEE operations in ONNX Runtime as in NumPy; graph optimisations, which could fuse them, are off. The sign of a zero
-is not specified after some functions (`mgc.isa.functions`) and is free there. What has no such form is refused and
-runs as the ISA's own NumPy. In `float` numerics, which is compared by tolerance, more functions have a form.
+IEEE operations in ONNX Runtime as in NumPy; graph optimisations, which could fuse them, are off. Where kernels are free
+to give either zero, nodes are added that settle its sign. What has no such form is refused and runs as the ISA's own
+NumPy. In `float` numerics, which is compared by tolerance, more functions have a form.
 """
 
 from __future__ import annotations
@@ -80,6 +80,27 @@ def finite(bound: float) -> float:
     return bound * (1 + 1e-6) if bound < 3e38 else math.inf
 
 
+def choose(
+    g: GraphBuilder, condition: str, x: str, y: str, *, bounded: bool = False, signed: bool = True
+) -> str:
+    """x where the condition holds, else y, float32; ONNX Runtime's Where is a hundred times slower than arithmetic, and
+    makes +0 of a -0 that it chooses from its first operand.
+
+    bounded: both are known to be finite: then max(min(x, m), min(y, -m)), m = inf where the condition holds and -inf elsewhere.
+    signed: x may be -0. The two orders of Where then differ where one of them lost a -0, which -(-a + -b) keeps.
+    """
+    if bounded:
+        half = g.node("Sub", g.cast(condition, FLOAT), g.constant(np.float32(0.5)))
+        m, opposite = (g.node("Mul", half, g.constant(np.float32(s * np.inf))) for s in (1, -1))
+        return g.node("Max", g.node("Min", x, m), g.node("Min", y, opposite))
+    one = g.node("Where", condition, x, y)
+    if not signed:
+        return one
+    other = g.node("Where", g.node("Not", condition), y, x)
+    zero = g.node("Neg", g.node("Sub", g.node("Neg", one), other))
+    return g.node("Where", g.node("Not", g.node("Equal", one, g.constant(np.float32(0)))), one, zero)
+
+
 def in_program_type(g: GraphBuilder, operand: Operand, tensor: str) -> str:
     """A tensor of an operand's elements in the program's own type."""
     if not isinstance(operand, GraphValue) or operand.element == Element(operand.logical):
@@ -144,6 +165,30 @@ def _root_of_least(call: Call) -> float:
     return math.sqrt(max(0.0, least(call.args[0])))
 
 
+def _extremum(op: str) -> Lowering:
+    """Max or Min. Of two zeros kernels pick either; two numbers are zeros where the sum of their magnitudes is 0."""
+
+    def settled(g: GraphBuilder, call: Call, tensors: Sequence[str]) -> str:
+        constants = [a for a in call.args if isinstance(a, np.ndarray)]
+        if any((a != 0).all() for a in constants):
+            return g.node(op, *tensors)
+        if any((a == 0).all() and not np.signbit(a).any() for a in constants):
+            return g.positive_zero(g.node(op, *map(g.any_zero, tensors)))
+        found, nought = g.node(op, *tensors), g.constant(np.float32(0))
+        zeros = g.node("Equal", g.node("Add", *(g.node("Abs", t) for t in tensors)), nought)
+        # x + -0 is x, and -0 + +0 is +0
+        sign = g.node("Mul", g.node("Sub", g.cast(zeros, FLOAT), g.constant(np.float32(0.5))), nought)
+        return g.node("Add", found, sign)
+
+    def lower(g: GraphBuilder, call: Call) -> GraphValue:
+        _expect(call, FLOAT)
+        most, bounds = max(map(limit, call.args)), [least(a) for a in call.args]
+        below = (max(bounds) if op == "Max" else min(bounds)) if math.isfinite(most) else -math.inf
+        return replace(pointwise(g, call, lambda t, _: settled(g, call, t), most), least=below)
+
+    return lower
+
+
 def _root(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     bound = finite(math.sqrt(limit(x))) if least(x) >= 0 else math.inf
@@ -184,14 +229,14 @@ def _thresholded_relu(g: GraphBuilder, call: Call) -> GraphValue:
 
     def make(t: Sequence[str], _: list[int]) -> str:
         over = g.node("Greater", t[0], _scalar(g, call.attributes[0]))
-        return g.node("Where", over, t[0], _scalar(g, 0))
+        return choose(g, over, t[0], _scalar(g, 0), signed=call.attributes[0] < 0)
 
     return pointwise(g, call, make, limit(call.args[0]))
 
 
 def _clipped_line(g: GraphBuilder, x: str, alpha: float, beta: float) -> str:
     line = g.node("Add", g.node("Mul", _scalar(g, alpha), x), _scalar(g, beta))
-    return g.node("Min", g.node("Max", line, _scalar(g, 0)), _scalar(g, 1))
+    return g.positive_zero(g.node("Min", g.node("Max", line, _scalar(g, 0)), _scalar(g, 1)))
 
 
 def _hard_sigmoid(g: GraphBuilder, call: Call) -> GraphValue:
@@ -219,9 +264,10 @@ def _prelu(g: GraphBuilder, call: Call) -> GraphValue:
     def make(t: Sequence[str], _: list[int]) -> str:
         if plain:
             return g.node("PRelu", *t)
-        return g.node("Where", g.node("Less", t[0], _scalar(g, 0)), g.node("Mul", *t), t[0])
+        return choose(g, g.node("Less", t[0], _scalar(g, 0)), g.node("Mul", *t), t[0], bounded=bounded)
 
     x, s = map(limit, call.args)
+    bounded = math.isfinite(finite(x * s))
     return pointwise(g, call, make, finite(x * max(1.0, s)))
 
 
@@ -278,8 +324,8 @@ STEPS: Mapping[str, Lowering] = {
     "sub": node("Sub", lambda x, y: x + y),
     "mul": _at_least(node("Mul", lambda x, y: x * y if x and y else 0.0), _square),
     "div": _div,
-    "max": node("Max", _same),
-    "min": node("Min", _same),
+    "max": _extremum("Max"),
+    "min": _extremum("Min"),
     "prelu": _prelu,
     "cast": _cast,
     "copy": copy,
