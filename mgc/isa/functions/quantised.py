@@ -164,7 +164,7 @@ QUANTISED: tuple[VecFunction, ...] = (
                 "where the dither differs from element to element; in float numerics x itself", _quant_dithered,
                 _infer_quant_dithered),
     VecFunction(134, "run_max", ("x",), ("runs",), "reduction",
-                "greatest element of each of `runs` equal runs of samples (axis 0) of x [N, ...], NaN if one is, a zero "
-                "is +0, told to every sample: [N, 1, ..., 1]", _run_max, _infer_run_max),
+                "greatest element of each of `runs` equal runs of samples (axis 0) of x [N, ...], NaN if one is, a "
+                "zero is +0, told to every sample: [N, 1, ..., 1]", _run_max, _infer_run_max),
 )  # fmt: skip
 """Quantise, dequantise, look up; scales fixed by the compiler, or computed on the chip."""

@@ -75,7 +75,8 @@ POOL = ("rank", "kernel...", "strides...", "pads...", "dilations...", "count_inc
 REDUCE: tuple[VecFunction, ...] = (
     *map(_reduction, REDUCTIONS.values()),
     VecFunction(117, "pool_max", ("x",), POOL, "reduction",
-                "greatest of each window of x [N,C,*spatial]; padding is lower than anything; a zero is +0", _pool_max, _infer_pool),
+                "greatest of each window of x [N,C,*spatial]; padding is lower than anything; a zero is +0", _pool_max,
+                _infer_pool),
     VecFunction(118, "pool_average", ("x",), POOL, "reduction",
                 "mean of each window: taps summed in float64, the last axis fastest, divided in float64 by the number "
                 "of elements inside x (with count_include_pad: inside x and its pads), rounded once", _pool_average,

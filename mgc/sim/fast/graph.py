@@ -127,8 +127,9 @@ class GraphBuilder:
     def any_zero(self, x: str) -> str:
         """A tensor for uses that no zero's sign matters to: what `positive_zero` took, if it made x."""
         maker = self._made.get(x)
-        plus = maker is not None and maker.op_type == "Add" and maker.input[1] == self.constant(np.float32(0))
-        return maker.input[0] if plus else x
+        if maker is None or maker.op_type != "Add" or maker.input[1] != self.constant(np.float32(0)):
+            return x
+        return maker.input[0]
 
     def require(self, guard: str) -> None:
         """Adds a tensor [1] as a guard: what the graph computes is used only if it is finite."""

@@ -80,13 +80,11 @@ def finite(bound: float) -> float:
     return bound * (1 + 1e-6) if bound < 3e38 else math.inf
 
 
-def choose(
-    g: GraphBuilder, condition: str, x: str, y: str, *, bounded: bool = False, signed: bool = True
-) -> str:
+def choose(g: GraphBuilder, condition: str, x: str, y: str, *, bounded: bool = False, signed: bool = True) -> str:
     """x where the condition holds, else y, float32; ONNX Runtime's Where is a hundred times slower than arithmetic, and
     makes +0 of a -0 that it chooses from its first operand.
 
-    bounded: both are known to be finite: then max(min(x, m), min(y, -m)), m = inf where the condition holds and -inf elsewhere.
+    bounded: both are known to be finite: then max(min(x, m), min(y, -m)), m = inf where the condition holds, else -inf.
     signed: x may be -0. The two orders of Where then differ where one of them lost a -0, which -(-a + -b) keeps.
     """
     if bounded:
