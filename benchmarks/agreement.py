@@ -65,7 +65,9 @@ def case(seed: int) -> Case:
             try:
                 results.append(simulator.run(feeds))
             except SimulationError as error:
-                results.append({"error": np.array(hash(str(error)))})
+                results.append({str(error): np.zeros(0)})
+            except Exception as error:  # a fault, to be told with its seed
+                results.append({f"{engine} engine: {type(error).__name__} {error}": np.zeros(0)})
         wanted, found = results
         if wanted.keys() != found.keys():
             differences.append(f"{numerics}: {', '.join(wanted)} against {', '.join(found)}")

@@ -169,7 +169,7 @@ def _norm(d: Drawn) -> None:
         scale, bias = (d.constant(d.numbers(c)) for _ in range(2))
         d.then(d.shape, "InstanceNormalization", d.x, scale, bias)
     elif d.likely(0.5):
-        scale, bias = (d.constant(d.numbers(d.shape[-1])) for _ in range(2))
+        scale, bias = (d.constant(d.numbers(d.shape[len(d.shape) - 1])) for _ in range(2))
         d.then(d.shape, "LayerNormalization", d.x, scale, bias, axis=-1)
     else:
         stats = [d.numbers(c), d.numbers(c), d.numbers(c), np.abs(d.numbers(c)) + np.float32(0.1)]
@@ -292,8 +292,8 @@ def _integers(d: Drawn) -> None:
 
 LAYERS: tuple[tuple[float, Callable[[Drawn], None]], ...] = (
     (4, _unary), (4, _binary), (5, _mask), (2, _clip), (1, _prelu), (2, _where), (3, _reduce), (1, _softmax),
-    (1.5, _norm), (5, _conv), (2, _linear), (1, _attention), (3, _pool), (1, _concat), (1, _slice), (1, _pad), (1, _transpose),
-    (1, _reshape), (1, _gather), (1, _resize), (0.5, _codes), (0.5, _integers),
+    (1.5, _norm), (5, _conv), (2, _linear), (1, _attention), (3, _pool), (1, _concat), (1, _slice), (1, _pad),
+    (1, _transpose), (1, _reshape), (1, _gather), (1, _resize), (0.5, _codes), (0.5, _integers),
 )  # fmt: skip
 """Layers, and how often they are drawn."""
 
@@ -326,7 +326,8 @@ def target(rng: np.random.Generator) -> Target:
     crossbar = {
         "rows": one(4, 16, 64, 128), "cols": one(16, 64, 128), "cell_bits": one(1, 2, 2, 3, 4),
         "weight_bits": one(4, 6, 8, 8, 8, 12, 16), "input_bits": input_bits,
-        "dac_bits": min(input_bits, one(1, 1, 2, 4)), "adc_bits": one(4, 6, 8, 8, 8, 10, 12), "adc_mode": one("clip", "clip", "clip", "scale"),
+        "dac_bits": min(input_bits, one(1, 1, 2, 4)), "adc_bits": one(4, 6, 8, 8, 8, 10, 12),
+        "adc_mode": one("clip", "clip", "clip", "scale"),
         "encoding": one("differential", "offset"),
     }  # fmt: skip
     device = {

@@ -7,7 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 import tiny
-from onnx import TensorProto, helper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from mgc.evaluation.precise_model import loaded
 from mgc.evaluation.precise_model import precise as precise_model
@@ -84,3 +86,45 @@ def test_check_holds_behind_a_saturated_sigmoid(mgc, tmp_path, engine):
                 "--check", tmp_path / "S.onnx", "--json").json["check"]  # fmt: skip
     assert check["ok"]
     assert check["max_abs_err"] < 1e-4
+
+
+@given(
+    st.sampled_from(["MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"]),
+    st.sampled_from([None, 0, 5, -128]),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_integer_products_do_not_saturate(op, zero, dynamic):
+    """Bytes by signed bytes at their bounds, where some processors' sums of pairs do not fit."""
+    rng = np.random.default_rng(0)
+    conv, linear = op.endswith("Conv") or op.startswith("Conv"), op.startswith("QLinear")
+    zero = 0 if linear and zero is None else zero
+    x = rng.choice([0, 255, 200], (1, 8, 1, 3) if conv else (3, 8)).astype(np.uint8)
+    w = rng.choice([-128, 127], (4, 8, 1, 1) if conv else (8, 4)).astype(np.int8)
+    weights = {"w": w, "xz": np.uint8(3), "wz": np.int8(zero or 0), "s": np.float32(1), "ys": np.float32(997)}
+    points = ["xz", *([] if zero is None else ["wz"])]
+    operands = ["x", "s", "xz", "w", "s", "wz", "ys", "yz"] if linear else ["x", "w", *points]
+    nodes = [helper.make_node(op, operands, ["y"])]
+    inputs = {"x": x}
+    if dynamic and not linear:
+        nodes.insert(0, helper.make_node("DynamicQuantizeLinear", ["r"], ["x", "s1", "xz"]))
+        inputs = {"r": x.astype(np.float32) - 3}
+        inputs["r"].reshape(-1)[:2] = (-3, 252)
+        x = (inputs["r"] + 3).astype(np.uint8)
+        del weights["xz"]
+    weights["yz"] = np.uint8(128)
+    ((name, array),) = inputs.items()
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8 if linear else TensorProto.INT32, None)],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items() if any(n in m.input for m in nodes)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    a, b = x.astype(np.int64) - 3, w.astype(np.int64) - (zero or 0)
+    wanted = np.einsum("nchw,mc->nmhw", a, b[:, :, 0, 0]) if conv else a @ b
+    if linear:
+        wanted = np.clip(np.rint(wanted / 997) + 128, 0, 255)
+    changed = precise_model(model)
+    assert [n.op_type for n in changed.graph.node] == [n.op_type for n in nodes]
+    session = onnxruntime.InferenceSession(changed.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert np.array_equal(session.run(None, inputs)[0], wanted)

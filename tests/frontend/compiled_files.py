@@ -8,17 +8,18 @@ import onnxruntime
 from onnx import ModelProto
 
 import mgc
+from mgc.cli.precise_model import unsigned
 from mgc.isa.program import Program
 from mgc.report.views.summary import headline
 
 
 def reference(model: ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All outputs in ONNX Runtime, every node as it stands in the model."""
+    """All outputs in ONNX Runtime, every node as it stands in the model, without saturation in integer products."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    session = onnxruntime.InferenceSession(unsigned(model).SerializeToString(), options)
     names = [o.name for o in model.graph.output]
     return dict(zip(names, map(np.asarray, session.run(names, dict(feeds))), strict=True))
 

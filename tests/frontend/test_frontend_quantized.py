@@ -21,16 +21,12 @@ from onnx_models import build, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import mgc
+from mgc.cli.onnx_outputs import output_steps
 from mgc.comparison import compare
 
 TYPES = [(QuantType.QUInt8, QuantType.QUInt8), (QuantType.QInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)]
 # Models of tens of seconds are not made smaller again and again.
-DRAWN = settings(
-    derandomize=True,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+DRAWN = settings(deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 # a step of 8-bit codes is 1/127 or 1/255 of a result's range; two layers' steps may meet in a sum
 STEP = 1 / 60
 
@@ -109,15 +105,20 @@ def quantised(model: ModelProto, data: Mapping[str, np.ndarray], folder: Path, h
 
 
 def check(int8: ModelProto, data: Mapping[str, np.ndarray]) -> None:
-    """On crossbars; in `float` some results are one of their codes' steps off, in `quantized` all are near enough."""
+    """On crossbars; in `float` some results are a few of the model's own steps off, in `quantized` all are near enough.
+
+    Sums of codes lie on the edge between two codes often (a mean of four), and later layers make more of such a step.
+    """
     program = mgc.compile(int8, calibration=data)
     assert elsewhere(program) == []
     feeds = {"z": data["z"][9:10]}
     wanted = reference(int8, feeds)
     found = simulated(program, feeds)
+    steps = output_steps(int8)
     for name, array in wanted.items():
-        assert off(found[name], array) <= STEP * 3, name
-    assert compare(found, wanted).psnr_db > 40
+        most = 3 * (steps.get(name) or STEP * np.abs(array).max())
+        assert np.abs(found[name] - array).max() <= 1.01 * most, name
+    assert compare(found, wanted).psnr_db > 35
     assert compare(simulated(program, feeds, "quantized"), wanted).ok("quantized")
 
 
@@ -126,8 +127,7 @@ def check(int8: ModelProto, data: Mapping[str, np.ndarray]) -> None:
 @given(draw=st.data())
 def test_static_models_give_the_runtimes_numbers_on_crossbars(how, draw, tmp_path):
     model, data = network(draw.draw)
-    # bytes times signed bytes saturate in ONNX Runtime's sums on some processors
-    activations, weights = draw.draw(st.sampled_from(TYPES[: 3 if how == "QDQ" else 2]))
+    activations, weights = draw.draw(st.sampled_from(TYPES))
     int8 = quantised(model, data, tmp_path, how, activation_type=activations, weight_type=weights,
                      per_channel=draw.draw(st.booleans()))  # fmt: skip
     check(int8, data)
@@ -137,8 +137,8 @@ def test_static_models_give_the_runtimes_numbers_on_crossbars(how, draw, tmp_pat
 @given(draw=st.data())
 def test_dynamic_models_give_the_runtimes_numbers_on_crossbars(draw, tmp_path):
     model, data = network(draw.draw)
-    # 7 bits: bytes times signed bytes saturate in ONNX Runtime's sums on some processors
-    options = {"weight_type": QuantType.QInt8, "per_channel": draw.draw(st.booleans()), "reduce_range": True}
+    of, some = draw.draw(st.sampled_from([QuantType.QInt8, QuantType.QUInt8])), draw.draw(st.booleans())
+    options = {"weight_type": of, "per_channel": some, "reduce_range": draw.draw(st.booleans())}
     int8 = quantised(model, data, tmp_path, "dynamic", **options)
     check(int8, data)
 
