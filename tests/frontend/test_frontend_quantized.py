@@ -16,12 +16,12 @@ import pytest
 from compiled_files import elsewhere, off, reference, simulated
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from mgc.cli.onnx_outputs import output_steps
 from onnx import ModelProto
 from onnx_models import build, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import mgc
-from mgc.cli.onnx_outputs import output_steps
 from mgc.comparison import compare
 
 TYPES = [(QuantType.QUInt8, QuantType.QUInt8), (QuantType.QInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)]
