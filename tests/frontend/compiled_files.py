@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from mgc.cli.precise_model import unsigned
 from onnx import ModelProto
 
 import mgc
+from mgc.evaluation.precise_model import unsigned
 from mgc.isa.program import Program
 from mgc.report.views.summary import headline
 

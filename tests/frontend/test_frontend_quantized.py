@@ -16,7 +16,7 @@ import pytest
 from compiled_files import elsewhere, off, reference, simulated
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mgc.cli.onnx_outputs import output_steps
+from mgc.evaluation.onnx_outputs import output_steps
 from onnx import ModelProto
 from onnx_models import build, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
