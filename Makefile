@@ -7,7 +7,7 @@ FUZZ_MINUTES ?= 30
 FUZZ_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint docs pictures bench golden clean
+.PHONY: help demo test test-slow fuzz lint docs site pictures bench golden clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,10 @@ docs: $(VENV)/.installed  ## regenerate the generated documents
 	$(BIN)/python -m mgc.isa.document > docs/isa.md
 	$(BIN)/python -m mgc.options > docs/options.md
 
+site: $(VENV)/.installed  ## build the documentation site into site/: its notebooks are run, a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+
 pictures: $(VENV)/.installed  ## make the pictures of the reports in docs/images again; needs a Chromium
 	$(BIN)/python docs/images/make.py
 
@@ -54,4 +58,4 @@ bench: $(VENV)/.installed  ## measure, side by side in one run, and print the ta
 	$(BIN)/python -m benchmarks.run
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site docs/reference build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ class Program(StoredProgram):
         return facts(self, "cost")
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in _figures(self))
+        rows = "".join(f"<tr><td>{escape(k)}&nbsp;</td><td>{escape(v)}</td></tr>" for k, v in _figures(self))
         return f"<table><thead><tr><th colspan=2>{escape(self.name)}</th></tr></thead><tbody>{rows}</tbody></table>"
 
 

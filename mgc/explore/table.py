@@ -83,8 +83,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(c)}</th>" for c in self.columns)
+        shown = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in self.rows]
         body = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row, self.columns))}</tr>" for row in self.rows
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row, self.columns))}</tr>" for row in shown
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
