@@ -16,13 +16,13 @@ import pytest
 from compiled_files import elsewhere, off, reference, simulated
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mgc.evaluation.onnx_outputs import output_steps
 from onnx import ModelProto
 from onnx_models import build, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import mgc
 from mgc.comparison import compare
+from mgc.evaluation.model_outputs import output_steps
 
 TYPES = [(QuantType.QUInt8, QuantType.QUInt8), (QuantType.QInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)]
 # Models of tens of seconds are not made smaller again and again.
