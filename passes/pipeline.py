@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mgc.passes.lowering.drain_sums import DrainSums
 from mgc.passes.lowering.lower_linear import LowerLinear
 from mgc.passes.lowering.lower_moves import LowerMoves
 from mgc.passes.lowering.lower_vec import LowerVec
@@ -18,7 +19,7 @@ from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.tensor.fold import Fold
 from mgc.passes.tensor.split_batch import SplitBatch
 
-MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), Schedule())
+MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), DrainSums(), Schedule())
 """What turns level-2 graphs after lower-vec into plans."""
 
 

@@ -377,11 +377,30 @@ class Vector(_Table):
     """The vector unit of a tile: lanes that do one operation a cycle each."""
 
     lanes_per_tile: Count = Field(description="elements worked on at once in one tile")
+    drain_lanes_per_tile: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 16,
+        description="of these, lanes that work on crossbar sums as they come, each crossbar having an equal share of "
+        "them, and on nothing else; 0: sums are stored first",
+    )
     latency_ns: Latency = Field(description="time from the first operand to the first result, ns")
     op_ns: PerClass = Field(description="time one lane is busy with one operation, ns, by cost class")
     energy_pj: PerClass = Field(description="energy of one operation, pJ, by cost class")
     table_segments: int = Field(ge=1, le=65536, description="linear segments of one function table (sigmoid, tanh)")
     area_mm2: NonNegative = Field(description="area of one tile's vector unit, mm2")
+
+    @property
+    def kernel_lanes(self) -> int:
+        """Lanes of a tile that run kernels."""
+        return self.lanes_per_tile - self.drain_lanes_per_tile
+
+    @field_validator("drain_lanes_per_tile")
+    @classmethod
+    def _leaves_some(cls, value: int, info: ValidationInfo) -> int:
+        if value >= info.data.get("lanes_per_tile", value + 1):
+            raise ValueError("must be less than lanes_per_tile: kernels need lanes too")
+        return value
 
     @field_validator("op_ns")
     @classmethod

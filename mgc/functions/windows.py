@@ -133,6 +133,15 @@ class Windows:
             most *= int(np.bincount(inside).max()) if inside.size else 0
         return most
 
+    def open_lines(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Of an input [batch, channels, *spatial] the shape of what one line of windows (all of one position in the
+        first spatial dimension) meets.
+        """
+        if not self.taps:
+            return tuple(shape)
+        reach = (self.taps[0] - 1) * abs(self.in_dilation[0]) + 1
+        return (*shape[:2], min(shape[2], reach), *shape[3:])
+
     def gather_inputs(self, x: Array, matrices: int, channels: int, tap_fastest: bool, outside: int = 0) -> Array:
         """Crossbar inputs [matrices, batch * windows, rows] of x [batch, channels of all, *spatial]: what each window
         reads, `outside` beyond the input.

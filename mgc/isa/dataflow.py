@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.isa.error import ProgramError
-from mgc.isa.instruction import Instruction
+from mgc.isa.instruction import Instruction, elements_of
 from mgc.isa.instructions import Mvm, MvmT
 from mgc.isa.tables import Tables
 
@@ -116,6 +116,9 @@ def check_dataflow(program: Tables) -> None:
 def _check_writers(program: Tables, root: int, ids: list[int], writes: int, before: list[int]) -> None:
     """Rules for the writers of a buffer that does not persist."""
     instructions = [program.instructions[k] for k in ids]
+    drains = [i for i in instructions if isinstance(i, Mvm) and i.stores]
+    if drains and sum(i.results(program) for i in drains) != elements_of(program, root):
+        raise ProgramError(f"instructions {ids} (mvm) drain into buffer {program.buffers[root].name} and leave places")
     transposed = [i for i in instructions if isinstance(i, MvmT)]
     if len(transposed) < writes or not transposed:
         if writes > 1:
@@ -193,6 +196,8 @@ def _check_disjoint(program: Tables, root: int, ids: list[int], writes: int) -> 
     mvms = [i for i in (program.instructions[k] for k in ids) if isinstance(i, Mvm)]
     if len(mvms) != writes:
         raise ProgramError(f"buffer {root} ({buffer.name}) is written by instructions {ids}: one is expected")
+    if len({(i.steps, i.stores) for i in mvms}) > 1:
+        raise ProgramError(f"instructions {ids} (mvm) write buffer {buffer.name} with drains that differ")
     hits = np.zeros(buffer.shape, np.uint8)
     for i in mvms:
         view = i.output.view(hits)[(slice(None), slice(None), *i.windows.out_slices)]

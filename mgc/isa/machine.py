@@ -70,6 +70,11 @@ class Machine:
         """Element type of a buffer in this machine's numerics."""
         return IDEAL_DTYPE if self.ideal and buffer.kind in ("code", "acc") else numpy_dtype(buffer.dtype)
 
+    @property
+    def sum_dtype(self) -> np.dtype:
+        """Element type of crossbar sums in this machine's numerics."""
+        return IDEAL_DTYPE if self.ideal else np.dtype(np.int64)
+
     def read(self, ref: Ref, registers: Sequence[np.ndarray] = ()) -> Any:
         """An operand: a buffer (as C-contiguous array, or an opaque object), a constant or a register."""
         if ref.space == 0:

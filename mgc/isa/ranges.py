@@ -6,11 +6,13 @@ give any value of its type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ProgramError
-from mgc.isa.functions import Attributes, function, windows_of
+from mgc.isa.functions import Attributes, Operand, function, windows_of
 from mgc.isa.instructions import BUFFER, CONSTANT, Move, Mvm, MvmT, Ref, Vec
 from mgc.isa.tables import Tables
 
@@ -25,7 +27,7 @@ def check_ranges(program: Tables) -> None:
     codes: dict[int, Range] = {}
     for i in program.instructions:
         if isinstance(i, Vec):
-            _vec(program, i, codes)
+            _kernel(program, i, i.registers(program), 0, codes)
         elif isinstance(i, Move):
             _move(program, i, codes)
         elif isinstance(i, Mvm | MvmT):
@@ -39,6 +41,8 @@ def check_ranges(program: Tables) -> None:
                     f"instruction {i.id} ({i.mnemonic}): codes of buffer {name} are in {lo}..{hi}, "
                     f"group {i.group} takes {least}..{most}"
                 )
+            if i.stores:
+                _kernel(program, i, i.registers(program), 1, codes)
 
 
 def _any(dtype: np.dtype) -> Range:
@@ -63,16 +67,18 @@ def _join(*ranges: Range) -> Range:
     return min(r[0] for r in ranges), max(r[1] for r in ranges)
 
 
-def _vec(program: Tables, vec: Vec, codes: dict[int, Range]) -> None:
-    types = vec.registers(program)
-    registers: list[Range | None] = []  # None: not a code
+def _kernel(
+    program: Tables, i: Vec | Mvm | MvmT, types: Sequence[Operand], first: int, codes: dict[int, Range]
+) -> None:
+    """The codes that a kernel stores; the `first` registers hold sums."""
+    registers: list[Range | None] = [None] * first  # None: not a code
 
     def range_of(ref: Ref) -> Range | None:
         if ref.space == BUFFER:
             return _buffer(program, ref.index, codes) if _is_code(program, ref.index) else None
         return None if ref.space == CONSTANT else registers[ref.index]
 
-    for step, type_ in zip(vec.steps, types, strict=True):
+    for step, type_ in zip(i.steps, types[first:], strict=True):
         name = function(step.function).name
         ranges = [r for r in map(range_of, step.args) if r is not None]
         if name == "quant":
@@ -86,11 +92,11 @@ def _vec(program: Tables, vec: Vec, codes: dict[int, Range]) -> None:
             registers.append(_join((0, 0), *ranges, *fixed))
         else:
             registers.append(_any(type_.dtype))
-    for store in vec.stores:
+    for store in i.stores:
         value = range_of(store.value)
         if value is not None and not _is_code(program, store.dst):
             raise ProgramError(
-                f"instruction {vec.id} (vec) stores codes to buffer {store.dst}, which is not of kind code"
+                f"instruction {i.id} ({i.mnemonic}) stores codes to buffer {store.dst}, which is not of kind code"
             )
         if _is_code(program, store.dst) and value is not None:
             codes[program.root(store.dst)] = value

@@ -278,10 +278,8 @@ def _holey(program: Tables) -> set[int]:
     covered: dict[int, int] = {}
     for i in program.instructions:
         if isinstance(i, Mvm):
-            group = program.groups[i.group]
-            written = i.window_total * group.matrices * group.cols
-            root = program.root(i.dst)
-            covered[root] = covered.get(root, 0) + written
+            for root in map(program.root, i.writes()):
+                covered[root] = covered.get(root, 0) + i.results(program)
     return {root for root, written in covered.items() if written < prod(program.buffers[root].shape)}
 
 

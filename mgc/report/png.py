@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.instructions import BUFFER, REGISTER, Move, Ref, Vec
 from mgc.isa.program import Program
+from mgc.isa.windows import CrossbarRead
 from mgc.report.palette import WAVE_COLOURS
 
 MAX_CELLS = 256
@@ -150,8 +151,8 @@ def last_function(program: Program, output: str) -> str:
     for _ in program.instructions:  # a chain cannot be longer
         found: str | int = ""
         match writers.get(buffer):
-            case Vec() as vec:
-                found = next((_origin(vec, s.value) for s in vec.stores if homes[s.dst] == buffer), "")
+            case Vec() | CrossbarRead() as kernel:
+                found = next((_origin(kernel, s.value) for s in kernel.stores if homes[s.dst] == buffer), "")
             case Move() as move if len(move.reads()) == 1:
                 found = move.reads()[0]
         if isinstance(found, str):
@@ -160,10 +161,13 @@ def last_function(program: Program, output: str) -> str:
     return ""
 
 
-def _origin(vec: Vec, value: Ref) -> str | int:
+def _origin(kernel: Vec | CrossbarRead, value: Ref) -> str | int:
     """The function behind a value of a kernel, or the buffer that it is only a copy of."""
     while value.space == REGISTER:
-        step = vec.steps[value.index]
+        number = value.index - isinstance(kernel, CrossbarRead)  # whose register 0 holds the sums
+        if number < 0:
+            return ""
+        step = kernel.steps[number]
         name = step.name
         if name not in ("cast", "copy", "reshape"):
             return name

@@ -15,7 +15,7 @@ from mgc.functions.unary import UNARY
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Dequant, DequantBy, Lookup, Mvm, MvmPart, MvmT, Outer, Quant, QuantBy, RunMax, Vec, View
-from mgc.ir.op import Op
+from mgc.ir.op import IRError, Op
 from mgc.ir.ops.update import Rule
 from mgc.ir.types import DType, TensorType
 from mgc.passes.mapping.plan import GroupMap
@@ -38,7 +38,8 @@ _COMPOSED: dict[str, Work] = {
 def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
     """Bytes of every value of a level-2 graph in memory; 0 for an opaque one, whose size nobody knows.
 
-    A crossbar sum, as products of codes leave it and moves pass it on, weighs what the target says.
+    A crossbar sum, as products of codes leave it and moves pass it on, weighs what the target says. Sums that drain
+    take no memory, but those of a transposed read the lines that are not complete yet.
     """
     sums: set[Value] = set()
     sizes: dict[Value, int] = {}
@@ -53,7 +54,27 @@ def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
             if tensor and (passed or made):
                 sums.add(value)
                 sizes[value] = tensor.size * target.periphery.accumulator_bytes
+    for product, (_, views) in drains_of(graph).items():
+        (value,) = product.outputs
+        op = product.op
+        open_sums = prod(op.parts[0].windows.open_lines(op.result.shape)) if isinstance(op, MvmT) else 0
+        sizes.update(dict.fromkeys((value, *views), open_sums * target.periphery.accumulator_bytes))
     return sizes
+
+
+def drains_of(graph: Graph) -> dict[Node, tuple[Node, list[Value]]]:
+    """The products whose sums drain: each with the kernel that takes them, and the views of them."""
+    found: dict[Node, tuple[Node, list[Value]]] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Vec) and node.op.drains:
+            maker, views = graph.producer(node.inputs[0]), list[Value]()
+            while maker is not None and isinstance(maker.op, View):
+                views += maker.outputs
+                maker = graph.producer(maker.inputs[0])
+            if maker is None or not isinstance(maker.op, Mvm | MvmT):
+                raise IRError(f"%{node.inputs[0].name} drains and is no crossbar sum")
+            found[maker] = node, views
+    return found
 
 
 @dataclass(frozen=True)
@@ -127,12 +148,29 @@ class Durations:
                 for cost_class, count in work.items():
                     total[cost_class] = total.get(cost_class, 0) + count
             values.append(result)
-        lanes = tiles * self.target.vector.lanes_per_tile
+        lanes = tiles * self.target.vector.kernel_lanes
         return max(1, sum(self.cost.vector_cycles(-(-n // self.parts), work, lanes=lanes) for n, work in loops.items()))
+
+    def drain(self, graph: Graph, kernel: Vec, operands: Sequence[Value], elements: int, crossbars: int) -> int:
+        """Cycles of a kernel that drains on `elements` sums, in the shares that some crossbars have of their tiles'
+        lanes.
+        """
+        values: list[Value | TensorType] = list(operands)
+        busy_ns = 0.0
+        for step in kernel.steps:
+            args = [values[a] for a in step.args]
+            (result,) = step.op.infer(*(a.tensor if isinstance(a, Value) else a for a in args))
+            assert isinstance(result, TensorType)
+            types = [a.tensor if isinstance(a, Value) else a for a in args]
+            for _, work in _work(step.op, args, types, result, graph):
+                busy_ns += sum(count * self.target.vector.op_ns.of(kind) for kind, count in work.items())
+            values.append(result)
+        lanes = crossbars * self.target.vector.drain_lanes_per_tile / self.target.structure.crossbars_per_tile
+        return self.target.cycles(self.target.vector.latency_ns + elements * busy_ns / lanes)
 
     def update(self, elements: int, rule: Rule, clips: bool, tiles: int) -> int:
         """Cycles of an optimizer's arithmetic on the vector units of `tiles` tiles; writing cells is not in it."""
-        lanes = tiles * self.target.vector.lanes_per_tile
+        lanes = tiles * self.target.vector.kernel_lanes
         work = update_work(rule.optimizer, clips=clips, decays=rule.weight_decay > 0, averages=rule.average > 0)
         return max(1, self.cost.vector_cycles(elements, work, lanes=lanes))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm, MvmT, Outer, Send, UpdateCells
-from mgc.passes.mapping.durations import Place, sizes_of
+from mgc.passes.mapping.durations import Place, drains_of, sizes_of
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
@@ -54,6 +54,8 @@ def anchors_of(graph: Graph, homes: Mapping[Value, str], layer_of: Mapping[str, 
     group in which a version of weights lies, `layer_of` the layer of a group.
     """
     anchors: dict[Node, str] = {}
+    for product, (kernel, _) in drains_of(graph).items():
+        anchors[kernel] = layer_of[homes[product.inputs[1]]]
     for node in graph.nodes:
         match node.op:
             case Mvm() | MvmT():

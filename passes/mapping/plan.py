@@ -127,7 +127,8 @@ class Operation:
     `group` the number of the crossbar group. `after` indexes operations of the same micro-batch, `after_previous` pairs
     (operation, lag): that operation of micro-batch k - lag must have ended. A `streamed` operation of a run that is
     split takes the batch part by part (`duration` is for one), and waits for all parts of those in `after_all`.
-    `offchip` are the bytes that one task moves over the off-chip channel.
+    `offchip` are the bytes that one task moves over the off-chip channel. `drain` is the kernel that takes its sums as
+    they come, if one does.
     """
 
     kind: OperationKind
@@ -142,6 +143,7 @@ class Operation:
     after_all: tuple[int, ...] = ()
     streamed: bool = False
     offchip: int = 0
+    drain: Node | None = None
 
 
 @register_attr

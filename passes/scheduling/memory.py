@@ -133,7 +133,7 @@ class MemoryPlanner:
         used = ends[users]
         for row, index in enumerate(users):
             op = operations[index]
-            seen = op.node.inputs if op.node is not None else ()
+            seen = [v for n in (op.node, op.drain) if n is not None for v in n.inputs]
             if not op.streamed or any(self.roots[v] is value and v not in self.axes for v in seen):
                 used[row] = ends[index].max()  # it needs all parts at once
         return table[writers].min(axis=0), used.max(axis=0)

@@ -9,9 +9,18 @@ from math import prod
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Copy, Mvm, MvmT, Outer, Send, UpdateCells, Vec, View
-from mgc.passes.mapping.durations import Durations, Place, Source, elements_read, signed_input, sizes_of, windows_of
+from mgc.passes.mapping.durations import (
+    Durations,
+    Place,
+    Source,
+    drains_of,
+    elements_read,
+    signed_input,
+    sizes_of,
+    windows_of,
+)
 from mgc.passes.mapping.place import Placement
-from mgc.passes.mapping.plan import Operation, OperationKind, UnitKind, UnitPlan
+from mgc.passes.mapping.plan import GroupMap, Operation, OperationKind, UnitKind, UnitPlan
 from mgc.passes.streaming.analysis import Streaming
 from mgc.targets.description import Target
 
@@ -96,9 +105,13 @@ class Builder:
         for port, name in enumerate(self.data):
             self._take(inputs[name] in axes)
             self._over_link("load", UnitPlan("link in", "link"), (), (inputs[name],), port=port)
+        self.drains = drains_of(graph)
+        products = {kernel: product for product, (kernel, _) in self.drains.items()}
         for node in graph.nodes:
-            self._take(node in self.streaming.nodes, node)
-            self._operations_of(node)
+            if node not in self.drains:  # whose work is done where its kernel is met
+                node = products.get(node, node)
+                self._take(node in self.streaming.nodes, node)
+                self._operations_of(node)
         for port, name in enumerate(self.results):
             self._take(outputs[name] in axes)
             self._over_link("store", UnitPlan("link out", "link"), (outputs[name],), (), port=port)
@@ -355,7 +368,8 @@ class Builder:
 
     def _mvm(self, node: Node, op: Mvm) -> None:
         """The reads of a product's groups; what versions of cells they read is among the node's operands."""
-        x, result = node.inputs[0], node.outputs[0]
+        x, drain = node.inputs[0], self._drain_of(node)
+        results = drain.outputs if drain is not None else node.outputs
         for k, part in enumerate(op.parts):
             index = self._group_of(node, k)
             group = self.placement.groups[index]
@@ -364,15 +378,35 @@ class Builder:
                 self.durations.windows(op, part), group.replicas, blocks, signed=signed_input(node)
             )
             here = Place(group.tiles)
-            # a part's sums are its own, collected in its own tiles
-            sums = self._source(result, windows_of(op, part) * part.matrices * part.cols)
-            moved = [*self._traffic((x,), ()), sums if sums.place is None else replace(sums, place=here)]
-            unit, read = self.units["crossbar", index], (x, node.inputs[1 + k])
-            self._stream("mvm", unit, work, moved, here, read, (result,), part=k, group=index)
+            # a part's sums, or what is made of them, are its own, collected in its own tiles
+            elements = windows_of(op, part) * part.matrices * part.cols
+            made = [self._source(v, elements) for v in results]
+            moved = self._traffic((x,), ()) + [s if s.place is None else replace(s, place=here) for s in made]
+            work = max(work, self._drained(drain, elements, group, moved))
+            read = (x, node.inputs[1 + k], *(drain.inputs[1:] if drain is not None else ()))
+            unit = self.units["crossbar", index]
+            self._stream("mvm", unit, work, moved, here, read, results, part=k, group=index, drain=drain)
+
+    def _drain_of(self, node: Node) -> Node | None:
+        """The kernel that takes the sums of a product as they come."""
+        return self.drains[node][0] if node in self.drains else None
+
+    def _drained(self, drain: Node | None, elements: int, group: GroupMap, moved: list[Source]) -> int:
+        """Cycles of what drains so many sums of a group; what it reads is added to `moved`."""
+        if drain is None:
+            return 0
+        assert isinstance(drain.op, Vec)
+        whole = drain.inputs[0].tensor.size
+        for value in dict.fromkeys(drain.inputs[1:]):
+            if value not in self.graph.constants:
+                moved.append(self._source(value, elements if value.tensor.size == whole else None))
+        sums = -(-elements // self.durations.parts)
+        return self.durations.drain(self.graph, drain.op, drain.inputs, sums, len(group.crossbars))
 
     def _mvm_t(self, node: Node, op: MvmT) -> None:
         """Parts add into one result, the first of them begins it."""
-        dy, result = node.inputs[0], node.outputs[0]
+        dy, result, drain = node.inputs[0], node.outputs[0], self._drain_of(node)
+        results = (result, *(drain.outputs if drain is not None else ()))
         first: list[int] = []
         for k, part in enumerate(op.parts):
             index = self._group_of(node, k)
@@ -382,9 +416,27 @@ class Builder:
             work = self.durations.mvm_t(windows, part, group, signed=signed_input(node))
             # errors are taken where its windows are; sums that are there come and go
             errors = self._source(dy, windows_of(op, part) * part.matrices * part.cols)
-            moved = [errors, *self._traffic((), (result, result) if k else (result,))]
-            unit, read = self.units["crossbar", index], (dy, node.inputs[1 + k])
-            number = self._stream("mvm_t", unit, work, moved, here, read, (result,), first, part=k, group=index)
+            if drain is None:
+                moved = [errors, *self._traffic((), (result, result) if k else (result,))]
+            else:  # all sums go through the lines that are held
+                size = -(-prod(op.out_shape) * self.target.periphery.accumulator_bytes // self.durations.parts)
+                sums = Source(size, None if result in self.offchip else self.place[result])
+                moved = [errors, sums, sums, *self._traffic((), drain.outputs)]
+            work = max(work, self._drained(drain, prod(op.out_shape), group, moved))
+            read = (dy, node.inputs[1 + k], *(drain.inputs[1:] if drain is not None else ()))
+            number = self._stream(
+                "mvm_t",
+                self.units["crossbar", index],
+                work,
+                moved,
+                here,
+                read,
+                results,
+                first,
+                part=k,
+                group=index,
+                drain=drain,
+            )
             first = first or [number]
 
     def _outer(self, node: Node, op: Outer) -> None:

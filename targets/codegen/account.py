@@ -107,10 +107,12 @@ class Account:
                 return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], instruction.window_total
-                return self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
+                read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
+                return read + self._drain(instruction, instruction.results(self.program))
             case isa.MvmT():
                 occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)
-                return self.cost.mvm_energy(instruction.window_total, occupancy, signed=instruction.signed)
+                read = self.cost.mvm_energy(instruction.window_total, occupancy, signed=instruction.signed)
+                return read + self._drain(instruction, self._elements(instruction.buffer_at("dst")))
             case isa.Outer():
                 return self.cost.outer_energy(instruction.window_total, *self.program.buffers[instruction.dst].shape)
             case isa.Update():
@@ -154,6 +156,14 @@ class Account:
         work = update_work(optimizer.name, clips=clips, decays=decay > 0, averages=average > 0)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
         return arithmetic + self._cell_writes(instruction.group) if instruction.group >= 0 else arithmetic
+
+    def _drain(self, read: isa.Mvm | isa.MvmT, elements: int) -> EnergyBreakdown:
+        """What drains so many sums of a read."""
+        spent: list[EnergyBreakdown] = []
+        for step in read.steps:
+            work: dict[CostClass, int] = {cast(CostClass, functions.function(step.function).cost): 1}
+            spent.append(self.cost.vector_energy(elements, work))
+        return EnergyBreakdown.sum(spent)
 
     def _vec(self, instruction: isa.Vec) -> EnergyBreakdown:
         total = EnergyBreakdown()

@@ -48,7 +48,7 @@ from mgc.isa.schedule import Schedule, Unit
 from mgc.isa.state import StatePiece, StoredState
 from mgc.isa.verify_schedule import check_schedule
 from mgc.passes.manager import Pass
-from mgc.passes.mapping.durations import Durations
+from mgc.passes.mapping.durations import Durations, drains_of
 from mgc.passes.mapping.groups import homes_in
 from mgc.passes.mapping.plan import (
     BufferPlan,
@@ -98,9 +98,10 @@ class Walk:
     sources: dict[tuple[str, ...], int] = field(default_factory=dict)
     parted: Collection[Value] = ()
 
-    def source(self, node: Node | None) -> int:
-        """Index of the node's ONNX names in the source table."""
-        return self.sources.setdefault(node.sources if node else (), len(self.sources))
+    def source(self, *nodes: Node | None) -> int:
+        """Index of the nodes' ONNX names in the source table."""
+        names = tuple(dict.fromkeys(name for n in nodes if n is not None for name in n.sources))
+        return self.sources.setdefault(names, len(self.sources))
 
     def constant(self, value: Value, *, accumulator_scale: bool = False) -> Ref:
         """The constant operand for a value; `accumulator_scale` folds the ADC's factor in (mode "scale")."""
@@ -350,7 +351,7 @@ class _Emitter:
                 "after_previous": tuple((a + first, lag) for a, lag in op.after_previous),
                 "after_all": tuple(a + first for a in op.after_all),
                 "streamed": op.streamed,
-                "source": walk.source(op.node),
+                "source": walk.source(op.node, op.drain),
             }
             if op.kind == "load":
                 value = inputs[plan.data[op.port]]
@@ -370,6 +371,7 @@ class _Emitter:
             case mapped.MvmT(parts, source, result):
                 return MvmT(
                     **common,
+                    **_drain(walk, op),
                     group=op.group,
                     src=buffer[node.inputs[0]],
                     dst=buffer[node.outputs[0]],
@@ -452,8 +454,16 @@ def lay_out_buffers(walk: Walk) -> None:
             order.append(value)
             if isinstance(node.op, mapped.View):
                 view_of[value] = node.inputs[0]
+    drains = drains_of(graph)
+    unheld = {v for product, (_, views) in drains.items() for v in views}
+    unheld |= {product.outputs[0] for product in drains if isinstance(product.op, mapped.Mvm)}
+    open_lines = {
+        p.outputs[0]: p.op.parts[0].windows.open_lines(p.op.result.shape)
+        for p in drains
+        if isinstance(p.op, mapped.MvmT)
+    }
     for value in order:
-        if value in walk.buffer_of or value in walk.cells:
+        if value in walk.buffer_of or value in walk.cells or value in unheld:
             continue
         home = value
         while home in view_of:
@@ -468,7 +478,7 @@ def lay_out_buffers(walk: Walk) -> None:
                 name=value.name,
                 kind=kinds[value],
                 dtype=tensor.dtype.numpy.name,
-                shape=tensor.shape,
+                shape=open_lines.get(value, tensor.shape),
                 space=place.space if place else "edram",
                 offset=place.offset if place else 0,
                 slots=place.slots if place else 1,
@@ -505,6 +515,7 @@ def _kind(node: Node, k: int, value: Value, kinds: Mapping[Value, BufferKind]) -
             values: list[BufferKind] = [kinds[v] for v in node.inputs]
             for step in node.op.steps:
                 is_code = isinstance(step.op, mapped.Quant | mapped.QuantBy)
+                is_code |= isinstance(step.op, ops.Pool) and values[step.args[0]] == "code"
                 values.append("code" if is_code else "real")
             return values[node.op.results[k]]
     return "real"
@@ -514,9 +525,10 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
     source = node.inputs[0]
     return Mvm(
         **common,
+        **_drain(walk, operation),
         group=operation.group,
         src=walk.buffer_of[source],
-        dst=walk.buffer_of[node.outputs[0]],
+        dst=walk.buffer_of.get(node.outputs[0], -1),
         signed=source.tensor.dtype in (DType.I8, DType.I16),
         input=op.source,
         output=op.result,
@@ -524,6 +536,15 @@ def _mvm(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Mvm, operati
         tap_fastest=op.parts[operation.part].tap_fastest,
         outside=op.outside,
     )
+
+
+def _drain(walk: Walk, operation: Operation) -> dict[str, Any]:
+    """The fields of a read that say what drains its sums."""
+    node = operation.drain
+    if node is None or not isinstance(node.op, mapped.Vec):
+        return {}
+    steps, stores = _kernel(walk, node, node.op)
+    return {"steps": steps, "stores": stores}
 
 
 def _update(walk: Walk, common: dict[str, Any], node: Node, op: mapped.UpdateCells | ops.Update, group: int) -> Update:
@@ -544,11 +565,19 @@ def _update(walk: Walk, common: dict[str, Any], node: Node, op: mapped.UpdateCel
 
 
 def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
+    steps, stores = _kernel(walk, node, op)
+    return Vec(**common, steps=steps, stores=stores)
+
+
+def _kernel(walk: Walk, node: Node, op: mapped.Vec) -> tuple[tuple[Step, ...], tuple[Result, ...]]:
+    """Steps and stores of a kernel; where it drains, register 0 holds the sums, its first operand."""
     operands = len(node.inputs)
 
     def ref(k: int, *, accumulator_scale: bool = False) -> Ref:
         if k >= operands:
-            return Ref(REGISTER, k - operands)
+            return Ref(REGISTER, k - operands + op.drains)
+        if op.drains and k == 0:
+            return Ref(REGISTER, 0)
         value = node.inputs[k]
         if accumulator_scale and value in walk.graph.constants:
             return walk.constant(value, accumulator_scale=True)
@@ -563,7 +592,7 @@ def _vec(walk: Walk, common: dict[str, Any], node: Node, op: mapped.Vec) -> Vec:
         args = tuple(ref(a, accumulator_scale=dequant and position == 1) for position, a in enumerate(step.args))
         steps.append(Step(function_code(function), args, attributes))
     stores = tuple(Result(ref(r), walk.buffer_of[v]) for r, v in zip(op.results, node.outputs, strict=True))
-    return Vec(**common, steps=tuple(steps), stores=stores)
+    return tuple(steps), stores
 
 
 def _host(walk: Walk, common: dict[str, Any], node: Node, op: ops.Host) -> Host:

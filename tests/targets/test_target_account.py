@@ -13,20 +13,24 @@ from mgc.compiler import compile_training
 from mgc.isa.instructions import Mvm, MvmT, Outer, Update
 from mgc.isa.memory import element_bytes, nbytes
 from mgc.report.views import memory
-from mgc.targets import CostModel, load_target
+from mgc.targets import CostModel, Target, load_target
 from mgc.targets.codegen.account import Account
 
 DATA = Path(__file__).parents[1] / "data" / "training"
 
 
+STORED = {"vector.drain_lanes_per_tile": 0}
+"""No lanes at the crossbars: sums are stored."""
+
+
 @pytest.fixture(scope="module", params=["liu2018", "isaac", "puma", "pipelayer"])
 def trained(request):
-    discriminator = DATA / "mlp_D_ts.onnx"
-    return compile_training(DATA / "mlp_G_ts.onnx", discriminator=discriminator, loss="bce", target=request.param)
+    options = {"discriminator": DATA / "mlp_D_ts.onnx", "loss": "bce", "target": request.param, "overrides": STORED}
+    return compile_training(DATA / "mlp_G_ts.onnx", **options)
 
 
 def account_of(program):
-    return Account(program, CostModel(load_target(program.target["name"])))
+    return Account(program, CostModel(Target.from_json_dict(program.target)))
 
 
 def windows(instruction, layout):
@@ -96,11 +100,22 @@ def test_clipping_weights_costs_two_operations_a_weight_in_energy_as_in_time():
 
 
 def test_inference_counts_sums_and_codes_alike():
-    program = mgc.compile(DATA / "mlp_G_ts.onnx", calibrate="minmax")
+    """And what drains: a code for a sum, or a real that leaves the program, and the steps of the drain."""
+    stored, drained = (mgc.compile(DATA / "mlp_G_ts.onnx", calibrate="minmax", overrides=o) for o in (STORED, {}))
+    for program in (stored, drained):
+        _check_inference(program)
+    reads = [i for i in drained.instructions if isinstance(i, Mvm)]
+    assert [[s.name for s in i.steps][-1] for i in reads] == ["quant", "tanh"]
+    assert drained.meta["energy"]["edram"] < stored.meta["energy"]["edram"]
+    assert drained.meta["energy"]["vector"] == pytest.approx(stored.meta["energy"]["vector"])
+
+
+def _check_inference(program):
     account = account_of(program)
     for i in (i for i in program.instructions if isinstance(i, Mvm)):
         group = program.groups[i.group]
-        moved = windows(i, i.input) * group.matrices * (group.rows + 8 * group.cols)
+        written = element_bytes(program.buffers[i.writes()[0]], program.target)
+        moved = windows(i, i.input) * group.matrices * (group.rows + written * group.cols)
         registers = account.cost.mvm_energy(
             windows(i, i.input),
             account.cost.occupancy(group.rows, group.cols, matrices=group.matrices),
@@ -113,8 +128,8 @@ def test_inference_counts_sums_and_codes_alike():
 
 def test_lighter_sums_take_less_memory_and_no_more_time_as_the_verifier_counts_them():
     default = load_target("liu2018")
-    periphery = default.periphery.model_copy(update={"accumulator_bytes": 4})
-    light = default.model_copy(update={"periphery": periphery})
+    default = default.replace(STORED)
+    light = default.replace({"periphery.accumulator_bytes": 4})
     networks = {"discriminator": DATA / "dcgan_D_ts.onnx", "loss": "bce", "batch": 4, "dataflow": "sequential"}
     heavy, lighter = (compile_training(DATA / "dcgan_G_ts.onnx", target=t, **networks) for t in (default, light))
     assert not check(facts_of_program(lighter.part("discriminator and generator"), {}))

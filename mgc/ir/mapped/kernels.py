@@ -28,12 +28,17 @@ class Step:
 @register
 @dataclass(frozen=True)
 class Vec(Op):
-    """A fused kernel of the vector unit: steps run in order, `results` index the values that leave it."""
+    """A fused kernel of the vector unit: steps run in order, `results` index the values that leave it.
+
+    One that `drains` is no work of a vector unit: it runs where its first operand is made, the sums of a product (or a
+    view of them), element by element as they come, so that these are never stored. Nothing else reads them.
+    """
 
     name: ClassVar[str] = "vec"
     level: ClassVar[int] = 2
     steps: tuple[Step, ...]
     results: tuple[int, ...]
+    drains: bool = False
 
     def infer(self, *types: ValueType) -> tuple[ValueType, ...]:
         values = list(types)

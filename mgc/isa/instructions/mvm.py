@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
@@ -48,9 +50,11 @@ class Mvm(CrossbarRead):
     and window q writes out_base + q*out_stride. Matrix g reads channels [g*C, (g+1)*C), C = rows/taps, and writes
     channels [g*cols, (g+1)*cols). Row k of a matrix is channel k // taps, tap k mod taps when `tap_fastest`, else tap
     k // C, channel k mod C. `signed` says whether codes are two's complement.
-    Positions of the destination that no MVM writes are zero. In `quantized` numerics the sums are what
-    `mgc.isa.crossbar` defines (to be multiplied by the arithmetic's factor), in `device` numerics those of
-    `mgc.isa.device.reads`, in `float` numerics the product with the real weights, in float64, rounded once to float32.
+    Positions of the destination that no MVM writes are zero. One that drains has no accumulator (`dst` is -1): it
+    writes its results at the positions of its windows; all MVMs that write them have one drain, and leave no place.
+    In `quantized` numerics the sums are what `mgc.isa.crossbar` defines (to be multiplied by the arithmetic's factor),
+    in `device` numerics those of `mgc.isa.device.reads`, in `float` numerics the product with the real weights, in
+    float64, rounded once to float32.
     """
 
     opcode: ClassVar[int] = 2
@@ -59,15 +63,31 @@ class Mvm(CrossbarRead):
 
     outside: int = 0
 
+    def check(self, program: Resources) -> None:
+        if (self.steps or self.stores) and self.dst != -1:
+            raise ProgramError(f"it drains its sums, and has accumulator {self.dst}: -1 is expected")
+        super().check(program)
+
     def accesses(self, program: Resources) -> tuple[Access, ...]:
-        """Codes, gathered window by window, and its own sums: parts of one product write positions of their own."""
-        group, windows = program.groups[self.group], self.window_total
-        codes = Access(self.src, elements_of(program, self.src), False, windows * group.matrices * group.rows)
-        return codes, Access(self.dst, windows * group.matrices * group.cols, True)
+        """Codes, gathered window by window, and its own results: parts of one product write positions of their own."""
+        group = program.groups[self.group]
+        gathered = self.window_total * group.matrices * group.rows
+        codes = Access(self.src, elements_of(program, self.src), False, gathered)
+        if self.stores:
+            return codes, *self.drain_accesses(program, self.results(program))
+        return codes, Access(self.dst, self.results(program), True)
+
+    def results(self, program: Resources) -> int:
+        """Positions that it writes, of all channels."""
+        group = program.groups[self.group]
+        return self.window_total * group.matrices * group.cols
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
-        source, target = self.input.view(machine.buffer(self.src)), self.output.view(machine.writable(self.dst))
+        source = self.input.view(machine.buffer(self.src))
+        shape = machine.program.buffers[self.buffer_at("dst")].shape
+        sums = np.zeros(shape, machine.sum_dtype) if self.stores else machine.writable(self.dst)
+        target = self.output.view(sums)
         windows, outside = self.windows, 0 if machine.ideal else self.outside
         channels = group.rows // windows.tap_total
         # all windows at once, or as many lines of windows as fit
@@ -79,3 +99,6 @@ class Mvm(CrossbarRead):
             rows = part.gather_inputs(source, group.matrices, channels, self.tap_fastest, outside)
             runs = [(n * windows.total + q * each, part.total) for n in range(len(source))]
             part.scatter_outputs(self.product(machine, rows, runs), target)
+        where = (slice(None), slice(None), *windows.out_slices)
+        for buffer, value in self.drained(machine, sums) if self.stores else ():
+            self.output.view(machine.writable(buffer))[where] = self.output.view(value)[where]

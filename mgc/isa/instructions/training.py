@@ -35,6 +35,9 @@ class MvmT(CrossbarRead):
     multiplied by its factor and the group's weight scale; in `device` numerics those of `mgc.isa.device.reads`. In
     `float` numerics they are products with the real weights, summed over windows in float64 together with what was
     there, rounded once to float32.
+
+    One that drains does not accumulate. Its sums are complete line by line (of the first spatial dimension), as windows
+    go by: `dst` is an accumulator buffer with room for the lines that one line of windows reads, of each sample.
     """
 
     opcode: ClassVar[int] = 8
@@ -49,6 +52,14 @@ class MvmT(CrossbarRead):
     def check(self, program: Resources) -> None:
         super().check(program)
         group = program.groups[self.group]
+        if self.stores:
+            held = prod(program.operand_of_kind("acc", self.dst).shape)
+            needed = prod(self.windows.open_lines(self.input.shape))
+            if self.accumulate or held != needed:
+                raise ProgramError(
+                    f"it drains its sums: it may not accumulate, and buffer {self.dst} has {held} elements for its "
+                    f"open lines, not {needed}"
+                )
         if any(s == 0 and q > 1 for s, q in zip(self.windows.in_stride, self.windows.count, strict=True)):
             raise ProgramError("in_stride is 0 where several windows add to the same positions")
         if self.largest_sum(program) >= 1 << 63:
@@ -57,9 +68,11 @@ class MvmT(CrossbarRead):
     def accesses(self, program: Resources) -> tuple[Access, ...]:
         """Errors where its windows are, sums window by window; sums that are there already come and go."""
         group, windows = program.groups[self.group], self.window_total
-        sums = elements_of(program, self.dst)
+        sums = elements_of(program, self.buffer_at("dst"))
         errors = Access(self.src, windows * group.matrices * group.cols, False)
         written = Access(self.dst, sums, True, windows * group.matrices * group.rows)
+        if self.stores:
+            return errors, Access(self.dst, sums, False), written, *self.drain_accesses(program, sums)
         return (errors, Access(self.dst, sums, False, 0), written) if self.accumulate else (errors, written)
 
     def largest_sum(self, program: Resources) -> int:
@@ -70,7 +83,8 @@ class MvmT(CrossbarRead):
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
         windows = self.windows
-        buffer = machine.writable(self.dst)
+        shape = machine.program.buffers[self.buffer_at("dst")].shape
+        buffer = np.zeros(shape, machine.sum_dtype) if self.stores else machine.writable(self.dst)
         if not self.accumulate:
             buffer[...] = 0
         source, target = self.output.view(machine.buffer(self.src)), self.input.view(buffer)
@@ -81,6 +95,8 @@ class MvmT(CrossbarRead):
             runs = [(n * windows.total, errors.shape[1])]
             windows.add_inputs(self.product(machine, errors, runs), wide, group.matrices, self.tap_fastest)
             target[n : n + step] = wide
+        for result, value in self.drained(machine, buffer) if self.stores else ():
+            machine.write(result, value)
 
 
 @opcode

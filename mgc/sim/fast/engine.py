@@ -17,6 +17,7 @@ from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, available_threads
 from mgc.sim.fast.builder import Plan
+from mgc.sim.fast.drains import take_apart
 from mgc.sim.fast.items import Arrays, DoubtError, RunContext
 from mgc.sim.fast.lossless import GroupRead, is_lossless
 from mgc.sim.fast.plan import build
@@ -61,7 +62,7 @@ class FastEngine:
     """
 
     def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
-        self._program = program
+        self._given, self._program = program, take_apart(program)
         self._numerics: Numerics = numerics
         self._ideal = numerics == "float"
         self._threads = threads or available_threads()
@@ -227,7 +228,7 @@ class FastEngine:
 
     @cached_property
     def _reference(self) -> ReferenceEngine:
-        return ReferenceEngine(self._program, self._numerics, self._host_threads)
+        return ReferenceEngine(self._given, self._numerics, self._host_threads)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
