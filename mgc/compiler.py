@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgc.accuracy import Accuracy
 from mgc.calibration import load_calibration
 from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.images import DEFAULT_RANGE
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from mgc.frontend.training_model import TrainableModel
 
 Progress = Callable[[str, float], None]
+
+AFTER: tuple[Pass, ...] = (Emit(), VerifySchedule(), Accuracy())
+"""What follows the passes that map and schedule."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def compile_with_stats(
 
 def all_passes(options: CompileOptions) -> tuple[Pass, ...]:
     """What runs on `imported_state`, in order."""
-    return (*passes(options.calibrate, training=options.trains, objective=options.objective), Emit(), VerifySchedule())
+    return (*passes(options.calibrate, training=options.trains, objective=options.objective), *AFTER)
 
 
 # -- import -----------------------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def _numpy_name(onnx_name: str) -> str:
 
 def pass_registry() -> dict[str, type[Pass]]:
     """Every pass by its name, in the order of a training program."""
-    return by_name(type(p) for p in (*passes(training=True), Emit(), VerifySchedule()))
+    return by_name(type(p) for p in (*passes(training=True), *AFTER))
 
 
 # -- tools for passes -------------------------------------------------------------------------------------------------

@@ -22,6 +22,11 @@ def si(value: float | None, unit: str) -> str:
     return f"{digits} {_PREFIXES[exponent]}{unit}".rstrip()
 
 
+def decibels(value: float | None) -> str:
+    """A ratio in dB with one decimal; a dash for None."""
+    return "-" if value is None else f"{value:.1f} dB"
+
+
 def count(value: float | None) -> str:
     """An integer with thousands separated; a dash for None."""
     return "-" if value is None else f"{value:,.0f}"

@@ -17,6 +17,7 @@ from mgc.passes.quantizing.clipping import choose_reaches
 from mgc.passes.quantizing.codes import Reach
 from mgc.passes.quantizing.network import Feeds, mirrored, run
 from mgc.passes.quantizing.observed import graph_macs, observed_values
+from mgc.passes.quantizing.probe import make_probe
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.state import CompileState, Tools, with_graph
 
@@ -55,7 +56,7 @@ class Scales(Pass):
     network's multiply-accumulates, never on the clock. With method "none" every value is taken to lie in -8 .. 8, no
     data is drawn and nothing runs: such a program is exact in `float` numerics, which uses no scale; in `quantized` its
     scales are only a guess. The graph stays as it is; an entry gets its `calibration`, and the graph
-    that was `calibrated` where one was run.
+    that was `calibrated` where one was run, with a `probe`: what it gives for a few samples.
     """
 
     name: ClassVar[str] = "scales"
@@ -67,8 +68,11 @@ class Scales(Pass):
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
         if state.trains:
             return entry
-        found = self._seen(entry.graph, state)
-        return with_graph(entry, entry.graph, calibration=found, calibrated=entry.graph if found.feeds else None)
+        found, graph = self._seen(entry.graph, state), entry.graph
+        if not found.feeds:
+            return with_graph(entry, graph, calibration=found)
+        probe = make_probe(graph, state.module.attributes.get("calibration_data", {}), state.seed, state.tools)
+        return with_graph(entry, graph, calibration=found, calibrated=graph, probe=probe)
 
     def _seen(self, graph: Graph, state: CompileState) -> Calibration:
         if self.method == "none":

@@ -56,6 +56,11 @@ class StatedCodes:
                 return None
         return Codes(found.step, -most - 1, most)
 
+    def step(self, value: Value) -> float | None:
+        """The size of a value's steps; None if the model states none."""
+        found = self._steps(value)
+        return None if found is None else found.step
+
     def _steps(self, value: Value) -> _Steps | None:
         """Through what only moves numbers, or drops some: values are looked at from the first maker on."""
         waiting, asked = [value], {value}

@@ -9,19 +9,22 @@ from rich.console import RenderableType
 
 from mgc.isa.program import Program
 from mgc.report.text import Heading, Row, pairs, section, stack, table
-from mgc.report.units import count, percent
+from mgc.report.units import count, decibels, percent
 
 LEGEND = (
     "input: the range seen on calibration data; codes: the range they reach, U unsigned, S signed, Z with a shifted "
     "zero; clipped: inputs beyond it; exact: columns whose converters never clip; weights, output: signal to error of "
-    "the rounded weights, and of the layer's sums over sampled windows (200 dB: no error)"
+    "the rounded weights, and of the layer's sums over sampled windows, converters left out (200 dB: no error)"
 )
 TRAINING = "Training keeps no fixed scales: the chip computes one for every tensor and step, from its largest value."
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """The record of every layer with weights, as the compiler left it; none in a training program."""
-    return {"layers": [dict(layer) for layer in program.meta.get("layers", ())]}
+    """What is expected of the outputs, and the record of every layer with weights, as the compiler left it; none in a
+    training program.
+    """
+    layers = [dict(layer) for layer in program.meta.get("layers", ())]
+    return {"expected_psnr_db": program.meta.get("expected_psnr_db"), "layers": layers}
 
 
 def cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
@@ -37,14 +40,10 @@ def cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def decibels(value: float | None) -> str:
-    """A ratio in dB with one decimal; a dash for None."""
-    return "-" if value is None else f"{value:.1f} dB"
-
-
 def render(program: Program) -> RenderableType:
     """One line a layer, under its ONNX nodes."""
-    layers = facts(program)["layers"]
+    found = facts(program)
+    layers, expected = found["layers"], found["expected_psnr_db"]
     if not layers:
         why = TRAINING if program.mode == "training" else "The program has no layer with calibrated codes."
         return pairs([("layers", why)])
@@ -54,5 +53,11 @@ def render(program: Program) -> RenderableType:
         rows.append(("", *cells(layer)))
     columns = ["", ">input", ">codes", ">clipped", ">exact", ">weights", ">output"]
     worst = min((v["output_snr_db"] for v in layers if v["output_snr_db"] is not None), default=None)
-    head = pairs([("layers", count(len(layers))), ("least output SNR", decibels(worst))])
+    head = pairs(
+        [
+            ("layers", count(len(layers))),
+            ("least output SNR", decibels(worst)),
+            ("outputs", f"{decibels(expected)} PSNR expected, converters that clip or round included"),
+        ]
+    )
     return stack(head, section("Calibration and error", stack(table(columns, rows), "", LEGEND)))

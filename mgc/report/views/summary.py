@@ -11,7 +11,7 @@ from mgc.isa.memory import CONSTANT, Port
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import pairs, section, stack, table
-from mgc.report.units import count, ranges, shape, si, size
+from mgc.report.units import count, decibels, ranges, shape, si, size
 from mgc.report.views.instructions import counts
 from mgc.report.views.mapping import used_and_available
 from mgc.report.views.schedule import status_line, status_of
@@ -46,6 +46,7 @@ def headline(program: Program) -> dict[str, Any]:
         "latency_s": meta.get("latency_s"),
         "energy_j": meta.get("energy_j"),
         "samples_per_s": meta.get("samples_per_s"),
+        "expected_psnr_db": meta.get("expected_psnr_db"),
         "objective": allocation.get("objective"),
         "choices": allocation.get("choices") or {},
     }
@@ -149,6 +150,7 @@ def overview(program: Program) -> RenderableType:
         ("latency", f"{si(facts['latency_s'], 's')} for a batch of {batch}"),
         ("throughput", f"{count(facts['samples_per_s'])} samples/s"),
         ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
+        *_accuracy_lines(facts),
         ("on the host", _host_line(facts)),
     ]
     head += [("replicas" if not k else "", line) for k, line in enumerate(_choice_lines(program, facts))]
@@ -170,6 +172,13 @@ def elsewhere(program: Program) -> list[tuple[str, list[str], list[tuple[str, ..
         ("Products on vector units, not on crossbars", ["~ONNX node", "~why"], [*dict.fromkeys(products)]),
     ]
     return [t for t in tables if t[2]]
+
+
+def _accuracy_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    expected = facts["expected_psnr_db"]
+    if expected is None:
+        return []
+    return [("accuracy", f"{decibels(expected)} PSNR expected of the outputs, by a run on calibration samples")]
 
 
 def _choice_lines(program: Program, facts: dict[str, Any]) -> list[str]:
