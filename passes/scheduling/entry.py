@@ -14,7 +14,7 @@ from mgc.passes.scheduling.iterations import moves_of, waits_of
 from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, Slots, peak, slot_waits, spill, steady_slots
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
-from mgc.passes.scheduling.paces import PACES, Paced, own_paces
+from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
@@ -100,8 +100,24 @@ class _Cut:
         operations = work.operations
         self.arranged, self.swift = work, self._problem_of(work)
         paced = Paced(self.swift, [op.offchip for op in operations], self.swift.durations, work.bytes_per_cycle)
+        bound = lower_bound(self.swift.tasks)
         self._take(paced.at_most(PACES[0]))
-        self.plain = self._list(self.problem, lower_bound(self.swift.tasks))
+        self.plain = self._list(self.problem, bound)
+        if run.micro_batches > 1 and any(self.swift.shares):
+            self._pace_stream(paced, bound)
+
+    def _pace_stream(self, paced: Paced, bound: int) -> None:
+        """Lets all of a stream go at the pace that makes it shortest: what takes its time beside the slowest stage
+        leaves the channel to others, and needs no gap of theirs.
+        """
+        best, least = PACES[0], self.plain.makespan
+        for pace in STREAM_PACES:
+            self._take(paced.at_most(pace))
+            found = self._list(self.problem, bound)
+            if found.makespan < least:
+                best, least = pace, found.makespan
+        self._take(paced.at_most(best))
+        self.plain = self._list(self.problem, bound)
 
     def _problem_of(self, work: Work) -> Problem:
         repeats, channel = self.split * self.run.micro_batches, work.bytes_per_cycle

@@ -15,6 +15,9 @@ PACES = (0.9, 1.0, 0.5)
 takes any. The first is that of plans that are compared, the others are tried for the one that is chosen.
 """
 
+STREAM_PACES = (0.5, 0.25, 0.125, 0.0625)
+"""Other paces of a stream of micro-batches, which all its operations share: its slots are made for its steady state."""
+
 SLOWEST = WHOLE // 16
 """Shares down to which an operation is made slower."""
 

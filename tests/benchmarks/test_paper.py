@@ -176,7 +176,8 @@ def test_the_peak_is_the_published_one_and_no_schedule_beats_it(results):
     assert f"| {number(small.peak_macs_per_s / small.macs)} | {100 * small.of_peak:.1f} % |" in page(
         results, load_baselines()
     )
-    whole = vgg_result(isaac, batch=16)
+    whole = vgg_result(isaac)
+    assert whole.of_peak >= 0.75
     assert whole.macs == pytest.approx(7.485e9, rel=0.001)
     for found in (small, whole):
         assert 0 < found.of_peak < 1
