@@ -32,7 +32,8 @@ class Instruction:
     in order, any other has one; duration is that of a task. Task k of a streamed instruction comes after task k of a
     streamed one in `after`, and after the only task of any other; the only task of an instruction that is not streamed
     comes after all tasks of those in `after`. after_all: ids of streamed instructions all of whose tasks must end
-    before the first of a streamed instruction: a reduction over the batch must be complete. `lag` then counts runs.
+    before the first of a streamed instruction: a reduction over the batch must be complete. `lag` then counts runs. Who
+    writes part k of a buffer with fewer `slots` than parts comes after all who use part k - slots of it.
     """
 
     opcode: ClassVar[int] = 0

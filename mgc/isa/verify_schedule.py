@@ -20,7 +20,7 @@ from mgc.isa.instructions import Mvm
 from mgc.isa.memory import Buffer
 from mgc.isa.parts import part_of
 from mgc.isa.tables import Tables
-from mgc.isa.tasks import Task, count_of, needs
+from mgc.isa.tasks import Needs, Task, count_of
 from mgc.isa.traffic import channel_shares
 from mgc.isa.verify_memory import Span, clashes, line_of
 
@@ -69,6 +69,7 @@ class _Facts:
     interval: int
     shares: dict[int, int]
     """What a task of each instruction takes of the off-chip channel."""
+    needs: Needs
 
     @staticmethod
     def of(program: Tables) -> _Facts:
@@ -79,7 +80,7 @@ class _Facts:
                 start[i.id, k] = program.entry.start(i.id, k)
                 end[i.id, k] = start[i.id, k] + i.duration
         shares = channel_shares(program, program.entry)
-        return _Facts(program, start, end, program.entry.schedule.interval, shares)
+        return _Facts(program, start, end, program.entry.schedule.interval, shares, Needs(program))
 
     def tasks(self, instruction: Instruction) -> range:
         return range(count_of(self.program, instruction))
@@ -103,7 +104,7 @@ class _Facts:
 def _precedence(f: _Facts) -> Iterator[str]:
     for i in f.timed:
         for k in f.tasks(i):
-            for need in needs(f.program, i, k):
+            for need in f.needs.of(i, k):
                 if f.start[i.id, k] + need.lag * f.interval < f.end[need.task] and (not need.lag or f.interval):
                     run = f" of the run {need.lag} before" if need.lag else ""
                     other = f"task {need.task[1]} of {need.task[0]}{run}"
@@ -134,7 +135,7 @@ def _time(f: _Facts) -> Iterator[str]:
     for i in f.timed:
         for k in f.tasks(i):
             wanted = max(0, free.get((i.id, k), 0), served.get((i.id, k), 0))
-            for need in needs(f.program, i, k):
+            for need in f.needs.of(i, k):
                 if not need.lag or f.interval:
                     wanted = max(wanted, f.end[need.task] - need.lag * f.interval)
             if f.start[i.id, k] > wanted:
@@ -293,7 +294,7 @@ def _capacity(target: Mapping[str, object]) -> dict[str, int]:
 
 
 def _slots(f: _Facts) -> Iterator[str]:
-    """From run to run the waits themselves keep slots apart (between the parts of a split run the planned times do)."""
+    """From run to run the waits themselves keep slots apart (the parts of a split run wait for them, see `Needs`)."""
     program = f.program
     repeats = program.entry.micro_batches
     writers, readers = _users(f)
@@ -317,7 +318,7 @@ def _slots(f: _Facts) -> Iterator[str]:
         for i in program.instructions:
             bits = 0
             if i.timed:
-                for need in needs(program, i, k):
+                for need in f.needs.of(i, k):
                     j, m = need.task
                     bits |= before[m][j] | 1 << (m * count + j)
             row.append(bits)

@@ -11,7 +11,7 @@ from mgc.isa.entry import Entry
 from mgc.isa.phases import Stage, stages
 from mgc.isa.program import Program
 from mgc.isa.schedule import Unit
-from mgc.isa.tasks import count_of, needs
+from mgc.isa.tasks import Needs, count_of
 from mgc.report import trace
 
 
@@ -153,13 +153,13 @@ def _tasks(program: Program, entry: Entry, first: int, origin: int) -> list[Task
     shift = entry.first - part.entry.first
     counted = sorted((k, i.id) for i in part.instructions for k in range(count_of(part, i)))
     number = {(i, k): first + place for place, (k, i) in enumerate(counted)}
-    tasks = []
+    tasks, needs = [], Needs(part)
     for k, i in counted:
         instruction = part.instructions[i]
         own = {(i, lag) for j, lag in instruction.after_previous if j == i}
         deps = {
             number[need.task]
-            for need in needs(part, instruction, k)
+            for need in needs.of(instruction, k)
             if need.lag == 0 and (need.task[0] != i or (i, k - need.task[1]) in own)
         }
         start = origin + part.entry.start(i, k)

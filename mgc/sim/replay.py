@@ -10,7 +10,7 @@ import numpy as np
 from mgc.functions.channel import Channel
 from mgc.isa.error import ProgramError
 from mgc.isa.program import Program
-from mgc.isa.tasks import count_of, needs
+from mgc.isa.tasks import Needs, count_of
 from mgc.isa.traffic import channel_shares
 
 MOST_PASSES = 64
@@ -59,7 +59,7 @@ def replay(program: Program) -> Replay:
     """Runs the clock over one pass of all micro-batches.
 
     A task starts when its unit has ended the task before it in the unit's order, and all that it needs has ended (see
-    `mgc.isa.tasks.needs`); if it moves anything off-chip, when the channel has room for it, which serves tasks in order
+    `mgc.isa.tasks.Needs`); if it moves anything off-chip, when the channel has room for it, which serves tasks in order
     of planned starts. The program has one entry. Where passes overlap, pass n may start after n intervals,
     and a unit's order is that of all of them. Raises ProgramError if the orders wait for one another in a circle, or if
     overlapping passes do not settle.
@@ -90,14 +90,14 @@ def _run(program: Program, orders: list[list[tuple[int, int, int]]], passes: int
     waiting_for: dict[tuple[int, int, int], list[int]] = {}
     shares, channel, turn = channel_shares(program, entry), Channel(), 0
     served = _channel_order(program, shares, passes)
-    ready = [u for u in range(len(orders)) if orders[u]]
+    ready, needs = [u for u in range(len(orders)) if orders[u]], Needs(program)
     while ready:
         unit = ready.pop()
         while place[unit] < len(orders[unit]):
             i, k, n = orders[unit][place[unit]]
             instruction = program.instructions[i]
             start, missing = max(free[unit], n * interval), None
-            for need in needs(program, instruction, k):
+            for need in needs.of(instruction, k):
                 if n < need.lag:
                     continue
                 end = ended.get((*need.task, n - need.lag))

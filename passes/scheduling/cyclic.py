@@ -138,7 +138,9 @@ def _window(problem: Problem, waits: Waits, moved: frozenset[int]) -> tuple[Prob
     order = sorted(range(problem.operations), key=lambda i: (i in moved, i))
     at = {i: n for n, i in enumerate(order)}
     edges = [
-        Edge(at[e.before], at[e.after], 0, e.whole) for e in problem.edges if (e.before in moved) == (e.after in moved)
+        Edge(at[e.before], at[e.after], e.lag, e.whole)
+        for e in problem.edges
+        if (e.before in moved) == (e.after in moved)
     ]
     edges += [Edge(at[b], at[a], 0, True) for b, a in waits if a in moved and b not in moved]
     window = replace(

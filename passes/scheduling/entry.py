@@ -11,7 +11,16 @@ from mgc.passes.mapping.plan import EntryPlan, Operation, SchedulePlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
 from mgc.passes.scheduling.cyclic import least_interval, overlap_runs
 from mgc.passes.scheduling.iterations import moves_of, waits_of
-from mgc.passes.scheduling.memory import MemoryPlan, MemoryPlanner, Slots, peak, slot_waits, spill, steady_slots
+from mgc.passes.scheduling.memory import (
+    LiveRange,
+    MemoryPlan,
+    MemoryPlanner,
+    Slots,
+    peak,
+    slot_waits,
+    spill,
+    steady_slots,
+)
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
 from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, own_paces
@@ -19,6 +28,7 @@ from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
 from mgc.passes.scheduling.solver import SolverOptions
+from mgc.passes.scheduling.stages import passing
 from mgc.passes.streaming.analysis import Streaming
 from mgc.passes.streaming.dataflow import Dataflow
 
@@ -27,6 +37,11 @@ MOST_TASKS = 40_000
 
 MARGIN = 32
 """The part of the memory that is left over, at least, while cuts are compared: where buffers lie is found out later."""
+
+AHEAD = 16
+"""The part of the memory that a value may take which goes round in slots within a stage, where memory is short; but it
+has two slots at least, so that who makes it and who uses it work side by side.
+"""
 
 ENOUGH = 1.01
 """A finer cut must shorten the schedule by more than this to be tried on: its makespan then falls ever more slowly."""
@@ -87,12 +102,14 @@ class _Cut:
     def __init__(self, run: EntryRun, split: int, capacity: int) -> None:
         self.run, self.split, self.capacity = run, split, capacity
         self.offchip: frozenset[Value] = frozenset()
+        self.tight = False  # whether memory is too short for operations to run ahead as far as they like
         self._plan()
 
     def _plan(self) -> None:
         """The best list schedule with the values that are spilled by now.
 
-        Micro-batches wait for slots, of which the steady state needs few; parts have as many as their schedule needs.
+        Micro-batches wait for slots, of which the steady state needs few; parts have as many as their schedule needs,
+        but where memory is short what comes and goes within a stage has few.
         """
         run = self.run
         work = run.work(self.split, self.offchip)
@@ -127,14 +144,24 @@ class _Cut:
         """Takes over durations, with the slots that values are given."""
         run, work = self.run, self.arranged
         each = zip(work.operations, paced.problem.durations, strict=True)
-        self.paced = paced
         self.work = replace(work, operations=tuple(replace(op, duration=d) for op, d in each))
         axes = None if run.micro_batches > 1 else run.streaming.axes if self.split > 1 else ()
         self.planner = MemoryPlanner(self.work, run.roots, axes, self.offchip, self.capacity)
-        self.problem = self.free = paced.problem
+        self.free = replace(paced.problem, edges=self.swift.edges)
+        self.slots = self._few_slots()
+        self.problem = replace(self.free, edges=(*self.free.edges, *self._slot_waits(self.slots)))
+        self.paced = replace(paced, problem=self.problem)
+
+    def _few_slots(self) -> dict[Value, int]:
+        """The slots that writers wait for, of the values of which there are fewer than parts or micro-batches."""
+        run = self.run
         if run.micro_batches > 1:
-            self.slots = steady_slots(self.work, steady_state(self.free), run.micro_batches)
-            self.problem = replace(self.free, edges=(*self.free.edges, *self._slot_waits(self.slots)))
+            return steady_slots(self.work, steady_state(self.free), run.micro_batches)
+        if self.split == 1 or not self.tight:
+            return {}
+        few = passing(self.work, run.streaming.axes, run.roots, self._moves() if run.flow.iterations else ())
+        room = self.capacity // AHEAD
+        return {v: max(2, room // max(1, self.work.sizes[v])) for v in few if v not in self.offchip}
 
     def _settle_paces(self) -> None:
         """Gives operations paces of their own, if that shortens the list schedule and what is on the chip still fits.
@@ -162,6 +189,10 @@ class _Cut:
         found = self._overlap() if self.run.flow.iterations else self.plain
         return found, self.planner.plan(self.problem.tasks, found.starts, found.interval)
 
+    def _moves(self) -> list[frozenset[int]]:
+        """What an iteration can begin with while the one before it ends."""
+        return moves_of(self.work, self.free, self.run.phases(self.work), self.run.streaming)
+
     def _list(self, problem: Problem, bound: int) -> TaskSchedule:
         """The best list schedule."""
         starts = best_list(problem, bound)
@@ -169,8 +200,8 @@ class _Cut:
         return TaskSchedule(starts, makespan, bound, makespan)
 
     def _slot_waits(self, slots: Slots) -> list[Edge]:
-        """What waits for slots: nothing, where there are no micro-batches."""
-        return slot_waits(self.work, slots, self.run.micro_batches)
+        """What waits for slots."""
+        return slot_waits(self.work, slots, self.split * self.run.micro_batches)
 
     def fit_roughly(self) -> None:
         """Spills values until the others look as if they fit, which is quick to see."""
@@ -179,8 +210,14 @@ class _Cut:
             ranges = self.planner.on_chip(self.planner.live_ranges(self.problem.tasks, self.plain.starts))
             if peak(ranges) <= room:
                 return
+            self._save(ranges, room)
+
+    def _save(self, ranges: Sequence[LiveRange], room: int) -> None:
+        """Saves memory: first nobody runs far ahead, then values are spilled until others take so much room at most."""
+        if self.tight or self.split == 1:
             self.offchip |= spill(ranges, room)
-            self._plan()
+        self.tight = self.split > 1
+        self._plan()
 
     def _fit(self) -> None:
         """Spills values until the others fit."""
@@ -192,8 +229,7 @@ class _Cut:
             most = peak(memory.ranges)
             if most <= self.capacity:
                 lost = max(2 * lost, memory.edram - most)
-            self.offchip |= spill(memory.ranges, max(0, self.capacity - lost))
-            self._plan()
+            self._save(memory.ranges, max(0, self.capacity - lost))
 
     def finish(self, options: SolverOptions) -> EntryPlan:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
@@ -205,18 +241,18 @@ class _Cut:
             return self._result(found, memory, waits)
         found, memory = self._give_slots(memory)
         found, memory = self._improve(found, memory, options)
-        return self._result(found, memory, self._slot_waits({v: b.slots for v, b in memory.buffers.items()}))
+        waits = self._slot_waits({v: b.slots for v, b in memory.buffers.items()}) if self.run.micro_batches > 1 else []
+        return self._result(found, memory, waits)
 
     def _overlap(self) -> TaskSchedule:
         """The schedule of iterations that overlap."""
-        moves = moves_of(self.work, self.problem, self.run.phases(self.work), self.run.streaming)
         waits = waits_of(self.work)
-        found = overlap_runs(self.problem, waits, moves, self.plain.starts)
+        found = overlap_runs(self.problem, waits, self._moves(), self.plain.starts)
         return replace(found, lower_bound=least_interval(self.swift, waits))
 
     def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
-        found, extra = self.plain, self.run.micro_batches
+        found, extra = self.plain, self.run.micro_batches if self.run.micro_batches > 1 else 0
         while extra and found.makespan > found.lower_bound and self.problem.edges != self.free.edges:
             slots = {v: s + extra for v, s in self.slots.items()}
             freer = replace(self.free, edges=(*self.free.edges, *self._slot_waits(slots)))
@@ -237,7 +273,7 @@ class _Cut:
         if plain.makespan > bound:
             bound = max(bound, barrier_bound(self.swift.tasks))
         found = improve(self.problem, plain.starts, bound, options)
-        if self.free != self.swift:  # the solver's bound holds at this pace only
+        if self.free != self.swift or self.tight:  # the solver's bound holds at this pace and for these slots only
             found = replace(found, lower_bound=bound)
         if found.starts != plain.starts:
             moved = self.planner.plan(self.problem.tasks, found.starts)
@@ -260,11 +296,13 @@ class _Cut:
         return EntryPlan(operations, self.work.units, memory.buffers, plan, parts=self.split, parted=axes)
 
 
-def problem_of(operations: Sequence[Operation], repeats: int, *, cut: bool, channel: float = 1.0) -> Problem:
+def problem_of(
+    operations: Sequence[Operation], repeats: int, *, cut: bool, channel: float = 1.0, waits: Sequence[Edge] = ()
+) -> Problem:
     """The scheduling problem of some operations; of a run that is `cut` not all go part by part. `channel` is the rate
-    of the off-chip channel, bytes a cycle.
+    of the off-chip channel, bytes a cycle; `waits` are those for slots.
     """
-    edges: list[Edge] = []
+    edges = list(waits)
     for i, op in enumerate(operations):
         edges += (Edge(j, i) for j in op.after)
         edges += (Edge(j, i, whole=True) for j in op.after_all)

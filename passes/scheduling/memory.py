@@ -171,11 +171,13 @@ def steady_slots(work: Work, steady: SteadyState, micro_batches: int) -> dict[Va
     return slots
 
 
-def slot_waits(work: Work, slots: Slots, micro_batches: int) -> list[Edge]:
-    """What makes each writer wait until the slot that it will write has been read by everyone."""
+def slot_waits(work: Work, slots: Slots, most: int) -> list[Edge]:
+    """What makes each writer wait until the slot that it will write has been read by everyone; what is not in `slots`
+    has as many as there are parts or micro-batches, which is `most`.
+    """
     waits: dict[Edge, None] = {}
     for value, writers in work.writers.items():
-        if slots[value] < micro_batches:
+        if slots.get(value, most) < most:
             # a value that nobody reads is free once written
             users = work.readers[value] or writers
             waits.update((Edge(r, w, slots[value]), None) for w in writers for r in users if r != w)

@@ -21,8 +21,8 @@ STREAM_PACES = (0.5, 0.25, 0.125, 0.0625)
 SLOWEST = WHOLE // 16
 """Shares down to which an operation is made slower."""
 
-TRIES = 120
-"""Schedules that are tried, at most, to find each operation's own pace."""
+TRY_BUDGET = 1_000_000
+"""Tasks that list schedules may place, all of them together, to find each operation's own pace."""
 
 WAITING = 12
 """Operations that wait for the channel longest, whose pace, and that of those that they wait for, is tried first."""
@@ -43,7 +43,7 @@ class Paced:
     def at(self, durations: Sequence[int]) -> Paced:
         """The same with other durations."""
         shares = tuple(shares_of(b, d, self.rate) for b, d in zip(self.offchip, durations, strict=True))
-        return replace(self, problem=replace(self.problem, durations=tuple(durations), shares=shares))
+        return replace(self, problem=self.problem.at(durations, shares))
 
     def at_most(self, pace: float) -> Paced:
         """With all so slow that none takes more than a part of the channel."""
@@ -59,17 +59,17 @@ def own_paces(paced: Paced, starts: Sequence[int], bound: int) -> tuple[Paced, l
     """
     best, order = paced, list(starts)
     least = paced.problem.tasks.makespan(order)
-    tries = TRIES
-    while tries and least > bound:
+    left = TRY_BUDGET
+    while left > 0 and least > bound:
         for durations in _changes(best, order):
             changed = best.at(durations)
             tasks = changed.problem.tasks
             found = min((list_schedule(tasks, order, patient=patient) for patient in (False, True)), key=tasks.makespan)
-            tries -= 1
+            left -= 2 * len(tasks)
             if tasks.makespan(found) < least:
                 best, order, least = changed, self_timed(tasks, found), tasks.makespan(found)
                 break
-            if not tries:
+            if left <= 0:
                 break
         else:
             break

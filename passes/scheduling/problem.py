@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import heappop, heappush
 from itertools import accumulate
 
 import numpy as np
@@ -34,7 +35,7 @@ class Problem:
     takes any); those that run at once take no more than the whole.
 
     Where `streamed` is given, an operation that is not streamed runs once for all micro-batches: it waits for all of
-    those before it, and all of those after it wait for it. Such a problem has edges of lag 0 only.
+    those before it, and all of those after it wait for it. Edges with a lag are between streamed ones then.
     """
 
     durations: tuple[int, ...]
@@ -54,8 +55,11 @@ class Problem:
             raise ValueError(f"{len(self.durations)} durations but {len(self.units)} units")
         if min(self.durations, default=1) < 1 or self.repeats < 1:
             raise ValueError("durations and repeats must be at least 1")
-        if self.streamed and (len(self.streamed) != len(self.durations) or any(e.lag for e in self.edges)):
-            raise ValueError("streamed must say of every operation what it is, and edges must have no lag then")
+        if self.streamed and (
+            len(self.streamed) != len(self.durations)
+            or any(e.lag and not (self.streamed[e.before] and self.streamed[e.after]) for e in self.edges)
+        ):
+            raise ValueError("streamed must say of every operation what it is, and edges with a lag be between those")
         for e in self.edges:
             if e.lag < 0 or (e.lag == 0 and e.before >= e.after) or max(e.before, e.after) >= len(self.durations):
                 raise ValueError(f"edge {e} does not go forward among {len(self.durations)} operations")
@@ -90,11 +94,18 @@ class Problem:
         """All tasks with their precedences."""
         return Tasks.of(self)
 
+    def at(self, durations: Sequence[int], shares: Sequence[int]) -> Problem:
+        """The same with other durations and shares of the channel."""
+        other, tasks = replace(self, durations=tuple(durations), shares=tuple(shares)), self.tasks
+        own = [durations[i] for i in tasks.operation], [shares[i] for i in tasks.operation]
+        object.__setattr__(other, "tasks", replace(tasks, durations=own[0], shares=own[1]))
+        return other
+
 
 @dataclass
 class Tasks:
     """Task t is micro-batch `number[t]` of operation `operation[t]`; their order is a topological one: micro-batch by
-    micro-batch, or operation by operation where some are not streamed.
+    micro-batch; where some are not streamed operation by operation, as far as edges with a lag let it be.
 
     `shares[t]` is its part of the off-chip channel. `before[t]` and `after[t]` list the tasks that must end before t
     starts and those that wait for t, the same operation's neighbouring micro-batches included.
@@ -126,6 +137,7 @@ class Tasks:
             first = list(range(n))
         before: list[list[int]] = []
         sources = [sorted((j, lag, whole) for (j, lag), whole in own.items()) for own in into]
+        lagging = bool(problem.streamed) and any(e.lag for e in problem.edges)
         for i, k in order:
             waits = [first[i] + (k - 1) * stride] if k else []
             for j, lag, whole in sources[i]:
@@ -134,12 +146,16 @@ class Tasks:
                 elif whole and k == 0:  # the operation's own order carries this on from its first task
                     waits.append(first[j] + (counts[j] - 1) * stride)
             before.append(waits)
+        if lagging:
+            order, before = _in_order(order, before)
         operation, number = [i for i, _ in order], [k for _, k in order]
         durations, units = [problem.durations[i] for i in operation], [problem.units[i] for i in operation]
         shares = [problem.shares[i] if problem.shares else 0 for i in operation]
         return Tasks(n, repeats, operation, number, durations, units, shares, before)
 
     def __post_init__(self) -> None:
+        if self.after:
+            return
         self.after = [[] for _ in self.before]
         for t, sources in enumerate(self.before):
             for s in sources:
@@ -190,3 +206,29 @@ class Tasks:
         table = np.full((self.operations, self.repeats), -1, np.int64)
         table[self.operation, self.number] = starts
         return table
+
+
+def _in_order(
+    tasks: Sequence[tuple[int, int]], before: Sequence[Sequence[int]]
+) -> tuple[list[tuple[int, int]], list[list[int]]]:
+    """Tasks in a topological order, the first of those that may come next first, with what is before each. ValueError
+    if they wait for one another in a circle.
+    """
+    after: list[list[int]] = [[] for _ in tasks]
+    missing = [len(sources) for sources in before]
+    for t, sources in enumerate(before):
+        for s in sources:
+            after[s].append(t)
+    ready = [t for t, count in enumerate(missing) if count == 0]
+    order: list[int] = []
+    while ready:
+        t = heappop(ready)
+        order.append(t)
+        for s in after[t]:
+            missing[s] -= 1
+            if missing[s] == 0:
+                heappush(ready, s)
+    if len(order) < len(tasks):
+        raise ValueError("operations wait for one another in a circle")
+    place = {t: n for n, t in enumerate(order)}
+    return [tasks[t] for t in order], [[place[s] for s in before[t]] for t in order]
