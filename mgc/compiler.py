@@ -180,7 +180,10 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
     names = [{s for node in m.imported.graph.nodes for s in node.sources} for m in loaded.values()]
     common = frozenset(s for k, own in enumerate(names) for other in names[:k] for s in own & other)
     entries: list[Entry] = []
+    alike = len({m.imported.graph.name for m in loaded.values()}) < len(loaded)
     for name, network in loaded.items():
+        if alike:  # what an exporter calls every graph
+            network.imported.graph.name = name
         _prefix_common(network.imported.graph, name, common)
         warnings.extend(w if len(sources) == 1 else f"{name}: {w}" for w in network.warnings)
         imported = network.imported
@@ -211,8 +214,7 @@ def _training_module(model: Source, options: CompileOptions, warnings: list[str]
         "common": common,
         "dims": dims,
     }
-    name = " and ".join(m.imported.graph.name for m in loaded.values())
-    return Module(name, tuple(entries), (), attributes)
+    return Module(" and ".join(e.graph.name for e in entries), tuple(entries), (), attributes)
 
 
 def _no_value(name: str, known: Collection[str]) -> str:

@@ -79,7 +79,9 @@ class _Part:
 
 
 def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
-    """Lifts a network's weights; state names that are in `taken` get the network's name in front."""
+    """Lifts a network's weights; state names that are in `taken` get the network's name in front (all, where the
+    networks share some, so that units and states say network.layer).
+    """
     graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
     running |= {v: s.weight for s in weights.spectra for v in (s.left, s.right)}
@@ -116,7 +118,7 @@ class _Composer:
             {c.onnx_name for c in n.graph.constants.values()} for n in (self.generator, self.discriminator)
         )
         inputs = {v.name for n in (self.generator, self.discriminator) for v in n.graph.inputs}
-        taken = (g_names & d_names) | inputs
+        taken = (g_names | d_names if g_names & d_names else set()) | inputs
         self.g, self.d = _prepare(self.generator, GENERATOR, taken), _prepare(self.discriminator, DISCRIMINATOR, taken)
         self.graph = Graph(f"{self.generator.graph.name} and {self.discriminator.graph.name}")
         self.copier, self.build = Copier(self.graph), Build(self.graph)

@@ -310,11 +310,11 @@ def test_a_full_disk_ends_training_and_leaves_the_checkpoint_before(folder, tmp_
 
     write, written = container.write, []
 
-    def full(path, *rest):
+    def full(path, *rest, **how):
         if written:
             raise OSError(28, "No space left on device")
         written.append(path)
-        write(path, *rest)
+        write(path, *rest, **how)
 
     whole = done(folder, "--steps", 6)["history"]
     monkeypatch.setattr(container, "write", full)

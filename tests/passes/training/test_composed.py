@@ -68,9 +68,12 @@ def test_data_and_states_of_a_composed_model():
     assert {s.group for s in model.states} == {"generator", "discriminator"}
 
 
-def test_names_that_do_not_clash_are_kept():
+def test_where_networks_share_names_all_say_whose_they_are():
     model, _ = composed("odd", "ts", "bce")
-    assert {"fc.weight", "up.weight", "a.weight", "token.weight"} <= {s.name for s in model.states}
+    names = {s.name for s in model.states}
+    assert all(s.name.startswith(f"{s.network}.") for s in model.states)
+    assert {"generator.fc.weight", "generator.up.weight"} <= names
+    assert len({n.partition(".")[0] for n in names}) == 2
 
 
 def test_wgan_without_clipping_is_mentioned():
