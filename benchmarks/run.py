@@ -11,63 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 
 import mgc
-from benchmarks import networks
+from benchmarks.inference import feeds_of, networks_of, runtime, speed
 from benchmarks.measure import interleaved, machine, process
+from benchmarks.runs import Record
 
-MODELS = Path(__file__).parents[1] / "models"
 WEIGHT_PREFIX = "group."
-
-
-def _networks(folder: Path) -> dict[str, Path]:
-    made = {
-        "DCGAN-64 generator, 3.6 M weights": networks.generator(64),
-        "DCGAN-64 generator, 12.7 M weights": networks.generator(128),
-        "DCGAN-64 discriminator, 11 M weights": networks.discriminator(128),
-    }
-    paths: dict[str, Path] = {}
-    for k, (title, model) in enumerate(made.items()):
-        paths[title] = folder / f"network{k}.onnx"
-        onnx.save(model, paths[title])
-    paths["DCGAN-32 generator of models/"] = MODELS / "dcgan_fashion" / "dcgan_fashion_G.onnx"
-    paths["DCGAN-32 discriminator of models/"] = MODELS / "dcgan_fashion" / "dcgan_fashion_D.onnx"
-    return paths
-
-
-def _runtime(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _feeds(session: onnxruntime.InferenceSession, samples: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {i.name: rng.standard_normal([samples, *i.shape[1:]]).astype(np.float32) for i in session.get_inputs()}
-
-
-def speed(paths: dict[str, Path]) -> None:
-    """Simulated images per second over ONNX Runtime float32's."""
-    print("\n### Simulation speed against ONNX Runtime float32 (above 1: the simulator is faster)\n")
-    print("Median of 15 rounds (least to greatest).\n")
-    print("| network | numerics | batch | 1 thread | 2 threads |")
-    print("|---|---|---|---|---|")
-    for title, path in paths.items():
-        program = mgc.compile(path, batch=16, calibrate="minmax")
-        for numerics in ("quantized", "float"):
-            for batch in (1, 16):
-                row = []
-                for threads in (1, 2):
-                    session = _runtime(path, threads)
-                    feeds = _feeds(session, batch)
-                    simulator = mgc.Simulator(program, numerics=numerics, threads=threads)
-                    ratio = interleaved(
-                        lambda s=simulator, f=feeds: s.run(f), lambda s=session, f=feeds: s.run(None, f)
-                    )
-                    row.append(str(ratio))
-                print(f"| {title} | {numerics} | {batch} | {' | '.join(row)} |", flush=True)
 
 
 def reference(paths: dict[str, Path]) -> None:
@@ -79,7 +30,7 @@ def reference(paths: dict[str, Path]) -> None:
         if "models/" not in title:
             continue
         program = mgc.compile(path, calibrate="minmax")
-        feeds = _feeds(_runtime(path, 1), 2)
+        feeds = feeds_of(runtime(path, 1), 2)
         fast, slow = mgc.Simulator(program, threads=1), mgc.Simulator(program, engine="reference")
         ratio = interleaved(partial(fast.run, feeds), partial(slow.run, feeds), rounds=3)
         print(f"| {title} | {ratio.median:.0f} |", flush=True)
@@ -130,8 +81,8 @@ def main() -> int:
     print(f"Machine: {machine()}; onnxruntime {onnxruntime.__version__}, numpy {np.__version__}.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = _networks(folder)
-        speed(paths)
+        paths = networks_of(folder)
+        speed(paths, Record(None))
         reference(paths)
         compilation(paths, folder)
         memory(paths, folder)

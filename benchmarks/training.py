@@ -19,6 +19,7 @@ import onnxruntime
 
 import mgc
 from benchmarks.measure import Timing, interleaved_times, machine
+from benchmarks.runs import Record, arguments, reported
 from mgc.sim import Simulator
 from mgc.training.trainee import Trainee
 
@@ -95,7 +96,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--numerics", nargs="+", choices=(*NUMERICS, "device"), default=list(NUMERICS))
+    arguments(parser)
     options = parser.parse_args()
+    done = reported(options, ("network", "numerics", "threads"), "PyTorch / mgc")
+    if done is not None:
+        return done
+    record = Record(options.record)
     for module in ("torch", "onnxscript"):
         if find_spec(module) is None:
             print(f"{module} is not installed: python -m pip install -e '.[models]'", file=sys.stderr)
@@ -117,6 +123,7 @@ def main() -> int:
                     theirs = pytorch_iteration(width, latent, batches)
                     timing = interleaved_times(ours, theirs, options.rounds)
                     print(row(title, numerics, threads, timing), flush=True)
+                    record.add((title, numerics, threads), timing.ratio)
     return 0
 
 
