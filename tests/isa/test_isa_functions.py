@@ -223,10 +223,11 @@ def test_matmul(a, b):
     assert np.array_equal(whole, np.matmul((x * 9).astype(np.int32), (y * 9).astype(np.int32)))
 
 
-def test_matmul_adds_from_the_lowest_index_up():
-    a, b = np.array([[1e20, 1.0, -1e20]], F32), np.ones((3, 1), F32)
-    assert run("matmul", a, b) == 0.0  # float64: (1e20 + 1) - 1e20
-    assert run("matmul", a[:, [0, 2, 1]].copy(), b) == 1.0
+def test_matmul_gives_the_same_in_any_order():
+    a, b = np.array([[1e20, 1.0, -1e20, 2e15]], F32), np.ones((4, 1), F32)
+    assert run("matmul", a, b) == run("matmul", a[:, [0, 2, 1, 3]].copy(), b)  # float64: (1e20 + 1) - 1e20 is 0
+    assert abs(run("matmul", a, b) - 2e15) <= 4 * 1e20 * 2.0**-22
+    assert run("matmul", a.astype(np.float64), b.astype(np.float64)) == a[0, 3]
 
 
 def test_cast():

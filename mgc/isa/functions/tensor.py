@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 
-from mgc.functions.dtypes import in_domain, is_float, is_integer
+from mgc.functions.dtypes import in_domain, is_float, is_integer, positive_zero
+from mgc.functions.products import aligned
 from mgc.isa.dtypes import dtype_of_code
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions.base import (
@@ -107,17 +108,21 @@ def _matmul(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Array
     a, b = args
     if not is_float(a.dtype):
         return np.asarray(np.matmul(a, b), a.dtype)
-    wide_a = np.array(a[None, :] if a.ndim == 1 else a, np.float64)
-    wide_b = np.array(b[:, None] if b.ndim == 1 else b, np.float64)
-    stack = np.broadcast_shapes(wide_a.shape[:-2], wide_b.shape[:-2])
-    total = np.zeros((*stack, wide_a.shape[-2], wide_b.shape[-1]))
-    for k in range(wide_a.shape[-1]):
-        total += wide_a[..., :, k, None] * wide_b[..., k, None, :]
+    left, right = a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    if ideal or a.dtype == np.float64:
+        left, right = left.astype(np.float64), right.astype(np.float64)
+    else:
+        depth = left.shape[-1]
+        left, right = aligned(left, (-1,), depth), aligned(right, (-2, -1), depth)
+    stack = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    total = np.zeros((*stack, left.shape[-2], right.shape[-1]))
+    for k in range(left.shape[-1]):
+        total += left[..., :, k, None] * right[..., k, None, :]
     if a.ndim == 1:
         total = total[..., 0, :]
     if b.ndim == 1:
         total = total[..., 0]
-    return np.asarray(total.astype(a.dtype))
+    return positive_zero(np.asarray(total.astype(a.dtype)))
 
 
 def _infer_matmul(args: Sequence[Operand], attributes: Attributes) -> Operand:
@@ -148,6 +153,9 @@ TENSOR: tuple[VecFunction, ...] = (
                 "summed in float64 from the lowest column up, rounded once", _axis_map, _infer_axis_map),
     VecFunction(102, "matmul", ("a", "b"), (), "multiply",
                 "matrix product (stacks broadcast; a vector is a row on the left, a column on the right). Floats: "
-                "float64 products summed in float64 from the lowest k up, rounded once", _matmul, _infer_matmul),
+                "float64 products summed in float64 from the lowest k up, rounded once, a zero is +0. Before, all but "
+                "float64 are aligned so that no order of the K additions changes a sum: each row of a and each matrix "
+                "of b is (x + c) - c in float64, c = 2^ceil((54 + ceil(log2 K)) / 2) times its largest finite "
+                "magnitude", _matmul, _infer_matmul),
 )  # fmt: skip
 """Casts, shapes, gathers and digital products."""

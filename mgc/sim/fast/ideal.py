@@ -12,10 +12,9 @@ from mgc.isa.functions import FUNCTIONS
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.layout import dense
 from mgc.sim.fast.quantisation import ideal_dequant
-from mgc.sim.fast.scaling import check_step
 from mgc.sim.fast.smooth import SMOOTH
-from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, logical, node
-from mgc.sim.fast.values import Element, GraphValue
+from mgc.sim.fast.steps import FLOAT, Call, Lowering, copy, node
+from mgc.sim.fast.values import GraphValue
 
 
 def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
@@ -28,17 +27,6 @@ def _lookup(g: GraphBuilder, call: Call) -> GraphValue:
 
     lower = IDEAL.get(name) or STEPS[name]
     return lower(g, replace(call, name=name, args=call.args[:1], attributes=(alpha, beta)))
-
-
-def _matmul(g: GraphBuilder, call: Call) -> GraphValue:
-    a, b = call.args
-    if any(logical(o) != FLOAT for o in call.args):
-        raise NotLoweredError("matmul of other types than float32")
-    if min(len(o.shape) for o in call.args) < 2:
-        raise NotLoweredError("matmul of a vector")
-    batched = check_step("matmul", call.args, (), call.result.shape)
-    tensors = [dense(g, o) if isinstance(o, GraphValue) else g.constant(o) for o in (a, b)]
-    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=g.node("MatMul", *tensors), batched=batched)
 
 
 def _axis_map(g: GraphBuilder, call: Call) -> GraphValue:
@@ -66,7 +54,6 @@ IDEAL: Mapping[str, Lowering] = {
     "quant_dithered": copy,
     "dequant": ideal_dequant,
     "lookup": _lookup,
-    "matmul": _matmul,
     "axis_map": _axis_map,
 }
 """Functions whose graph form differs from, or only exists in, `float` numerics."""

@@ -1,70 +1,63 @@
-"""MATMUL of computed operands: a fast product that is certified, element by element, to round like the ISA's.
+"""MATMUL of float32 as graph nodes: one product in float64, which is exact in whatever order a kernel adds.
 
-The ISA adds float64 products of float32 numbers, which are exact, from the lowest k up, and rounds the sum once. Let S
-be the sum of the products' magnitudes and u = 2^-53. Any order of K - 1 additions, fused or not, is within g S of the
-true sum, g = K u / (1 - K u). So a kernel's sum T and the ISA's are within 2 g S of each other, and a computed S is
-within g S of the true one. If T - e and T + e round to the same float32 for an e that covers this (and e's own
-rounding), so does the ISA's sum, which lies between them: rounding is monotone. The few elements for which they do not
-are summed again in the ISA's order.
+See `mgc.functions.products.aligned`. How finite numbers of a row are rounded does not matter where another one is not:
+all sums of that row then are infinite or NaN, whatever the order.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import math
+from math import prod
 
 import numpy as np
 
-from mgc.sim.fast.graph import GraphBuilder
-from mgc.sim.fast.items import Arrays, RunContext, StepItem
+from mgc.functions.products import aligned, shift
+from mgc.sim.fast.elementwise import Operand
+from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
+from mgc.sim.fast.layout import dense
+from mgc.sim.fast.scaling import check_step
+from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical
+from mgc.sim.fast.values import Element, GraphValue
 
 _F64 = np.dtype(np.float64)
-_AT_ONCE = 1 << 22
-"""Products held at once while elements are summed again."""
 
 
-class MatmulItem(StepItem):
-    """One MATMUL step of float32 operands, at least one of them computed; operands have two axes or more."""
-
-    def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
-        a, b = self.operands(arrays, k)
-        if np.isfinite(a).all() and np.isfinite(b).all():
-            arrays[self.result.id] = multiply(a, b, threads)
-        else:
-            super().run(context, arrays, k, threads)
-
-
-def multiply(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
-    """The product of finite float32 arrays [.., M, K] and [.., K, N]."""
-    total, size = _graph().session(threads).run(["total", "size"], {"a": a, "b": b})
-    error = size * (2.1 * (a.shape[-1] + 2) * 2.0**-53)
-    with np.errstate(over="ignore"):
-        low, high = (total - error).astype(np.float32), (total + error).astype(np.float32)
-    unsure = (low != high) | (np.signbit(low) != np.signbit(high))
-    if unsure.any():
-        _settle(low, np.argwhere(unsure), a, b)
-    return low
+def matmul(g: GraphBuilder, call: Call) -> GraphValue:
+    """The product of two matrices, or stacks of them. In `float` numerics in float32."""
+    if any(logical(o) != FLOAT for o in call.args):
+        raise NotLoweredError("matmul of other types than float32")
+    if min(len(o.shape) for o in call.args) < 2:
+        raise NotLoweredError("matmul of a vector")
+    a, b = call.args
+    batched = check_step("matmul", call.args, (), call.result.shape)
+    depth = a.shape[-1]
+    if call.ideal:
+        tensors = [dense(g, o) if isinstance(o, GraphValue) else g.constant(o) for o in (a, b)]
+        found = g.node("MatMul", *tensors)
+    else:
+        g.note(prod(call.result.shape))
+        wide = g.node("MatMul", _aligned(g, a, (-1,), depth), _aligned(g, b, (-2, -1), depth))
+        found = g.positive_zero(g.cast(wide, FLOAT))
+    bound = finite(depth * limit(a) * limit(b) * (1 + 1e-6))
+    return GraphValue(call.result.shape, FLOAT, Element(FLOAT), dense=found, limit=bound, batched=batched)
 
 
-@cache
-def _graph() -> GraphBuilder:
-    """a @ b and |a| @ |b| in float64."""
-    g = GraphBuilder()
-    a, b = (g.cast(g.input(n, np.dtype(np.float32)), _F64) for n in ("a", "b"))
-    g.output(g.node("MatMul", a, b), "total", _F64)
-    g.output(g.node("MatMul", g.node("Abs", a), g.node("Abs", b)), "size", _F64)
-    return g
-
-
-def _settle(result: np.ndarray, where: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Sums the elements at indices `where` [count, axes] again: one after the other from the lowest k up."""
-    stack = result.shape[:-2]
-    rows = np.broadcast_to(a, (*stack, *a.shape[-2:]))
-    columns = np.broadcast_to(b, (*stack, *b.shape[-2:])).swapaxes(-1, -2)
-    step = max(1, _AT_ONCE // a.shape[-1])
-    for start in range(0, len(where), step):
-        *outer, i, j = where[start : start + step].T
-        left, right = (m[(*outer, at)].astype(np.float64) for m, at in ((rows, i), (columns, j)))  # [count, K]
-        # accumulate adds in order; the ISA starts from +0
-        sums = np.add.accumulate(left * right, axis=1)[:, -1] + 0.0
-        with np.errstate(over="ignore"):
-            result[(*outer, i, j)] = sums.astype(np.float32)
+def _aligned(g: GraphBuilder, operand: Operand, axes: tuple[int, ...], depth: int) -> str:
+    """float64, rounded along the last axes."""
+    if isinstance(operand, np.ndarray):
+        return g.constant(aligned(operand, axes, depth))
+    x = dense(g, operand)
+    sizes, zero = g.node("Abs", x), g.constant(np.float32(0))
+    unknown = not math.isfinite(limit(operand))
+    if unknown and len(axes) > 1:
+        sizes = g.node("Where", g.node("Equal", g.node("Sub", sizes, sizes), zero), sizes, zero)
+    # a reduction over a last axis is the fastest
+    flat = g.reshape(sizes, [-1, prod(operand.shape[a] for a in axes)])
+    c = g.cast(g.node("ReduceMax", flat, g.constant([1]), keepdims=0), _F64)
+    c = g.node("Mul", c, g.constant(np.float64(2.0 ** shift(depth))))
+    if unknown:
+        nought = g.cast(zero, _F64)
+        c = g.node("Where", g.node("Equal", g.node("Sub", c, c), nought), c, nought)
+    stack = operand.shape[: len(operand.shape) - len(axes)]
+    c = g.reshape(c, [*([-1, *stack[1:]] if stack else ()), *(1 for _ in axes)])
+    return g.node("Sub", g.node("Add", g.cast(x, _F64), c), c)

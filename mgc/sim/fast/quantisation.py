@@ -162,24 +162,26 @@ def lookup(g: GraphBuilder, call: Call) -> GraphValue:
     """values[i] + slopes[i] * (x - (lo + i * step)), i = clip(floor((x - lo) * (1/step)), 0, n - 1), NaN to 0.
 
     The same float32 operations in the same order. Entries are fetched by GatherElements over the flattened tensor,
-    whose inner loop is several times faster than Gather's.
+    whose inner loop is several times faster than Gather's. A NaN finds any entry: its offset is NaN.
     """
     x, values, slopes = call.args
     if not isinstance(values, np.ndarray) or not isinstance(slopes, np.ndarray) or logical(x) != FLOAT:
         raise NotLoweredError("lookup in a computed table")
     _, _, _, first, width = call.attributes
     lo, step = np.float32(first), np.float32(width)
-    may_be_nan = not math.isfinite(limit(x))
+    may_be_nan, regular = not math.isfinite(limit(x)), 0 < np.float32(1) / step < np.inf
     lo_, step_, inverse = (g.constant(v) for v in (lo, step, np.float32(1) / step))
     table_values, table_slopes = g.constant(values), g.constant(slopes)
 
     def make(tensors: Sequence[str], shape: list[int]) -> str:
         flat = g.reshape(tensors[0], [-1])
         index = g.node("Floor", g.node("Mul", g.node("Sub", flat, lo_), inverse))
-        if may_be_nan:
+        if not regular:  # 0 times infinity
             index = _without_nan(g, index)
         index = g.node("Clip", index, g.constant(np.float32(0)), g.constant(np.float32(len(values) - 1)))
         at = g.cast(index, np.int32)
+        if may_be_nan:
+            at = g.node("Clip", at, g.constant(np.int32(0)), g.constant(np.int32(len(values) - 1)))
         value = g.node("GatherElements", table_values, at, axis=0)
         slope = g.node("GatherElements", table_slopes, at, axis=0)
         rest = g.node("Sub", flat, g.node("Add", lo_, g.node("Mul", index, step_)))

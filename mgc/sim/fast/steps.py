@@ -76,7 +76,7 @@ def rounded_down(bound: float) -> float:
 
 
 def finite(bound: float) -> float:
-    """A bound on the float32 rounding of something bounded; inf where it could overflow."""
+    """A bound on the float32 rounding of something bounded; inf where it could overflow, or 0 meets infinity."""
     return bound * (1 + 1e-6) if bound < 3e38 else math.inf
 
 
@@ -320,7 +320,7 @@ STEPS: Mapping[str, Lowering] = {
     "hard_swish": _hard_swish,
     "add": _at_least(node("Add", lambda x, y: x + y), _sum_of_least),
     "sub": node("Sub", lambda x, y: x + y),
-    "mul": _at_least(node("Mul", lambda x, y: x * y if x and y else 0.0), _square),
+    "mul": _at_least(node("Mul", lambda x, y: x * y), _square),
     "div": _div,
     "max": _extremum("Max"),
     "min": _extremum("Min"),

@@ -20,7 +20,7 @@ from mgc.sim.fast.extremes import extreme, run_max
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.ideal import IDEAL
 from mgc.sim.fast.items import StepItem
-from mgc.sim.fast.matmul import MatmulItem
+from mgc.sim.fast.matmul import matmul
 from mgc.sim.fast.quantisation import dequant, dequant_by, lookup, quant, quant_by
 from mgc.sim.fast.reductions import REDUCTIONS
 from mgc.sim.fast.resampling import axis_map
@@ -35,6 +35,7 @@ LOWERINGS = {
     "dequant": dequant,
     "lookup": lookup,
     "axis_map": axis_map,
+    "matmul": matmul,
     "quant_by": quant_by,
     "quant_dithered": quant_by,
     "dequant_by": dequant_by,
@@ -92,9 +93,8 @@ def _step(
             (builder.slots[h], s) if isinstance(h, int) else h.reshape(s) for h, s in zip(held, shapes, strict=True)
         ]
         builder.largest = max(builder.largest, 8 * sum(prod(s) for s in (*shapes, result.shape)))
-        certified = name == "matmul" and _certifiable(args)
-        builder.add((MatmulItem if certified else StepItem)(step.function, tuple(known), step.attributes, slot))
-        return slot.id, ("certified", "") if certified else ("numpy", str(error))
+        builder.add(StepItem(step.function, tuple(known), step.attributes, slot))
+        return slot.id, ("numpy", str(error))
 
 
 def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Typed:
@@ -103,12 +103,6 @@ def _result(ideal: bool, name: str, args: Sequence[Operand], typed: Typed) -> Ty
     if ideal and name != "cast" and typed.dtype.kind in "iu" and first == IDEAL_DTYPE:
         return Typed(IDEAL_DTYPE, typed.shape)
     return typed
-
-
-def _certifiable(args: Sequence[Operand]) -> bool:
-    """Whether a MATMUL's operands are float32 matrices or stacks of them."""
-    types = [a.logical if isinstance(a, GraphValue) else a.dtype for a in args]
-    return all(t == np.float32 for t in types) and min(len(a.shape) for a in args) >= 2 and args[0].shape[-1] > 0
 
 
 def _lower_step(g: GraphBuilder, call: Call) -> GraphValue:
