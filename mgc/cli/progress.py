@@ -84,8 +84,9 @@ def _bar(title: str, total: float, *, rate: bool) -> Iterator[Callable[..., None
         TimeRemainingColumn,
     )
 
-    done = (MofNCompleteColumn(), TimeRemainingColumn()) if rate else (TaskProgressColumn(), TimeElapsedColumn())
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(16 if rate else 40), *done)
+    done = (MofNCompleteColumn(),) if rate else (TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left:"))
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(16 if rate else 40), *done, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda **changes: bar.update(task, **changes)

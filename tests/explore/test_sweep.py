@@ -77,6 +77,30 @@ def test_a_scheduler_by_its_address(model, plain):
         assert figures(mgc.sweep(model, OVER, samples=4, scheduler=cluster.scheduler_address)) == figures(plain)
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_mid_way(model, tmp_path):
+    """Its point is measured by another one, and the table is the same."""
+    from distributed import LocalCluster
+
+    over = {"adc_bits": range(3, 9), "rows": [16, 32, 64]}
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        victims = [worker.pid for worker in cluster.workers.values()]
+
+        def strike(done: int, total: int) -> None:
+            if done == 2 and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        table = mgc.sweep(model, over, samples=4, scheduler=cluster.scheduler_address, progress=strike)
+    assert len(victims) == 1
+    assert not table.failed
+    assert figures(table) == figures(mgc.sweep(model, over, samples=4))
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_table(model, plain):
+    assert figures(mgc.sweep(model, OVER, samples=4, workers=2)) == figures(plain)
+
+
 def test_a_scheduler_that_is_not_there(model):
     with pytest.raises(UnsupportedError, match="no Dask scheduler can be reached at not-an-address"):
         mgc.sweep(model, OVER, scheduler="not-an-address")

@@ -116,7 +116,7 @@ def sweep(
             scheduler=scheduler,
             output=output,
             resume=resume,
-            progress=lambda done, total: tell(f"{done} of {total}", done / total),
+            progress=lambda done, total: tell("", done / total if total else 1.0),
             batch=batch,
             calibrate=calibrate,
             seed=seed,
