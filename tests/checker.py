@@ -249,16 +249,15 @@ def facts_of_program(program: Any, capacity: dict[str, int]) -> Facts:
     for i in program.instructions:
         if i.mnemonic == "mvm":
             group = program.groups[i.group]
-            covered[root(i.dst)] = (
-                covered.get(root(i.dst), 0) + i.output.shape[0] * prod(i.windows.count) * group.matrices * group.cols
-            )
+            for b in map(root, i.writes()):
+                covered[b] = covered.get(b, 0) + i.output.shape[0] * prod(i.windows.count) * group.matrices * group.cols
     buffers = {}
     for b in program.buffers:
         if b.alias_of < 0:
             size = int(np.prod(b.shape, dtype=np.int64))
             sums = program.target.get("periphery", {}).get("accumulator_bytes", 8)
-            item = sums if b.kind == "acc" else np.dtype(b.dtype).itemsize
-            nbytes = 0 if b.kind == "opaque" else size * item
+            bits = 8 * sums if b.kind == "acc" else 1 if b.dtype == "bool" else 8 * np.dtype(b.dtype).itemsize
+            nbytes = 0 if b.kind == "opaque" else -(-size * bits // 8)
             holey = b.id in covered and covered[b.id] < size
             buffers[b.id] = Buffer(b.space, b.offset, nbytes, b.slots, holey, b.persistent)
     s = program.entry.schedule

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+import numpy as np
+
 from mgc.isa.dtypes import numpy_dtype
 
 BufferKind = Literal["real", "code", "acc", "opaque"]
@@ -22,9 +24,9 @@ class Buffer:
     whatever a host segment made (a sequence, strings, a data-dependent shape). `offset` is the byte address in its
     space, `slots` how many micro-batches of it may be alive at once: micro-batch k uses slot k mod slots, at offset
     + slot * nbytes rounded up to the target's line. In a split run `parts` is the split for what holds sample after
-    sample: then a slot is for one part of the batch, its bytes / parts. `alias_of` makes it a view (same bytes,
-    other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one slot) keeps what it holds
-    from micro-batch to micro-batch and from run to run: it is the home of states, which say how it begins.
+    sample: then a slot is for one part of the batch, its bytes / parts. A bool takes a bit. `alias_of` makes it a view
+    (same bytes, other shape) of another buffer; -1 otherwise. A `persistent` buffer (kind "real", one slot) keeps what
+    it holds from micro-batch to micro-batch and from run to run: it is the home of states, which say how it begins.
     """
 
     id: int
@@ -40,20 +42,24 @@ class Buffer:
     parts: int = 1
 
 
-def element_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
-    """Bytes of one element in memory: a crossbar sum takes what the target says (`periphery.accumulator_bytes`)."""
-    size = numpy_dtype(buffer.dtype).itemsize
-    return target.get("periphery", {}).get("accumulator_bytes", size) if buffer.kind == "acc" else size
+def bytes_of(buffer: Buffer, elements: int, target: Mapping[str, Any]) -> int:
+    """Bytes of some elements in memory, whole ones: a crossbar sum takes what the target says
+    (`periphery.accumulator_bytes`), a bool one bit.
+    """
+    if buffer.kind == "acc":
+        return elements * target.get("periphery", {}).get("accumulator_bytes", 8)
+    dtype = numpy_dtype(buffer.dtype)
+    return -(-elements // 8) if dtype == np.bool_ else elements * dtype.itemsize
 
 
 def nbytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
     """Bytes of a buffer for one micro-batch; 0 for an opaque one, which only the host can hold."""
-    return 0 if buffer.kind == "opaque" else prod(buffer.shape) * element_bytes(buffer, target)
+    return 0 if buffer.kind == "opaque" else bytes_of(buffer, prod(buffer.shape), target)
 
 
 def slot_bytes(buffer: Buffer, target: Mapping[str, Any]) -> int:
     """Bytes of one slot: those of a micro-batch, or of a part of it where the run is split."""
-    return nbytes(buffer, target) // buffer.parts
+    return -(-nbytes(buffer, target) // buffer.parts)
 
 
 @dataclass(frozen=True)

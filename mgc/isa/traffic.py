@@ -13,7 +13,7 @@ from typing import Any
 from mgc.functions.channel import shares_of
 from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
-from mgc.isa.memory import Access, element_bytes
+from mgc.isa.memory import Access, bytes_of
 from mgc.isa.tables import Tables
 
 
@@ -34,7 +34,7 @@ def task_bytes(program: Tables, entry: Entry, instruction: Instruction, access: 
     up; of what it makes, its share, as it keeps what it adds up; all of anything else, in each of its tasks.
     """
     buffer, split = program.buffers[access.buffer], entry.schedule.split
-    size = access.moved * element_bytes(buffer, program.target)
+    size = bytes_of(buffer, access.moved, program.target)
     shared = instruction.streamed and split > 1 and (access.writes or buffer.parts == split)
     return -(-size // split) if shared else size
 

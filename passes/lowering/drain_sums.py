@@ -13,7 +13,7 @@ from mgc.ir.module import Entry
 from mgc.ir.op import Op
 from mgc.ir.types import DType, TensorType
 from mgc.passes.manager import Pass
-from mgc.passes.mapping.durations import sizes_of
+from mgc.passes.mapping.durations import bytes_held, sizes_of
 from mgc.passes.mapping.groups import homes_in
 from mgc.passes.mapping.residents import residents_in
 from mgc.passes.scheduling.operations import covers
@@ -188,7 +188,7 @@ class _Split:
         return (
             sums
             + sum(self.sizes[self.kernel.inputs[k]] for k in read)
-            + sum(self.types[k].nbytes for k in (*crossing, *written))
+            + sum(bytes_held(self.types[k]) for k in (*crossing, *written))
         )
 
     def cut(self, chosen: Collection[int]) -> tuple[Node, Node | None]:

@@ -44,12 +44,12 @@ def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
     sums: set[Value] = set()
     sizes: dict[Value, int] = {}
     for value in (*graph.inputs, *graph.constants):
-        sizes[value] = value.type.nbytes if isinstance(value.type, TensorType) else 0
+        sizes[value] = bytes_held(value.type) if isinstance(value.type, TensorType) else 0
     for node in graph.nodes:
         passed = isinstance(node.op, Copy | View) and node.inputs[0] in sums
         for value in node.outputs:
             tensor = value.type if isinstance(value.type, TensorType) else None
-            sizes[value] = tensor.nbytes if tensor else 0
+            sizes[value] = bytes_held(tensor) if tensor else 0
             made = isinstance(node.op, Mvm | MvmT | Outer) and tensor and tensor.dtype == DType.I64
             if tensor and (passed or made):
                 sums.add(value)
@@ -60,6 +60,12 @@ def sizes_of(graph: Graph, target: Target) -> dict[Value, int]:
         open_sums = prod(op.parts[0].windows.open_lines(op.result.shape)) if isinstance(op, MvmT) else 0
         sizes.update(dict.fromkeys((value, *views), open_sums * target.periphery.accumulator_bytes))
     return sizes
+
+
+def bytes_held(tensor: TensorType, elements: int | None = None) -> int:
+    """Bytes in memory of a value that is no crossbar sum, or of some of its elements: a bool takes a bit."""
+    count = tensor.size if elements is None else elements
+    return -(-count // 8) if tensor.dtype == DType.BOOL else count * tensor.dtype.numpy.itemsize
 
 
 def drains_of(graph: Graph) -> dict[Node, tuple[Node, list[Value]]]:

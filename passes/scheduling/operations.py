@@ -13,6 +13,7 @@ from mgc.passes.mapping.durations import (
     Durations,
     Place,
     Source,
+    bytes_held,
     drains_of,
     elements_read,
     signed_input,
@@ -168,14 +169,11 @@ class Builder:
         """The traffic of a stored value, once or of so many `elements`; of what is shared out, a part's share."""
         root, size = self.root[value], self.sizes[value]
         if elements is not None:
-            size = min(size, elements * self._item(value))
+            item = size // max(1, value.tensor.size)  # 0 for what takes bits
+            size = min(size, elements * item if item else bytes_held(value.tensor, elements))
         if value in self.streaming.axes or (self.node is not None and value in self.node.outputs):
             size = -(-size // self.durations.parts)
         return Source(size, None if root in self.offchip else self.place[root])
-
-    def _item(self, value: Value) -> int:
-        """Bytes of an element."""
-        return self.sizes[value] // max(1, value.tensor.size)
 
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
         """What is read, each once by whatever views, and written; constants cost nothing: tables and scales sit in the

@@ -21,7 +21,7 @@ from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.diffblock import PAIRINGS
 from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction, elements_of
-from mgc.isa.memory import Access, element_bytes, nbytes
+from mgc.isa.memory import Access, bytes_of, nbytes
 from mgc.isa.optimizers import BY_CODE
 from mgc.isa.program import Program
 from mgc.isa.traffic import accesses_of, task_bytes
@@ -55,8 +55,8 @@ class Account:
         entry, root = self.entry_of[instruction.id], self.program.root(access.buffer)
         streamed = instruction.streamed and entry.schedule.split > 1
         moved = task_bytes(self.program, entry, instruction, access) * (entry.schedule.split if streamed else 1)
-        item = element_bytes(self.program.buffers[access.buffer], self.program.target)
-        taken = None if access.gathered is None else access.gathered * item
+        buffer, gathered = self.program.buffers[access.buffer], access.gathered
+        taken = None if gathered is None else bytes_of(buffer, gathered, self.program.target)
         if self.program.buffers[root].space == "dram":
             memory = self.cost.transfer_energy(moved, "dram") + self.cost.transfer_energy(taken or 0, "edram")
             route = self.cost.gate

@@ -11,7 +11,7 @@ from checker import check, facts_of_program
 import mgc
 from mgc.compiler import compile_training
 from mgc.isa.instructions import Mvm, MvmT, Outer, Update
-from mgc.isa.memory import element_bytes, nbytes
+from mgc.isa.memory import bytes_of, nbytes
 from mgc.report.views import memory
 from mgc.targets import CostModel, Target, load_target
 from mgc.targets.codegen.account import Account
@@ -70,7 +70,7 @@ def test_transposed_reads_are_charged_codes_and_sums(trained):
 def test_a_sum_weighs_what_the_target_says(trained):
     sums = [b for b in trained.buffers if b.kind == "acc"]
     assert sums
-    assert {element_bytes(b, trained.target) for b in sums} == {8}
+    assert {bytes_of(b, 1, trained.target) for b in sums} == {8}
     half = {**trained.target, "periphery": {**trained.target["periphery"], "accumulator_bytes": 4}}
     light = replace(trained, target=half)
     for b in trained.buffers:
@@ -114,7 +114,7 @@ def _check_inference(program):
     account = account_of(program)
     for i in (i for i in program.instructions if isinstance(i, Mvm)):
         group = program.groups[i.group]
-        written = element_bytes(program.buffers[i.writes()[0]], program.target)
+        written = bytes_of(program.buffers[i.writes()[0]], 1, program.target)
         moved = windows(i, i.input) * group.matrices * (group.rows + written * group.cols)
         registers = account.cost.mvm_energy(
             windows(i, i.input),
