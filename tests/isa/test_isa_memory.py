@@ -7,7 +7,8 @@ from hypothesis import given
 from mgc.isa.memory import Buffer, bytes_of, nbytes, slot_bytes
 
 TARGET = {"periphery": {"accumulator_bytes": 5}}
-KINDS = {("real", "bool"): 1, ("real", "float32"): 32, ("code", "int8"): 8, ("code", "uint16"): 16, ("acc", "int64"): 40}
+BITS = {"bool": 1, "float32": 32, "int8": 8, "uint16": 16, "int64": 40}
+KINDS = {("acc" if d == "int64" else "code" if "int" in d else "real", d): bits for d, bits in BITS.items()}
 
 
 @given(st.sampled_from(list(KINDS)), st.integers(1, 8), st.integers(0, 40))

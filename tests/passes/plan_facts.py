@@ -5,6 +5,7 @@ from networks import Mapped
 
 from mgc.ir.mapped import Mvm
 from mgc.ir.types import TensorType
+from mgc.passes.mapping.durations import bytes_held
 from mgc.passes.scheduling.operations import covers, stored
 from mgc.targets.description import Target
 
@@ -22,13 +23,15 @@ def facts_of_plan(plan: Mapped, target: Target) -> Facts:
         else:
             assert op.node is not None
             reads, writes = op.node.inputs, op.node.outputs
+            if op.drain is not None:  # sums are no buffer
+                reads, writes = (*reads, *op.drain.inputs[1:]), op.drain.outputs
         reads = tuple(number[root[v]] for v in dict.fromkeys(reads) if root[v] not in graph.constants)
         writes = tuple(number[v] for v in writes)
         instructions.append(Instruction(op.unit, op.duration, op.after, op.after_previous, reads, writes, False))
     holey = {n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)}
     buffers = {}
     for value, b in plan.buffers.items():
-        nbytes = value.type.nbytes if isinstance(value.type, TensorType) else 0
+        nbytes = bytes_held(value.type) if isinstance(value.type, TensorType) else 0
         buffers[number[value]] = Buffer(b.space, b.offset, nbytes, b.slots, value in holey)
     s = plan.schedule
     assert s is not None
