@@ -39,9 +39,12 @@ def _split(n: int) -> tuple[int, int]:
 
 
 def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
-    """float64 [m, n, channels] -> [m, channels]: the sums over the middle axis."""
+    """float32 or float64 [m, n, channels] -> float64 [m, channels]: the sums over the middle axis."""
     if channels < _NARROW and n <= _FEW:
-        return g.reshape(_summed(g, g.node("Transpose", x, perm=[1, 0, 2]), n), [-1, channels])
+        # turned before they are widened: half the bytes
+        turned = g.node("Transpose", x, perm=[1, 0, 2]) if channels > 1 else _turned(g, x, n)
+        return g.reshape(_summed(g, g.cast(turned, np.float64), n), [-1, channels])
+    x = g.cast(x, np.float64)
     depth, block = _split(n)
     if block > _BLOCK or block % _LANES:
         if not depth:
@@ -54,6 +57,11 @@ def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
     pairs = [2] * (depth + _LANES.bit_length() - 1)
     total = g.reshape(x, [-1, *pairs[:depth], steps, *pairs[depth:], channels])
     return _pairs(g, g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0), len(pairs))
+
+
+def _turned(g: GraphBuilder, x: str, n: int) -> str:
+    """[m, n, 1] -> [n, m, 1]."""
+    return g.reshape(g.node("Transpose", g.reshape(x, [-1, n]), perm=[1, 0]), [n, -1, 1])
 
 
 def _summed(g: GraphBuilder, x: str, n: int) -> str:

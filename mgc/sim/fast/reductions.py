@@ -123,12 +123,11 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
         total = g.node("ReduceSum" if call.name == "reduce_sum" else "ReduceMean", tensor, g.constant([1]), keepdims=0)
     elif pairwise.is_exact(n, channels):
         g.note(prod(x.shape))
-        wide = g.cast(tensor, np.float64)
         if call.name == "reduce_variance":
-            total = _variance(g, wide, n, channels)
+            total = _variance(g, g.cast(tensor, np.float64), n, channels)
         else:
             # the ISA starts from +0, which turns a sum of -0 into +0
-            total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, wide, n, channels))
+            total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, tensor, n, channels))
         if call.name == "reduce_mean":
             total = g.node("Div", total, g.constant(np.float64(n)))
         total = g.cast(total, FLOAT)
