@@ -51,7 +51,7 @@ class DrainSums(Pass):
 
 def drain_sums(graph: Graph, streaming: Streaming, sizes: Mapping[Value, int]) -> None:
     """Splits kernels of `graph` in place; see `DrainSums`. `sizes` are the bytes of its values."""
-    known = {*graph.inputs, *graph.constants}
+    known, sizes = {*graph.inputs, *graph.constants}, dict(sizes)
     for node in list(graph.nodes):
         found = _kernel_of(graph, node)
         if found is not None:
@@ -66,6 +66,8 @@ def drain_sums(graph: Graph, streaming: Streaming, sizes: Mapping[Value, int]) -
                 at = graph.nodes.index(node) + 1
                 graph.nodes[at:at] = [*views, first]
                 known.update(v for n in (*views, first) for v in n.outputs)
+                # what one kernel hands to the other may be an operand of the next product's
+                sizes.update((v, v.tensor.nbytes) for v in first.outputs if v not in sizes)
         known.update(node.outputs)
 
 

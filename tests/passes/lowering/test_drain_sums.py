@@ -168,3 +168,19 @@ def test_kernels_and_drains_of_a_plan_agree(gan):
     products = [n for n in made.graph.nodes if isinstance(n.op, Mvm | MvmT)]
     assert kinds.count("mvm") == sum(len(n.op.parts) for n in products)
     assert all(op.drain is not None for op in made.operations if op.kind == "mvm")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("fn", ["add", "sub", "mul"])
+def test_kernels_of_several_products_drain_one_after_the_other(count, fn):
+    """As a Fourier transform's real part is made: what one drain hands on is an operand of the next one's kernel."""
+    net = Network()
+    x = net.graph.add_input("x", TensorType(DType.F32, (1, 3, 6, 6)))
+    y = net.conv(x, 4)
+    for _ in range(count - 1):
+        y = net.add(ops.Binary(fn), y, net.conv(x, 4))
+    net.graph.outputs = [("y", y)]
+    inputs = {"x": np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32)}
+    drained, stored = compiled(net.graph, TARGET), compiled(net.graph, without_drains(TARGET))
+    for one, other in zip(runs(drained, inputs), runs(stored, inputs), strict=True):
+        assert one["y"].tobytes() == other["y"].tobytes()
