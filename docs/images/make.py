@@ -3,6 +3,7 @@
     gantt.png    the schedule in a terminal: the DCGAN of models/ for inference
     report.png   the page of the same DCGAN's training: its schedule, a task in focus with what it waits for
     floor.png    the same page: whose weights are in which crossbars
+    pareto.png   the page of a sweep of the DCGAN over three keys
 
 The pictures show what the commands print; nothing is drawn by hand.
 """
@@ -14,11 +15,13 @@ import io
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
 
 import mgc
+from mgc.explore.plot import draw
 from mgc.isa.program import Program
 from mgc.report import renderable, report
 
@@ -90,7 +93,8 @@ def main() -> None:
                 g.setView(0, 0.4 * g.schedule.makespan);
                 g.setScroll(220);
                 const instruction = (t) => g.report.instructions[g.schedule.instruction[t]];
-                const wanted = (t) => instruction(t).label === "mvm_t layers.5" && g.schedule.micro_batch[t] === 5;
+                const label = "mvm_t discriminator.layers.5";
+                const wanted = (t) => instruction(t).label === label && g.schedule.micro_batch[t] === 5;
                 const task = g.schedule.start.findIndex((_, t) => wanted(t));
                 const [box, at] = [g.canvas.getBoundingClientRect(), g.place(task)];
                 return [box.left + (at.x0 + at.x1) / 2, box.top + (at.y0 + at.y1) / 2];
@@ -104,7 +108,16 @@ def main() -> None:
         page.evaluate("document.getElementById('chip').scrollIntoView({ behavior: 'instant' })")
         page.settle()
         save(page.picture(), "floor.png")
+        sweep(page, file)
         assert page.messages == [], page.messages
+
+
+def sweep(page: Any, file: Path) -> None:
+    """The page of `mgc sweep --over adc_bits=3..8 --over cell_bits=1,2,4 --over rows=64,128,256`."""
+    over = {"adc_bits": range(3, 9), "cell_bits": [1, 2, 4], "rows": [64, 128, 256]}
+    draw(mgc.sweep(DCGAN / "dcgan_fashion_G.onnx", over), file, "dcgan_fashion_G.onnx on liu2018")
+    page.open(file, width=1000, height=660)
+    save(page.picture(), "pareto.png")
 
 
 if __name__ == "__main__":

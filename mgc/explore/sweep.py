@@ -200,7 +200,13 @@ def _client(workers: int, threads: bool, scheduler: str | None) -> Iterator[Any]
     from dask import config
     from distributed import Client, LocalCluster
 
-    quiet = {"distributed.logging.distributed": "critical", "distributed.worker.daemon": True}
+    quiet = {
+        "distributed.logging.distributed": "critical",
+        "distributed.worker.daemon": True,
+        # workers keep freed memory: each point takes as much again
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
+        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+    }
     with config.set(quiet):
         if scheduler is not None:
             try:
