@@ -69,3 +69,8 @@ def in_steps(weights: Array, scale: float, weight_bits: int) -> Array:
 def in_reals(steps: Array, scale: float) -> Array:
     """The real weights, float32, that whole steps stand for: the product in float64, rounded once."""
     return (steps.astype(_f64) * scale).astype(_f32)
+
+
+def weight_bytes(count: int, bits: int) -> int:
+    """Bytes of so many whole-number weights of some bits, packed."""
+    return -(-count * bits // 8)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of
-from mgc.isa.instructions import Mvm, MvmT
+from mgc.isa.instructions import Mvm, MvmT, Rewrite
 from mgc.isa.tables import Tables
 
 
@@ -20,11 +20,15 @@ def writers_of(program: Tables) -> dict[int, list[int]]:
 
 
 def changing(program: Tables) -> tuple[int, ...]:
-    """Ids of the instructions that change what persists from run to run: persistent buffers, cells after PROGRAM."""
+    """Ids of the instructions that change what persists from run to run: persistent buffers, cells after PROGRAM. What
+    a REWRITE writes is the same in every run.
+    """
     return tuple(
         i.id
         for i in program.instructions
-        if i.timed and (i.writes_groups() or any(program.buffers[b].persistent for b in i.writes()))
+        if i.timed
+        and not isinstance(i, Rewrite)
+        and (i.writes_groups() or any(program.buffers[b].persistent for b in i.writes()))
     )
 
 
@@ -111,6 +115,39 @@ def check_dataflow(program: Tables) -> None:
                 name = program.buffers[b].name
                 raise ProgramError(f"instruction {i.id} ({i.mnemonic}) reads buffer {b} ({name}), which nothing writes")
     _check_races(program, before)
+    check_turns(program, before)
+
+
+def check_turns(program: Tables, before: list[int]) -> None:
+    """Raises ProgramError unless every crossbar holds, whenever it is read, what its readers' group has in it: of two
+    groups with a common crossbar, both are rewritten, one after all reads of the other.
+    """
+    rewrites: dict[int, Rewrite] = {}
+    for i in program.instructions:
+        if isinstance(i, Rewrite):
+            if i.group in rewrites:
+                raise ProgramError(f"instruction {i.id} (rewrite) writes group {i.group} again")
+            rewrites[i.group] = i
+    if rewrites and (program.entry.micro_batches > 1 or program.entry.schedule.interval):
+        raise ProgramError("groups that take turns are for runs of one micro-batch that do not overlap")
+    holders: dict[int, list[int]] = {}
+    for g in program.groups:
+        for crossbar in g.crossbars:
+            holders.setdefault(crossbar, []).append(g.id)
+    pairs = {(g, h) for held in holders.values() for k, h in enumerate(held) for g in held[:k]}
+    reads: dict[int, list[int]] = {}
+    for i in program.instructions:
+        for g in i.reads_groups():
+            reads.setdefault(g, []).append(i.id)
+    for g, h in sorted(pairs):
+        names = " and ".join(program.groups[k].name for k in (g, h))
+        if g not in rewrites or h not in rewrites:
+            raise ProgramError(f"groups {names} have a crossbar in common, and not both are rewritten")
+        in_turn = (all(before[rewrites[b].id] >> r & 1 for r in reads.get(a, [])) for a, b in ((g, h), (h, g)))
+        if not any(in_turn):
+            raise ProgramError(
+                f"groups {names} have a crossbar in common, and neither is rewritten after all reads of the other"
+            )
 
 
 def _check_writers(program: Tables, root: int, ids: list[int], writes: int, before: list[int]) -> None:

@@ -96,6 +96,10 @@ class Instruction:
         """Ids of the crossbar groups whose cells it writes."""
         return ()
 
+    def fetches(self, program: Resources) -> int:
+        """Bytes that it brings from off-chip memory beside its operands, in each micro-batch."""
+        return 0
+
 
 def elements_of(program: Resources, buffer: int) -> int:
     """Elements of a buffer; 0 for an opaque one, whose size nobody knows."""

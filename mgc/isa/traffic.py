@@ -43,7 +43,7 @@ def offchip_bytes(program: Tables, entry: Entry, instruction: Instruction) -> in
     """Bytes that each task of an instruction of an entry moves over the off-chip channel."""
     if not instruction.timed:
         return 0
-    return sum(
+    return instruction.fetches(program) + sum(
         task_bytes(program, entry, instruction, access)
         for access in accesses_of(program, instruction)
         if program.buffers[program.root(access.buffer)].space == "dram"

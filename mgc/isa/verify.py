@@ -18,7 +18,7 @@ from mgc.isa.dtypes import CODES, is_float, numpy_dtype
 from mgc.isa.entry import EntryKind
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import OPCODES
-from mgc.isa.instructions import Load, Store, WriteCells
+from mgc.isa.instructions import Load, Rewrite, Store, WriteCells
 from mgc.isa.memory import BufferKind, Port
 from mgc.isa.parts import part_of
 from mgc.isa.ranges import check_ranges
@@ -140,6 +140,7 @@ def _check_buffers(program: Tables) -> None:
 
 def _check_groups(program: Tables) -> None:
     taken: set[int] = set()
+    rewritten = {i.group for i in program.instructions if isinstance(i, Rewrite)}
     most_crossbars = _crossbars(program.target)
     for g in program.groups:
         where = f"group {g.id} ({g.name})"
@@ -175,9 +176,10 @@ def _check_groups(program: Tables) -> None:
         wrong = [c for c in (min(g.crossbars), max(g.crossbars)) if not 0 <= c < most_crossbars]
         if wrong:
             raise ProgramError(f"{where}: there is no crossbar {wrong[0]}; there are {most_crossbars}")
-        if taken & set(g.crossbars) or len(set(g.crossbars)) != len(g.crossbars):
+        own = set(g.crossbars)
+        if (g.id not in rewritten and taken & own) or len(own) != len(g.crossbars):
             raise ProgramError(f"{where}: a crossbar is used twice")
-        taken |= set(g.crossbars)
+        taken |= own
 
 
 def _crossbars(target: Mapping[str, Any]) -> int:
@@ -263,8 +265,14 @@ def _check_instruction(program: Tables, index: int) -> None:
     if isinstance(i, WriteCells):
         return
     for group in (*i.reads_groups(), *i.writes_groups()):
-        if not any(isinstance(p, WriteCells) and p.group == group for p in program.instructions[:index]):
-            raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
+        ways = {
+            type(p)
+            for p in program.instructions[: index + 1]
+            if isinstance(p, WriteCells | Rewrite) and p.group == group
+        }
+        if len(ways) != 1:
+            fault = "both PROGRAM and REWRITE write" if ways else "no PROGRAM before it writes"
+            raise ProgramError(f"{where}: {fault} group {group}")
 
 
 def _check_schedule(program: Tables) -> None:

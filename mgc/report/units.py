@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+_YEAR = 365.25 * 24 * 3600
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 
@@ -25,6 +26,13 @@ def si(value: float | None, unit: str) -> str:
 def decibels(value: float | None) -> str:
     """A ratio in dB with one decimal; a dash for None."""
     return "-" if value is None else f"{value:.1f} dB"
+
+
+def duration(seconds: float) -> str:
+    """A long time in years or days, a short one in seconds with a prefix."""
+    if seconds >= _YEAR:
+        return f"{seconds / _YEAR:,.1f} years"
+    return f"{seconds / 86400:,.1f} days" if seconds >= 86400 else si(seconds, "s")
 
 
 def count(value: float | None) -> str:

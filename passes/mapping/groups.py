@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,7 +16,9 @@ from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.demands import iteration_demands, iteration_rest
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
+from mgc.passes.mapping.multiplex import STAYS
 from mgc.passes.mapping.packing import crossbars_of
+from mgc.passes.mapping.partition import turns_of_groups
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.residents import Residents, residents_in
@@ -59,8 +61,8 @@ def cells_in(homes: Mapping[Value, str], residents: Residents) -> list[Value]:
 class Allocate(Pass):
     """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, or where cells are
     written in a run the least `objective`, see `mgc.passes.mapping.chips` and `mgc.passes.mapping.allocate`; the module
-    then has `groups` without crossbars, and the `split` that they are of. `crossbars` caps the budget (0: all that the
-    target has).
+    then has `groups` without crossbars, and the `split` that they are of. Groups that take turns have one replica
+    and no split. `crossbars` caps the budget (0: all that the target has).
     """
 
     name: ClassVar[str] = "allocate"
@@ -70,6 +72,9 @@ class Allocate(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         residents = residents_in(state.module)
+        turns = turns_of_groups(residents.groups, state.chip)
+        if turns is not None and max(turns, default=STAYS) != STAYS:
+            return state.with_entries(state.module.entries, groups=_single(residents, turns, state.chip))
         found = split_of(state, self.crossbars or None, self.objective)
         layers = list(dict.fromkeys(r.layer for r in residents.groups))
         chip_of = dict(zip(layers, found.chip_of or [-1] * len(layers), strict=True))
@@ -80,6 +85,23 @@ class Allocate(Pass):
                 made = GroupMap(r.name, r.part.name, r.layer, replicas, size, chip=chip_of[r.layer])
                 groups.append(replace(made, plane_columns=r.plane_columns))
         return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
+
+
+def _single(residents: Residents, turns: Sequence[int], target: Target) -> tuple[GroupMap, ...]:
+    """One replica of each group, which some take turns to have on the chip."""
+    return tuple(
+        GroupMap(
+            r.name,
+            r.part.name,
+            r.layer,
+            1,
+            crossbars_of(r.part, target.crossbar, r.plane_columns),
+            plane_columns=r.plane_columns,
+            turn=turn,
+        )
+        for r, turn in zip(residents.groups, turns, strict=True)
+        if r.part is not None
+    )
 
 
 def split_of(state: CompileState, crossbars: int | None = None, objective: Objective = "edp") -> Split:
@@ -144,7 +166,7 @@ class PlaceGroups(Pass):
         residents = residents_in(state.module)
         groups: tuple[GroupMap, ...] = state.module.attributes["groups"]
         order = list(dict.fromkeys(g.layer for g in groups))
-        if not state.trains and groups:
+        if not state.trains and groups and all(g.turn == STAYS for g in groups):
             graph = state.graph
             near = near_layers(graph, _anchors(state.entry, residents), state.chip)
             order = in_order_of_traffic(groups, traffic_of(graph, near, state.chip), state.chip)

@@ -15,6 +15,7 @@ from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import signed_input
+from mgc.passes.mapping.multiplex import STAYS, turns_of
 from mgc.passes.mapping.packing import GroupUse, crossbars_of, plane_columns_of
 from mgc.passes.mapping.plan import Resident
 from mgc.passes.mapping.reads import Reads, reads_of
@@ -38,8 +39,10 @@ class Partition(Pass):
 
     For weights that nothing writes, rows go channel-major or tap-major, whichever leaves fewer columns that an ADC
     could clip (on a tie as they are); weights are permuted to match, integer and real. Weights that are read transposed
-    are packed in planes where that saves time, or as few crossbars as can be where those would not do. CapacityError if
-    one copy of everything needs more crossbars than the target has. Results are equal bit for bit.
+    are packed in planes where that saves time, or as few crossbars as can be where those would not do. Where one
+    copy of everything needs more crossbars than the target has, groups are left to take turns on them (see
+    `mgc.passes.mapping.multiplex`); CapacityError if even that is impossible, or where weights are trained. Results are
+    equal bit for bit.
     """
 
     name: ClassVar[str] = "partition"
@@ -189,8 +192,30 @@ def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
     need = needs(groups, state.chip)
     needed, available = sum(need.values()), state.target.structure.crossbars
     if needed > available:
+        if not state.trains and _take_turns(groups, state):
+            return
         width = "training.master_bits" if state.trains else "crossbar.weight_bits"
         raise CapacityError(capacity_message(need, state.chip, width), needed, available)
+
+
+def _take_turns(groups: Sequence[Resident], state: CompileState) -> bool:
+    """Whether groups can take turns on the crossbars, of which the user is warned."""
+    turns, target = turns_of_groups(groups, state.chip), state.target
+    if turns is None or state.entry.micro_batches > 1:
+        return False
+    sizes = [crossbars_of(g.part, state.chip.crossbar, g.plane_columns) for g in groups if g.part is not None]
+    state.warnings.append(
+        f"the weights need {sum(sizes):,} crossbars, target {target.name} has {target.structure.crossbars:,}: "
+        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them are written anew in every "
+        f"run, in {max(turns) + 1} turns, which takes time and energy and wears cells; a larger --batch shares a run"
+    )
+    return True
+
+
+def turns_of_groups(groups: Sequence[Resident], target: Target) -> tuple[int, ...] | None:
+    """The turn of every group, or whether it stays; see `mgc.passes.mapping.multiplex`."""
+    sizes = [crossbars_of(g.part, target.crossbar, g.plane_columns) for g in groups if g.part is not None]
+    return turns_of(sizes, target.structure.crossbars)
 
 
 def capacity_message(need: Mapping[str, int], target: Target, width: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.mapped import Mvm, MvmT, Outer, Send, UpdateCells
 from mgc.passes.mapping.durations import Place, drains_of, sizes_of
+from mgc.passes.mapping.multiplex import STAYS
 from mgc.passes.mapping.plan import GroupMap
 from mgc.targets.cost import CostModel
 from mgc.targets.description import Target
@@ -90,7 +91,8 @@ def lay_out(
     groups: Sequence[GroupMap], order: Sequence[str], target: Target, *, spread: bool = False
 ) -> tuple[GroupMap, ...]:
     """The groups on crossbars of their own: layer after layer, in `order`, along the snake of their chip (of all chips
-    where they have none). If `spread`, as few crossbars of each macro are used as hold them all.
+    where they have none). If `spread`, as few crossbars of each macro are used as hold them all. Groups that take turns
+    have those that are left over by the others, from the first on in each turn.
     """
     structure, snake = target.structure, snake_of_tiles(target)
     macros = structure.tiles_per_chip * structure.macros_per_tile
@@ -99,6 +101,15 @@ def lay_out(
         held[max(0, g.chip)] += g.crossbars_per_replica * g.replicas
     each = min(structure.crossbars_per_macro, max(1, -(-max(held) // macros))) if spread else 0
     each = each or structure.crossbars_per_macro
+    if any(g.turn != STAYS for g in groups):
+        taken = sum(g.crossbars_per_replica for g in groups if g.turn == STAYS)
+        starts: dict[int, int] = {STAYS: 0}
+        in_turn: list[GroupMap] = []
+        for group in groups:
+            first = starts.setdefault(group.turn, taken)
+            starts[group.turn] += group.crossbars_per_replica
+            in_turn.append(_placed(group, _crossbars(first, group.crossbars_per_replica, each, snake, target), target))
+        return tuple(in_turn)
     free = [chip * macros * each for chip in range(structure.chips)]
     at: dict[str, int] = {}
     for layer in order:
@@ -110,9 +121,13 @@ def lay_out(
     for group in groups:
         crossbars = _crossbars(at[group.layer], group.crossbars_per_replica * group.replicas, each, snake, target)
         at[group.layer] += len(crossbars)
-        tiles = tuple(dict.fromkeys(c // structure.crossbars_per_tile for c in crossbars))
-        placed.append(replace(group, crossbars=crossbars, tiles=tiles))
+        placed.append(_placed(group, crossbars, target))
     return tuple(placed)
+
+
+def _placed(group: GroupMap, crossbars: tuple[int, ...], target: Target) -> GroupMap:
+    tiles = tuple(dict.fromkeys(c // target.structure.crossbars_per_tile for c in crossbars))
+    return replace(group, crossbars=crossbars, tiles=tiles)
 
 
 def snake_of_tiles(target: Target) -> list[int]:

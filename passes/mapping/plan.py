@@ -15,8 +15,9 @@ import numpy as np
 from mgc.ir.graph import Node, Value
 from mgc.ir.mapped import MvmPart
 from mgc.ir.op import register_attr
+from mgc.passes.mapping.multiplex import STAYS
 
-OperationKind = Literal["mvm", "mvm_t", "outer", "update", "diff", "vec", "move", "load", "store", "host"]
+OperationKind = Literal["mvm", "mvm_t", "outer", "update", "rewrite", "diff", "vec", "move", "load", "store", "host"]
 UnitKind = Literal["crossbar", "vector", "dma", "link", "host", "writer", "gradient", "diff"]
 
 LINE_BYTES = 32
@@ -79,7 +80,7 @@ class GroupMap:
     `crossbars` lists crossbar ids (chip after chip), replica after replica, each matrix-major, then row block, then
     column block (the order that `mgc.isa.crossbar.CrossbarGroup` states). `tiles` are the tiles they are in. `chip` is
     where they are to lie, -1 if that may be across borders between chips. `layer` and `plane_columns` are the
-    resident's.
+    resident's. Groups that take turns on the same crossbars have a `turn` (else -1), in which a run writes them.
     """
 
     resident: str
@@ -91,6 +92,7 @@ class GroupMap:
     tiles: tuple[int, ...] = ()
     chip: int = -1
     plane_columns: int = 0
+    turn: int = STAYS
 
 
 @register_attr

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from mgc.functions.codes import weight_bytes
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import Copy, Mvm, MvmT, Outer, Send, UpdateCells, Vec, View
+from mgc.ir.mapped import Copy, Mvm, MvmPart, MvmT, Outer, Send, UpdateCells, Vec, View
 from mgc.passes.mapping.durations import (
     Durations,
     Place,
@@ -20,6 +21,7 @@ from mgc.passes.mapping.durations import (
     sizes_of,
     windows_of,
 )
+from mgc.passes.mapping.multiplex import STAYS
 from mgc.passes.mapping.place import Placement
 from mgc.passes.mapping.plan import GroupMap, Operation, OperationKind, UnitKind, UnitPlan
 from mgc.passes.streaming.analysis import Streaming
@@ -68,7 +70,8 @@ class Builder:
     writes included; `group_number` the crossbar group of a resident. Inputs named in `data` and outputs named in
     `results` cross the host link. `offchip` are the values in off-chip memory, residents included: their traffic goes
     there. `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its
-    share of the traffic: it is kept where it is added.
+    share of the traffic: it is kept where it is added. `turned` gives for crossbars whose contents take turns the last
+    operation that read them.
 
     What an operation moves off-chip stands with it (as `mgc.isa.traffic` finds it in the program): every operand once.
     """
@@ -93,6 +96,7 @@ class Builder:
     versions: list[tuple[str, int, bool]] = field(default_factory=list)
     last_write: dict[str, int] = field(default_factory=dict)
     reads_since: dict[str, list[int]] = field(default_factory=dict)
+    turned: dict[int, int] = field(default_factory=dict)
     node: Node | None = None
 
     def build(self) -> Work:
@@ -382,8 +386,23 @@ class Builder:
             moved = self._traffic((x,), ()) + [s if s.place is None else replace(s, place=here) for s in made]
             work = max(work, self._drained(drain, elements, group, moved))
             read = (x, node.inputs[1 + k], *(drain.inputs[1:] if drain is not None else ()))
-            unit = self.units["crossbar", index]
-            self._stream("mvm", unit, work, moved, here, read, results, part=k, group=index, drain=drain)
+            unit, written = self.units["crossbar", index], self._rewrite(index, part, here)
+            number = self._stream(
+                "mvm", unit, work, moved, here, read, results, written, part=k, group=index, drain=drain
+            )
+            if written:
+                self.turned.update(dict.fromkeys(group.crossbars, number))
+
+    def _rewrite(self, index: int, part: MvmPart, here: Place) -> tuple[int, ...]:
+        """Writes a group that takes turns, from off-chip memory, once its crossbars' last contents have been read."""
+        group, crossbar = self.placement.groups[index], self.target.crossbar
+        if group.turn == STAYS:
+            return ()
+        cycles = self.durations.program(min(part.rows, crossbar.rows), group.crossbars)
+        held = Source(weight_bytes(part.matrices * part.rows * part.cols, crossbar.weight_bits), None)
+        last = sorted({self.turned[c] for c in group.crossbars if c in self.turned})
+        writer = self._unit_at("writer", here)
+        return (self._stream("rewrite", writer, cycles, (held,), here, (), (), last, group=index),)
 
     def _drain_of(self, node: Node) -> Node | None:
         """The kernel that takes the sums of a product as they come."""

@@ -11,6 +11,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry
 from mgc.ir.op import IRError, register_attr
+from mgc.ir.ops import Conv, ConvTranspose, MatMul
 from mgc.ir.types import TensorType, ValueType
 from mgc.passes.manager import Pass
 from mgc.passes.state import CompileState, with_graph
@@ -115,6 +116,14 @@ def _whole_ports(whole: Graph, part: Graph) -> frozenset[str]:
     return frozenset(inputs | outputs)
 
 
+def _fit(graph: Graph, state: CompileState) -> bool:
+    """Whether the crossbars have cells enough for all weights."""
+    crossbar = state.chip.crossbar
+    held = {v for n in graph.nodes if isinstance(n.op, Conv | ConvTranspose | MatMul) for v in n.inputs[1:2]}
+    cells = sum(v.tensor.size for v in held if v in graph.constants) * crossbar.slices() * crossbar.signs
+    return cells <= state.chip.structure.crossbars * crossbar.rows * crossbar.cols
+
+
 @dataclass(frozen=True)
 class SplitBatch(Pass):
     """Rewrites a graph whose samples do not mix to a micro-batch of one sample, to be run `batch` times; sets an
@@ -125,7 +134,8 @@ class SplitBatch(Pass):
     1 the importer binds 2, because a 1 cannot be told from other ones. A static batch of 1 needs no proof, its samples
     cannot meet: it counts as batched if every output has a leading 1. Where weights are constants times computed
     numbers, which may make a group of channels of each sample, activations are scaled instead first: see
-    `scale_activations`.
+    `scale_activations`. Weights that the target has not crossbars enough for are written in turns, in every run: the
+    batch is then kept whole, to share them.
     """
 
     name: ClassVar[str] = "split-batch"
@@ -142,7 +152,7 @@ class SplitBatch(Pass):
             batch = factor = sizes.pop() if len(sizes) == 1 else 0
             if factor == 1 and all(isinstance(v.type, TensorType) and v.shape[:1] == (1,) for _, v in graph.outputs):
                 return replace(with_graph(entry, graph, batching=None), micro_batch=1, micro_batches=1, batched=True)
-        if factor > 1:
+        if factor > 1 and (batch == 1 or _fit(graph, state)):
             part = split(graph, names, factor)
             if isinstance(part, Graph):
                 alike = _whole_ports(graph, part)

@@ -43,7 +43,7 @@ class Account:
     def energy(self, instruction: Instruction) -> EnergyBreakdown:
         """Joules of one instruction for one micro-batch (a PROGRAM: once), the ways of its operands included."""
         here = self._tile(instruction)
-        parts = [self._work(instruction)]
+        parts = [self._work(instruction), self._fetched(instruction)]
         for access in accesses_of(self.program, instruction):
             parts.append(self._memory(instruction, access, here))
         return EnergyBreakdown.sum(parts)
@@ -64,6 +64,13 @@ class Account:
             memory = self.cost.transfer_energy(moved if taken is None else taken, "edram")
             route = self.cost.route(self.tile_of.get(root, tile), tile) if tile >= 0 else None
         return memory if tile < 0 or route is None else memory + self.cost.move_energy(moved, route)
+
+    def _fetched(self, instruction: Instruction) -> EnergyBreakdown:
+        """Bringing what it has from off-chip memory to its tile."""
+        size = instruction.fetches(self.program)
+        if not size:
+            return EnergyBreakdown()
+        return self.cost.transfer_energy(size, "dram") + self.cost.move_energy(size, self.cost.gate)
 
     @cached_property
     def energies(self) -> tuple[EnergyBreakdown, ...]:
@@ -103,7 +110,7 @@ class Account:
 
     def _work(self, instruction: Instruction) -> EnergyBreakdown:
         match instruction:
-            case isa.WriteCells(group=group):
+            case isa.WriteCells(group=group) | isa.Rewrite(group=group):
                 return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], instruction.window_total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mgc.isa.instructions import Outer
+from mgc.isa.instructions import Outer, Rewrite
 from mgc.isa.phases import stages
 from mgc.isa.program import Program
 from mgc.isa.tasks import tasks_of
@@ -27,11 +27,13 @@ def bill(program: Program, cost: CostModel) -> dict[str, Any]:
     account = Account(program, cost)
     cycles, energy, setup = account.run()
     samples = sum(e.batch * e.repeats for e in program.iteration)
+    detail = _detail(account, cost.seconds(cycles), energy)
     return {
         "iteration_cycles": cycles,
         **_run(samples, cost.seconds(cycles), energy),
         "program_energy_j": setup.total,
-        "cost": _detail(account, cost.seconds(cycles), energy),
+        "cost": detail,
+        "rewriting": _rewriting(account, detail["endurance"]),
     }
 
 
@@ -74,6 +76,27 @@ def _detail(account: Account, seconds: float, energy: EnergyBreakdown) -> dict[s
             "runs": runs,
             "seconds": None if runs is None else runs * seconds,
         },
+    }
+
+
+def _rewriting(account: Account, endurance: dict[str, Any]) -> dict[str, Any] | None:
+    """What a run takes to write groups that take turns on crossbars: cycles of all writes, one after the other, joules,
+    bytes over the off-chip channel; the most writes of a cell, and the runs and seconds that cells last. None where all
+    weights stay.
+    """
+    program = account.program
+    writes = [i for i in program.instructions if isinstance(i, Rewrite)]
+    if not writes:
+        return None
+    return {
+        "crossbars_needed": sum(len(g.crossbars) for g in program.groups),
+        "crossbars_written": sum(len(program.groups[i.group].crossbars) for i in writes),
+        "cycles": sum(i.duration for i in writes),
+        "energy_j": sum(account.energies[i.id].total for i in writes),
+        "offchip_bytes": sum(i.fetches(program) for i in writes),
+        "writes_per_cell": endurance["most_writes_per_cell"],
+        "runs": endurance["runs"],
+        "seconds": endurance["seconds"],
     }
 
 
@@ -135,13 +158,20 @@ class Endurance:
 
 def endurance_of(program: Program) -> Endurance:
     """Writes of a cell in one run. An update writes every cell of its group once, in every replica (assumed: also those
-    whose level stays the same).
+    whose level stays the same). Groups that take turns write the same cells; of a crossbar, those of its fullest group
+    count.
     """
     writes = [0] * len(program.groups)
     for entry in program.iteration:
         for i in program.instructions[entry.first : entry.stop]:
             for group in i.writes_groups():
                 writes[group] += entry.repeats * entry.micro_batches
-    cells = [g.replicas * g.cells for g in program.groups]
-    mean = sum(n * held for n, held in zip(writes, cells, strict=True)) / max(1, sum(cells))
-    return Endurance(max(writes, default=0), mean)
+    times: dict[int, int] = {}
+    cells: dict[int, float] = {}
+    for group, count in zip(program.groups, writes, strict=True):
+        each = group.cells / group.crossbars_per_replica
+        for crossbar in group.crossbars:
+            times[crossbar] = times.get(crossbar, 0) + count
+            cells[crossbar] = max(cells.get(crossbar, 0.0), each)
+    written = sum(n * g.replicas * g.cells for n, g in zip(writes, program.groups, strict=True))
+    return Endurance(max(times.values(), default=0), written / max(1.0, sum(cells.values())))

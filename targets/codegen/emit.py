@@ -36,6 +36,7 @@ from mgc.isa.instructions import (
     Piece,
     Ref,
     Result,
+    Rewrite,
     Step,
     Store,
     Update,
@@ -50,6 +51,7 @@ from mgc.isa.verify_schedule import check_schedule
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.durations import Durations, drains_of
 from mgc.passes.mapping.groups import homes_in
+from mgc.passes.mapping.multiplex import STAYS
 from mgc.passes.mapping.plan import (
     BufferPlan,
     EntryPlan,
@@ -193,7 +195,10 @@ class _Emitter:
         for plan in plans:
             for unit in plan.units:
                 self._unit(unit.name, unit.kind, unit.tile)
-        instructions: list[Instruction] = [self._program(k) for k in range(len(groups))]
+        instructions: list[Instruction] = []
+        for k, placed in enumerate(self.placed):
+            if placed.turn == STAYS:
+                instructions.append(self._program(k, len(instructions)))
         made: list[Entry] = []
         for entry, plan in zip(entries, plans, strict=True):
             first, own = len(instructions), plan.schedule
@@ -318,13 +323,13 @@ class _Emitter:
 
     # -- instructions ----------------------------------------------------------------------------------------------
 
-    def _program(self, index: int) -> WriteCells:
+    def _program(self, index: int, number: int) -> WriteCells:
         """A group's PROGRAM: crossbars of a macro take turns on its drivers."""
         resident, placed = self.residents.by_name[self.placed[index].resident], self.placed[index]
         rows = min(resident.initial.shape[1], self.chip.crossbar.rows)
         cycles = Durations(self.chip).program(rows, placed.crossbars)
         source = self.walk.sources.setdefault(resident.sources, len(self.walk.sources))
-        return WriteCells(index, self._unit("writer", "writer", -1), cycles, (), (), source, group=index)
+        return WriteCells(number, self._unit("writer", "writer", -1), cycles, (), (), source, group=index)
 
     def _entry(self, entry: SourceEntry, plan: EntryPlan, first: int) -> list[Instruction]:
         walk, graph = self.walk, entry.graph
@@ -359,6 +364,8 @@ class _Emitter:
             elif op.kind == "store":
                 value = outputs[plan.results[op.port]]
                 made.append(Store(**common, src=walk.ref(value), port=ports_out[op.port]))
+            elif op.kind == "rewrite":
+                made.append(Rewrite(**common, group=op.group))
             elif op.node is not None:
                 made.append(self._instruction(common, op, op.node))
         return made

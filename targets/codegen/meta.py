@@ -27,7 +27,10 @@ def meta_of(state: CompileState, program: Program) -> dict[str, Any]:
         "compiler": attributes.get("compiler", {}),
         "warnings": list(dict.fromkeys(state.warnings)),
         "model_sha256": next(iter(hashes.values()), ""),
-        "crossbars": {"used": sum(len(g.crossbars) for g in program.groups), "available": state.target.crossbars},
+        "crossbars": {
+            "used": len({c for g in program.groups for c in g.crossbars}),
+            "available": state.target.crossbars,
+        },
         "allocation": None if split is None else split.to_json_dict(),
         "macs_useful": work[0],
         "macs_mapped": work[1],

@@ -15,7 +15,7 @@ from mgc.targets import target_toml
 COMPILE_KEYS = [
     "program", "mode", "target", "batch", "crossbars", "instructions", "macs_useful", "macs_mapped", "host_ops",
     "host_op_types", "products_off_crossbars", "losses", "schedule", "latency_s", "energy_j", "samples_per_s",
-    "expected_psnr_db",
+    "expected_psnr_db", "rewriting",
     "objective", "choices", "passes", "seconds",
 ]  # fmt: skip
 

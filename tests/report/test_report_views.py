@@ -114,7 +114,7 @@ def test_headline_has_the_keys_of_compile():
     assert list(headline(chain(host=True))) == [
         "mode", "target", "batch", "crossbars", "instructions", "macs_useful", "macs_mapped", "host_ops",
         "host_op_types", "products_off_crossbars", "losses", "schedule", "latency_s", "energy_j", "samples_per_s",
-    "expected_psnr_db",
+    "expected_psnr_db", "rewriting",
         "objective", "choices",
     ]  # fmt: skip
     shown = headline(chain(host=True))

@@ -1,4 +1,4 @@
-"""PROGRAM and MVM: writing and reading crossbars."""
+"""PROGRAM, REWRITE and MVM: writing and reading crossbars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mgc.functions.codes import weight_bytes
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
@@ -38,6 +39,44 @@ class WriteCells(Instruction):
 
     def writes_groups(self) -> tuple[int, ...]:
         return (self.group,)
+
+
+@opcode
+@dataclass(frozen=True)
+class Rewrite(Instruction):
+    """Writes a group's weights, which lie in off-chip memory, into its cells in every run.
+
+    Groups that take turns on the same crossbars have no PROGRAM. Each has one REWRITE, which every read of the group
+    waits for, and which waits for all reads of the groups that have some of its crossbars before it in the run: what
+    they held is lost. The contents of a crossbar are so those that the last REWRITE of it left. A run goes through one
+    micro-batch, and no run overlaps another one.
+    """
+
+    opcode: ClassVar[int] = 12
+    mnemonic: ClassVar[str] = "rewrite"
+    cost_class: ClassVar[str] = "write"
+
+    group: int
+
+    def check(self, program: Resources) -> None:
+        if not 0 <= self.group < len(program.groups):
+            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
+
+    def execute(self, machine: Machine) -> None:
+        group = machine.program.groups[self.group]
+        taken = set(group.crossbars)
+        for other in [g for g in machine.cells if not taken.isdisjoint(machine.program.groups[g].crossbars)]:
+            del machine.cells[other]
+        weights = machine.program.tensors[group.real_weights if machine.ideal else group.weights]
+        machine.write_cells(self.group, weights, self.id)
+
+    def writes_groups(self) -> tuple[int, ...]:
+        return (self.group,)
+
+    def fetches(self, program: Resources) -> int:
+        """The weights once, for all replicas."""
+        group = program.groups[self.group]
+        return weight_bytes(group.matrices * group.rows * group.cols, group.arithmetic.weight_bits)
 
 
 @opcode

@@ -10,9 +10,7 @@ from rich.console import RenderableType
 from mgc.isa.program import Program
 from mgc.report.roof import roof_of
 from mgc.report.text import Heading, Row, pairs, section, stack, table
-from mgc.report.units import count, percent, si
-
-_YEAR = 365.25 * 24 * 3600
+from mgc.report.units import count, duration, percent, si
 
 
 def facts(program: Program) -> dict[str, Any]:
@@ -140,14 +138,8 @@ def _wear(endurance: Mapping[str, Any] | None) -> str:
     each, most = endurance["writes_per_cell"], count(endurance["most_writes_per_cell"])
     return (
         f"{each:.3g} writes a cell and iteration ({most} at most); with {endurance['endurance_writes']:.0e} writes a "
-        f"cell the chip lasts {endurance['runs']:.3g} iterations, {_duration(endurance['seconds'])}"
+        f"cell the chip lasts {endurance['runs']:.3g} iterations, {duration(endurance['seconds'])}"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= _YEAR:
-        return f"{seconds / _YEAR:,.1f} years"
-    return f"{seconds / 86400:,.1f} days" if seconds >= 86400 else si(seconds, "s")
 
 
 def _allocation(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from mgc.isa.memory import CONSTANT, Port
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import pairs, section, stack, table
-from mgc.report.units import count, decibels, ranges, shape, si, size
+from mgc.report.units import count, decibels, duration, ranges, shape, si, size
 from mgc.report.views.instructions import counts
 from mgc.report.views.mapping import used_and_available
 from mgc.report.views.schedule import status_line, status_of
@@ -47,6 +47,7 @@ def headline(program: Program) -> dict[str, Any]:
         "energy_j": meta.get("energy_j"),
         "samples_per_s": meta.get("samples_per_s"),
         "expected_psnr_db": meta.get("expected_psnr_db"),
+        "rewriting": meta.get("rewriting"),
         "objective": allocation.get("objective"),
         "choices": allocation.get("choices") or {},
     }
@@ -151,6 +152,7 @@ def overview(program: Program) -> RenderableType:
         ("throughput", f"{count(facts['samples_per_s'])} samples/s"),
         ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
         *_accuracy_lines(facts),
+        *_rewriting_lines(facts["rewriting"]),
         ("on the host", _host_line(facts)),
     ]
     head += [("replicas" if not k else "", line) for k, line in enumerate(_choice_lines(program, facts))]
@@ -179,6 +181,18 @@ def _accuracy_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if expected is None:
         return []
     return [("accuracy", f"{decibels(expected)} PSNR expected of the outputs, by a run on calibration samples")]
+
+
+def _rewriting_lines(rewriting: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if rewriting is None:
+        return []
+    written, needed = count(rewriting["crossbars_written"]), count(rewriting["crossbars_needed"])
+    cost = f"{count(rewriting['cycles'])} cycles of writes, {si(rewriting['energy_j'], 'J')}"
+    worn = f"{count(rewriting['writes_per_cell'])} writes a cell at most: worn after {rewriting['runs']:.3g} runs"
+    return [
+        ("rewriting", f"{written} crossbars of the {needed} needed are written in every run: {cost}"),
+        ("", f"{worn}, {duration(rewriting['seconds'])} without a pause"),
+    ]
 
 
 def _choice_lines(program: Program, facts: dict[str, Any]) -> list[str]:

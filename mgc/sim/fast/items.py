@@ -13,7 +13,7 @@ from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import WriteCells
+from mgc.isa.instructions import Rewrite, WriteCells
 from mgc.isa.machine import Machine
 from mgc.isa.program import Program
 from mgc.sim.engine import failure
@@ -60,7 +60,7 @@ class RunContext:
         machine = Machine(self.program, self.ideal, self.run_host)
         with self._lock:
             for i in self.program.instructions:
-                if isinstance(i, WriteCells) and i.group in groups and i.group not in self._cells:
+                if isinstance(i, WriteCells | Rewrite) and i.group in groups and i.group not in self._cells:
                     i.execute(machine)
                     self._cells[i.group] = machine.cells[i.group]
         machine.cells = dict(self._cells)

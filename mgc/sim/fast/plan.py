@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mgc.isa.instruction import Instruction
-from mgc.isa.instructions import Diff, Load, Move, Mvm, MvmT, Outer, Store, Update, Vec, WriteCells
+from mgc.isa.instructions import Diff, Load, Move, Mvm, MvmT, Outer, Rewrite, Store, Update, Vec, WriteCells
 from mgc.isa.program import Program
 from mgc.sim.fast import diff, moves, outer, reads, updates, vec
 from mgc.sim.fast.builder import Plan, PlanBuilder
@@ -34,6 +34,7 @@ def _lower_store(builder: PlanBuilder, store: Store) -> None:
 
 LOWERINGS: Mapping[type[Instruction], Callable[[PlanBuilder, Any], None]] = {
     WriteCells: lambda builder, write: None,  # plans hold weights, not cells
+    Rewrite: lambda builder, rewrite: None,
     Load: _lower_load,
     Store: _lower_store,
     Mvm: reads.lower_read,

@@ -1,0 +1,146 @@
+"""Weights that take turns on crossbars: the choice of turns, networks larger than the chip, the verifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from families import finished
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mgc
+from benchmarks.families import Layers
+from mgc.isa.error import ProgramError
+from mgc.isa.instructions import Mvm, Rewrite, WriteCells
+from mgc.isa.verify_schedule import faults_of
+from mgc.passes.mapping.multiplex import STAYS, turns_of
+from mgc.passes.mapping.partition import CapacityError
+from mgc.report.views.summary import headline
+from mgc.sim import draw_inputs
+
+SMALL = {"structure.tiles_per_chip": 1, "structure.macros_per_tile": 3, "structure.crossbars_per_macro": 4}
+
+
+def network(seed: int, width: int = 24, depth: int = 3):
+    """A residual network of a few convolutions and a transposed one."""
+    b = Layers(seed)
+    x = b.node("Relu", b.conv2d("x", 3, width))
+    for _ in range(depth):
+        x = b.node("Add", x, b.conv2d(b.node("Relu", b.conv2d(x, width, width)), width, width, gain=0.5))
+    w = b.drawn(width, 3, 4, 4, fan_in=4 * width, gain=1.0)
+    return finished(b, b.node("ConvTranspose", x, w, strides=[2, 2], pads=[1] * 4), {"x": ["N", 3, 6, 6]})
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=14), st.integers(1, 120))
+def test_turns_fit_and_write_no_more_than_all(sizes, capacity):
+    turns = turns_of(sizes, capacity)
+    if turns is None:
+        assert max(sizes) > capacity
+        return
+    staying = sum(s for s, t in zip(sizes, turns, strict=True) if t == STAYS)
+    for turn in set(turns) - {STAYS}:
+        assert staying + sum(s for s, t in zip(sizes, turns, strict=True) if t == turn) <= capacity
+    assert (sum(sizes) <= capacity) == (set(turns) == {STAYS})
+    order = [t for t in turns if t != STAYS]
+    assert order == sorted(order)
+
+
+def test_one_small_group_too_many_leaves_the_large_ones_alone():
+    assert turns_of([8, 8, 1, 1, 1], 18) == (STAYS, STAYS, STAYS, 0, 1)
+    assert turns_of([9], 8) is None
+
+
+@pytest.mark.parametrize(("seed", "batch"), [(0, 1), (3, 2), (8, 3)])
+def test_a_network_larger_than_the_chip_computes_the_same(seed, batch):
+    model = network(seed)
+    # the same samples for both: one at a time, and a batch at a time
+    seen = {"x": np.random.default_rng(seed).standard_normal((12, 3, 6, 6)).astype(np.float32)}
+    whole = mgc.compile(model, calibrate="minmax", calibration=seen)
+    turned = mgc.compile(model, calibrate="minmax", calibration=seen, batch=batch, overrides=SMALL)
+    rewriting = headline(turned)["rewriting"]
+    assert headline(whole)["rewriting"] is None
+    assert headline(turned)["crossbars"]["used"] <= 12 < rewriting["crossbars_needed"]
+    feeds = draw_inputs(whole, batch, seed)
+    for numerics in ("quantized", "float"):
+        wanted = mgc.Simulator(whole, numerics=numerics).run(feeds)  # type: ignore[arg-type]
+        found = mgc.Simulator(turned, numerics=numerics).run(feeds)  # type: ignore[arg-type]
+        reference = mgc.Simulator(turned, "reference", numerics).run(feeds)  # type: ignore[arg-type]
+        for name in wanted:
+            if numerics == "quantized":
+                np.testing.assert_array_equal(found[name], wanted[name])
+                np.testing.assert_array_equal(reference[name], wanted[name])
+            else:
+                np.testing.assert_allclose(found[name], wanted[name], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def turned():
+    return mgc.compile(network(1), calibrate="minmax", overrides=SMALL)
+
+
+def test_what_rewriting_costs_is_in_the_bill(turned, tmp_path):
+    rewriting, cost = headline(turned)["rewriting"], turned.meta["cost"]
+    writes = [i for i in turned.instructions if isinstance(i, Rewrite)]
+    cells = sum(turned.groups[i.group].cells for i in writes)
+    cell = turned.target["cell"]
+    assert turned.meta["energy"]["write"] == pytest.approx(cells * cell["write_energy_pj"] * 1e-12)
+    assert rewriting["energy_j"] > turned.meta["energy"]["write"]
+    weights = sum(g.matrices * g.rows * g.cols for g in (turned.groups[i.group] for i in writes))
+    assert rewriting["offchip_bytes"] == weights
+    row = cell["row_write_ns"] / turned.clock_ns
+    assert all(i.duration >= row * min(turned.groups[i.group].rows, 128) for i in writes)
+    times: dict[int, int] = {}
+    for i in writes:
+        for c in turned.groups[i.group].crossbars:
+            times[c] = times.get(c, 0) + 1
+    assert rewriting["writes_per_cell"] == cost["endurance"]["most_writes_per_cell"] == max(times.values())
+    assert rewriting["runs"] == cell["endurance_writes"] / max(times.values())
+    turned.save(tmp_path / "p.mgc")
+    assert headline(mgc.Program.load(tmp_path / "p.mgc"))["rewriting"] == rewriting
+
+
+def _overlapping(program):
+    """Two groups with a common crossbar, the one that is rewritten first and the other."""
+    writes = [i for i in program.instructions if isinstance(i, Rewrite)]
+    for n, later in enumerate(writes):
+        for earlier in writes[:n]:
+            own = (set(program.groups[i.group].crossbars) for i in (earlier, later))
+            if set.intersection(*own):
+                return earlier, later
+    raise AssertionError("no groups take turns")
+
+
+def changed(program, instruction):
+    table = tuple(instruction if i.id == instruction.id else i for i in program.instructions)
+    return replace(program, instructions=table)
+
+
+def test_contents_of_a_crossbar_are_kept_until_they_are_read(turned):
+    assert not list(faults_of(turned))
+    _, later = _overlapping(turned)
+    early = changed(turned, replace(later, after=()))
+    with pytest.raises(ProgramError, match="neither is rewritten after all reads of the other"):
+        early.verify()
+    assert any("neither is rewritten" in f for f in faults_of(early))
+
+
+def test_a_read_waits_for_its_rewrite(turned):
+    _, later = _overlapping(turned)
+    read = next(i for i in turned.instructions if isinstance(i, Mvm) and i.group == later.group)
+    with pytest.raises(ProgramError):
+        changed(turned, replace(read, after=tuple(a for a in read.after if a != later.id))).verify()
+
+
+def test_what_takes_turns_is_not_programmed(turned):
+    earlier, _ = _overlapping(turned)
+    as_program = WriteCells(earlier.id, earlier.unit, 0, (), (), earlier.source, group=earlier.group)
+    with pytest.raises(ProgramError, match="come first"):
+        changed(turned, as_program).verify()
+
+
+def test_a_group_larger_than_the_chip_is_refused():
+    tiny = {**SMALL, "structure.macros_per_tile": 1, "structure.crossbars_per_macro": 1}
+    with pytest.raises(CapacityError, match="crossbars"):
+        mgc.compile(network(1, width=64), calibrate="minmax", overrides=tiny)
