@@ -19,7 +19,7 @@ from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.tensor.fold import Fold
 from mgc.passes.tensor.split_batch import SplitBatch
 
-MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), SendValues(), DrainSums(), Schedule())
+MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), DrainSums(), SendValues(), Schedule())
 """What turns level-2 graphs after lower-vec into plans."""
 
 

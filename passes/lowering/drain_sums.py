@@ -28,7 +28,7 @@ _POINTWISE = (ops.Unary, ops.Binary, ops.Where, ops.Cast, Dequant, DequantBy, Lo
 @dataclass(frozen=True)
 class DrainSums(Pass):
     """The first steps of a kernel that alone reads the sums of a product become one that drains: as many as let least
-    be written and read. Where the target has no lanes for that, nothing changes; after send.
+    be written and read. Where the target has no lanes for that, nothing changes; after place.
 
     They are element-wise, on operands that are there before the product begins. A product must write every position of
     its result; a transposed one must have one part, as others add to what earlier ones left. Results are equal bit for

@@ -4,6 +4,7 @@ import pytest
 from compiled import composed_program, follow
 from version_checker import version_faults
 
+from mgc.isa.dataflow import writers_of
 from mgc.isa.verify_schedule import faults_of
 from mgc.passes.mapping.partition import CapacityError
 from mgc.sim import replay
@@ -44,6 +45,25 @@ def test_training_on_several_chips_follows_pytorch(case, count):
         assert replay(part).makespan == part.entry.schedule.makespan
         assert not faults_of(part)
         assert version_faults(part) == []
+        assert not _strangers(part, target.structure.tiles_per_chip, links)
+
+
+def _strangers(program, tiles_per_chip, links):
+    """Instructions that read what was made on another chip, though no link brought it; the counter of steps is taken to
+    lie with what an update changes.
+    """
+    chip = {i.id: program.units[i.unit].tile // tiles_per_chip for i in program.instructions}
+    writers = writers_of(program)
+    return [
+        (i.id, w)
+        for i in program.instructions
+        for b in i.reads()
+        for w in writers.get(program.root(b), [])
+        if i.unit not in links
+        and i.mnemonic != "update"
+        and chip[i.id] >= 0 <= chip[w] != chip[i.id]
+        and not program.buffers[b].persistent
+    ]
 
 
 def test_a_capacity_error_says_how_many_chips_would_do():
