@@ -223,7 +223,7 @@ def _client(workers: int, threads: bool, scheduler: str | None) -> Iterator[Any]
                 threads_per_worker=workers if threads else 1,
                 processes=not threads,
                 host=None if threads else "127.0.0.1",
-                dashboard_address=None,  # type: ignore[arg-type]
+                dashboard_address="127.0.0.1:0",  # any port: several sweeps may run at once
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster, set_as_default=False) as client,

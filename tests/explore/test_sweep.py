@@ -73,7 +73,7 @@ def test_workers_give_the_same_table(model, plain, options):
 def test_a_scheduler_by_its_address(model, plain):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
         assert figures(mgc.sweep(model, OVER, samples=4, scheduler=cluster.scheduler_address)) == figures(plain)
 
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_mid_way(model, tmp_path):
     from distributed import LocalCluster
 
     over = {"adc_bits": range(3, 9), "rows": [16, 32, 64]}
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
         victims = [worker.pid for worker in cluster.workers.values()]
 
         def strike(done: int, total: int) -> None:
