@@ -28,11 +28,14 @@ class FusedLosses:
     warnings: tuple[str, ...]
 
 
-def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str] = ()) -> FusedLosses:
+def fuse_losses(
+    graph: Graph, losses: Sequence[str], parameters: Collection[str] = (), once: Collection[str] = ()
+) -> FusedLosses:
     """Turns each loss output named in `losses` into a sum of diff-blocks and of what is no function of single scores.
 
     `parameters` names the graph inputs that training changes; constants with a group count as such. The given graph
-    stays as it is. Nothing else in the graph changes, but that equal subexpressions are computed once.
+    stays as it is. Nothing else in the graph changes, but that equal subexpressions are computed once; what the outputs
+    `once` are made of stays apart from the same computed again, which a later phase does with newer weights.
 
     A loss is taken apart as a sum of terms; each term whose elements are f(score) becomes a branch:
 
@@ -50,7 +53,8 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     separable (norms of gradients, functions of batch statistics).
     """
     graph = graph.copy()
-    share(graph)
+    wanted = dict(graph.outputs)
+    share(graph, _makers(graph, {wanted[name] for name in once}))
     wanted = dict(graph.outputs)
     names = set(parameters)
     facts = GraphFacts(graph, [v for v in graph.inputs if v.name in names])
@@ -63,6 +67,16 @@ def fuse_losses(graph: Graph, losses: Sequence[str], parameters: Collection[str]
     graph.prune()
     reports = tuple(_report(name, outcome) for name, outcome in outcomes.items())
     return FusedLosses(graph, reports, tuple(w for name, o in outcomes.items() for w in _warnings(name, o)))
+
+
+def _makers(graph: Graph, values: set[Value]) -> set[Node]:
+    """The nodes that values are made by."""
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if any(v in values for v in node.outputs):
+            found.add(node)
+            values.update(node.inputs)
+    return found
 
 
 def _simplest(outcome: Resolution) -> Resolution:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
@@ -159,8 +161,10 @@ def join_chains(graph: Graph, node: Node) -> bool:
     return True
 
 
-def share(graph: Graph) -> bool:
-    """Common subexpressions: equal ops on the same operands are computed once, equal small constants are one."""
+def share(graph: Graph, apart: Collection[Node] = ()) -> bool:
+    """Common subexpressions: equal ops on the same operands are computed once, but for the nodes `apart`; equal small
+    constants are one.
+    """
     known: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
     alias: dict[Value, Value] = {}
     for value, constant in graph.constants.items():
@@ -171,7 +175,7 @@ def share(graph: Graph) -> bool:
             alias[value] = known[key]
         known.setdefault(key, value)
     graph.replace(alias)
-    return share_nodes(graph) or bool(alias)
+    return share_nodes(graph, lambda node: node not in apart) or bool(alias)
 
 
 @pattern(Gather)

@@ -15,11 +15,12 @@ class Copier:
     """Copies nodes into `target`; equal ops on equal operands are copied once, except normalisations in training form,
     each of which moves running statistics. Constants are copied when first read.
 
-    `made` and `constants` remember what is in the target; share a Copier to share work between copies.
+    `made` and `constants` remember what is in the target; share a Copier to share work between copies. With `apart`
+    what is computed twice in the source is in the target, too.
     """
 
-    def __init__(self, target: Graph) -> None:
-        self.target = target
+    def __init__(self, target: Graph, *, apart: bool = False) -> None:
+        self.target, self.apart = target, apart
         self.made: Made = {}
         self.constants: dict[Value, Value] = {}
 
@@ -43,7 +44,7 @@ class Copier:
         for node in reversed(nodes):
             operands = tuple(image[v] for v in node.inputs)
             key = (node.op, operands)
-            if key not in self.made or (isinstance(node.op, BatchNorm) and node.op.training):
+            if self.apart or key not in self.made or (isinstance(node.op, BatchNorm) and node.op.training):
                 names = [v.name for v in node.outputs]
                 self.made[key] = self.target.add_multi(node.op, *operands, names=names, sources=node.sources)
             image.update(zip(node.outputs, self.made[key], strict=True))

@@ -54,7 +54,8 @@ def lift(graph: Graph, states: Sequence[State]) -> Graph:
             build.hint = value.name
             image[value] = build.reshape(lifted[held.onnx_name], value.shape)
     outputs = [v for _, v in graph.outputs]
-    Copier(new).copy(graph, image, outputs)
+    # a value that is made once for a script, and the same computed again, are two
+    Copier(new, apart=True).copy(graph, image, outputs)
     new.outputs = [(name, image[v]) for name, v in graph.outputs]
     return new
 

@@ -94,7 +94,8 @@ class FuseLoss(Pass):
         forward: Forward | None = state.entry.attributes.get("forward")
         scalars = (n for n, v in state.graph.outputs if v.tensor.size == 1 and v.tensor.dtype.is_float)
         names = forward.losses if forward else tuple(scalars)
-        fused = fuse_losses(state.graph, names, [s.name for s in state.module.states])
+        once = forward.once if forward else ()
+        fused = fuse_losses(state.graph, names, [s.name for s in state.module.states], once)
         state.warnings.extend(fused.warnings)
         return state.with_entries([with_graph(state.entry, fused.graph)], losses=fused.reports)
 

@@ -10,7 +10,7 @@ from mgc.frontend.context import Context, NodeView, Result
 from mgc.frontend.errors import ModelError, Unsupported
 from mgc.frontend.handlers.registry import handles
 from mgc.frontend.operand import Known
-from mgc.ir.ops import AxisMap, Binary, Cast, Gather, Where
+from mgc.ir.ops import AxisMap, Binary, Cast, Gather, Reduce, Slice, Where
 from mgc.ir.types import DType
 
 
@@ -103,6 +103,34 @@ def one_hot(ctx: Context, n: NodeView) -> Result:
     classes = ctx.const(np.arange(depth).reshape(-1, *(1,) * (rank - axis)), dtype)
     hit = ctx.emit(Binary("equal"), column, classes)
     return ctx.emit(Where(), hit, *(ctx.value(Known(values[i : i + 1].reshape(()))) for i in (1, 0)))
+
+
+_MOST_CHOSEN = 1 << 22
+"""Elements of what one of them is chosen from, at most."""
+
+
+@handles("GatherElements")
+def gather_elements(ctx: Context, n: NodeView) -> Result:
+    """Where an index meets 0, 1, 2, ..., the element there; a sum over what was met (`log_p.gather(1, labels)`)."""
+    data, indices = (ctx.value(n.operand(i)) for i in (0, 1))
+    if not data.tensor.dtype.is_float:
+        raise Unsupported("the data are no floats")
+    axis, dtype = int(n.attr("axis", 0)) % data.tensor.rank, indices.tensor.dtype
+    count = data.shape[axis]
+    shape = tuple(count if a == axis else size for a, size in enumerate(indices.shape))
+    if indices.tensor.size * count > _MOST_CHOSEN or not indices.tensor.size or np.iinfo(dtype.numpy).max < count:
+        raise Unsupported("it chooses from too much, or from nothing")
+    if shape != data.shape:
+        data = ctx.emit(Slice((0,) * len(shape), shape, (1,) * len(shape)), data)
+    column = ctx.reshape(indices, (*indices.shape[: axis + 1], 1, *indices.shape[axis + 1 :]))
+    if np.iinfo(dtype.numpy).min < 0:
+        column = ctx.emit(Where(), ctx.binary("less", column, 0), ctx.binary("add", column, count), column)
+    hit = ctx.emit(
+        Binary("equal"), column, ctx.const(np.arange(count).reshape(-1, *(1,) * (len(shape) - axis - 1)), dtype)
+    )
+    wide = ctx.reshape(data, (*shape[:axis], 1, *shape[axis:]))
+    zero = ctx.const(np.zeros(()), data.tensor.dtype)
+    return ctx.emit(Reduce("sum", (axis + 1,), keepdims=False), ctx.emit(Where(), hit, wide, zero))
 
 
 @handles("Range")

@@ -156,7 +156,13 @@ class Survey:
             self._other(node, node.inputs)
             return
         choices = [1] if not isinstance(node.op, MatMul) else [k for k in (1, 0) if len(node.inputs[k].shape) == 2]
-        held = [k for k in choices if keys[k] is not None and trained[k] == any(trained)]
+        held = [
+            k
+            for k in choices
+            if keys[k] is not None
+            and trained[k] == any(trained)
+            and (not isinstance(node.op, MatMul) or _may_be_stored(self.views[node.inputs[k]].index))
+        ]
         if held:
             self._use(node, held[0])
             self._other(node, (node.inputs[1 - held[0]],))
@@ -178,6 +184,15 @@ class Survey:
         for use in self.uses.values():
             found.setdefault(self.key_of[use.view.version], []).append(use)
         return found
+
+
+def _may_be_stored(index: np.ndarray) -> bool:
+    """Whether a matrix of a weight's entries has one stride for its rows and one for its columns, as cells need it."""
+    if index.ndim != 2 or not index.size:
+        return True
+    rows, cols = index[:, :1], index[:1]
+    rows_even, cols_even = (len(set(np.diff(line.reshape(-1)).tolist())) <= 1 for line in (rows, cols))
+    return rows_even and cols_even and np.array_equal(index, rows + cols - index[0, 0])
 
 
 StoredWeights = dict[str, tuple[StoredWeight, ...]]

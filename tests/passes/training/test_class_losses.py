@@ -100,3 +100,33 @@ def test_label_smoothing_stands_in_the_exporters_note(weights):
     chosen = w[labels] * logs[np.arange(N), labels]
     expected = -(0.8 * chosen.sum() + 0.2 / C * (logs * w).sum()) / w[labels].sum()
     assert stepped(model, labels)[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(1, (N, 1)), (1, (N, 2)), (0, (2, C)), (0, (3, C))])
+def test_chosen_elements(axis, shape):
+    """log_p.gather(axis, labels): its mean square, with labels counted from either end."""
+
+    def model(elem):
+        scores = np.random.default_rng(0).normal(size=(N, C)).astype(elem)
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(elem))
+        nodes = [
+            helper.make_node("LogSoftmax", ["d.w"], ["logs"], axis=1),
+            helper.make_node("GatherElements", ["logs", "y"], ["chosen"], axis=axis),
+            helper.make_node("Mul", ["chosen", "chosen"], ["squares"]),
+            helper.make_node("ReduceMean", ["squares"], ["loss"], keepdims=0),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("y", TensorProto.INT64, shape)],
+            [helper.make_tensor_value_info("loss", kind, [])],
+            [numpy_helper.from_array(scores, "d.w")],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), scores
+
+    extent = (N, C)[axis]
+    labels = np.random.default_rng(1).integers(-extent, extent, shape)
+    loss, gradient = numerical(*model(np.float64), labels)
+    found, step = stepped(model(np.float32)[0], labels)
+    assert found == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(step, gradient, rtol=1e-3, atol=2e-5)

@@ -435,3 +435,17 @@ def test_networks_in_two_files_take_samples_once_too():
     ):
         with pytest.raises(UnsupportedError, match=message):
             composed(**options)
+
+
+def test_the_same_computed_again_is_not_what_was_made_once():
+    """InfoGAN's third step runs G once more, with its new weights, and trains it through that."""
+    nodes = [
+        node("MatMul", "z generator.w", "pre.again"),
+        node("Tanh", "pre.again", "fake.again"),
+        *critic("fake.again", "told"),
+        *squares("told", "one", "loss_info"),
+    ]
+    phases = [*BOTH, "info=loss_info"]
+    groups = {"info": ["generator.*", "discriminator.*"]}
+    proto = gan(nodes=nodes, outputs={"loss_info": []})
+    check(proto, following(phases, groups=groups, once=["fake"])(proto), phases=phases, groups=groups, once=["fake"])
