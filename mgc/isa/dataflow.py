@@ -6,7 +6,7 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of
-from mgc.isa.instructions import Mvm, MvmT, Rewrite
+from mgc.isa.instructions import Mvm, MvmT, Rewrite, WriteCells
 from mgc.isa.tables import Tables
 
 
@@ -128,7 +128,12 @@ def check_turns(program: Tables, before: list[int]) -> None:
             if i.group in rewrites:
                 raise ProgramError(f"instruction {i.id} (rewrite) writes group {i.group} again")
             rewrites[i.group] = i
-    if rewrites and (program.entry.micro_batches > 1 or program.entry.schedule.interval):
+    if not rewrites:
+        return
+    for i in program.instructions:
+        if isinstance(i, WriteCells) and i.group in rewrites:
+            raise ProgramError(f"both PROGRAM and REWRITE write group {i.group}")
+    if program.entry.micro_batches > 1 or program.entry.schedule.interval:
         raise ProgramError("groups that take turns are for runs of one micro-batch that do not overlap")
     holders: dict[int, list[int]] = {}
     for g in program.groups:

@@ -265,14 +265,8 @@ def _check_instruction(program: Tables, index: int) -> None:
     if isinstance(i, WriteCells):
         return
     for group in (*i.reads_groups(), *i.writes_groups()):
-        ways = {
-            type(p)
-            for p in program.instructions[: index + 1]
-            if isinstance(p, WriteCells | Rewrite) and p.group == group
-        }
-        if len(ways) != 1:
-            fault = "both PROGRAM and REWRITE write" if ways else "no PROGRAM before it writes"
-            raise ProgramError(f"{where}: {fault} group {group}")
+        if not any(isinstance(p, WriteCells | Rewrite) and p.group == group for p in program.instructions[: index + 1]):
+            raise ProgramError(f"{where}: no PROGRAM before it writes group {group}")
 
 
 def _check_schedule(program: Tables) -> None:
