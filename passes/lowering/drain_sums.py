@@ -67,7 +67,7 @@ def drain_sums(graph: Graph, streaming: Streaming, sizes: Mapping[Value, int]) -
                 graph.nodes[at:at] = [*views, first]
                 known.update(v for n in (*views, first) for v in n.outputs)
                 # what one kernel hands to the other may be an operand of the next product's
-                sizes.update((v, v.tensor.nbytes) for v in first.outputs if v not in sizes)
+                sizes.update((v, bytes_held(v.tensor)) for v in first.outputs if v not in sizes)
         known.update(node.outputs)
 
 
