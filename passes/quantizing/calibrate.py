@@ -24,8 +24,9 @@ from mgc.passes.state import CompileState, Tools, with_graph
 CalibrationMethod = Literal["error", "minmax", "none"]
 """How scales are chosen: by least output error, by the range seen, or not at all (for `float` numerics only)."""
 
-# Multiply-accumulates that looking at ranges may cost, and the samples that it takes at most and at least.
-_OBSERVE_MACS = 3e10
+# Multiply-accumulates that looking at ranges may cost; beyond the second number of samples, a part of them. The samples
+# that it takes at most and at least.
+_OBSERVE_MACS, _ENOUGH, _MORE_MACS = 3e10, 16, 5e9
 _SAMPLES = {"error": 64, "minmax": 16}
 _LEAST = 2
 # What values are taken to hold where nothing is run.
@@ -80,7 +81,8 @@ class Scales(Pass):
         data = state.module.attributes.get("calibration_data", {})
         if not observed_values(graph) and not data:
             return Calibration((), {})
-        affordable = int(_OBSERVE_MACS / max(graph_macs(graph), 1))
+        macs = max(graph_macs(graph), 1)
+        affordable = min(int(_OBSERVE_MACS / macs), max(_ENOUGH, int(_MORE_MACS / macs)))
         samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         seen = observe(graph, samples.feeds, state.tools)
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}

@@ -24,7 +24,7 @@ from mgc.passes.state import Tools
 from mgc.passes.training.differentiate import gradients
 
 # Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
-_SEARCH_MACS = 2e10
+_SEARCH_MACS = 1.2e10
 _SAMPLES = 64
 # What one element of a value, and a value by itself, cost beside multiply-accumulates; what values may take in memory.
 _ELEMENT, _VALUE = 100, 3e6
