@@ -66,7 +66,7 @@ def figures(model: ModelProto, adc: int, cell: int, rows: int, calibrate: str) -
     names = [o.name for o in session.get_outputs()]
     simulator = mgc.Simulator(program)
     measured = []
-    for seed in range(4 if few else 1):
+    for seed in range(8 if few else 1):
         feeds = draw_inputs(program, 32 if few else 4, seed)
         wanted = dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
         measured.append(compare(simulator.run(feeds), wanted).psnr_db)

@@ -12,12 +12,13 @@ def turns_of(sizes: Sequence[int], capacity: int) -> tuple[int, ...] | None:
     """For groups of so many crossbars, in the order in which a run reads them: `STAYS`, or the turn in which each is
     written. None where one is larger than what is left for turns, whatever stays.
 
-    A run writes what does not stay, so as few crossbars as can be are to be left over. Of the largest or the smallest
-    groups as many stay as leave room for the largest of the others; turns are runs of consecutive groups that fit.
+    A run writes what does not stay, which takes energy for each crossbar and time for each turn, in which crossbars are
+    written side by side: the product of the two is to be least. Of the largest or the smallest groups some stay; turns
+    are runs of consecutive groups that fit in what is left over.
     """
     if sum(sizes) <= capacity:
         return (STAYS,) * len(sizes)
-    best: tuple[int, int, tuple[int, ...]] | None = None
+    best: tuple[int, tuple[int, ...]] | None = None
     by_size = sorted(range(len(sizes)), key=lambda k: (-sizes[k], k))
     for order in (by_size, by_size[::-1]):
         room = capacity
@@ -29,9 +30,9 @@ def turns_of(sizes: Sequence[int], capacity: int) -> tuple[int, ...] | None:
             if max(others) > room:
                 continue
             turns = _in_turns(sizes, staying, room)
-            found = sum(others), max(turns), turns
+            found = sum(others) * (1 + max(turns)), turns
             best = found if best is None else min(best, found)
-    return None if best is None else best[2]
+    return None if best is None else best[1]
 
 
 def _in_turns(sizes: Sequence[int], staying: frozenset[int], room: int) -> tuple[int, ...]:
