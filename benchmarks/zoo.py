@@ -31,17 +31,20 @@ INTRODUCTION = """\
 # The zoo that trains
 
 Small GANs of the kinds that people train, from `models/zoo` (16x16 images, made by `python -m models.zoo.make`), each
-by three commands in the repository's root. Measured by `python -m benchmarks.zoo > docs/zoo.md`, batch 8, on the target
-`liu2018`.
+by three commands in the repository's root: pairs of networks that are composed, and steps of training scripts
+(`models/zoo/scripts.py`, `translations.py`), exported as they stand. Measured by `python -m benchmarks.zoo >
+docs/zoo.md`, batch 8, on the target `liu2018`.
 """
 
 LEGEND = """
 - *losses*: what fuse-loss made of each loss: kind and branches ([losses](losses.md)); "+ rest" where a part stays in
   the graph: a gradient penalty, L1 terms.
-- *crossbars*: of 16,128; where weights leave room, groups are replicated, so networks of any size fill most of a chip.
+- *crossbars*: of 16,128; where weights leave room, groups are replicated.
 - *schedule*: status of the entry that trains all networks, and the gap between its makespan and the proven bound.
 - *follows*: the largest deviation from PyTorch in float64 over 4 iterations in `float` numerics: each loss relative to
   itself, weights and running statistics after the fourth relative to the largest entry of their tensor.
+- *float32*: how far PyTorch in float32 is from that, for scripts. Where it is far, a gradient is zero but for rounding
+  (a kernel before a normalisation that takes out what it adds), and Adam makes steps of its noise.
 - *quantized*: the cosine between the change of all parameters over these iterations in `quantized` numerics and in
   PyTorch. Adam's and RMSProp's first steps are as long for a weight of no matter as for any other, so they show more of
   the rounding than SGD with momentum does.
@@ -57,6 +60,8 @@ class Measured:
     compiled: dict[str, Any]
     deviation: float
     cosine: float
+    float32: float = 0.0
+    """How far PyTorch itself is from its float64 in float32; 0 where that was not recorded."""
 
 
 def shell(arguments: list[str], folder: Path) -> dict[str, Any]:
@@ -87,14 +92,15 @@ def measure(entry: Entry, folder: Path, run: Run) -> Measured:
     deviation, cosine = 0.0, 0.0
     for numerics in ("float", "quantized"):
         out = folder / f"{entry.name}-{numerics}"
-        options = ["--steps", str(ITERATIONS), "--numerics", numerics, "--export", str(out)]
+        exported_to = f"{out}.onnx" if entry.scripted else str(out)
+        options = ["--steps", str(ITERATIONS), "--numerics", numerics, "--export", exported_to]
         history = run(["train", f"{entry.name}.mgc", *inputs, *options])["history"]
-        after = exported(out)
+        after = exported_step(out) if entry.scripted else exported(out)
         if numerics == "float":
             deviation = deviation_of(history, after, recorded)
         else:
             cosine = cosine_of(initial(entry), after, recorded)
-    return Measured(compiled, deviation, cosine)
+    return Measured(compiled, deviation, cosine, float(recorded.get("float32", 0.0)))
 
 
 def exported(folder: Path) -> dict[str, np.ndarray]:
@@ -105,8 +111,21 @@ def exported(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def exported_step(path: Path) -> dict[str, np.ndarray]:
+    """The initializers of `mgc train --export FILE.onnx`, and the averages beside them as GROUP.ema.NAME."""
+    averages = path.with_name(f"{path.name}.ema.onnx")
+    found = named(averages, "") if averages.exists() else {}
+    group = {n: n.partition(".") for n in found}
+    return named(path.with_name(f"{path.name}.onnx"), "") | {f"{g}.ema.{n}": found[n] for n, (g, _, _) in group.items()}
+
+
 def initial(entry: Entry) -> dict[str, np.ndarray]:
     """The same before training."""
+    if entry.scripted:
+        (network,) = entry.networks
+        found = named(FOLDER / "onnx" / f"{network}.onnx", "")
+        # an average begins with the weights; a vector that the exporter left out counts from nothing
+        return found | {f"generator.ema.{n}": v for n, v in found.items() if n.startswith("generator.")}
     groups = ("generator", "discriminator") if len(entry.networks) == 2 else ("",)
     found: dict[str, np.ndarray] = {}
     for network, group in zip(entry.networks, groups, strict=True):
@@ -135,7 +154,7 @@ def deviation_of(
     worst = 0.0
     for name, values in history.items():
         right = recorded[f"losses/{name}"]
-        worst = max(worst, float(np.max(np.abs(np.array(values) - right) / np.abs(right))))
+        worst = max(worst, float(np.max(np.abs(np.array(values) - right) / np.maximum(np.abs(right), 1e-9))))
     for name, right in weights(recorded).items():
         scale = float(np.max(np.abs(right)))
         worst = max(worst, float(np.max(np.abs(after[name] - right))) / scale)
@@ -144,7 +163,7 @@ def deviation_of(
 
 def cosine_of(before: dict[str, np.ndarray], after: dict[str, np.ndarray], recorded: dict[str, np.ndarray]) -> float:
     """Between the changes of all parameters."""
-    names = [n for n in weights(recorded) if "running_" not in n]
+    names = [n for n in weights(recorded) if "running_" not in n and n in before]
     mine, right = (
         np.concatenate([(found[n].astype(np.float64) - before[n]).reshape(-1) for n in names])
         for found in (after, weights(recorded))
@@ -166,6 +185,7 @@ def row(entry: Entry, measured: Measured) -> str:
         f"{facts['instructions']:,}",
         f"{schedule['status']}, {schedule['gap']:.1%}",
         f"{measured.deviation:.0e}",
+        f"{measured.float32:.0e}" if measured.float32 else "",
         f"{measured.cosine:.4f}",
     )
     return f"| {' | '.join(cells)} |"
@@ -173,8 +193,8 @@ def row(entry: Entry, measured: Measured) -> str:
 
 def document(rows: dict[str, Measured]) -> str:
     """docs/zoo.md."""
-    head = ("GAN", "losses", "crossbars", "instructions", "schedule", "follows", "quantized")
-    lines = [INTRODUCTION, f"| {' | '.join(head)} |", "|---|---|---:|---:|---|---:|---:|"]
+    head = ("GAN", "losses", "crossbars", "instructions", "schedule", "follows", "float32", "quantized")
+    lines = [INTRODUCTION, f"| {' | '.join(head)} |", "|---|---|---:|---:|---|---:|---:|---:|"]
     lines += [row(entry, rows[entry.name]) for entry in ZOO]
     lines.append(LEGEND)
     for entry in ZOO:

@@ -25,7 +25,7 @@ KINDS = {
     "pix2pix": ["cross-entropy", "cross-entropy"],
     "cyclegan": ["least-squares", "least-squares", "least-squares"],
 }
-QUICK = ("mlp", "pix2pix")
+QUICK = ("mlp", "pix2pix", "sngan")
 ENTRIES = [pytest.param(e, id=e.name, marks=() if e.name in QUICK else pytest.mark.slow) for e in ZOO]
 
 
@@ -49,19 +49,23 @@ def test_the_commands_work(entry, folder):
     compiling, training, running = (shlex.split(c) for c in entry.commands)
     assert {c[0] for c in (compiling, training, running)} == {"mgc"}
     compiled = mgc(compiling[1:])
-    assert [e["kind"] for e in compiled["losses"]] == KINDS[entry.name]
+    if not entry.scripted:
+        assert [e["kind"] for e in compiled["losses"]] == KINDS[entry.name]
     assert compiled["host_ops"] == 0
     trained = mgc(training[1:])
     assert trained["steps"] == 2
-    assert all(np.isfinite(v).all() and len(v) == 2 for v in trained["history"].values())
+    lengths = {len(v) for v in trained["history"].values()}  # none of a loss that begins later
+    assert {2} <= lengths <= {0, 2}
+    assert all(np.isfinite(v).all() for v in trained["history"].values())
     assert mgc(running[1:])["samples"] == 4
-    assert np.ptp(np.asarray(Image.open(folder / f"{entry.name}.png"))) > 0
+    if entry.picture:
+        assert np.ptp(np.asarray(Image.open(folder / f"{entry.name}.png"))) > 0
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_training_follows_pytorch(entry, folder):
     found = measure(entry, folder, mgc)
-    assert found.deviation <= 1e-3
+    assert found.deviation <= max(1e-3, 3 * found.float32)
     assert found.cosine >= 0.95
     assert found.compiled["schedule"]["gap"] <= 0.02
 
@@ -75,6 +79,6 @@ def test_the_document_has_the_commands():
 
 def test_every_file_of_the_zoo_is_used():
     used = {f"onnx/{n}.onnx" for e in ZOO for n in e.networks} | {f"data/{e.data}" for e in ZOO}
-    used |= {f"recorded/{e.name}.npz" for e in ZOO} | {"data/sketches.npy"}
+    used |= {f"recorded/{e.name}.npz" for e in ZOO} | {"data/sketches.npy", "data/zero.npy"}
     there = {str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*") if p.suffix in (".onnx", ".npz", ".npy")}
     assert used == there

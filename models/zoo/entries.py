@@ -25,6 +25,12 @@ class Entry:
     shows: str
     """Input of the testing entry and file for it; "" where it is noise."""
     critic_steps: int = 1
+    first: str = ""
+    """Input that training begins with, and file for it: what is carried on."""
+    picture: bool = True
+    """Whether the testing entry makes images."""
+    scripted: bool = False
+    """Whether the model is the step of a training script (`models.zoo.scripts`)."""
 
     @property
     def compile(self) -> str:
@@ -36,13 +42,16 @@ class Entry:
     @property
     def train(self) -> str:
         """Two steps, and a checkpoint in the folder NAME."""
-        return f"mgc train {self.name}.mgc --data {PLACE}/data/{self.data} --steps 2 --checkpoint {self.name}"
+        first = f" --input {self.first}" if self.first else ""
+        return f"mgc train {self.name}.mgc --data {PLACE}/data/{self.data}{first} --steps 2 --checkpoint {self.name}"
 
     @property
     def run(self) -> str:
         """Samples with the trained weights."""
         shown = f" --input {self.shows}" if self.shows else ""
-        return f"mgc run {self.name}.mgc --checkpoint {self.name} -n 4{shown} --png {self.name}.png"
+        result = f"--png {self.name}.png" if self.picture else f"-o {self.name}.npz"
+        averaged = " --ema" if "--ema" in " ".join(self.options) else ""
+        return f"mgc run {self.name}.mgc --checkpoint {self.name} -n 4{shown}{averaged} {result}"
 
     @property
     def commands(self) -> tuple[str, str, str]:
@@ -59,6 +68,13 @@ IMAGES = "images.npy"
 
 def _pair(name: str, title: str, networks: tuple[str, ...], *options: str, critic_steps: int = 1) -> Entry:
     return Entry(name, title, networks, options, IMAGES, "", critic_steps)
+
+
+def _script(
+    name: str, title: str, data: str, shows: str, *options: str, first: str = "", picture: bool = True
+) -> Entry:
+    step, given = (f"{name}_step",), (*options, ADAM)
+    return Entry(name, title, step, given, data, shows, first=first, picture=picture, scripted=True)
 
 
 ZOO = (
@@ -99,6 +115,152 @@ ZOO = (
         ("--phase g=loss_g --group 'g=gen_*' --phase dis_a=loss_a --phase dis_b=loss_b", ADAM),
         "kinds.npz",
         f"a={PLACE}/data/sketches.npy",
+    ),
+    _script(
+        "cgan", "CGAN", "labelled.npz", "label=1", "--phase generator=loss_g --phase discriminator=loss_d --once fake"
+    ),
+    _script(
+        "acgan", "ACGAN", "labelled.npz", "label=1", "--phase generator=loss_g --phase discriminator=loss_d --once fake"
+    ),
+    _script(
+        "infogan",
+        "InfoGAN",
+        "labelled.npz",
+        "label=1",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake --phase info=loss_info",
+        "--group 'info=generator.*,discriminator.*'",
+    ),
+    _script("ebgan", "EBGAN", "images.npz", "", "--phase generator=loss_g --phase discriminator=loss_d --once fake"),
+    _script(
+        "began",
+        "BEGAN",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake --carry k=k_next",
+        first=f"k={PLACE}/data/zero.npy",
+    ),
+    _script(
+        "softmax", "Softmax GAN", "images.npz", "", "--phase generator=loss_g --phase discriminator=loss_d --once fake"
+    ),
+    _script(
+        "bigan",
+        "BiGAN",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake --once code",
+    ),
+    _script(
+        "aae",
+        "Adversarial autoencoder",
+        "images.npz",
+        "",
+        "--phase g=loss_g --group 'g=encoder.*,decoder.*' --phase discriminator=loss_d --once code",
+    ),
+    _script(
+        "cogan",
+        "CoGAN",
+        "kinds.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake_a --once fake_b",
+    ),
+    _script(
+        "dragan",
+        "DRAGAN",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake --penalty loss_d:scores:around",
+    ),
+    _script(
+        "wgan-div",
+        "WGAN-div",
+        "images.npz",
+        "",
+        "--phase discriminator=loss_d --phase generator=loss_g",
+        "--penalty loss_d:score_r:real,center=0,p=6,weight=1",
+        "--penalty loss_d:score_f:made,center=0,p=6,weight=1",
+    ),
+    _script(
+        "srgan",
+        "ESRGAN's warm-up",
+        "images.npz",
+        "",
+        "--phase generator=loss_pixel --phase generator=loss_g,from=2 --phase discriminator=loss_d,from=2",
+        "--once made",
+    ),
+    _script(
+        "stargan",
+        "StarGAN",
+        "kinded.npz",
+        "",
+        "--phase discriminator=loss_d --phase generator=loss_g --penalty loss_d:scores:between",
+    ),
+    _script(
+        "bicycle",
+        "BicycleGAN",
+        "kinds.npz",
+        "",
+        "--phase ge=loss_ge --group 'ge=generator.*,encoder.*' --phase code=loss_code",
+        "--group 'code=generator.*' --phase vae=loss_vae --phase lr=loss_lr --once coded --once fake",
+    ),
+    _script(
+        "replay",
+        "CycleGAN with buffers",
+        "kinds.npz",
+        "",
+        "--phase g=loss_g --group 'g=gen_*' --phase dis_a=loss_a --phase dis_b=loss_b",
+        "--replay old_a=fake_a,size=50 --replay old_b=fake_b,size=50",
+    ),
+    _script(
+        "unit",
+        "UNIT",
+        "kinds.npz",
+        "",
+        "--phase g=loss_g --group 'g=gen_*' --phase dis_a=loss_a --phase dis_b=loss_b --once fake_a",
+        "--once fake_b",
+    ),
+    _script(
+        "cluster",
+        "ClusterGAN",
+        "labelled.npz",
+        "label=1",
+        "--phase ge=loss_ge --group 'ge=generator.*' --phase discriminator=loss_d --once fake",
+        picture=False,
+    ),
+    _script(
+        "sngan",
+        "SNGAN, parametrizations",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake",
+    ),
+    _script(
+        "sngan-hook",
+        "SNGAN, hooks",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake",
+    ),
+    _script(
+        "context",
+        "Context encoder",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once filling",
+    ),
+    _script(
+        "averaged",
+        "DCGAN, averaged",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake --ema generator=0.9",
+        "--weight-decay 1e-3 --clip-norm 0.5",
+    ),
+    _script(
+        "ragan",
+        "Relativistic average",
+        "images.npz",
+        "",
+        "--phase generator=loss_g --phase discriminator=loss_d --once fake",
     ),
 )
 """In the order of the table in docs/zoo.md."""

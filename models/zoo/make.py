@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the zoo: its networks as ONNX, its data, and what PyTorch makes of each in four iterations, in float64.
 
-    python -m models.zoo.make
+    python -m models.zoo.make [NAME...]     (all, or the training scripts of these names)
 
 The networks (onnx/) are untrained, the data (data/) are ellipses and their outlines. `recorded/NAME.npz` has what four
 iterations read (`data/INPUT`, batches one after the other), each loss (`losses/NAME`), and the weights and running
-statistics after the last (`weights/NAME`).
+statistics after the last (`weights/NAME`). `float32` is how far PyTorch itself is from that in float32.
 """
 
 import copy
+import logging
+import shlex
 import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +26,8 @@ from torch import Tensor, nn
 
 from models.zoo import networks as nets
 from models.zoo.entries import BATCH, FOLDER, ITERATIONS, ZOO, Entry
+from models.zoo.script import Script
+from models.zoo.scripts import KINDS, SCRIPTS
 from models.zoo.steps import Composed, CycleGan, Pix2Pix
 
 SAMPLES = 128
@@ -97,13 +105,17 @@ def export(module: nn.Module, example: dict[str, Tensor], path: Path, outputs: l
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
+_KEPT = ("pkg.torch.onnx.fx_node", "pkg.torch.onnx.name_scopes")
+"""The exporter's notes on nodes that mgc reads."""
+
+
 def strip(model: onnx.ModelProto) -> None:
-    """Drops stack traces, which name files of this machine; the exporter's other notes on nodes stay."""
+    """Drops stack traces, which name files of this machine, and what the notes on calls and scopes say as well."""
     model.doc_string = model.graph.doc_string = ""
     del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
     for item in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
         item.doc_string = ""
-        kept = [(p.key, p.value) for p in item.metadata_props if "stack" not in p.key]
+        kept = [(p.key, p.value) for p in item.metadata_props if p.key in _KEPT]
         del item.metadata_props[:]
         for key, value in kept:
             item.metadata_props.add(key=key, value=value)
@@ -165,7 +177,137 @@ def record(entry: Entry, module: nn.Module, data: dict[str, Tensor]) -> None:
     np.savez_compressed(FOLDER / "recorded" / f"{entry.name}.npz", **arrays)
 
 
+# -- training scripts ----------------------------------------------------------------------------------------------
+
+
+def samples(name: str, script: Script, count: int) -> dict[str, Tensor]:
+    """What a script reads, `count` samples of each input that is not carried on or taken from a buffer."""
+    torch.manual_seed(7)
+    (real, outlines), (others, _) = pictures(count, 2), pictures(count, 3)
+    label = torch.randint(0, KINDS, (count,))
+    images = {"image": real, "a": outlines, "b": others}
+    kinds = {"kind": label, "wanted": (label + 1) % KINDS}
+    shapes = {"code": (2,), "noise": (4, 8, 8) if name == "unit" else (4,), "near": (1, 16, 16)}
+    shapes["z"] = {"aae": (4,), "bicycle": (4,), "averaged": (nets.NOISE, 1, 1)}.get(name, (nets.NOISE,))
+    found: dict[str, Tensor] = {}
+    for each in script.inputs:
+        if each in images:
+            found[each] = torch.from_numpy(images[each])
+        elif each in kinds:
+            found[each] = nn.functional.one_hot(kinds[each], KINDS).float()
+        elif each == "label":
+            found[each] = label
+        elif each == "mix":
+            found[each] = torch.rand(count, 1, 1, 1)
+        elif each in shapes:
+            found[each] = torch.randn(count, *shapes[each])
+    return found
+
+
+def follow(
+    entry: Entry, script: Script, data: dict[str, Tensor]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Runs a script in the element type that it has: what it minimised and told, and its weights after that."""
+    words = shlex.split(" ".join(entry.options))
+    dtype = next(script.parameters()).dtype
+    texts = [b for a, b in pairwise(words) if a == "--phase"]
+    globs = dict(b.split("=") for a, b in pairwise(words) if a == "--group")
+    lr, betas = float(option(entry, "--lr")), tuple(float(b) for b in option(entry, "--betas").split(","))
+    decay, limit = float(option(entry, "--weight-decay", "0")), option(entry, "--clip-norm")
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    for phase, loss in (t.split(",")[0].split("=") for t in texts):
+        known = [o for (other, o) in optimizers.items() if other == phase]
+        patterns = globs.get(phase, f"{phase}.*").split(",")
+        mine = [p for n, p in script.named_parameters() if any(fnmatchcase(n, g) for g in patterns)]
+        optimizers[phase] = known[0] if known else torch.optim.Adam(mine, lr=lr, betas=betas, weight_decay=decay)
+        optimizers[f"loss {loss}"] = optimizers[phase]
+    history: dict[str, list[float]] = {}
+
+    def minimise(loss: str, value: Tensor) -> None:
+        optimizer = optimizers[f"loss {loss}"]
+        optimizer.zero_grad()
+        value.backward()
+        if limit:
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], float(limit))
+        optimizer.step()
+        history.setdefault(loss, []).append(value.item())
+
+    averaged = option(entry, "--ema").partition("=")
+    means = {n: p.detach().clone() for n, p in script.named_parameters() if n.startswith(f"{averaged[0]}.")}
+    carried = {"k": torch.zeros((), dtype=dtype)}
+    for i in range(ITERATIONS):
+        script.now = i
+        batch = {k: v[i * BATCH : (i + 1) * BATCH] for k, v in data.items()}
+        batch = {k: v.to(dtype) if v.is_floating_point() else v for k, v in batch.items()}
+        told: dict[str, Tensor] = {}
+        script.iteration({**batch, **carried}, minimise, told.__setitem__)
+        for name, value in told.items():
+            if value.numel() == 1:
+                history.setdefault(name, []).append(value.item())
+        carried = {"k": told["k_next"].detach()} if "k_next" in told else carried
+        for name, value in script.named_parameters():
+            if averaged[0] and name in means:
+                share = float(averaged[2])
+                means[name] = share * means[name] + (1 - share) * value.detach()
+    held = {k: v for k, v in script.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if averaged[0]:
+        held |= {f"{averaged[0]}.ema.{k}": v for k, v in means.items()}
+    return {k: np.array(v) for k, v in history.items()}, {k: v.double().numpy() for k, v in held.items()}
+
+
+def copied(make: Callable[[], Script], script: Script) -> Script:
+    """Another one with the same weights: hooks of spectral_norm keep a module from being copied."""
+    other = make()
+    other.load_state_dict(script.state_dict())
+    return other
+
+
+def make_script(entry: Entry) -> None:
+    """Exports a script's step, and records what it does."""
+    make = SCRIPTS[entry.name]
+    torch.manual_seed(0)
+    script = make()
+    data = samples(entry.name, script, ITERATIONS * BATCH)
+    first = {"k": torch.zeros(())} | {f"old_{k}": torch.zeros(BATCH, 1, 16, 16) + i for i, k in enumerate("ab")}
+    example = {n: data[n][:BATCH] if n in data else first[n] for n in script.inputs}
+    traced = copied(make, script)
+    traced(*example.values())
+    path = FOLDER / "onnx" / f"{entry.name}_step.onnx"
+    program = torch.onnx.export(
+        copied(make, script).train(),
+        tuple(example.values()),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=list(example),
+        output_names=list(traced.outputs),
+    )
+    assert program is not None
+    program.save(str(path), external_data=False)
+    model = onnx.load(path)
+    strip(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    history, weights = follow(entry, copied(make, script).double(), data)
+    near, near_weights = follow(entry, copied(make, script), data)
+    off = [np.max(np.abs(near[k] - v) / np.maximum(np.abs(v), 1e-9)) for k, v in history.items()]
+    off += [np.max(np.abs(near_weights[k] - v)) / np.max(np.abs(v)) for k, v in weights.items()]
+    arrays = {f"data/{k}": v.numpy() for k, v in data.items()} | {"float32": np.array(max(off))}
+    arrays |= {f"data/{k}": v.numpy() for k, v in example.items() if k == "k"}
+    arrays |= {f"losses/{k}": v for k, v in history.items()}
+    arrays |= {f"weights/{k}": v.astype(np.float32) for k, v in weights.items()}
+    np.savez_compressed(FOLDER / "recorded" / f"{entry.name}.npz", **arrays)
+    print(f"{entry.name}: float32 is {max(off):.0e} away, {path.stat().st_size:,} bytes")
+
+
 def main() -> None:
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    scripts = [entry for entry in ZOO if entry.scripted]
+    if sys.argv[1:]:
+        for entry in scripts:
+            if entry.name in sys.argv[1:]:
+                make_script(entry)
+        return
     for made in ("data", "onnx", "recorded"):
         shutil.rmtree(FOLDER / made, ignore_errors=True)
         (FOLDER / made).mkdir()
@@ -175,6 +317,13 @@ def main() -> None:
     np.savez_compressed(FOLDER / "data" / "pairs.npz", sketch=pixels(outlines), photo=pixels(images))
     np.savez_compressed(FOLDER / "data" / "kinds.npz", a=pixels(outlines), b=pixels(others))
     np.save(FOLDER / "data" / "sketches.npy", outlines[:4])
+    label = np.arange(SAMPLES) % KINDS
+    planes = np.eye(KINDS, dtype=np.float32)
+    np.savez_compressed(FOLDER / "data" / "images.npz", image=pixels(images))
+    np.savez_compressed(FOLDER / "data" / "labelled.npz", image=pixels(images), label=label)
+    asked = {"kind": planes[label], "wanted": planes[(label + 1) % KINDS]}
+    np.savez_compressed(FOLDER / "data" / "kinded.npz", image=pixels(images), **asked)
+    np.save(FOLDER / "data" / "zero.npy", np.zeros((), np.float32))
 
     torch.manual_seed(0)
     modules: dict[str, nn.Module] = {
@@ -200,7 +349,11 @@ def main() -> None:
             outputs = [loss for loss, _ in module.phases]
             export(copy.deepcopy(module), example, FOLDER / "onnx" / f"{name}.onnx", outputs, dynamic=False)
 
+    for entry in scripts:
+        make_script(entry)
     for entry in ZOO:
+        if entry.scripted:
+            continue
         count = ITERATIONS * entry.critic_steps * BATCH
         real, sketch = (torch.from_numpy(a) for a in pictures(count, 2))
         if len(entry.networks) == 2:
