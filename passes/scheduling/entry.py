@@ -176,13 +176,15 @@ class _Cut:
             self._take(before.at_most(pace))
             other = self._list(self.problem, plain.lower_bound)
             best = min(best, (other, self.paced), key=lambda found: found[0].makespan)
-        paced, starts = own_paces(best[1], best[0].starts, max(plain.lower_bound, barrier_bound(self.swift.tasks)))
-        self._take(paced)
-        makespan = self.problem.tasks.makespan(starts)
-        self.plain = replace(plain, starts=starts, makespan=makespan, hint=makespan)
-        if makespan == plain.makespan or self._placed()[1].edram > self.capacity:
-            self._take(before)
-            self.plain = plain
+        own = own_paces(best[1], best[0].starts, max(plain.lower_bound, barrier_bound(self.swift.tasks)))
+        for paced, starts in (own, (best[1], best[0].starts)):
+            self._take(paced)
+            makespan = self.problem.tasks.makespan(starts)
+            self.plain = replace(plain, starts=starts, makespan=makespan, hint=makespan)
+            if makespan < plain.makespan and self._placed()[1].edram <= self.capacity:
+                return
+        self._take(before)
+        self.plain = plain
 
     def _placed(self) -> tuple[TaskSchedule, MemoryPlan]:
         """The list schedule, or of iterations that overlap the repeating one, and where it puts values."""

@@ -10,12 +10,12 @@ from mgc.functions.channel import WHOLE, shares_of
 from mgc.passes.scheduling.listing import as_late, list_schedule, self_timed
 from mgc.passes.scheduling.problem import Problem, Tasks
 
-PACES = (0.9, 1.0, 0.5)
+PACES = (0.5, 0.35, 0.9, 1.0)
 """The most of the channel that one task takes, tried for all operations: what takes all of it runs beside nothing that
 takes any. The first is that of plans that are compared, the others are tried for the one that is chosen.
 """
 
-STREAM_PACES = (0.5, 0.25, 0.125, 0.0625)
+STREAM_PACES = (0.9, 0.25, 0.125, 0.0625)
 """Other paces of a stream of micro-batches, which all its operations share: its slots are made for its steady state."""
 
 SLOWEST = WHOLE // 16
