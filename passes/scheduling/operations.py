@@ -126,11 +126,15 @@ class Builder:
             tuple(self.unit_plans),
             {v: tuple(w) for v, w in self.writers.items()},
             {v: tuple(self.readers.get(v, ())) for v in self.writers},
-            {v: -(-self.sizes[v] // split) if v in axes else self.sizes[v] for v in self.writers},
+            {v: -(-self.sizes[v] // split) if self._by_parts(v) else self.sizes[v] for v in self.writers},
             frozenset(n.outputs[0] for n in graph.nodes if isinstance(n.op, Mvm) and not covers(n.op)),
             tuple(self.versions),
             self.target.dram.bytes_per_ns * self.target.clock_ns,
         )
+
+    def _by_parts(self, value: Value) -> bool:
+        """Whether a value is written part by part: a product of something whole may drain into what has parts."""
+        return value in self.streaming.axes and all(self.operations[w].streamed for w in self.writers[value])
 
     # -- tables ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import pairwise
 
 from mgc.ir.graph import Graph
@@ -45,35 +46,36 @@ def lower_with_copies(
         return least
     bits = target.training.master_bits
     chip = target.model_copy(update={"crossbar": target.crossbar.model_copy(update={"weight_bits": bits})})
-    chosen = worth_copying(least, times, chip)
+    read_both_ways = frozenset(_transposed(least, times, chip))
+    if not read_both_ways:
+        return least
+    all_copied = lower_training(graphs, states, target, read_both_ways)
+    chosen = worth_copying(least, all_copied, times, chip)
     if not chosen:
         return least
-    more = lower_training(graphs, states, target, chosen)
+    more = all_copied if chosen == read_both_ways else lower_training(graphs, states, target, chosen)
     with_copies, without = (_value(lowered, times, chip, objective, phases) for lowered in (more, least))
     return more if with_copies < without else least
 
 
-def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target) -> frozenset[str]:
+def worth_copying(
+    least: LoweredTraining, all_copied: LoweredTraining, times: Sequence[int], target: Target
+) -> frozenset[str]:
     """The states of the weights that get a second copy, so that the reads of an iteration take least time in all.
 
-    A weight has so many crossbars, shared out over its groups' replicas, of one array or of two; the lower convex hull
-    of all that gives, for each weight, the cycles that a crossbar saves next. The best are taken until the budget is
-    used up. A copy is taken to need as many crossbars as the first.
+    A weight has so many crossbars, shared out over its groups' replicas, of the arrays it has in `least` or of those in
+    `all_copied`; the lower convex hull of all that gives, for each weight, the cycles that a crossbar saves next. The
+    best are taken until the budget is used up.
     """
-    reads = _reads(lowered, times, target)
-    budget, interval = target.structure.crossbars, CostModel(target).read_interval_cycles()
+    reads, budget = _reads(least, times, target), target.structure.crossbars
+    copied, copied_reads = _weights(all_copied.residents), _reads(all_copied, times, target)
     curves: list[tuple[str, list[_Point]]] = []
-    for groups in _weights(lowered.residents).values():
-        here = [reads.get(r.name, Reads()) for r in groups]
-        sizes = [crossbars_of(r.part, target.crossbar) for r in groups if r.part is not None]
-        packed = _packed(groups, reads, target)
-        one = _curve([(d.crossbars, d.windows) for d in packed], interval, budget)
-        points = [(cycles, held, False) for cycles, held in one]
-        if groups[0].state and any(r.transposed for r in here):
-            ways = ([r.forward for r in here], [r.transposed for r in here])
-            first, second = (_curve(list(zip(sizes, way, strict=True)), interval, budget) for way in ways)
-            points += [(cycles, held, True) for cycles, held in _joined(first, second) if held <= budget]
-        curves.append((groups[0].state, _envelope(points)))
+    for weight, arrays in _weights(least.residents).items():
+        points = [(*point, False) for point in _curve_of(arrays, reads, target)]
+        if len(copied[weight]) > len(arrays):
+            with_copy = _curve_of(copied[weight], copied_reads, target)
+            points += [(cycles, held, True) for cycles, held in with_copy if held <= budget]
+        curves.append((weight, _envelope(points)))
     at = [0] * len(curves)
     left = budget - sum(points[0][1] for _, points in curves)
     steps = sorted(
@@ -87,12 +89,32 @@ def worth_copying(lowered: LoweredTraining, times: Sequence[int], target: Target
     return frozenset(state for (state, points), k in zip(curves, at, strict=True) if points[k][2])
 
 
-def _weights(residents: Residents) -> dict[str, list[Resident]]:
-    """The groups of each copy of a weight."""
-    found: dict[str, list[Resident]] = {}
+def _transposed(lowered: LoweredTraining, times: Sequence[int], target: Target) -> set[str]:
+    """The states whose arrays are read transposed."""
+    reads = _reads(lowered, times, target)
+    return {r.state for r in lowered.residents.groups if r.state and reads.get(r.name, Reads()).transposed}
+
+
+def _weights(residents: Residents) -> dict[str, list[list[Resident]]]:
+    """The arrays of each weight, a list of groups each; what nothing trains goes by its layer."""
+    layers: dict[str, list[Resident]] = {}
     for resident in residents.groups:
-        found.setdefault(resident.layer, []).append(resident)
+        layers.setdefault(resident.layer, []).append(resident)
+    found: dict[str, list[list[Resident]]] = {}
+    for layer, groups in layers.items():
+        found.setdefault(groups[0].state or layer, []).append(groups)
     return found
+
+
+def _curve_of(
+    arrays: Sequence[Sequence[Resident]], reads: Mapping[str, Reads], target: Target
+) -> list[tuple[int, int]]:
+    """(cycles, crossbars) along the hull of the choices for arrays that are read one after the other."""
+    interval, budget = CostModel(target).read_interval_cycles(), target.structure.crossbars
+    return reduce(
+        _joined,
+        (_curve([(d.crossbars, d.windows) for d in _packed(a, reads, target)], interval, budget) for a in arrays),
+    )
 
 
 def _reads(lowered: LoweredTraining, times: Sequence[int], target: Target) -> Mapping[str, Reads]:

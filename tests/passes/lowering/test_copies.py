@@ -7,6 +7,8 @@ from compiled import composed_program, follow
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import mgc
+from benchmarks.networks import discriminator, generator
 from mgc.passes.lowering.trained.copies import _envelope, _joined  # the two steps that have a brute-force answer
 from mgc.targets.loader import load_target
 
@@ -37,6 +39,16 @@ def test_there_is_no_copy_without_room_for_one():
     room["crossbars_per_macro"] = sum(g.crossbars_per_replica for g in least.groups)
     tight, *_ = composed_program("mlp", "ts", "bce", "adam", target=target_with("fast", **room))
     assert transposed_reads(tight) == transposed_reads(least) > 0
+
+
+def test_a_copy_that_needs_far_more_crossbars_than_the_first_is_left():
+    """The last layer has one output of 8 x 8 x 4 x 4 inputs: turned round it is a row of each of 16 groups."""
+    target = target_with("fast", tiles_per_chip=4)
+    given = {"discriminator": discriminator(8, 1), "loss": "bce", "optimizer": "sgd", "batch": 4, "target": target}
+    program = mgc.compile(generator(8, colours=1), objective="time", **given)
+    copied = {g.name.split(".copy")[0] for g in program.groups if ".copy" in g.name}
+    assert copied
+    assert "discriminator.main.12" not in copied
 
 
 def test_a_target_that_reads_one_way_has_copies_whatever_it_says():

@@ -1,9 +1,12 @@
 """Training on several chips: the same results, values sent over links, and who needs more chips is told how many."""
 
+import numpy as np
 import pytest
 from compiled import composed_program, follow
 from version_checker import version_faults
 
+import mgc
+from benchmarks.networks import discriminator, generator
 from mgc.isa.dataflow import writers_of
 from mgc.isa.verify_schedule import faults_of
 from mgc.passes.mapping.partition import CapacityError
@@ -46,6 +49,30 @@ def test_training_on_several_chips_follows_pytorch(case, count):
         assert not faults_of(part)
         assert version_faults(part) == []
         assert not _strangers(part, target.structure.tiles_per_chip, links)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_product_of_a_whole_batch_drains_into_parts(engine):
+    """The images come over a link at once, so their product is not cut, and what it drains into is held whole."""
+    one = load_target("liu2018")
+    small = one.replace({"chips": 4, "tiles_per_chip": 1, "macros_per_tile": 2})
+    rng = np.random.default_rng(4)
+    shapes = {"image": (2, 1, 64, 64), "z": (2, 100, 1, 1)}
+    batch = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    losses = []
+    for target in (one, small):
+        program = mgc.compile(
+            generator(2, colours=1),
+            discriminator=discriminator(2, 1),
+            loss="bce",
+            optimizer="sgd",
+            batch=2,
+            objective="time",
+            target=target,
+        )
+        simulator = mgc.Simulator(program, numerics="float", engine=engine)
+        losses.append([list(simulator.run_iteration(batch).values()) for _ in range(2)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 def _strangers(program, tiles_per_chip, links):
