@@ -16,15 +16,11 @@ from mgc.isa.resources import Resources
 from mgc.isa.windows import CHUNK, CrossbarRead
 
 
-@opcode
 @dataclass(frozen=True)
-class WriteCells(Instruction):
-    """Writes a group's weights into its cells, once, before the first micro-batch."""
+class GroupWrite(Instruction):
+    """Writes the weights of a group into its cells."""
 
-    opcode: ClassVar[int] = 1
-    mnemonic: ClassVar[str] = "program"
     cost_class: ClassVar[str] = "write"
-    timed: ClassVar[bool] = False
 
     group: int
 
@@ -43,7 +39,17 @@ class WriteCells(Instruction):
 
 @opcode
 @dataclass(frozen=True)
-class Rewrite(Instruction):
+class WriteCells(GroupWrite):
+    """Writes a group's weights into its cells, once, before the first micro-batch."""
+
+    opcode: ClassVar[int] = 1
+    mnemonic: ClassVar[str] = "program"
+    timed: ClassVar[bool] = False
+
+
+@opcode
+@dataclass(frozen=True)
+class Rewrite(GroupWrite):
     """Writes a group's weights, which lie in off-chip memory, into its cells in every run.
 
     Groups that take turns on the same crossbars have no PROGRAM. Each has one REWRITE, which every read of the group
@@ -54,24 +60,13 @@ class Rewrite(Instruction):
 
     opcode: ClassVar[int] = 12
     mnemonic: ClassVar[str] = "rewrite"
-    cost_class: ClassVar[str] = "write"
-
-    group: int
-
-    def check(self, program: Resources) -> None:
-        if not 0 <= self.group < len(program.groups):
-            raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
 
     def execute(self, machine: Machine) -> None:
         group = machine.program.groups[self.group]
         taken = set(group.crossbars)
         for other in [g for g in machine.cells if not taken.isdisjoint(machine.program.groups[g].crossbars)]:
             del machine.cells[other]
-        weights = machine.program.tensors[group.real_weights if machine.ideal else group.weights]
-        machine.write_cells(self.group, weights, self.id)
-
-    def writes_groups(self) -> tuple[int, ...]:
-        return (self.group,)
+        super().execute(machine)
 
     def fetches(self, program: Resources) -> int:
         """The weights once, for all replicas."""
