@@ -94,7 +94,8 @@ class Scales(Pass):
 
 
 def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(least, greatest) number that each observed value takes, one entry a feed; what is not finite counts as 0.
+    """(least, greatest) number that each observed value takes, one entry a feed; where one of them is not finite, what
+    is not counts as 0, which lies in the range then.
 
     Only minima and maxima leave the runtime, so memory does not grow with the network.
     """
@@ -110,9 +111,8 @@ def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tup
     results = run(probe, feeds, tools)
     seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in names:
-        low, high = (
-            np.nan_to_num(np.array([float(r[f"{fn} {name}"]) for r in results]), nan=0.0, posinf=0.0, neginf=0.0)
-            for fn in ("min", "max")
-        )
-        seen[name] = (low, high)
+        low, high = (np.array([float(r[f"{fn} {name}"]) for r in results]) for fn in ("min", "max"))
+        known = np.isfinite(low) & np.isfinite(high)
+        finite = [np.where(np.isfinite(x), x, 0) for x in (low, high)]
+        seen[name] = np.where(known, low, np.minimum(finite[0], 0)), np.where(known, high, np.maximum(finite[1], 0))
     return seen

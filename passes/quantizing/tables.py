@@ -13,6 +13,9 @@ from mgc.ir.ops import Unary
 _CLOSE = 2.0**-14
 # A range seen in calibration is widened by this share at each open end.
 _MARGIN = 0.25
+# What float32 holds, and how far a range may go so that its width is such a number too.
+_LARGEST = float(np.finfo(np.float32).max)
+_FARTHEST = _LARGEST / 4
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,32 @@ def _reach(op: Unary, line: tuple[float, float], sign: float) -> float:
 
 
 def _range(op: Unary, seen: tuple[float, float]) -> tuple[float, float, bool, bool]:
-    """(from, to, whether it reaches the left asymptote, the right one)."""
+    """(from, to, whether it reaches the left asymptote, the right one); from < to, also where all that was seen lies
+    on an asymptote or where the function has no values.
+    """
     left, right = UNARY[op.fn].asymptotes(op.alpha, op.beta)
-    low, high = seen
+    low, high = np.clip(seen, -_FARTHEST, _FARTHEST).tolist()
     widen = _MARGIN * max(high - low, 1e-3)
     low, high = low - widen, high + widen
     bottom, top = UNARY[op.fn].defined
     if low <= bottom:
         # half way to the edge of the domain, where such functions have no value or no slope
         low = (bottom + seen[0]) / 2 if seen[0] > bottom else bottom
-    high = min(high, top)
+    low, high = min(low, top - widen), min(high, top)
     # a bounded function continued along its last slope would leave its bounds: such tables reach out to the asymptote
     if left is not None:
         low = _reach(op, left, -1.0)
     if right is not None:
         high = _reach(op, right, 1.0)
+    if high < low and right is None:
+        high = low + widen
+    elif high < low:
+        low = high - widen
     return low, high, left is not None, right is not None
 
 
 def make_table(op: Unary, seen: tuple[float, float], segments: int) -> Table:
-    """The table of a function over the range seen in calibration (finite, low <= high).
+    """The table of a function over the range seen in calibration (low <= high).
 
     Each segment is the chord, shifted by half its error at the middle, which all but halves the largest error.
     """
@@ -89,12 +98,16 @@ def make_table(op: Unary, seen: tuple[float, float], segments: int) -> Table:
         )
         for t in (0.0, 0.25, 0.5, 0.75)
     )
-    return Table(float(lo), float(step), values.astype(np.float32), slopes.astype(np.float32), error)
+    return Table(float(lo), float(step), _single(values), _single(slopes), error)
+
+
+def _single(y: np.ndarray) -> np.ndarray:
+    return np.clip(y, -_LARGEST, _LARGEST).astype(np.float32)
 
 
 def _finite(y: np.ndarray) -> np.ndarray:
-    """`y` with what lies outside the function's domain replaced by its nearest value inside."""
-    good = np.flatnonzero(np.isfinite(y))
+    """`y` with what lies outside the function's domain, or float32, replaced by its nearest value inside."""
+    good = np.flatnonzero(np.abs(y) <= _LARGEST)
     if good.size == 0:
         return np.zeros_like(y)
     return y[good[np.argmin(np.abs(np.arange(y.size)[:, None] - good[None, :]), axis=1)]]

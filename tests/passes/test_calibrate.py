@@ -117,6 +117,22 @@ def test_observes_operands_of_weights_and_of_tables() -> None:
     assert np.all(seen["t"][0] >= 0)
 
 
+@given(st.lists(st.floats(width=32), min_size=1, max_size=5))
+def test_what_is_not_finite_leaves_a_range_that_holds_0(numbers: list[float]) -> None:
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (len(numbers),)))
+    graph.outputs = [("y", graph.add(Unary("atan"), x))]
+    low, high = (e[0] for e in observe(graph, [{"x": np.array(numbers, np.float32)}], Interpreter().tools())["x"])
+    finite = [v if np.isfinite(v) else 0.0 for v in numbers]
+    assert -np.inf < low <= high < np.inf
+    assert min(finite) <= low
+    assert high <= max(finite)
+    if np.all(np.isfinite(numbers)):
+        assert (low, high) == (min(finite), max(finite))
+    else:
+        assert low <= 0 <= high
+
+
 def test_nothing_runs_where_nothing_is_coded() -> None:
     graph = Graph()
     x = graph.add_input("x", OpaqueType())

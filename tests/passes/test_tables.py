@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mgc.functions.unary import UNARY
 from mgc.ir.mapped import Lookup
@@ -89,6 +91,29 @@ def test_degenerate_ranges() -> None:
             table = make_table(Unary(fn), seen, 256)
             assert table.step > 0
             assert np.all(np.isfinite(table.values))
+
+
+SINGLE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+MODEST = st.floats(-200, 200, width=32)
+
+
+@given(
+    st.sampled_from(sorted(fn for fn in UNARY if needs_table(Unary(fn)))),
+    st.one_of(st.tuples(SINGLE, SINGLE), st.tuples(MODEST, MODEST)),
+    st.floats(-4, 4),
+    st.sampled_from([1, 2, 16, 256]),
+)
+def test_every_range_has_a_table(fn: str, seen: tuple[float, float], alpha: float, segments: int) -> None:
+    """On an asymptote, outside the domain, at the ends of float32: it rises, and all it holds are numbers."""
+    op, seen = Unary(fn, alpha or 1.0, 1.0), (min(seen), max(seen))
+    with np.errstate(all="ignore"):
+        table = make_table(op, seen, segments)
+        ends = np.array([table.lo, table.step, 1 / np.float32(table.step)], np.float32)
+        assert all(np.all(np.isfinite(numbers)) for numbers in (ends, table.values, table.slopes))
+        assert np.float32(table.step) > 0
+        assert len(table.values) == segments
+        if seen[0] >= -200 and seen[1] <= -40 and fn == "exp":
+            assert np.max(look_up(op, table, np.linspace(*seen, 50))) < 1e-4
 
 
 def test_which_functions_are_tables() -> None:
