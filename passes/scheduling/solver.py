@@ -90,6 +90,11 @@ def solve(built: Model, options: SolverOptions) -> Solution:
     parameters.num_workers = options.workers
     parameters.interleave_search = options.workers > 1
     parameters.random_seed = options.seed
+    # Bounds first, and an order of each unit's tasks that is branched on: on training schedules of models/zoo these find
+    # proofs that the default search does not, in less time. The linear relaxation of such a model says nothing.
+    parameters.linearization_level = 0
+    parameters.use_objective_lb_search = True
+    parameters.use_dynamic_precedence_in_disjunctive = True
     parameters.catch_sigint_signal = False  # an interrupt ends the process, not just the search
     parameters.max_deterministic_time = options.effort
     status = solver.solve(built.model)
