@@ -107,7 +107,7 @@ def test_a_few_signals(kind, inputs, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["compile", "run", "train"])
 def test_many_signals(kind, inputs, tmp_path, tell):
-    count = int(os.environ.get("MGC_SIGNALS", "60")) // 3
+    count = -(-int(os.environ.get("MGC_SIGNALS", "60")) // 3)
     assert disturb(kind, inputs, tmp_path, count, 12) == []
     tell(f"signals: {count} at random moments of {kind}: right exit codes, nothing partial, the same bits after")
 
