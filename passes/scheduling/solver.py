@@ -90,7 +90,7 @@ def solve(built: Model, options: SolverOptions) -> Solution:
     parameters.num_workers = options.workers
     parameters.interleave_search = options.workers > 1
     parameters.random_seed = options.seed
-    # Bounds first, and an order of each unit's tasks that is branched on: on training schedules of models/zoo these find
+    # Bounds first, then branches on the order of each unit's tasks: on training schedules of models/zoo that finds
     # proofs that the default search does not, in less time. The linear relaxation of such a model says nothing.
     parameters.linearization_level = 0
     parameters.use_objective_lb_search = True
