@@ -44,18 +44,19 @@ def rows(name: str, batch: int, target: str, flows: Sequence[str]) -> list[tuple
             dataflow=flow,
         )
         seconds = time.process_time() - begin
-        entry = program.entries[0]
-        tasks = int((entry.schedule.starts >= 0).sum())
-        first = first or entry.schedule.period
+        schedule = program.iteration[0].schedule
+        tasks = int((schedule.starts >= 0).sum())
+        cycles, bound = program.iteration_cycles, program.iteration_bound
+        first = first or cycles
         made.append(
             (
                 flow,
-                str(entry.schedule.split),
+                str(schedule.split),
                 f"{tasks:,}",
-                f"{entry.schedule.period:,}",
-                f"{entry.lower_bound:,}",
-                f"{100 * (entry.schedule.period / entry.lower_bound - 1):.2f} %",
-                f"{first / entry.schedule.period:.2f}",
+                f"{cycles:,}",
+                f"{bound:,}",
+                f"{100 * (cycles / bound - 1):.2f} %",
+                f"{first / cycles:.2f}",
                 str(headline(program)["samples_per_s"].__round__()),
                 f"{seconds:.1f}",
             )
