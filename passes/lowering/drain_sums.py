@@ -61,10 +61,13 @@ def drain_sums(graph: Graph, streaming: Streaming, sizes: Mapping[Value, int]) -
             if chosen:
                 first, rest = split.cut(chosen)
                 at = graph.nodes.index(kernel)
-                graph.nodes[at : at + 1] = [rest] if rest is not None else []
-                graph.nodes = [n for n in graph.nodes if n not in views]
+                graph.remove(kernel)
+                if rest is not None:
+                    graph.insert(rest, at)
+                graph.remove(*views)
                 at = graph.nodes.index(node) + 1
-                graph.nodes[at:at] = [*views, first]
+                for moved in (first, *reversed(views)):
+                    graph.insert(moved, at)
                 known.update(v for n in (*views, first) for v in n.outputs)
                 # what one kernel hands to the other may be an operand of the next product's
                 sizes.update((v, bytes_held(v.tensor)) for v in first.outputs if v not in sizes)

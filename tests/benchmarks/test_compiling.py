@@ -30,12 +30,12 @@ def test_families_hand_on_signals_of_sane_size(name):
 
 @pytest.mark.parametrize("kind", GROWING)
 def test_compile_time_grows_no_faster_than_the_network(kind):
-    sizes = (40, 160)
+    models = {size: GROWING[kind](size).SerializeToString() for size in (40, 160)}
     mgc.compile(GROWING[kind](2))  # imports
-    found = []
-    for size in sizes:
-        data = GROWING[kind](size).SerializeToString()
-        begin = time.process_time()
-        mgc.compile(data)
-        found.append((size, time.process_time() - begin))
-    assert slope(found) < 1.35, found
+    least = dict.fromkeys(models, float("inf"))
+    for _ in range(3):  # in turn, and the least of each: other work on the machine only adds
+        for size, data in models.items():
+            begin = time.process_time()
+            mgc.compile(data)
+            least[size] = min(least[size], time.process_time() - begin)
+    assert slope(list(least.items())) < 1.35, least
