@@ -81,22 +81,54 @@ def barrier_bound(tasks: Tasks) -> int:
     """
     heads, tails, durations = tasks.heads, tasks.tails, tasks.durations
     chain = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
-    waiting = [
-        t
-        for t, before in enumerate(tasks.before)
-        if len(before) > 1 and tasks.number[t] == 0 and heads[t] + durations[t] + tails[t] >= NEAR * chain
-    ]
+    waiting = [t for t in range(len(tasks)) if heads[t] + durations[t] + tails[t] >= NEAR * chain]
     heads = raise_heads(tasks, heads, sorted(waiting, key=lambda t: (heads[t], t)), len(tasks))
     bound = max((h + d + q for h, d, q in zip(heads, durations, tails, strict=True)), default=0)
     bound = max(bound, *(one_machine(own, heads, durations, tails) for own in tasks.on_unit.values()), 0)
     return max(bound, channel_bound(tasks, tasks.on_channel, heads, tails))
 
 
-def raise_heads(tasks: Tasks, heads: Sequence[int], barriers: Sequence[int], stop: int) -> list[int]:
-    """The earliest starts of the tasks before `stop` for what units have to do before some of the barriers, and what
-    follows from these; tasks whose head is below 0 are not looked at.
+def least_between(tasks: Tasks, start: int, stop: int) -> int:
+    """The least time from the start of one task to that of a later one, which depends on it: the longest chain between
+    them, and what units have to do on the way.
+    """
+    durations = tasks.durations
+    heads = [-1] * start + chains_from(tasks, start, stop)
+    far = chains_to(tasks, stop, heads)
+    near = [t for t in range(start + 1, stop + 1) if min(heads[t], far[t]) >= 0]
+    near = [t for t in near if heads[t] + far[t] + (durations[t] if t < stop else 0) >= NEAR * heads[stop]]
+    return raise_heads(tasks, heads, near, stop + 1)[stop]
+
+
+def chains_from(tasks: Tasks, start: int, stop: int) -> list[int]:
+    """The longest chain from the start of one task to that of each up to `stop`, itself first; -1 if there is none."""
+    heads, durations = [0] * (stop - start + 1), tasks.durations
+    for t in range(start + 1, stop + 1):
+        ends = (heads[s - start] + durations[s] for s in tasks.before[t] if s >= start and heads[s - start] >= 0)
+        heads[t - start] = max(ends, default=-1)
+    return heads
+
+
+def chains_to(tasks: Tasks, stop: int, heads: Sequence[int]) -> list[int]:
+    """The longest chain from the end of each task to the start of `stop`; -1 if there is none, or it has no head."""
+    far, durations = [-1] * (stop + 1), tasks.durations
+    far[stop] = 0
+    for t in range(stop, -1, -1):
+        if far[t] < 0 or heads[t] < 0:
+            far[t] = -1
+            continue
+        own = far[t] + (durations[t] if t != stop else 0)
+        for s in tasks.before[t]:
+            far[s] = max(far[s], own)
+    return far
+
+
+def raise_heads(tasks: Tasks, heads: Sequence[int], waiting: Sequence[int], stop: int) -> list[int]:
+    """The earliest starts of the tasks before `stop` for what units have to do before some of those that wait for
+    several, and what follows from these; tasks whose head is below 0 are not looked at.
     """
     raised, durations = list(heads), tasks.durations
+    barriers = [t for t in waiting if len(tasks.before[t]) > 1 and tasks.number[t] == 0]
     step = max(1, len(barriers) // MOST_BARRIERS)
     for barrier in barriers[step - 1 :: step]:
         start = units_before(tasks, barrier, raised)
@@ -114,22 +146,15 @@ def units_before(tasks: Tasks, barrier: int, heads: Sequence[int]) -> int:
     """The earliest start of a task for what its unit, another or the channel has to do before it; tasks whose head is
     below 0 are not looked at.
     """
-    durations = tasks.durations
-    far = [-1] * (barrier + 1)  # the longest chain between the end of a task and the barrier's start
-    far[barrier] = 0
+    durations, far = tasks.durations, chains_to(tasks, barrier, heads)
     units: dict[int, list[int]] = {}
-    for t in range(barrier, -1, -1):
-        if far[t] < 0 or heads[t] < 0:
-            continue
-        own = far[t] + (durations[t] if t != barrier else 0)
-        if t != barrier:
+    for t in range(barrier - 1, -1, -1):
+        if far[t] >= 0:
             units.setdefault(tasks.units[t], []).append(t)
-        for s in tasks.before[t]:
-            far[s] = max(far[s], own)
     start = heads[barrier]
     for members in units.values():
         load = sum(durations[t] for t in members)
         if max(heads[t] for t in members) + load + max(far[t] for t in members) > start:
             start = max(start, one_machine(members, heads, durations, far))
-    moving = [t for t in tasks.on_channel if t < barrier and far[t] >= 0 and heads[t] >= 0]
+    moving = [t for t in tasks.on_channel if t < barrier and far[t] >= 0]
     return max(start, channel_bound(tasks, moving, heads, far))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import islice
 
 from mgc.functions.channel import WHOLE, Channel
-from mgc.passes.scheduling.bounds import raise_heads
+from mgc.passes.scheduling.bounds import chains_from, least_between
 from mgc.passes.scheduling.listing import as_late
-from mgc.passes.scheduling.problem import Edge, Problem
+from mgc.passes.scheduling.problem import Edge, Problem, Tasks
 from mgc.passes.scheduling.search import TaskSchedule, candidates
 
 LIST_BUDGET = 300_000
@@ -20,27 +20,28 @@ LIST_BUDGET = 300_000
 FIRST = 4
 """Schedules of each move that are looked at before the best of them get more."""
 
-MOST_RAISED = 2
-"""The longest of these chains, for which the units are looked at as well."""
-
 MOST_CHAINS = 64
 """Operations from which chains into the next run are followed for the bound."""
+
+MOST_CUTS = 4
+"""Places on the longest way around at which it is cut to look at what units do from one to the next."""
 
 
 Waits = Sequence[tuple[int, int]]
 """(before, after): operation `after` of a run starts when all tasks of `before` of the run before it have ended."""
 
 
-def overlap_runs(problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], alone: list[int]) -> TaskSchedule:
+def overlap_runs(
+    problem: Problem, waits: Waits, moves: Sequence[frozenset[int]], alone: list[int], bound: int
+) -> TaskSchedule:
     """The schedule of least interval found; `alone` are the starts of a run on its own, the hint, whose makespan the
-    interval never exceeds.
+    interval never exceeds. `bound` is proven for the interval.
 
     `moves` are sets of operations that need nothing of the others in their own run: in a window of the repeating
     schedule such a set is that of the next run, beside the rest of this one. A window is a problem without repetition;
     how closely windows follow one another is then read off its units and waits.
     """
     tasks = problem.tasks
-    bound = least_interval(problem, waits)
     best = alone, tasks.makespan(alone)
     spent = 0
     tried: list[tuple[int, int, frozenset[int], Iterator[list[int]]]] = []
@@ -84,8 +85,12 @@ def _both_ways(window: Problem) -> Iterator[list[int]]:
 
 
 def least_interval(problem: Problem, waits: Waits) -> int:
-    """A proven lower bound: the work of the busiest unit, that of the off-chip channel, and chains that lead around
-    from a run to the next.
+    """A proven lower bound: the work of the busiest unit, that of the off-chip channel, and what has to happen on the
+    longest way around from a run to the next.
+
+    A task of one run and that of the next are an interval apart. What lies between them on some chain happens in that
+    time, and the units that do it need theirs: the last updates of one run delay the first products of the next, though
+    no chain leads from one update to another.
     """
     load: dict[int, int] = {}
     tasks = problem.tasks
@@ -94,34 +99,52 @@ def least_interval(problem: Problem, waits: Waits) -> int:
     moved = sum(tasks.shares[t] * tasks.durations[t] for t in tasks.on_channel)
     bound = max(*load.values(), -(-moved // WHOLE), 0)
     first, last = _ends(problem)
-    ways: dict[int, list[int]] = {}
-    for b, a in waits:
-        ways.setdefault(first[a], []).append(last[b])
     # no chain to a task is longer than to its end by all ways, so starts with the longest of those first
-    reach = {a: max(tasks.heads[b] + tasks.durations[b] for b in own) - tasks.heads[a] for a, own in ways.items()}
-    longest: list[tuple[int, int]] = []
-    for a in sorted(reach, key=lambda a: (-reach[a], a))[:MOST_CHAINS]:
-        if reach[a] > bound:
-            longest.append((-_chain(problem, a, ways[a]), a))
-    for _, a in sorted(longest)[:MOST_RAISED]:
-        bound = max(bound, _chain(problem, a, ways[a], raised=True))
+    reach: dict[int, int] = {}
+    for b, a in waits:
+        way = tasks.heads[last[b]] + tasks.durations[last[b]] - tasks.heads[first[a]]
+        reach[first[a]] = max(reach.get(first[a], 0), way)
+    two, n = _two_runs(problem, waits), len(tasks)
+    ring: list[int] = []
+    longest = 0
+    for t in sorted(reach, key=lambda t: (-reach[t], t))[:MOST_CHAINS]:
+        if reach[t] <= longest:
+            break
+        chain = chains_from(two, t, t + n)
+        if chain[n] > longest:
+            ring, longest = _longest(two, t, chain), chain[n]
+    bound = max(bound, longest)
+    for t in ring[len(ring) // MOST_CUTS // 2 :: max(1, len(ring) // MOST_CUTS)]:
+        bound = max(bound, least_between(two, t % n, t % n + n))
     return bound
 
 
-def _chain(problem: Problem, start: int, stops: Sequence[int], *, raised: bool = False) -> int:
-    """Cycles of the longest chain from one task to some others, both included; 0 if there is none. `raised`: at least
-    so many pass for what units have to do between them, too.
-    """
-    tasks = problem.tasks
-    durations, stop = tasks.durations, max(stops) + 1
-    heads = [-1] * len(tasks)
-    heads[start] = 0
-    for t in range(start + 1, stop):
-        heads[t] = max((heads[s] + durations[s] for s in tasks.before[t] if heads[s] >= 0), default=-1)
-    if raised:
-        waiting = [t for t in range(start + 1, stop) if heads[t] >= 0 and len(tasks.before[t]) > 1]
-        heads = raise_heads(tasks, heads, [t for t in waiting if tasks.number[t] == 0], stop)
-    return max((heads[t] + durations[t] for t in stops if heads[t] >= 0), default=0)
+def _two_runs(problem: Problem, waits: Waits) -> Tasks:
+    """The tasks of one run and then those of the next, which wait for it."""
+    tasks, n = problem.tasks, len(problem.tasks)
+    first, last = _ends(problem)
+    before = [*(list(b) for b in tasks.before), *([s + n for s in b] for b in tasks.before)]
+    for b, a in waits:
+        before[first[a] + n].append(last[b])
+    return replace(
+        tasks,
+        operation=2 * tasks.operation,
+        number=2 * tasks.number,
+        durations=2 * tasks.durations,
+        units=2 * tasks.units,
+        shares=2 * tasks.shares,
+        before=before,
+        after=[],
+    )
+
+
+def _longest(tasks: Tasks, start: int, chain: Sequence[int]) -> list[int]:
+    """The tasks on the longest chain from a task to another, of which `chain` has the lengths."""
+    found = [start + len(chain) - 1]
+    while found[-1] != start:
+        own = [s for s in tasks.before[found[-1]] if s >= start and chain[s - start] >= 0]
+        found.append(max(own, key=lambda s: chain[s - start] + tasks.durations[s]))
+    return found[::-1]
 
 
 def _ends(problem: Problem) -> tuple[list[int], list[int]]:

@@ -116,6 +116,7 @@ class _Cut:
         work = arrange(work, run.phases(work), run.streaming, run.flow)
         operations = work.operations
         self.arranged, self.swift = work, self._problem_of(work)
+        self.least_interval = 0  # a bound of the interval, where runs overlap
         paced = Paced(self.swift, [op.offchip for op in operations], self.swift.durations, work.bytes_per_cycle)
         bound = lower_bound(self.swift.tasks)
         self._take(paced.at_most(PACES[0]))
@@ -249,8 +250,8 @@ class _Cut:
     def _overlap(self) -> TaskSchedule:
         """The schedule of iterations that overlap."""
         waits = waits_of(self.work)
-        found = overlap_runs(self.problem, waits, self._moves(), self.plain.starts)
-        return replace(found, lower_bound=least_interval(self.swift, waits))
+        self.least_interval = self.least_interval or least_interval(self.swift, waits)
+        return overlap_runs(self.problem, waits, self._moves(), self.plain.starts, self.least_interval)
 
     def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""

@@ -1,12 +1,15 @@
 """Runs that overlap: legal whatever the run, never above a run alone, never below the bound; replay settles to them."""
 
+from dataclasses import replace
 from itertools import pairwise, permutations, product
 from math import factorial, prod
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ortools.sat.python import cp_model
 from random_problems import problems
 
+from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
 from mgc.passes.scheduling.cyclic import least_interval, overlap_runs, self_timed_runs, with_ancestors
 from mgc.passes.scheduling.problem import Edge, Problem
@@ -59,9 +62,10 @@ def faults(problem, waits, starts, interval):
 def test_overlapping_runs_are_legal_and_between_their_bounds(drawn):
     problem, waits, moves = drawn
     alone = best_list(problem, lower_bound(problem.tasks))
-    found = overlap_runs(problem, waits, moves, alone)
+    bound = least_interval(problem, waits)
+    found = overlap_runs(problem, waits, moves, alone, bound)
     assert not faults(problem, waits, found.starts, found.interval)
-    assert least_interval(problem, waits) == found.lower_bound <= found.interval <= problem.tasks.makespan(alone)
+    assert bound == found.lower_bound <= found.interval <= problem.tasks.makespan(alone)
     assert self_timed_runs(problem, waits, found.starts, found.interval) == found.starts
 
 
@@ -70,9 +74,64 @@ def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
     problem = Problem((4, 4, 4, 1, 4), (0, 1, 0, 2, 1), (Edge(0, 1), Edge(1, 2), Edge(2, 3)), 1)
     waits = [(3, 1)]
     alone = best_list(problem, lower_bound(problem.tasks))
-    found = overlap_runs(problem, waits, [frozenset({0})], alone)
+    found = overlap_runs(problem, waits, [frozenset({0})], alone, least_interval(problem, waits))
     assert problem.tasks.makespan(alone) == 13
     assert (found.interval, found.lower_bound, found.status) == (9, 9, "OPTIMAL")
+
+
+def test_the_bound_of_an_interval_sees_what_a_unit_does_between_two_runs():
+    # 0 -> 1, 2, 3, which share unit 1 and go around to 0: the longest chain takes 4, a run 10, however runs overlap
+    problem = Problem((1, 3, 3, 3, 1), (0, 1, 1, 1, 2), (Edge(0, 1), Edge(0, 2), Edge(0, 3)), 1)
+    assert least_interval(problem, [(1, 0), (2, 0), (3, 0)]) == 10
+    # no run waits for the one before it: unit 1 alone is the limit
+    assert least_interval(problem, [(4, 4)]) == 9
+
+
+def may_repeat(problem, waits, interval):
+    """Whether some schedule of a tiny problem repeats every so many cycles, by CP-SAT: starts round the interval."""
+    tasks = problem.tasks
+    model = cp_model.CpModel()
+    place = [model.new_int_var(0, interval - 1, f"place {t}") for t in range(len(tasks))]
+    starts = [p + interval * model.new_int_var(0, RUNS, f"run {t}") for t, p in enumerate(place)]
+    for t, before in enumerate(tasks.before):
+        for s in before:
+            model.add(starts[s] + tasks.durations[s] <= starts[t])
+    for t, i in enumerate(tasks.operation):
+        for s, j in enumerate(tasks.operation):
+            if (j, i) in waits:
+                model.add(starts[s] + tasks.durations[s] <= starts[t] + interval)
+
+    def round_the_interval(own):
+        return [
+            model.new_fixed_size_interval_var(place[t] - turn, tasks.durations[t], f"{turn} {t}")
+            for turn in (0, interval)
+            for t in own
+        ]
+
+    for own in tasks.on_unit.values():
+        model.add_no_overlap(round_the_interval(own))
+    model.add_cumulative(round_the_interval(range(len(tasks))), 2 * tasks.shares, WHOLE)
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    status = solver.solve(model)
+    assert status in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.INFEASIBLE)
+    return status != cp_model.INFEASIBLE
+
+
+@settings(max_examples=60, deadline=None)
+@given(repeated(), st.data())
+def test_no_schedule_repeats_sooner_than_the_bound_of_an_interval(drawn, data):
+    problem, waits, moves = drawn
+    some = st.one_of(st.just(0), st.integers(1, WHOLE))
+    shares = data.draw(st.lists(some, min_size=problem.operations, max_size=problem.operations))
+    problem = replace(problem, shares=tuple(shares))
+    bound = least_interval(problem, waits)
+    assert bound == 1 or not may_repeat(
+        problem, waits, data.draw(st.one_of(st.just(bound - 1), st.integers(1, bound - 1)))
+    )
+    alone = best_list(problem, lower_bound(problem.tasks))
+    found = overlap_runs(problem, waits, moves, alone, bound)
+    assert may_repeat(problem, waits, found.interval)
 
 
 def best_by_all_orders(problem):
