@@ -110,7 +110,10 @@ Fit = tuple[CodedWindows, np.ndarray, np.ndarray]
 
 
 def _fits(
-    known: list[tuple[Layer, Codes]], crossbar: Crossbar, tools: Tools, sample: Callable[[], Iterator[CodedWindows]]
+    known: list[tuple[Layer, Codes]],
+    crossbar: Crossbar,
+    tools: Tools,
+    sample: Callable[[], Iterator[list[CodedWindows]]],
 ) -> Iterator[Fit]:
     """The windows of each layer with the whole numbers and scales that are fitted on them. What all of this depends on
     is the key to it among the results that are kept.
@@ -122,12 +125,13 @@ def _fits(
         return
     made: list[Fit] = []
     size = 0
-    for windows in sample():
-        fit = windows, *fitted_weights(windows, crossbar)
-        size += sum(part.steps.nbytes for part in windows.parts)
-        if tools.kept is not None and size <= _MOST_KEPT:
-            made.append(fit)
-        yield fit
+    for group in sample():
+        for windows, (weights, scales) in zip(group, fitted_weights(group, crossbar), strict=True):
+            fit = windows, weights, scales
+            size += sum(part.steps.nbytes for part in windows.parts)
+            if tools.kept is not None and size <= _MOST_KEPT:
+                made.append(fit)
+            yield fit
     if tools.kept is not None and len(made) == len(known):
         tools.kept[key] = made
 

@@ -15,7 +15,7 @@ from mgc.passes.quantizing.codes import SMALLEST, Codes, Reach
 
 # How far from whole numbers, in steps, what float32 made of whole numbers may lie.
 _NEAR = 1e-4
-# Rows that are looked at first: columns of weights that were never whole numbers fail here.
+# The largest weights are looked at first, in no more rows: columns of weights that were never whole numbers fail here.
 _FIRST_ROWS = 16
 
 
@@ -134,16 +134,18 @@ def grid_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:
     most = (1 << (weight_bits - 1)) - 1
     if weight_bits > 8:
         return np.zeros(weights.shape[::2])  # every float32 is near such a grid
-    top = np.abs(weights).max(axis=1, initial=0.0).astype(np.float64)
-    heads = np.argsort(-np.abs(weights), axis=1)[:, :_FIRST_ROWS] if weights.shape[1] > _FIRST_ROWS else None
-    first = weights if heads is None else np.take_along_axis(weights, heads, axis=1)
+    sizes = np.ascontiguousarray(np.abs(weights).swapaxes(1, 2))
+    top = sizes.max(axis=2, initial=0.0).astype(np.float64)
+    possible = top / np.arange(1, most + 1)[:, None, None]
+    hopeful = (possible >= SMALLEST) & (top > 0)
+    second, heads = _largest(sizes)
+    hopeful &= _near(second / np.where(hopeful, possible, 1))  # leaves next to none
     steps = np.where(top == 0, 1.0, 0.0)
-    for largest in range(1, most + 1):
-        step = top / largest
-        hit = (steps == 0) & (step >= SMALLEST)
-        hit[hit] = _on_grid(first.swapaxes(1, 2)[hit], step[hit])
-        hit[hit] = _on_grid(weights.swapaxes(1, 2)[hit], step[hit])
-        steps[hit] = step[hit] / (most // largest)  # small numbers would drown in the errors of cells
+    for number in np.flatnonzero(hopeful.any(axis=(1, 2))):
+        hit = hopeful[number] & (steps == 0)
+        for columns in (heads, sizes) if hit.any() else ():
+            hit[hit] = _on_grid(columns[hit], possible[number][hit])
+        steps[hit] = possible[number][hit] / (most // (number + 1))  # small numbers would drown in the errors of cells
     return steps
 
 
@@ -159,7 +161,20 @@ def may_be_on_grid(weights: np.ndarray, weight_bits: int) -> bool:
     return head[0] == 0 or bool(_on_grid(np.broadcast_to(head, (len(possible), len(head))), possible).any())
 
 
+def _largest(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The second largest along the last axis (0 where there is none), and the largest few."""
+    rows = sizes.shape[-1]
+    if rows < 2:
+        return np.zeros(sizes.shape[:-1], sizes.dtype), sizes
+    parted = np.partition(sizes, (rows - min(rows, _FIRST_ROWS), rows - 2))
+    return parted[..., -2], parted[..., -_FIRST_ROWS:]
+
+
 def _on_grid(columns: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Whether each of the columns [count, rows] is of whole multiples of its step [count]."""
-    multiples = columns / steps[:, None]
-    return np.all(np.abs(multiples - np.rint(multiples)) < _NEAR, axis=1)
+    return np.all(_near(columns / steps[:, None]), axis=1)
+
+
+def _near(multiples: np.ndarray) -> np.ndarray:
+    """Which numbers are whole, but for what float32 does to them."""
+    return np.abs(multiples - np.rint(multiples)) < _NEAR

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from mgc.targets.description import Crossbar
 # Every fourth window is kept to compare on; fewer windows than this in all say nothing.
 _HELD_OUT = 4
 _FEWEST = 32
+# Columns that are rounded in step: enough that arithmetic rules, few enough that a row of each is near.
+_IN_STEP = 1024
 
 
 def nearest_weights(layer: Layer, crossbar: Crossbar) -> tuple[np.ndarray, np.ndarray]:
@@ -35,32 +39,25 @@ def given_weights(layer: Layer, crossbar: Crossbar) -> tuple[np.ndarray, np.ndar
     return rounded(layer.weights, scales, crossbar.weight_bits), scales
 
 
-def fitted_weights(windows: CodedWindows, crossbar: Crossbar) -> tuple[np.ndarray, np.ndarray]:
-    """(whole numbers, scales) rounded with error feedback over sampled windows, part by part, where that is nearer to
-    the real outputs on windows held out. Of the crossbar only weight_bits counts.
+def fitted_weights(sampled: Sequence[CodedWindows], crossbar: Crossbar) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(whole numbers, scales) of some layers, rounded with error feedback over sampled windows, part by part, where
+    that is nearer to the real outputs on windows held out. Of the crossbar only weight_bits counts.
     """
-    layer = windows.layer
-    weights, scales = nearest_weights(layer, crossbar)
-    real = layer.weights / scales[:, None, :].astype(np.float32)
+    found = [nearest_weights(windows.layer, crossbar) for windows in sampled]
     most = (1 << (crossbar.weight_bits - 1)) - 1
-    bounds = np.cumsum((0, *layer.splits))
-    sizes = [(rows, part.steps.shape[1]) for rows, part in zip(layer.splits, windows.parts, strict=True)]
-    for members in _alike(sizes):
-        steps = np.concatenate([windows.parts[k].steps for k in members])
-        if steps.shape[1] < _FEWEST:
-            continue
-        slices = [slice(bounds[k], bounds[k + 1]) for k in members]
-        exact = np.concatenate([real[:, s] for s in slices])
-        plain = np.concatenate([weights[:, s] for s in slices])
+    parts = [part for windows, chosen in zip(sampled, found, strict=True) for part in _parts(windows, *chosen)]
+    for members in _alike(parts):
+        steps = np.concatenate([part.steps for part in members])
+        exact = np.concatenate([part.real for part in members])
         tested = np.arange(steps.shape[1]) % _HELD_OUT == 0
         fitted = round_with_feedback(steps[:, ~tested], exact, most)
-        matrices = layer.weights.shape[0]
-        for k, s in enumerate(slices):
-            mine = slice(k * matrices, (k + 1) * matrices)
-            held = steps[mine][:, tested]
-            if output_error(held, exact[mine] - fitted[mine]) < output_error(held, exact[mine] - plain[mine]):
-                weights[:, s] = fitted[mine]
-    return weights, scales
+        matrix = 0
+        for part in members:
+            mine = slice(matrix, matrix := matrix + len(part.steps))
+            held, best = part.steps[:, tested], fitted[mine]
+            if output_error(held, exact[mine] - best) < output_error(held, exact[mine] - part.whole):
+                part.whole[:] = best
+    return found
 
 
 def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -89,7 +86,36 @@ def bias_shift(windows: CodedWindows, weights: np.ndarray, scales: np.ndarray) -
     return ((first + second) / 2 * np.maximum(agreement, 0)).reshape(-1)
 
 
-def _alike(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """Groups of parts with equal numbers of rows and of sampled windows: they are rounded in step."""
-    for size in dict.fromkeys(sizes):
-        yield [k for k, other in enumerate(sizes) if other == size]
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one part: what they read, views of their weights and whole numbers, the scales of the columns."""
+
+    steps: np.ndarray
+    weights: np.ndarray
+    whole: np.ndarray
+    scales: np.ndarray
+
+    @property
+    def real(self) -> np.ndarray:
+        """The weights in units of their codes."""
+        return self.weights / self.scales[:, None, :].astype(np.float32)
+
+
+def _parts(windows: CodedWindows, whole: np.ndarray, scales: np.ndarray) -> Iterator[_Part]:
+    bounds = pairwise(np.cumsum((0, *windows.layer.splits)))
+    for (begin, end), part in zip(bounds, windows.parts, strict=True):
+        yield _Part(part.steps, windows.layer.weights[:, begin:end], whole[:, begin:end], scales)
+
+
+def _alike(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
+    """Groups of parts with enough windows and equal numbers of them, of rows and of columns: they are rounded in step,
+    as many at a time as stay small.
+    """
+    groups: dict[tuple[int, ...], list[_Part]] = {}
+    for part in parts:
+        size = (*part.steps.shape[1:], part.whole.shape[2])
+        if size[0] >= _FEWEST:
+            groups.setdefault(size, []).append(part)
+    for members in groups.values():
+        count = max(1, _IN_STEP // max(1, members[0].whole[:, 0].size))
+        yield from (members[k : k + count] for k in range(0, len(members), count))

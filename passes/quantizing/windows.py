@@ -81,9 +81,9 @@ def sampled_windows(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
-) -> Iterator[CodedWindows]:
-    """The windows of each layer in turn. `graph` holds the layers, `calibrated` is the level-1 graph that is run;
-    `origin` leads from a layer's input to the value that both graphs have.
+) -> Iterator[list[CodedWindows]]:
+    """The windows of each layer, in groups that memory holds. `graph` holds the layers, `calibrated` is the level-1
+    graph that is run; `origin` leads from a layer's input to the value that both graphs have.
     """
     producers = graph.producers()
     group: list[tuple[Layer, Codes]] = []
@@ -93,10 +93,10 @@ def sampled_windows(
         size += sum(_wanted(part, most) * part.matrices * part.rows for part in layer.op.parts)
         group.append((layer, codes))
         if size > _BYTES:
-            yield from _of_group(group, most, producers, origin, calibrated, feeds, tools)
+            yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
             group, size = [], 0
     if group:
-        yield from _of_group(group, most, producers, origin, calibrated, feeds, tools)
+        yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
 
 
 def _of_group(
@@ -107,7 +107,7 @@ def _of_group(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
-) -> Iterator[CodedWindows]:
+) -> list[CodedWindows]:
     gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
     probe, values = mirrored(calibrated)
     names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
@@ -124,8 +124,10 @@ def _of_group(
                 for part in parts:
                     part.take(joined, rng, len(sources) / len(feeds))
                 sources.clear()
-    for (layer, codes), parts in zip(group, gathered, strict=True):
-        yield CodedWindows(layer, codes, tuple(part.windows() for part in parts))
+    return [
+        CodedWindows(layer, codes, tuple(part.windows() for part in parts))
+        for (layer, codes), parts in zip(group, gathered, strict=True)
+    ]
 
 
 class _Gathered:

@@ -13,9 +13,12 @@ from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, MvmPart, Windows
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.quantizing.exactness import keep_exact
 from mgc.passes.quantizing.feedback import output_error, round_with_feedback
+from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.nearest import column_scales, rounded
 from mgc.passes.quantizing.products import product
-from mgc.passes.quantizing.windows import window_rows
+from mgc.passes.quantizing.stated import grid_scales
+from mgc.passes.quantizing.weights import fitted_weights, nearest_weights
+from mgc.passes.quantizing.windows import CodedWindows, PartWindows, window_rows
 from mgc.targets.loader import load_target
 
 
@@ -124,6 +127,52 @@ def test_chosen_windows_are_those_of_the_product(case: tuple[MvmPart, tuple[int,
     np.testing.assert_array_equal(rows, part.gather_inputs(x))
     some = every[::2]
     np.testing.assert_array_equal(window_rows(x, part, *np.divmod(some, total)), rows[:, some])
+
+
+NONE: Any = None  # what rounding does not look at
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([(3,), (5, 9), (9,)]), st.integers(1, 3)), min_size=1))
+def test_layers_that_are_rounded_together_are_as_each_alone(sizes: list[tuple[int, tuple[int, ...], int]]) -> None:
+    rng = np.random.default_rng(len(sizes))
+    crossbar = load_target("liu2018").crossbar
+    sampled: list[CodedWindows] = []
+    for matrices, splits, cols in sizes:
+        weights = rng.normal(size=(matrices, sum(splits), cols * 300)).astype(np.float32)
+        layer = Layer(NONE, NONE, NONE, weights, splits, np.zeros(cols * 300), None, True)
+        steps = [rng.integers(0, 256, (matrices, int(rng.choice([8, 40, 41])), n)).astype(np.uint8) for n in splits]
+        sampled.append(CodedWindows(layer, NONE, tuple(PartWindows(s, NONE, NONE, NONE, 0.0) for s in steps)))
+    together = fitted_weights(sampled, crossbar)
+    for windows, (whole, scales) in zip(sampled, together, strict=True):
+        ((own, own_scales),) = fitted_weights([windows], crossbar)
+        np.testing.assert_array_equal(whole, own)
+        np.testing.assert_array_equal(scales, own_scales)
+        if all(part.steps.shape[1] == 8 for part in windows.parts):
+            np.testing.assert_array_equal(whole, nearest_weights(windows.layer, crossbar)[0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([2, 4, 8]), st.integers(0, 40), st.integers(1, 4))
+def test_grids_are_found_by_their_definition(data: st.DataObject, bits: int, rows: int, columns: int) -> None:
+    most = (1 << (bits - 1)) - 1
+    seed = data.draw(st.integers(0, 9999))
+    rng = np.random.default_rng(seed)
+    whole = rng.integers(-most, most + 1, (1, rows, columns)) // rng.integers(1, 9, columns)
+    grid = whole * np.exp(rng.normal(size=columns) * 3)
+    weights = np.where(rng.random(columns) < 0.7, grid, rng.normal(size=(1, rows, columns))).astype(np.float32)
+
+    def fits(column: np.ndarray, number: int) -> bool:
+        steps = column.astype(np.float64) / (np.abs(column).max().astype(np.float64) / number)
+        return bool(np.all(np.abs(steps - np.rint(steps)) < 1e-4))
+
+    for found, column in zip(grid_scales(weights, bits)[0], weights[0].T, strict=True):
+        if not np.any(column):
+            assert found == 1
+            continue
+        number = next((n for n in range(1, most + 1) if fits(column, n)), None)
+        top = float(np.abs(column).max())
+        assert found == (0 if number is None else top / number / (most // number))
 
 
 def test_scales_of_zero_columns_are_one() -> None:
