@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
-
-import numpy as np
 
 from mgc.ir.graph import Graph
 from mgc.ir.module import Entry
 from mgc.ir.op import register_attr
-from mgc.ir.ops import Reduce
 from mgc.passes.manager import Pass
-from mgc.passes.quantizing.clipping import choose_reaches
+from mgc.passes.quantizing.clipping import choose_reaches, searched
 from mgc.passes.quantizing.codes import Reach
-from mgc.passes.quantizing.network import Feeds, mirrored, run
-from mgc.passes.quantizing.observed import graph_macs, observed_values
+from mgc.passes.quantizing.extremes import joined, observe, samples_in
+from mgc.passes.quantizing.network import Feeds
+from mgc.passes.quantizing.observed import coded_values, graph_macs, observed_values
 from mgc.passes.quantizing.probe import make_probe
 from mgc.passes.quantizing.samples import take_samples
-from mgc.passes.state import CompileState, Tools, with_graph
+from mgc.passes.quantizing.sensitivity import most_samples, worths
+from mgc.passes.state import CompileState, with_graph
 
 CalibrationMethod = Literal["error", "minmax", "none"]
 """How scales are chosen: by least output error, by the range seen, or not at all (for `float` numerics only)."""
 
-# Multiply-accumulates that looking at ranges may cost; beyond the second number of samples, a part of them. The samples
-# that it takes at most and at least.
+# Multiply-accumulates that looking at ranges may cost; beyond the second number of samples, a part of them, and no
+# more samples than gradients are taken of. The samples that it takes at most and at least.
 _OBSERVE_MACS, _ENOUGH, _MORE_MACS = 3e10, 16, 5e9
 _SAMPLES = {"error": 64, "minmax": 16}
 _LEAST = 2
@@ -83,36 +82,16 @@ class Scales(Pass):
             return Calibration((), {})
         macs = max(graph_macs(graph), 1)
         affordable = min(int(_OBSERVE_MACS / macs), max(_ENOUGH, int(_MORE_MACS / macs)))
+        if self.method == "error":
+            affordable = min(affordable, max(_ENOUGH, most_samples(graph, coded_values(graph))))
         samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
-        seen = observe(graph, samples.feeds, state.tools)
+        feeds, bits = samples.feeds, state.target.crossbar.input_bits
+        names = searched(graph, samples, bits) if self.method == "error" else []
+        found, seen = worths(graph, names, feeds, state.tools)
+        seen = joined(seen, observe(graph, feeds[samples_in(seen) :], state.tools))
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
         reaches: dict[str, Reach] = {}
         if self.method == "error":
-            reaches = choose_reaches(graph, samples, seen, state.tools, state.target.crossbar.input_bits)
+            reaches = choose_reaches(graph, samples, seen, found, state.tools, bits)
         state.warnings.extend(samples.warnings)
         return Calibration(samples.feeds, ranges, reaches)
-
-
-def observe(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(least, greatest) number that each observed value takes, one entry a feed; where one of them is not finite, what
-    is not counts as 0, which lies in the range then.
-
-    Only minima and maxima leave the runtime, so memory does not grow with the network.
-    """
-    names = [v.name for v in observed_values(graph)]
-    if not names or not feeds:
-        return {}
-    probe, values = mirrored(graph)
-    for name in names:
-        axes = tuple(range(values[name].tensor.rank))
-        for fn in ("min", "max"):
-            extreme = probe.add(Reduce(fn, axes, keepdims=False), values[name]) if axes else values[name]
-            probe.outputs.append((f"{fn} {name}", extreme))
-    results = run(probe, feeds, tools)
-    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name in names:
-        low, high = (np.array([float(r[f"{fn} {name}"]) for r in results]) for fn in ("min", "max"))
-        known = np.isfinite(low) & np.isfinite(high)
-        finite = [np.where(np.isfinite(x), x, 0) for x in (low, high)]
-        seen[name] = np.where(known, low, np.minimum(finite[0], 0)), np.where(known, high, np.maximum(finite[1], 0))
-    return seen

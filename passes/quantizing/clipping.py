@@ -14,9 +14,10 @@ import numpy as np
 from mgc.ir.graph import Graph
 from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, normal_reach, worth_shifting
+from mgc.passes.quantizing.extremes import Seen
 from mgc.passes.quantizing.observed import coded_values, graph_macs, unshifted_values
 from mgc.passes.quantizing.samples import Samples
-from mgc.passes.quantizing.sensitivity import Worth, worths
+from mgc.passes.quantizing.sensitivity import Worth
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.trials import output_elements, whole_network
@@ -29,7 +30,8 @@ _MARKED = 1.1
 _STEP = 1.2
 _BELOW = 4
 
-Seen = Mapping[str, tuple[np.ndarray, np.ndarray]]
+# Further than any range that was seen.
+_ANY = (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
 
 
 class _Ladder:
@@ -71,12 +73,26 @@ def _median(extremes: np.ndarray) -> float:
     return float(np.median(extremes)) if extremes.size else 0.0
 
 
-def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bits: int) -> dict[str, Reach]:
+def searched(graph: Graph, samples: Samples, bits: int) -> list[str]:
+    """The coded values whose reach may have to be searched: not noise, nor of codes that the model states."""
+    nonnegative, unshifted, stated = NonNegative(graph), unshifted_values(graph), StatedCodes(graph)
+    names: list[str] = []
+    for value in coded_values(graph):
+        shifts = value not in unshifted
+        known = stated.codes(value, bits, _ANY, unsigned=nonnegative(value), shifts=shifts)
+        if known is None and value.name not in samples.noise:
+            names.append(value.name)
+    return names
+
+
+def choose_reaches(
+    graph: Graph, samples: Samples, seen: Seen, worth: Mapping[str, Worth], tools: Tools, bits: int
+) -> dict[str, Reach]:
     """For values of a level-1 graph that will be coded, the range that codes should hold.
 
-    seen: (least, greatest) by name, one entry a sample. An input that is noise needs no search. Of the others none is
-    given, which stands for all that was seen, where the choice would make the outputs worse. None is given either for a
-    value whose codes the model states.
+    worth: of the `searched` values, nothing where the network was too large to look. An input that is noise needs no
+    search. Of the others none is given, which stands for all that was seen, where the choice would make the outputs
+    worse. None is given either for a value whose codes the model states.
     """
     nonnegative, unshifted, stated = NonNegative(graph), unshifted_values(graph), StatedCodes(graph)
     feeds = samples.feeds
@@ -92,10 +108,9 @@ def choose_reaches(graph: Graph, samples: Samples, seen: Seen, tools: Tools, bit
     noise = {name: normal_reach(bits) for name in samples.noise if name in ladders}
     reaches = dict(noise)
     wanted = {name: ladder for name, ladder in ladders.items() if name not in noise}
-    found = worths(graph, list(wanted), feeds, tools)
-    if not found:
+    if not worth:
         return noise
-    reaches |= {name: ladder.reach(_lowest(ladder, found[name])) for name, ladder in wanted.items()}
+    reaches |= {name: ladder.reach(_lowest(ladder, worth[name])) for name, ladder in wanted.items()}
     checked = feeds[: int(_CHECK_MACS / (3 * graph_macs(graph) + _VALUE * len(ladders)))]
     if checked and output_elements(graph):
         chosen = {name: ladder.codes(reaches[name]) for name, ladder in ladders.items()}

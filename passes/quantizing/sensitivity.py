@@ -17,8 +17,9 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import NotDifferentiable
 from mgc.ir.ops import Binary, Reduce, Reshape
 from mgc.passes.quantizing.codes import Codes
+from mgc.passes.quantizing.extremes import Seen, add_extremes, extreme_names, extremes
 from mgc.passes.quantizing.network import Feeds, mirrored, read_apart, run_each
-from mgc.passes.quantizing.observed import graph_macs
+from mgc.passes.quantizing.observed import graph_macs, observed_values
 from mgc.passes.quantizing.trials import float_outputs, output_elements
 from mgc.passes.state import Tools
 from mgc.passes.training.differentiate import gradients
@@ -65,32 +66,46 @@ class Worth:
         return float(squares @ self.weights) + sum(float(s @ clipped) ** 2 for s in self.slopes)
 
 
-def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> dict[str, Worth]:
-    """The worth of each value; nothing where the network is too large to be looked at. An error counts by the outputs'
-    ranges; where there is no way to them that can be differentiated, all errors count alike.
+def most_samples(graph: Graph, values: Sequence[Value]) -> int:
+    """How many samples can be looked at for the worth of some values."""
+    elements = sum(v.tensor.size for v in values)
+    cost = 3 * graph_macs(graph) + _ELEMENT * elements + _VALUE * len(values)
+    return min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+
+
+def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> tuple[dict[str, Worth], Seen]:
+    """The worth of each value, and what all observed values take in the first samples, which were looked at; nothing
+    where the network is too large. An error counts by the outputs' ranges; where there is no way to them that can be
+    differentiated, all errors count alike.
     """
     values = [v for n in graph.nodes for v in n.outputs if v.name in set(names)]
     values += [v for v in graph.inputs if v.name in set(names)]
-    elements = sum(v.tensor.size for v in values)
-    cost = 3 * graph_macs(graph) + _ELEMENT * elements + _VALUE * len(values)
-    count = min(len(feeds), _SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+    count = min(len(feeds), most_samples(graph, values))
     if not count:
-        return {}
+        return {}, {}
     bins = {v.name: np.zeros(_BINS) for v in values}
     slopes: dict[str, list[np.ndarray]] = {v.name: [] for v in values}
     known = 0 < output_elements(graph) <= _FEW_OUTPUTS and len(values) <= _FEW_VALUES
-    for group in _groups(values):
-        for name, numbers, slope in _looked_at(graph, group, feeds[:count], tools):
-            which = numbers.astype(np.float32).reshape(-1).view(np.uint32) >> _SHIFT
-            squares = np.ones(which.size) if slope is None else np.square(slope, dtype=np.float64).reshape(-1)
-            bins[name] += _finite(np.bincount(which, squares, minlength=_BINS))
-            if known and slope is not None:
-                slopes[name].append(_finite(np.bincount(which, slope.astype(np.float64).reshape(-1), minlength=_BINS)))
+    observed = [v.name for v in observed_values(graph)]
+    ends: list[Feeds] = []
+    for number, group in enumerate(_groups(values)):
+        looked_at = [v.name for v in group]
+        for result in _looked_at(graph, looked_at, () if number else observed, feeds[:count], tools):
+            if not number:
+                ends.append({name: result[name] for name in extreme_names(observed)})
+            for name in looked_at:
+                numbers, slope = result[f"value {name}"], result.get(f"slope {name}")
+                which = numbers.astype(np.float32).reshape(-1).view(np.uint32) >> _SHIFT
+                squares = np.ones(which.size) if slope is None else np.square(slope, dtype=np.float64).reshape(-1)
+                bins[name] += _finite(np.bincount(which, squares, minlength=_BINS))
+                if known and slope is not None:
+                    counted = np.bincount(which, slope.astype(np.float64).reshape(-1), minlength=_BINS)
+                    slopes[name].append(_finite(counted))
     found: dict[str, Worth] = {}
     for name, weights in bins.items():
         held = np.flatnonzero(_GOOD & (weights > 0))
         found[name] = Worth(_MIDDLES[held], weights[held], tuple(s[held] for s in slopes[name]))
-    return found
+    return found, extremes(observed, ends)
 
 
 def _finite(counted: np.ndarray) -> np.ndarray:
@@ -111,16 +126,18 @@ def _groups(values: Sequence[Value]) -> list[list[Value]]:
 
 
 def _looked_at(
-    graph: Graph, wanted: Sequence[Value], feeds: Sequence[Feeds], tools: Tools
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """(name, numbers, what an error of each does to the outputs, if it is known) of each value, for each sample."""
+    graph: Graph, wanted: Sequence[str], observed: Sequence[str], feeds: Sequence[Feeds], tools: Tools
+) -> Iterator[Feeds]:
+    """For each sample "value NAME" of each wanted value, "slope NAME", what an error of each of its numbers does to the
+    outputs, if it is known, and the extremes of observed ones.
+    """
     probe, values = mirrored(graph)
     slopes: list[Value | None] = [None] * len(wanted)
     seeds: dict[str, Value] = {}
     try:
         coded = read_apart(
             probe,
-            [values[v.name] for v in wanted],
+            [values[name] for name in wanted],
             lambda v: [Node(Reshape(v.shape), (v,), (Value(f"of {v.name}", v.type),))],
         )
         seeds = {name: probe.add_input(f"seed {name}", values[name].tensor) for name in float_outputs(graph)}
@@ -130,14 +147,13 @@ def _looked_at(
     except NotDifferentiable:
         probe, values = mirrored(graph)
         seeds = {}
-    probe.outputs = [(f"value {v.name}", values[v.name]) for v in wanted]
-    probe.outputs += [(f"slope {v.name}", s) for v, s in zip(wanted, slopes, strict=True) if s is not None]
+    probe.outputs = [(f"value {name}", values[name]) for name in wanted]
+    probe.outputs += [(f"slope {name}", s) for name, s in zip(wanted, slopes, strict=True) if s is not None]
+    add_extremes(probe, [values[name] for name in observed])
     spreads = _spreads(graph, list(seeds), feeds, tools)
     rng = np.random.default_rng(len(graph.nodes))
     signs = [{f"seed {n}": _signs(rng, seed, spreads[n]) for n, seed in seeds.items()} for _ in feeds]
-    for result in run_each(probe, [{**f, **s} for f, s in zip(feeds, signs, strict=True)], tools):
-        for value in wanted:
-            yield value.name, result[f"value {value.name}"], result.get(f"slope {value.name}")
+    yield from run_each(probe, [{**f, **s} for f, s in zip(feeds, signs, strict=True)], tools)
 
 
 def _spreads(graph: Graph, outputs: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> dict[str, float]:

@@ -4,6 +4,7 @@ are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,13 +139,13 @@ def grid_scales(weights: np.ndarray, weight_bits: int) -> np.ndarray:
     top = sizes.max(axis=2, initial=0.0).astype(np.float64)
     possible = top / np.arange(1, most + 1)[:, None, None]
     hopeful = (possible >= SMALLEST) & (top > 0)
-    second, heads = _largest(sizes)
-    hopeful &= _near(second / np.where(hopeful, possible, 1))  # leaves next to none
+    for head in _heads(sizes):  # the first of them leave next to none
+        hopeful[hopeful] = _near(np.broadcast_to(head, hopeful.shape)[hopeful] / possible[hopeful])
     steps = np.where(top == 0, 1.0, 0.0)
     for number in np.flatnonzero(hopeful.any(axis=(1, 2))):
         hit = hopeful[number] & (steps == 0)
-        for columns in (heads, sizes) if hit.any() else ():
-            hit[hit] = _on_grid(columns[hit], possible[number][hit])
+        if hit.any():
+            hit[hit] = _on_grid(sizes[hit], possible[number][hit])
         steps[hit] = possible[number][hit] / (most // (number + 1))  # small numbers would drown in the errors of cells
     return steps
 
@@ -161,13 +162,12 @@ def may_be_on_grid(weights: np.ndarray, weight_bits: int) -> bool:
     return head[0] == 0 or bool(_on_grid(np.broadcast_to(head, (len(possible), len(head))), possible).any())
 
 
-def _largest(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The second largest along the last axis (0 where there is none), and the largest few."""
-    rows = sizes.shape[-1]
-    if rows < 2:
-        return np.zeros(sizes.shape[:-1], sizes.dtype), sizes
-    parted = np.partition(sizes, (rows - min(rows, _FIRST_ROWS), rows - 2))
-    return parted[..., -2], parted[..., -_FIRST_ROWS:]
+def _heads(sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """The largest few numbers along the last axis but for the first, the second largest first."""
+    count = min(sizes.shape[-1], _FIRST_ROWS)
+    if count > 1:
+        parted = np.partition(sizes, (-count, -2))
+        yield from (parted[..., -k] for k in range(2, count + 1))
 
 
 def _on_grid(columns: np.ndarray, steps: np.ndarray) -> np.ndarray:

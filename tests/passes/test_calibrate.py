@@ -14,8 +14,9 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.passes.quantizing import sensitivity
-from mgc.passes.quantizing.calibrate import Calibration, Scales, observe
+from mgc.passes.quantizing.calibrate import Calibration, Scales
 from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
+from mgc.passes.quantizing.extremes import observe
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.quantizing.sensitivity import worths
 from mgc.passes.state import CompileState, Tools, UnsupportedError
@@ -262,7 +263,11 @@ def test_the_worth_of_values_is_that_of_the_outputs_gradients() -> None:
     t = graph.add(Unary("tanh"), graph.add(MatMul(), h, graph.add_constant(b)), name="t")
     graph.outputs = [("y", graph.add(MatMul(), t, graph.add_constant(c)))]
     data = rng.standard_normal((64, 6)).astype(np.float32)
-    found = worths(graph, ["x", "h", "t"], [{"x": row[None]} for row in data], Interpreter().tools())
+    found, seen = worths(graph, ["x", "h", "t"], [{"x": row[None]} for row in data], Interpreter().tools())
+    alone = observe(graph, [{"x": row[None]} for row in data], Interpreter().tools())
+    assert {n: [e.tolist() for e in both] for n, both in seen.items()} == {
+        n: [e.tolist() for e in both] for n, both in alone.items()
+    }
     hs = np.maximum(data @ a, 0)
     ts = np.tanh(hs @ b)
     of_t = [np.eye(8) for _ in ts]
@@ -287,5 +292,6 @@ def test_where_nothing_can_be_differentiated_all_errors_count_alike() -> None:
         ("y", graph.add(Cast(DType.I32), graph.add(MatMul(), x, graph.add_constant(np.eye(6, dtype=np.float32)))))
     ]
     feeds = [{"x": np.array([[-3, 0, 1, 1, 2, 0]], np.float32)}]
-    (found,) = worths(graph, ["x"], feeds, Interpreter().tools()).values()
-    assert found.weights.tolist() == [2, 1, 1]
+    found, seen = worths(graph, ["x"], feeds, Interpreter().tools())
+    assert [e.tolist() for e in seen["x"]] == [[-3], [2]]
+    assert found["x"].weights.tolist() == [2, 1, 1]
