@@ -22,7 +22,11 @@ GROWING: dict[str, Callable[[int], onnx.ModelProto]] = {"chain": matmul_chain, "
 
 
 def cpu_seconds(model: onnx.ModelProto) -> float:
-    """CPU seconds of one compilation after a tiny one that loads all modules."""
+    """CPU seconds of one compilation after a tiny one that loads all modules, but for the solver, which it is too tiny
+    for.
+    """
+    import ortools.sat.python.cp_model  # noqa: F401
+
     import mgc
 
     mgc.compile(matmul_chain(2))

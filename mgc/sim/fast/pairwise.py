@@ -50,13 +50,13 @@ def emit(g: GraphBuilder, x: str, n: int, channels: int) -> str:
         if not depth:
             return _uneven(g, x, n, channels)
         total = emit(g, g.reshape(x, [-1, block, channels]), block, channels)
-        return _pairs(g, g.reshape(total, [-1, *[2] * depth, channels]), depth)
+        return _pairs(g, g.reshape(total, [-1, *[2] * depth, channels]), depth, channels)
     steps = block // _LANES
     # number i of lane j of block l is (l * steps + i) * 8 + j; ReduceSum adds the i one after the other, then, pair by
     # pair from the innermost axis out, lanes and blocks
     pairs = [2] * (depth + _LANES.bit_length() - 1)
     total = g.reshape(x, [-1, *pairs[:depth], steps, *pairs[depth:], channels])
-    return _pairs(g, g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0), len(pairs))
+    return _pairs(g, g.node("ReduceSum", total, g.constant([1 + depth]), keepdims=0), len(pairs), channels)
 
 
 def _turned(g: GraphBuilder, x: str, n: int) -> str:
@@ -81,10 +81,15 @@ def _summed(g: GraphBuilder, x: str, n: int) -> str:
     return total
 
 
-def _pairs(g: GraphBuilder, x: str, axes: int) -> str:
-    """The sums over axes 1 .. `axes`, of two numbers each, the innermost first."""
+def _pairs(g: GraphBuilder, x: str, axes: int, channels: int) -> str:
+    """The sums over axes 1 .. `axes`, of two numbers each, the innermost first. In front, halves lie together: where
+    channels are few, that is worth moving them there.
+    """
+    turned = channels < _NARROW
+    if turned:
+        x = g.node("Transpose", x, perm=[*range(axes, 0, -1), 0, axes + 1])
     for axis in range(axes, 0, -1):
-        x = g.node("ReduceSum", x, g.constant([axis]), keepdims=0)
+        x = g.node("ReduceSum", x, g.constant([0 if turned else axis]), keepdims=0)
     return x
 
 
