@@ -17,7 +17,7 @@ from mgc.functions.windows import Layout, Windows
 from mgc.isa.dtypes import CODES
 from mgc.isa.functions import evaluate, function_code
 from mgc.isa.instructions import Mvm
-from mgc.sim.fast import FastEngine, im2col, pairwise
+from mgc.sim.fast import FastEngine, im2col, mvm, pairwise
 from mgc.sim.fast import windows as fast_windows
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Element, Frame, Part, Rows
@@ -60,14 +60,16 @@ def classes_program(rng: random.Random, dims: int):
 
 
 @settings(max_examples=200, deadline=None)
-@given(SEEDS, st.integers(1, 3), st.sampled_from(["model", "share", "split"]))
+@given(SEEDS, st.integers(1, 3), st.sampled_from(["model", "share", "split", "lines"]))
 def test_residue_classes_of_any_kind(seed, dims, choice):
     rng = random.Random(seed)
     program = classes_program(rng, dims)
     inputs = {"in0": np.random.default_rng(1).normal(size=(2, *program.inputs[0].shape[1:])).astype(np.float32)}
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, 2)
     with pytest.MonkeyPatch.context() as patch:
-        if choice != "model":
+        if choice == "lines":
+            by_lines(patch)
+        elif choice != "model":
             price = {"share": lambda j, a, c: 1.0, "split": lambda j, a, c: float(len(j.instructions) > 1)}[choice]
             patch.setattr(fast_windows, "cost", price)
         engine = FastEngine(program, "quantized", 1)
@@ -240,9 +242,14 @@ def test_products_with_infinities_are_the_isas():
     assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, 1), expected)
 
 
+def by_lines(patch):
+    """Products line by line wherever they have that form."""
+    patch.setattr(mvm, "cost", lambda shared, channels, cols: 1e12 if shared.members else 0.0)
+
+
 @settings(max_examples=60, deadline=None)
-@given(SEEDS)
-def test_what_lies_outside_the_input_is_a_code(seed):
+@given(SEEDS, st.booleans())
+def test_what_lies_outside_the_input_is_a_code(seed, lines):
     rng = random.Random(seed)
     program = classes_program(rng, 1 + seed % 3)
 
@@ -256,7 +263,10 @@ def test_what_lies_outside_the_input_is_a_code(seed):
     inputs = {"in0": noise(2, *program.inputs[0].shape[1:])}
     for numerics in ("quantized", "float"):
         expected = run(ReferenceEngine(program, numerics), program, inputs, 2)
-        got = run(FastEngine(program, numerics, 1), program, inputs, 2)
+        with pytest.MonkeyPatch.context() as patch:
+            if lines:
+                by_lines(patch)
+            got = run(FastEngine(program, numerics, 1), program, inputs, 2)
         if numerics == "quantized":
             assert_same_bits(got, expected)
         np.testing.assert_allclose(got["out0"], expected["out0"], rtol=1e-3, atol=1e-3)

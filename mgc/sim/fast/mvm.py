@@ -17,12 +17,16 @@ from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, common_type, most_of, product, side_by_side
-from mgc.sim.fast.windows import SAMPLES, SharedProduct, cost, shared_products
+from mgc.sim.fast.windows import SAMPLES, SharedProduct, by_line, cost, shared_products
 
 _FOLD = 2048
 """Elements of a folded row at most."""
 _BLOCK = 32
 """Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
+_FEW = 8
+"""Columns up to which half of a kernel's tiles of 16 are empty."""
+_MOVED = 0.5
+"""Nanoseconds to move or add one element."""
 
 
 def lower(
@@ -152,6 +156,9 @@ class _Product:
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
+            lines = by_line(self.shared)
+            if lines is not None and self._pays(*lines):
+                return self._added_lines(*lines, weights[0])
         size, taps = self._block_size(self.frame.channels // self.group.matrices), self.shared.reads.shape[1]
         starts = range(0, self.group.matrices, size)
         blocks = [_block_diagonal(weights[k : k + size], taps, self.group.cols) for k in starts]
@@ -211,18 +218,51 @@ class _Product:
             tensors = [self.g.node("Transpose", t, perm=[0, 1, 3, 2]) for t in spread]
         return [self.g.reshape(t, [-1, windows, taps * depth]) for t in tensors]
 
-    def _multiply(self, x: str, weights: np.ndarray) -> Sums:
-        """x [n, windows, K] @ weights [K, columns]."""
+    def _multiply(self, x: str, weights: np.ndarray, whole: np.ndarray | None = None) -> Sums:
+        """x [n, windows, K] @ weights [K, columns]; sums of them stay within what the product with `whole` reaches."""
         if self.ideal:
             tensor = self.g.node("MatMul", x, self.g.constant(weights.astype(np.float32)))
             return Sums(tensor, np.dtype(np.float32), np.inf, "float32")
-        codes = self._span()
+        codes, most = self._span(), weights if whole is None else whole
         try:
-            kernel = kernels.choose(weights, codes, self.source.element)
+            kernel = kernels.choose(most, codes, self.source.element)
         except OverflowError as error:
             raise NotLoweredError(f"{error}: no kernel is exact") from error
         tensor, dtype = kernels.product(self.g, x, self.source.element, weights, kernel)
-        return Sums(tensor, dtype, kernels.largest_partial_sum(weights, codes), kernel)
+        return Sums(tensor, dtype, kernels.largest_partial_sum(most, codes), kernel)
+
+    def _pays(self, lines: SharedProduct, index: np.ndarray) -> bool:
+        """Whether `_added_lines` costs less: few columns leave most of a kernel's tiles empty."""
+        columns, depth = self.group.cols * len(self.shared.instructions), self.frame.channels
+        moved = SAMPLES * columns * (len(lines.reads) + 2 * len(index) * len(self.shared.reads)) * _MOVED
+        if columns > _FEW:
+            return False
+        even = all(len(set(np.diff(at).tolist())) <= 1 for at in index)
+        return even and cost(lines, depth, columns * len(index)) + moved < cost(self.shared, depth, columns)
+
+    def _added_lines(self, lines: SharedProduct, index: np.ndarray, weights: np.ndarray) -> Sums:
+        """The product line by line with the weights of all outer taps side by side, lines added up afterwards: sums of
+        whole numbers in any order.
+        """
+        g, (taps, outer) = self.g, index.shape
+        rows = layout.rows_of(g, self.source, self.frame)
+        outside = 0 if self.ideal else self.shared.instructions[0].outside
+        x = im2col.windows(g, rows, self.source.element, lines, outside)
+        x = g.reshape(x, [-1, len(lines.reads), lines.reads.shape[1] * self.frame.channels])
+        columns = weights.shape[1]
+        beside = weights.reshape(taps, -1, columns).swapaxes(0, 1).reshape(-1, taps * columns)
+        found = self._multiply(x, beside, weights)
+        inner = len(lines.starts[1])
+        spread = g.reshape(found.tensor, [-1, len(lines.starts[0]), inner, taps, columns])
+        spread = g.node("Transpose", spread, perm=[0, 3, 4, 1, 2])
+        total = ""
+        for t, at in enumerate(index.tolist()):
+            step = at[1] - at[0] if outer > 1 else 1
+            ranges = ([t, at[0]], [t + 1, at[-1] + 1], [1, 3], [1, step])
+            own = g.node("Slice", spread, *map(g.constant, ranges))
+            total = g.node("Add", total, own) if total else own
+        total = g.node("Transpose", g.reshape(total, [-1, columns, outer * inner]), perm=[0, 2, 1])
+        return replace(found, tensor=total)
 
     def _by_variables(self, x: str, matrix: int) -> Sums:
         """x [n, windows, K] times the matrix of all MVMs, which are variables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,6 +68,21 @@ def _union(similar: Sequence[Mvm]) -> SharedProduct:
     members = [grid([np.searchsorted(u, s) for u, s in zip(union, own, strict=True)], sizes) for own in starts]
     writes = [grid(m.windows.out_positions, m.output.shape[2:]) for m in similar]
     return SharedProduct(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
+
+
+def by_line(shared: SharedProduct) -> tuple[SharedProduct, np.ndarray] | None:
+    """The windows of two dimensions without their outer taps: for each line that one of them reads, those of one tap
+    there; and which lines each outer tap reads, [outer taps, outer windows]. None of other windows.
+    """
+    m = shared.instructions[0]
+    if len(m.windows.taps) != 2 or m.windows.taps[0] == 1:
+        return None
+    (outer, span), (apart, step) = m.windows.taps, m.windows.in_dilation
+    read = shared.starts[0] + apart * np.arange(outer)[:, None]
+    lines, (_, inner) = np.unique(read), shared.starts
+    reads = flatten([lines[:, None], inner[:, None] + step * np.arange(span)], m.input.shape[2:])
+    flat = replace(m, windows=replace(m.windows, taps=(1, span)))
+    return SharedProduct((flat,), reads, (), (), (lines, inner)), np.searchsorted(lines, read)
 
 
 def grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
