@@ -205,6 +205,24 @@ class Forward:
 
 @register_attr
 @dataclass(frozen=True)
+class Claim:
+    """What the script makes of one phase of an entry, told from its forward half (see `mgc.isa.claim.StoredClaim`).
+
+    `phase` is its name, "" for the end of the iteration. `changes` are the parameters, and what is carried, that it
+    changes; `reads` the (state, version) and `draws` the numbers of the random ops that this may depend on; a version
+    counts the changes by the phases before it. `slopes` has (parameter, weights): of what products with these give the
+    gradient of the one is made at once, that is with no product in between.
+    """
+
+    phase: str
+    changes: tuple[str, ...]
+    reads: tuple[tuple[str, int], ...]
+    draws: tuple[int, ...]
+    slopes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@register_attr
+@dataclass(frozen=True)
 class Phase:
     """Minimises one loss output over one parameter group. `steps`: how often in an iteration, each on a fresh batch.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from mgc.functions import draws, optimizers
 from mgc.functions.windows import Layout, Windows
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, transposed, verify
+from mgc.isa.claim import Slope, StoredClaim
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.device import errors, model, reads
 from mgc.isa.device.errors import ERRORS
@@ -86,7 +87,7 @@ def document() -> str:
             [(str(o.code), f"`{o.name}`", ", ".join(o.hyper)) for o in optimizers.OPTIMIZERS.values()],
         ),
         "## Entries",
-        *_classes((Entry,)),
+        *_classes((Entry, StoredClaim, Slope)),
         "### Diff-block",
         _prose(diffblock.TEXT),
         "## Units and schedule",
@@ -114,8 +115,9 @@ def document() -> str:
         _prose(
             "The metadata entry `mgc` is the manifest: JSON with sorted keys and no blanks, holding the format version,"
             " name, target, clock, buffers, constants, crossbar groups, units, ports, host segments,"
-            " states, entries, the source table and the nodes that have no instruction. Tables are lists of rows, a row"
-            " being the fields above in order without the id, which is its place. Lists of crossbars and tiles are"
+            " states, entries, claims, the source table and the nodes that have no instruction. Tables are lists of"
+            " rows, a row being the fields above in order without the id, which is its place. Lists of crossbars and"
+            " tiles are"
             " [first, count] runs. Tensors whose names begin with `isa.` are the file's own: `isa.streams`,"
             " `isa.words`, `isa.reals`, `isa.starts.N` (planned starts of entry N, [instructions, tasks]) and"
             " `isa.sha256`. Equal programs give equal bytes."

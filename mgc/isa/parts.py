@@ -59,6 +59,7 @@ def part_of(program: _T, entry: Entry) -> _T:
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         entries=(alone,),
+        claims=tuple(replace(c, entry=0) for c in program.claims if c.entry == entry.id),
     )
 
 

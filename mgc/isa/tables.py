@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mgc.isa.claim import StoredClaim
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
@@ -25,8 +26,9 @@ class Tables(Resources):
 
     The PROGRAMs come first, then entry after entry; there is at least one. A cycle takes `clock_ns`. `sources` maps an
     instruction's source index to ONNX node names; `absorbed` says for every other node of the model why it has no
-    instruction. `meta` is what reports show (source hashes, costs; pass times are NOT here: a program's bytes depend on
-    input and options only). `origin` is the file it was loaded from, if any; it is not part of the program.
+    instruction. `claims` say what the phases of training entries read, change and draw. `meta` is what reports show
+    (source hashes, costs; pass times are NOT here: a program's bytes depend on input and options only). `origin` is
+    the file it was loaded from, if any; it is not part of the program.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Tables(Resources):
     clock_ns: float
     sources: tuple[tuple[str, ...], ...]
     absorbed: Mapping[str, str]
+    claims: tuple[StoredClaim, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     origin: str = field(default="", compare=False)
 
@@ -82,6 +85,7 @@ TABLES: dict[str, tuple[str, type]] = {
     "host": ("host_segments", HostSegment),
     "state": ("states", StoredState),
     "entry": ("entries", Entry),
+    "claim": ("claims", StoredClaim),
 }
 """Name of a row -> (field of the program, class of the row). A row has its fields in order, but the id: its place."""
 

@@ -25,6 +25,7 @@ from mgc.isa.ranges import check_ranges
 from mgc.isa.schedule import UnitKind
 from mgc.isa.tables import Tables
 from mgc.isa.tasks import count_of
+from mgc.isa.verify_claims import check_claims
 from mgc.isa.verify_states import check_changes, check_persistent, check_states
 
 MOST_ELEMENTS = 1 << 31
@@ -51,6 +52,7 @@ def verify(program: Tables) -> None:
             if entry.id != k:
                 raise ProgramError(f"{what} at place {k} has id {entry.id}: ids count from 0")
     _check_entries(program)
+    check_claims(program)
     if len(program.entries) > 1:
         for entry in program.entries:
             try:

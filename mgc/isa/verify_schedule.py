@@ -22,6 +22,7 @@ from mgc.isa.parts import part_of
 from mgc.isa.tables import Tables
 from mgc.isa.tasks import Needs, Task, count_of
 from mgc.isa.traffic import channel_shares
+from mgc.isa.verify_claims import broken_claims
 from mgc.isa.verify_memory import Span, clashes, line_of
 
 MOST_FAULTS = 20
@@ -49,6 +50,7 @@ def faults_of(program: Tables) -> list[str]:
     - slots: who writes a slot anew waits for all who read what was there
     - versions: who reads or changes what lives from run to run does so between the change before it and the one after
       it, in the order of instructions, and from run to run
+    - claims: what a phase changes depends on what it says and on nothing else, see `mgc.isa.verify_claims`
 
     Where runs overlap, all of this holds for run after run.
     """
@@ -56,7 +58,8 @@ def faults_of(program: Tables) -> list[str]:
         return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(part_of(program, e))]
     facts = _Facts.of(program)
     checks = (_precedence, _time, _exclusivity, _channel, _data, _memory, _slots, _versions)
-    return [fault for check in checks for fault in list(check(facts))[:MOST_FAULTS]]
+    found = [fault for check in checks for fault in list(check(facts))[:MOST_FAULTS]]
+    return found + broken_claims(program)[:MOST_FAULTS]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,11 +32,13 @@ def gradients(
         if not isinstance(loss.type, TensorType) or loss.type.size != 1 or not loss.type.dtype.is_float:
             raise IRError(f"%{loss.name} is {loss.type}: only a float scalar has a gradient without a seed")
         seed = Build(graph).full(1.0, loss)
-    active = _depends_on(graph, wrt, set(fixed) - set(wrt))
+    constants = set(fixed)
+    active = _depends_on(graph, wrt, constants)
     terms: dict[Value, list[Value]] = {loss: [seed]}
     build = Build(graph)
     for node in reversed(list(graph.nodes)):
-        if not any(v in terms for v in node.outputs) or not any(v in active for v in node.inputs):
+        reached = any(v in terms and v not in constants for v in node.outputs)
+        if not reached or not any(v in active for v in node.inputs):
             continue
         _backward(build, node, active, terms)
     build.sources = ()

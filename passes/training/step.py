@@ -13,9 +13,10 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.module import Entry, Module
 from mgc.ir.ops import Detach
 from mgc.ir.ops.update import Rule
-from mgc.ir.training import Forward, Phase, State
+from mgc.ir.training import Claim, Forward, Phase, State
 from mgc.ir.types import tensor_type_of
 from mgc.passes.tensor.simplify import simplify
+from mgc.passes.training.claims import Claims
 from mgc.passes.training.copying import Copier
 from mgc.passes.training.differentiate import gradients
 from mgc.passes.training.lift import number_draws
@@ -65,7 +66,9 @@ def training_iteration(
             name = " and ".join(p.name for p in run)
             if any(e.name == name for e in entries):
                 name = f"{name} {len(entries)}"
-            entries.append(Entry(name, "train", unroller.finish(), repeats, since=begin, until=end))
+            graph, claims = unroller.finish()
+            entry = Entry(name, "train", graph, repeats, since=begin, until=end, attributes={"claims": claims})
+            entries.append(entry)
             states |= unroller.states
     return Module(model.name, tuple(entries), tuple(states.values()))
 
@@ -113,6 +116,7 @@ class _Unroller:
         for state in self.model.states:
             self._add_state(state)
         self.first = {s.name: self.versions[s.name] for s in self.model.states if s.kind == "parameter"}
+        self.claims = Claims(self.source, self.forward, self.model.states, self.old_versions)
 
     @property
     def read(self) -> dict[str, Value]:
@@ -130,6 +134,7 @@ class _Unroller:
 
     def phase(self, phase: Phase) -> None:
         """Forward, running statistics, gradients, updates."""
+        before = dict(self.versions)
         left = [self.outputs[each.output] for each in self.forward.left if phase.loss in each.losses]
         image = self._forward(phase.loss, [self.outputs[phase.loss], *left])
         loss = image[self.outputs[phase.loss]]
@@ -178,6 +183,8 @@ class _Unroller:
             )
             for each, value in zip((state, *moments), new, strict=True):
                 self.versions[each.name] = value
+        changed = [s.name for s in parameters if self.versions[s.name] is not before[s.name]]
+        self.claims.phase(phase, changed, image, self.graph)
 
     def _forward(
         self, loss: str, wanted: Sequence[Value], known: Mapping[Value, Value] | None = None
@@ -302,6 +309,7 @@ class _Unroller:
             self._report(name, image[self._found(name)])
         for carry in self.forward.carries:
             self.versions[carry.input] = image[self.outputs[carry.output]]
+        self.claims.end(wanted, image, self.graph)
 
     def _found(self, name: str) -> Value:
         """The value of an output at the end of the iteration: as it was left, if it belongs to a loss."""
@@ -320,14 +328,17 @@ class _Unroller:
             stack += node.inputs if node is not None else ()
         return True
 
-    def finish(self) -> Graph:
-        """The step, with dead code gone and equal work shared, without states that it neither reads nor writes."""
+    def finish(self) -> tuple[Graph, tuple[Claim, ...]]:
+        """The step, with dead code gone and equal work shared, without states that it neither reads nor writes; what
+        its phases claim.
+        """
         inputs = {v.name: v for v in self.graph.inputs}
         for state in self.states.values():
             if self.versions[state.name] is not inputs[state.name]:
                 self.graph.outputs.append((state.next, self.versions[state.name]))
         self.graph.prune()
         number_draws(self.graph)
+        claims = self.claims.rows(self.graph)
         simplify(self.graph, *TIDYING)
         self.graph.sort()
         self.graph.drop_stale_reasons()
@@ -337,4 +348,4 @@ class _Unroller:
             if inputs[name] not in read and state.next not in outputs:
                 del self.states[name]
                 self.graph.inputs.remove(inputs[name])
-        return self.graph
+        return self.graph, claims

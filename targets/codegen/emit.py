@@ -6,7 +6,7 @@ Every value gets its buffer, every operation its instruction, every array its te
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.module import Entry as SourceEntry
 from mgc.ir.op import register_attr
 from mgc.ir.types import DType, OpaqueType, TensorType
+from mgc.isa.claim import Slope, StoredClaim
 from mgc.isa.crossbar import Arithmetic, CrossbarGroup
 from mgc.isa.entry import Entry
 from mgc.isa.functions import function_code
@@ -238,6 +239,7 @@ class _Emitter:
             tensors={**walk.tensors, **self.module.attributes.get("templates", {})},
             meta={},
             states=states,
+            claims=tuple(self._claims()),
         )
 
     # -- tables ----------------------------------------------------------------------------------------------------
@@ -307,6 +309,24 @@ class _Emitter:
             pieces = tuple(self._piece(r, r.piece) for r in homes if r.piece is not None)
             states.append(StoredState(len(states), state.name, state.kind, state.group, tensor, pieces))
         return tuple(states)
+
+    def _claims(self) -> Iterator[StoredClaim]:
+        """What phases claim, with the numbers of states."""
+        number = {state.name: k for k, state in enumerate(self.module.states)}
+        for k, entry in enumerate(self.module.entries):
+            for claim in entry.attributes.get("claims", ()):
+                yield StoredClaim(
+                    k,
+                    claim.phase,
+                    tuple(number[s] for s in claim.changes if s in number),
+                    tuple((number[s], version) for s, version in claim.reads if s in number),
+                    claim.draws,
+                    tuple(
+                        Slope(number[s], tuple(number[m] for m in made if m in number))
+                        for s, made in claim.slopes
+                        if s in number
+                    ),
+                )
 
     def _piece(self, resident: Resident, piece: HomePiece) -> StatePiece:
         group, buffer = self.group_number.get(resident.name, -1), self.home_buffer.get(resident.name, -1)
