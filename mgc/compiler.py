@@ -94,7 +94,8 @@ def compile_with_stats(
 
 def all_passes(options: CompileOptions) -> tuple[Pass, ...]:
     """What runs on `imported_state`, in order."""
-    return (*passes(options.calibrate, training=options.trains, objective=options.objective), *AFTER)
+    how = {"objective": options.objective, "second_reads": options.second_reads}
+    return (*passes(options.calibrate, training=options.trains, **how), *AFTER)
 
 
 # -- import -----------------------------------------------------------------------------------------------------------

@@ -180,6 +180,15 @@ class CompileOptions:
         "error: least output error; minmax: the full range, quick.",
         names=("error", "minmax"),
     )
+    second_reads: float = _option(
+        0.0,
+        "--second-reads",
+        "SHARE",
+        "Lets crossbars read values again, with what their codes left over, where that makes outputs most exact: up to "
+        "this share of the network's multiply-accumulates, such as 0.2.",
+        float,
+        minimum=0,
+    )
     objective: Objective = _option(
         "edp",
         "--objective",
@@ -304,6 +313,7 @@ class CompileOptions:
 
     def __post_init__(self) -> None:
         self._check_name("objective")
+        self._check_second_reads()
         if not self.trains:
             asked = [s.flag for name, s in spellings() if s.training and _is_given(getattr(self, name))]
             if asked:
@@ -337,6 +347,14 @@ class CompileOptions:
             if not 0 < decay < 1:
                 refuse(f"--ema {name}={decay}: a number between 0 and 1 is needed")
         _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
+
+    def _check_second_reads(self) -> None:
+        if not (math.isfinite(self.second_reads) and self.second_reads >= 0):
+            refuse(f"--second-reads {self.second_reads}: a number >= 0 is needed, such as 0.2")
+        if self.second_reads and self.trains:
+            refuse("--second-reads is for inference: in training the chip finds its scales as it runs")
+        if self.second_reads and self.calibrate != "error":
+            refuse("--second-reads needs --calibrate error, which finds out where errors come from")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The options that are not the default, as JSON has them; of data and models only that they were given."""

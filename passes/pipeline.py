@@ -24,11 +24,15 @@ MAPPING: tuple[Pass, ...] = (Partition(), Allocate(), PlaceGroups(), DrainSums()
 
 
 def passes(
-    method: CalibrationMethod = "error", *, training: bool = False, objective: Objective = "edp"
+    method: CalibrationMethod = "error",
+    *,
+    training: bool = False,
+    objective: Objective = "edp",
+    second_reads: float = 0.0,
 ) -> tuple[Pass, ...]:
     """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen,
-    `objective` what replicas are to make least; only where something is trained are there losses to compose, to fuse
-    and to differentiate.
+    `second_reads` what reading twice may cost, `objective` what replicas are to make least; only where something is
+    trained are there losses to compose, to fuse and to differentiate.
     """
     forward: tuple[Pass, ...] = ()
     if training:  # whose import takes a tenth of a second
@@ -38,4 +42,4 @@ def passes(
     quantize = Quantize("minmax" if method == "none" else method)
     level_two = (LowerLinear(objective), quantize, LowerMoves(), SettleVersions(), LowerVec())
     mapping = (replace(p, objective=objective) if isinstance(p, Allocate) else p for p in MAPPING)
-    return (*forward, SplitBatch(), Fold(), Scales(method), *level_two, *mapping)
+    return (*forward, SplitBatch(), Fold(), Scales(method, second_reads), *level_two, *mapping)

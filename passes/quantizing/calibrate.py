@@ -17,6 +17,7 @@ from mgc.passes.quantizing.network import Feeds
 from mgc.passes.quantizing.observed import coded_values, graph_macs, observed_values
 from mgc.passes.quantizing.probe import make_probe
 from mgc.passes.quantizing.samples import take_samples
+from mgc.passes.quantizing.second_reads import Pair, read_twice
 from mgc.passes.quantizing.sensitivity import most_samples, worths
 from mgc.passes.state import CompileState, with_graph
 
@@ -39,12 +40,13 @@ class Calibration:
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
     name that they have in the level-1 graph and keep in later ones. reaches: (least, greatest) number that the codes of
-    a value hold, where that is not its range.
+    a value hold, where that is not its range. pairs: values that hold what is read twice.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
     reaches: Mapping[str, Reach] = field(default_factory=dict)
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Scales(Pass):
     reach, by the least error of the network's outputs. How many samples are run, and how much is tried, depends on the
     network's multiply-accumulates, never on the clock. With method "none" every value is taken to lie in -8 .. 8, no
     data is drawn and nothing runs: such a program is exact in `float` numerics, which uses no scale; in `quantized` its
-    scales are only a guess. The graph stays as it is; an entry gets its `calibration`, and the graph
+    scales are only a guess. With `second_reads`, weighted ops read values twice where that pays, up to this share of
+    the network's multiply-accumulates; else the graph stays as it is. An entry gets its `calibration`, and the graph
     that was `calibrated` where one was run, with a `probe`: what it gives for a few samples.
     """
 
     name: ClassVar[str] = "scales"
     method: CalibrationMethod = "error"
+    second_reads: float = 0.0
 
     def run(self, state: CompileState) -> CompileState:
         return super().run(state).without("calibration_data")
@@ -68,7 +72,8 @@ class Scales(Pass):
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
         if state.trains:
             return entry
-        found, graph = self._seen(entry.graph, state), entry.graph
+        graph = entry.graph.copy() if self.second_reads else entry.graph
+        found = self._seen(graph, state)
         if not found.feeds:
             return with_graph(entry, graph, calibration=found)
         probe = make_probe(graph, state.module.attributes.get("calibration_data", {}), state.seed, state.tools)
@@ -86,12 +91,25 @@ class Scales(Pass):
             affordable = min(affordable, max(_ENOUGH, most_samples(graph, coded_values(graph))))
         samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         feeds, bits = samples.feeds, state.target.crossbar.input_bits
-        names = searched(graph, samples, bits) if self.method == "error" else []
+        twice = self.second_reads > 0
+        names = searched(graph, samples, bits, noise=twice) if self.method == "error" else []
         found, seen = worths(graph, names, feeds, state.tools)
         seen = joined(seen, observe(graph, feeds[samples_in(seen) :], state.tools))
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
-        reaches: dict[str, Reach] = {}
-        if self.method == "error":
-            reaches = choose_reaches(graph, samples, seen, found, state.tools, bits)
         state.warnings.extend(samples.warnings)
-        return Calibration(samples.feeds, ranges, reaches)
+        if self.method != "error":
+            return Calibration(samples.feeds, ranges)
+        reaches, coded = choose_reaches(graph, samples, seen, found, state.tools, bits)
+        if not twice:
+            return Calibration(samples.feeds, ranges, reaches)
+        if not coded:
+            state.warnings.append(
+                "second reads: none, as which values matter cannot be found out: the network is too large for it, or "
+                "has no derivative"
+            )
+        pairs = read_twice(graph, coded, self.second_reads)
+        for name, pair in pairs.items():
+            ranges[name] = ranges[pair.of]
+            if pair.of in reaches:
+                reaches[name] = reaches[pair.of]
+        return Calibration(samples.feeds, ranges, reaches, pairs)

@@ -17,6 +17,7 @@ from mgc.passes.quantizing.codes import Codes, Reach, codes_for, normal_reach, w
 from mgc.passes.quantizing.extremes import Seen
 from mgc.passes.quantizing.observed import coded_values, graph_macs, unshifted_values
 from mgc.passes.quantizing.samples import Samples
+from mgc.passes.quantizing.second_reads import Coded
 from mgc.passes.quantizing.sensitivity import Worth
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.stated import StatedCodes
@@ -73,22 +74,25 @@ def _median(extremes: np.ndarray) -> float:
     return float(np.median(extremes)) if extremes.size else 0.0
 
 
-def searched(graph: Graph, samples: Samples, bits: int) -> list[str]:
-    """The coded values whose reach may have to be searched: not noise, nor of codes that the model states."""
+def searched(graph: Graph, samples: Samples, bits: int, *, noise: bool = False) -> list[str]:
+    """The coded values whose reach may have to be searched: not `noise` unless told, nor of codes that the model
+    states.
+    """
     nonnegative, unshifted, stated = NonNegative(graph), unshifted_values(graph), StatedCodes(graph)
     names: list[str] = []
     for value in coded_values(graph):
         shifts = value not in unshifted
         known = stated.codes(value, bits, _ANY, unsigned=nonnegative(value), shifts=shifts)
-        if known is None and value.name not in samples.noise:
+        if known is None and (noise or value.name not in samples.noise):
             names.append(value.name)
     return names
 
 
 def choose_reaches(
     graph: Graph, samples: Samples, seen: Seen, worth: Mapping[str, Worth], tools: Tools, bits: int
-) -> dict[str, Reach]:
-    """For values of a level-1 graph that will be coded, the range that codes should hold.
+) -> tuple[dict[str, Reach], dict[str, Coded]]:
+    """For values of a level-1 graph that will be coded, the range that codes should hold; and the codes of those of
+    known worth, with what rounding them costs.
 
     worth: of the `searched` values, nothing where the network was too large to look. An input that is noise needs no
     search. Of the others none is given, which stands for all that was seen, where the choice would make the outputs
@@ -104,12 +108,12 @@ def choose_reaches(
         if not ladder.is_zero and known is None:
             ladders[value.name] = ladder
     if not ladders or not feeds:
-        return {}
+        return {}, {}
     noise = {name: normal_reach(bits) for name in samples.noise if name in ladders}
     reaches = dict(noise)
     wanted = {name: ladder for name, ladder in ladders.items() if name not in noise}
     if not worth:
-        return noise
+        return noise, {}
     reaches |= {name: ladder.reach(_lowest(ladder, worth[name])) for name, ladder in wanted.items()}
     checked = feeds[: int(_CHECK_MACS / (3 * graph_macs(graph) + _VALUE * len(ladders)))]
     if checked and output_elements(graph):
@@ -117,8 +121,12 @@ def choose_reaches(
         plain = chosen | {name: ladder.codes(ladder.seen) for name, ladder in wanted.items()}
         better, worse = whole_network(graph, checked, tools).errors([chosen, plain])
         if not better <= worse * _MARKED:
-            return noise
-    return reaches
+            reaches = noise
+    coded: dict[str, Coded] = {}
+    for name in (n for n in ladders if n in worth):
+        codes = ladders[name].codes(reaches.get(name, ladders[name].seen))
+        coded[name] = Coded(codes, codes.scale**2 * float(worth[name].weights.sum()))
+    return reaches, coded
 
 
 def _lowest(ladder: _Ladder, worth: Worth) -> float:

@@ -89,8 +89,11 @@ class Quantize(Pass):
         given = {layer: found for layer, _ in coded if (found := given_weights(layer, crossbar)) is not None}
         if self.method == "error" and calibrated is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x) and layer not in given]
-            feeds = entry.attributes["calibration"].feeds[:_WINDOW_SAMPLES]
-            sampled = partial(sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools)
+            calibration: Calibration = entry.attributes["calibration"]
+            feeds = calibration.feeds[:_WINDOW_SAMPLES]
+            sampled = partial(
+                sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools, calibration.pairs
+            )
             fits = _fits(known, crossbar, state.tools, sampled)
             for windows, rounded, first in fits:
                 layer = windows.layer

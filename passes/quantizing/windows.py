@@ -14,6 +14,7 @@ from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.network import Feeds, mirrored, run_each
+from mgc.passes.quantizing.second_reads import Pair
 
 # Windows of one part that are looked at (fewer of a very large one, or in a very large network, as work grows with
 # windows x weights), and the memory that sampled windows may take at once.
@@ -81,9 +82,11 @@ def sampled_windows(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
+    pairs: Mapping[str, Pair],
 ) -> Iterator[list[CodedWindows]]:
     """The windows of each layer, in groups that memory holds. `graph` holds the layers, `calibrated` is the level-1
-    graph that is run; `origin` leads from a layer's input to the value that both graphs have.
+    graph that is run; `origin` leads from a layer's input to the value that both graphs have. Of `pairs` only what is
+    coded first is looked at.
     """
     producers = graph.producers()
     group: list[tuple[Layer, Codes]] = []
@@ -93,10 +96,10 @@ def sampled_windows(
         size += sum(_wanted(part, most) * part.matrices * part.rows for part in layer.op.parts)
         group.append((layer, codes))
         if size > _BYTES:
-            yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
+            yield _of_group(group, most, producers, origin, calibrated, feeds, tools, pairs)
             group, size = [], 0
     if group:
-        yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
+        yield _of_group(group, most, producers, origin, calibrated, feeds, tools, pairs)
 
 
 def _of_group(
@@ -107,6 +110,7 @@ def _of_group(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
+    pairs: Mapping[str, Pair],
 ) -> list[CodedWindows]:
     gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
     probe, values = mirrored(calibrated)
@@ -116,7 +120,9 @@ def _of_group(
     kept: list[list[np.ndarray]] = [[] for _ in group]
     for number, result in enumerate(run_each(probe, feeds, tools), 1):
         for (layer, _), parts, sources in zip(group, gathered, kept, strict=True):
-            x = _moved(result[f"value {origin(layer.x).name}"], layer.x, origin(layer.x), producers)
+            name = origin(layer.x).name
+            held = _first_only(result[f"value {name}"], pairs.get(name))
+            x = _moved(held, layer.x, origin(layer.x), producers)
             sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
             # small ones are looked at together, in two halves
             if len(sources) * x.nbytes >= _TOGETHER or number in (len(feeds) // 2, len(feeds)):
@@ -166,6 +172,14 @@ class _Gathered:
             np.concatenate([coded for _, coded in self._kept], axis=1),
             self._clipped / max(self._seen, 1),
         )
+
+
+def _first_only(data: np.ndarray, pair: Pair | None) -> np.ndarray:
+    """The data with the second half of a pair replaced by its first."""
+    if pair is None:
+        return data
+    first = np.split(data, 2, pair.axis)[0]
+    return np.concatenate([first, first], pair.axis)
 
 
 def _wanted(part: MvmPart, affordable: int) -> int:

@@ -1,0 +1,84 @@
+"""What 8 bits leave of trained networks: `python -m benchmarks.bits [MODEL.onnx [DATA.npz]]`.
+
+Each network is compiled for `liu2018` with scales by largest magnitudes, by the least error of the outputs, and with
+values that are read twice, up to shares of the network's multiply-accumulates. PSNR against ONNX Runtime float32 as
+`mgc run --check` has it, on samples that calibration has not seen, mean over compilation seeds; in brackets the energy
+and the time of a sample relative to values that are read once, as the program's own account has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import mgc
+from mgc.comparison import compare
+from mgc.program import Program
+
+MODELS = Path(__file__).parents[1] / "models"
+NETWORKS: tuple[tuple[str, str | None], ...] = (
+    ("dcgan_fashion/dcgan_fashion_G.onnx", None),
+    ("dcgan_fashion/dcgan_fashion_D.onnx", "dcgan_fashion/calibration_D.npz"),
+    ("deep_gan/deep_gan_G.onnx", None),
+    ("upscaler/upscaler_x2.onnx", "upscaler/images.npz"),
+)
+CASES: dict[str, Mapping[str, Any]] = {
+    "largest magnitudes": {"calibrate": "minmax"},
+    "least output error": {},
+    **{f"--second-reads {share}": {"second_reads": share} for share in (0.05, 0.2, 1.0)},
+}
+ONCE = "least output error"
+_SAMPLES = 128
+
+
+def samples(model: Path, data: Path | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(inputs to compare on, compile's calibration): every other sample of `data` each, or N(0,1) noise and none."""
+    proto = onnx.load(model)
+    held = {i.name for i in proto.graph.initializer}
+    (port,) = (i for i in proto.graph.input if i.name not in held)
+    if data is not None:
+        with np.load(data) as arrays:
+            (array,) = arrays.values()
+        return {port.name: array[1::2]}, {"calibration": {port.name: array[::2]}}
+    shape = [d.dim_value or _SAMPLES for d in port.type.tensor_type.shape.dim]
+    return {port.name: np.random.default_rng(1000).standard_normal(shape).astype(np.float32)}, {}
+
+
+def costs(program: Program) -> tuple[float, float]:
+    """(energy, time) of one run of the compiled batch."""
+    return program.meta["energy_j"], program.meta["latency_s"]
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", type=Path, help="an ONNX file with one input; else those in models/")
+    parser.add_argument("data", nargs="?", type=Path, help="samples of its input, .npz; else N(0,1) noise")
+    parser.add_argument("--seeds", type=int, default=2)
+    given = parser.parse_args()
+    chosen = [(MODELS / m, None if d is None else MODELS / d) for m, d in NETWORKS]
+    print(f"|network|{'|'.join(CASES)}|\n|---|{'---|' * len(CASES)}")
+    for model, data in [(given.model, given.data)] if given.model else chosen:
+        feeds, options = samples(model, data)
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        names = [o.name for o in session.get_outputs()]
+        wanted = dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
+        cells: list[str] = []
+        found: dict[str, tuple[float, float]] = {}
+        for case, changes in CASES.items():
+            programs = [mgc.compile(model, seed=seed, **options, **changes) for seed in range(given.seeds)]
+            psnr = [compare(mgc.Simulator(p).run(feeds), wanted).psnr_db for p in programs]
+            found[case] = costs(programs[0])
+            beside = [of / once for of, once in zip(found[case], found.get(ONCE, found[case]), strict=True)]
+            cells.append(f"{np.mean(psnr):.1f}" + ("" if max(beside) == 1 else " ({:.2f}, {:.2f})".format(*beside)))
+        print(f"|{model.stem}|{'|'.join(cells)}|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
