@@ -51,9 +51,9 @@ def compose(
 
     D is applied to the real samples, then to the fakes (then to what lies between), always with the same parameters;
     all batch normalisations are in training mode, and update their running statistics in that order. Every float
-    initializer that counts as a parameter is trained, in the group "generator" or "discriminator", under its own name
-    (where both files have a name, both states are called GROUP.NAME; `onnx_name` stays). UnsupportedError says what
-    does not fit. `clipped` says that the discriminator's weights are limited after each update; without, wgan warns.
+    initializer that counts as a parameter is trained, in the group "generator" or "discriminator", under GROUP.NAME
+    (`onnx_name` is its own). UnsupportedError says what does not fit. `clipped` says that the discriminator's weights
+    are limited after each update; without, wgan warns.
     `once` may name the generator's output, or call it "image": both phases then read the same fakes.
     """
     if loss not in LOSSES:
@@ -78,16 +78,17 @@ class _Part:
     estimates: tuple[Estimate, ...]
 
 
-def _prepare(network: Entry, name: str, taken: set[str]) -> _Part:
-    """Lifts a network's weights; state names that are in `taken` get the network's name in front (all, where the
-    networks share some, so that units and states say network.layer).
+def _prepare(network: Entry, name: str, inputs: set[str]) -> _Part:
+    """Lifts a network's weights. States are called NETWORK.LAYER, as the units that hold them: the network's name is
+    put in front unless all names have it already; `inputs` are names that data have.
     """
     graph, weights = network.graph.copy(), network.attributes["weights"]
     running = mark_training(graph, lambda node: True)
     running |= {v: s.weight for s in weights.spectra for v in (s.left, s.right)}
     groups = {n: (name,) for n in weights.parameters if n not in running}
     found = initial_states(graph, weights.arrays, groups, dict.fromkeys(running, name), name)
-    states = tuple(replace(s, name=f"{name}.{s.name}" if s.name in taken else s.name, group=name) for s in found)
+    full = all(s.name.startswith(f"{name}.") and s.name not in inputs for s in found)
+    states = tuple(replace(s, name=s.name if full else f"{name}.{s.name}", group=name) for s in found)
     if not any(s.kind == "parameter" for s in states):
         raise UnsupportedError(f"the {name} has no parameters: none of its initializers is a weight")
     lifted = lift(graph, states)
@@ -114,12 +115,11 @@ class _Composer:
     applications: int = 0
 
     def run(self) -> Module:
-        g_names, d_names = (
-            {c.onnx_name for c in n.graph.constants.values()} for n in (self.generator, self.discriminator)
-        )
         inputs = {v.name for n in (self.generator, self.discriminator) for v in n.graph.inputs}
-        taken = (g_names | d_names if g_names & d_names else set()) | inputs
-        self.g, self.d = _prepare(self.generator, GENERATOR, taken), _prepare(self.discriminator, DISCRIMINATOR, taken)
+        self.g, self.d = (
+            _prepare(self.generator, GENERATOR, inputs),
+            _prepare(self.discriminator, DISCRIMINATOR, inputs),
+        )
         self.graph = Graph(f"{self.generator.graph.name} and {self.discriminator.graph.name}")
         self.copier, self.build = Copier(self.graph), Build(self.graph)
         self.data: dict[str, Data] = {}
