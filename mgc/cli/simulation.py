@@ -74,15 +74,16 @@ def make_metrics(
     program: Program,
     limits: tuple[float, float] = (-1.0, 1.0),
     threads: int | None = None,
+    samples: int | None = None,
 ) -> Metrics | None:
-    """What `--metric` and `--features` ask for; None for nothing."""
+    """What `--metric` and `--features` ask for, of so many samples; None for nothing."""
     if not texts:
         if features is not None:
             raise UserError("--features needs --metric NAME:REAL")
         return None
     from mgc.evaluation.metrics import FeatureNetwork, Metrics, parse_metrics
 
-    return Metrics(program, parse_metrics(texts), FeatureNetwork(features, threads), limits)
+    return Metrics(program, parse_metrics(texts), FeatureNetwork(features, threads), limits, samples)
 
 
 def simulate(simulator: Simulator, fed: Feeds, tell: Progress = lambda stage, share: None) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Measurements:
 
         part = entry_for_testing(program)
         self._trainee, self._every = trainee, every
-        self._metrics = make_metrics(texts, features, part)
+        self._metrics = make_metrics(texts, features, part, samples=samples)
         self._simulator = make_simulator(part, None, **options)
         self._fed = training_feeds(part, feeder, options["seed"], samples)
         self.history: dict[str, list[tuple[int, float]]] = {}

@@ -73,6 +73,8 @@ def recall(made: np.ndarray, real: np.ndarray) -> float:
 
 METRICS = {"frechet": frechet, "kernel": kernel, "precision": precision, "recall": recall}
 """Of features that are made [N, F] and real ones [M, F]."""
+LEAST = {"frechet": 2, "kernel": 2, "precision": NEIGHBOURS + 1, "recall": NEIGHBOURS + 1}
+"""The samples that each needs, of both."""
 
 
 def _checked(features: np.ndarray, least: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mgc.evaluation.distances import METRICS
+from mgc.evaluation.distances import LEAST, METRICS
 from mgc.evaluation.errors import GivenError
 from mgc.functions.onnx_model import ModelRunError, OnnxModel
 from mgc.functions.regular_files import read_regular
@@ -24,6 +24,7 @@ from mgc.training.data.images import read_images
 from mgc.training.trainee import TraineeInput
 
 _AT_ONCE = 500
+_MORE = "make more samples (-n, with train --metric-samples)"
 
 
 def parse_metrics(texts: Sequence[str]) -> dict[str, Path]:
@@ -97,7 +98,8 @@ class FeatureNetwork:
 
 class Metrics:
     """What is asked of the images that a program makes: of the first of its outputs that is one, `output`. `limits` are
-    black and white of an output of which the program does not say it. GivenError for real images that do not fit.
+    black and white of an output of which the program does not say it, `samples` how many are to be made, where it is
+    known. GivenError for real images that do not fit, and for too few of either, before any features are taken.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Metrics:
         real: Mapping[str, Path],
         network: FeatureNetwork,
         limits: tuple[float, float] = DEFAULT_RANGE,
+        samples: int | None = None,
     ) -> None:
         shapes = {p.name: image_shape(p.shape[1:]) for p in program.outputs if is_float(numpy_dtype(p.dtype))}
         images = {name: shape for name, shape in shapes.items() if shape is not None}
@@ -114,7 +117,12 @@ class Metrics:
         self.output, self._image = next(iter(images.items()))
         self._network = network
         self._limits = known_range(program, self.output) or limits
-        features = {path: network.features(self._read(path)) for path in dict.fromkeys(real.values())}
+        read = {path: self._read(path) for path in dict.fromkeys(real.values())}
+        for name, path in real.items():
+            self._check_enough(name, len(read[path]), f"{path} holds", "give more real images")
+            if samples is not None:
+                self._check_enough(name, samples, "there are to be", _MORE)
+        features = {path: network.features(found) for path, found in read.items()}
         self.real = {name: features[path] for name, path in real.items()}
 
     def of(self, outputs: Mapping[str, Any]) -> dict[str, float]:
@@ -123,11 +131,18 @@ class Metrics:
         images = self._image.images(np.asarray(outputs[self.output])).astype(np.float32)
         if (low, high) != (-1.0, 1.0):
             images = (images - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+        for name in self.real:
+            self._check_enough(name, len(images), "there are", _MORE)
         made = self._network.features(images)
         try:
             return {name: METRICS[name](made, real) for name, real in self.real.items()}
         except ValueError as error:
-            raise GivenError(f"--metric: {error}: run more samples with -n, or give more real images") from error
+            raise GivenError(f"--metric: {error}") from error
+
+    @staticmethod
+    def _check_enough(name: str, count: int, where: str, cure: str) -> None:
+        if count < LEAST[name]:
+            raise GivenError(f"--metric {name}: {where} {count} images, {LEAST[name]} are needed: {cure}")
 
     def _read(self, path: Path) -> np.ndarray:
         """Real images [N, C, H, W], black to white -1 to 1."""

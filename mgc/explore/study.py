@@ -132,7 +132,9 @@ class Study:
                 fed = make_feeds(program, files, self.samples, self.options.seed, self.inputs, images)
                 self.inputs = {**self.inputs, **{name: fed.arrays[name] for name in files}}
             if real:
-                self.metrics = Metrics(program, real, FeatureNetwork(features), images.limits)
+                self.metrics = Metrics(
+                    program, real, FeatureNetwork(features), images.limits, self.fed(program).samples
+                )
             return
 
     def _accuracy(self, program: Program, trial: int) -> Row:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import mgc
 from mgc.cli.app import app
+from mgc.evaluation.distances import LEAST
 from mgc.evaluation.errors import GivenError
 from mgc.evaluation.metrics import FeatureNetwork, Metrics, parse_metrics
 
@@ -124,8 +125,30 @@ def test_what_does_not_fit(fashion, tmp_path):
         Metrics(program, {"frechet": tmp_path / "colour.npy"}, FeatureNetwork())
     few = mgc.Simulator(program).run({"z": np.zeros((1, 100, 1, 1), np.float32)})
     metrics = Metrics(program, {"frechet": fashion / "real"}, FeatureNetwork())
-    with pytest.raises(GivenError, match="run more samples with -n"):
+    with pytest.raises(GivenError, match="there are 1 images, 2 are needed: make more samples"):
         metrics.of(few)
+
+
+class Untouched(FeatureNetwork):
+    """Features that nobody may ask for."""
+
+    def features(self, images):
+        raise AssertionError("features were taken of too few images")
+
+
+@pytest.mark.parametrize(("name", "least"), LEAST.items())
+def test_too_few_images_are_refused_before_features_are_taken(name, least, fashion, tmp_path):
+    program = mgc.Program.load(fashion / "G.mgc")
+    real = np.zeros((least, 1, 32, 32), np.uint8)
+    np.save(tmp_path / "few.npy", real[1:])
+    np.save(tmp_path / "enough.npy", real)
+    with pytest.raises(GivenError, match=f"holds {least - 1} images, {least} are needed: give more real images"):
+        Metrics(program, {name: tmp_path / "few.npy"}, Untouched())
+    with pytest.raises(GivenError, match=f"there are to be {least - 1} images, {least} are needed"):
+        Metrics(program, {name: tmp_path / "enough.npy"}, Untouched(), samples=least - 1)
+
+
+def test_outputs_that_are_no_images(fashion):
     plain = helper.make_node("Identity", ["x"], ["y"])
     shapes = {"x": (TensorProto.FLOAT, ["N", 7])}
     other = mgc.compile(tiny.model([plain], shapes, {"y": (TensorProto.FLOAT, ["N", 7])}))

@@ -129,11 +129,11 @@ def run(
         options = {"engine": engine.value, "numerics": mode, "threads": threads, "max_elements": max_elements}
         return make_simulator(loaded, weights, seed=number, **options)
 
-    metrics = make_metrics(metric, features, loaded, images.limits, threads)
     simulator = on_chip(chip)
     fed = make_feeds(loaded, files, samples if moving is None else moving[2], seed, images=images, note=console.note)
     if moving is not None:
         fed = interpolated(fed, loaded, moving[:2])
+    metrics = make_metrics(metric, features, loaded, images.limits, threads, fed.samples)
     targets = _expected(loaded, expect or [], images)
     begin = time.perf_counter()
     with progress("run") as tell, about(as_given(files) or program):
