@@ -94,8 +94,7 @@ def main() -> None:
                 g.setScroll(220);
                 const instruction = (t) => g.report.instructions[g.schedule.instruction[t]];
                 const label = "mvm_t discriminator.layers.5";
-                const wanted = (t) => instruction(t).label === label && g.schedule.micro_batch[t] === 5;
-                const task = g.schedule.start.findIndex((_, t) => wanted(t));
+                const task = g.schedule.start.findIndex((_, t) => instruction(t).label === label);
                 const [box, at] = [g.canvas.getBoundingClientRect(), g.place(task)];
                 return [box.left + (at.x0 + at.x1) / 2, box.top + (at.y0 + at.y1) / 2];
             })()"""
