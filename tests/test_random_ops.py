@@ -200,7 +200,7 @@ def step_model(spelling):
     if spelling == "op":
         nodes.append(node("Dropout", ["h", "r", "t"], ["d"]))
         weights |= {"r": np.float32(0.4), "t": np.bool_(True)}
-    else:  # as the dynamo exporter writes nn.Dropout2d
+    else:  # as the dynamo exporter writes nn.Dropout2d, and F.dropout2d, which is of no module
         weights |= {"zeros": np.zeros((8, 6), np.float32), "p": np.float32(0.6)}
         nodes += [
             noted(node("RandomUniformLike", ["zeros"], ["u"]), "bernoulli.p"),
@@ -209,6 +209,8 @@ def step_model(spelling):
             noted(node("Div", ["b", "p"], ["q"]), "div.Scalar"),
             noted(node("Mul", ["h", "q"], ["d"]), "mul.Tensor"),
         ]
+        for each in nodes if spelling == "function" else ():
+            del each.metadata_props[:]
     nodes += [node("MatMul", ["d", "generator.w"], ["image"]), node("ReduceMean", ["image"], ["loss_g"], keepdims=0)]
     return model(nodes, [("z", FLOAT, [8, 6])], [("loss_g", FLOAT, []), ("image", FLOAT, [8, 1])], **weights)
 
@@ -230,7 +232,7 @@ def run_steps(program, folder, steps, seed=0, engine="fast", numerics="float", r
 DATA = np.random.default_rng(6).normal(size=(32, 6)).astype(np.float32)
 
 
-@pytest.mark.parametrize("spelling", ["op", "dynamo"])
+@pytest.mark.parametrize("spelling", ["op", "dynamo", "function"])
 def test_a_mask_serves_forward_and_backward(spelling, tmp_path):
     program, stats = trained(spelling)
     assert not [w for w in stats.warnings if "dropout" in w.lower()]
@@ -259,7 +261,7 @@ def test_resumed_training_draws_on(tmp_path):
         assert other[0] != runs["fast"][0]
 
 
-@pytest.mark.parametrize("spelling", ["op", "dynamo"])
+@pytest.mark.parametrize("spelling", ["op", "dynamo", "function"])
 def test_dropout_is_off_where_the_network_is_tested(spelling):
     program, _ = trained(spelling)
     assert [p.name for p in program.part("testing").inputs] == ["z"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, ModelProto, NodeProto
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx.numpy_helper import to_array
 
 from mgc.frontend.interpreter import RANDOM
 from mgc.frontend.modules import Modules, of_dropout
@@ -26,6 +28,7 @@ def to_inference_form(model: ModelProto) -> ModelProto:
             del node.input[1:]  # its ratio and training_mode
             del node.output[1:]
     _bypass_dropouts(copy.graph)
+    _bypass_masks(copy.graph)
     _drop_unread(copy.graph)
     return copy
 
@@ -50,6 +53,46 @@ def _bypass_dropouts(graph: GraphProto) -> None:
             continue  # applied more than once under one name, or not to a single value
         last = next(n for n in nodes if leaving[0] in n.output)
         last.CopyFrom(NodeProto(op_type="Identity", name=last.name, input=entering, output=leaving))
+
+
+def _bypass_masks(graph: GraphProto) -> None:
+    """Lets what reads values times a mask of draws, over the probability of a one, read the values: so the exporter
+    writes a dropout that a script calls as a function, and no module's name is noted.
+    """
+    made = {o: n for n in graph.node for o in n.output}
+    held = {t.name: t for t in graph.initializer}
+
+    def origin(name: str) -> str:
+        """The value that one is but for casts."""
+        while name in made and made[name].op_type in ("Cast", "CastLike", "Identity"):
+            name = made[name].input[0]
+        return name
+
+    def maker(name: str, *op_types: str) -> NodeProto | None:
+        node = made.get(origin(name))
+        return node if node is not None and node.op_type in op_types else None
+
+    def number(name: str) -> np.float32 | None:
+        name = origin(name)
+        found = [held[name]] if name in held else []
+        for a in made[name].attribute if name in made else ():
+            found += {"value": [a.t], "value_float": [a.f]}.get(a.name, [])
+        values = [to_array(v) if isinstance(v, TensorProto) else np.array(v) for v in found]
+        return np.float32(values[0].item()) if len(values) == 1 and values[0].size == 1 else None
+
+    def is_mask(name: str) -> bool:
+        scaled = maker(name, "Div")
+        ones = maker(scaled.input[0], "Less") if scaled is not None else None
+        if scaled is None or ones is None or maker(ones.input[0], "RandomUniform", "RandomUniformLike") is None:
+            return False
+        share = number(ones.input[1])
+        return share is not None and share == number(scaled.input[1])
+
+    for node in [n for n in graph.node if n.op_type == "Mul"]:
+        masks = [k for k in (0, 1) if is_mask(node.input[k])]
+        if len(masks) == 1:
+            kept = node.input[1 - masks[0]]
+            node.CopyFrom(NodeProto(op_type="Identity", name=node.name, input=[kept], output=node.output))
 
 
 def _drop_unread(graph: GraphProto) -> None:
