@@ -175,7 +175,9 @@ class GraphBuilder:
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
         """x under another shape, one dimension of which may be -1."""
-        return self.node("Reshape", x, self.constant(list(shape)))
+        maker = self._made.get(x)
+        source = maker.input[0] if maker is not None and maker.op_type == "Reshape" else x
+        return self.node("Reshape", source, self.constant(list(shape)))
 
     def session(self, threads: int) -> Session:
         """The graph, which does not grow any more, compiled once for `threads` that work within a node.

@@ -66,18 +66,19 @@ def _turned(g: GraphBuilder, x: str, n: int) -> str:
 
 def _summed(g: GraphBuilder, x: str, n: int) -> str:
     """float64 [n, m, channels], a block -> [1, m, channels]: additions of whole rows, which lie together."""
-    whole = n - n % _LANES
-    total = ""
-    if whole:
-        total = g.slice(x, 0, _LANES, axis=0) if n > _LANES else x
-        for k in range(_LANES, whole, _LANES):
-            total = g.node("Add", total, g.slice(x, k, k + _LANES, axis=0))
-        for lanes in (_LANES, 4, 2):
-            even, odd = (g.node("Slice", total, *(g.constant([v]) for v in (k, lanes, 0, 2))) for k in (0, 1))
-            total = g.node("Add", even, odd)
-    for k in range(whole, n):
-        term = g.slice(x, k, k + 1, axis=0) if n > 1 else x
-        total = g.node("Add", total, term) if total else term
+    steps, rest = divmod(n, _LANES)
+    sizes = [_LANES] * steps + [1] * rest
+    parts = g.nodes_of("Split", [x, g.constant(sizes)], len(sizes), axis=0) if len(sizes) > 1 else [x]
+    total, *others = parts
+    for part in others[: max(0, steps - 1)]:
+        total = g.node("Add", total, part)
+    if steps:
+        lanes = g.nodes_of("Split", [total], _LANES, axis=0, num_outputs=_LANES)
+        while len(lanes) > 1:
+            lanes = [g.node("Add", *lanes[k : k + 2]) for k in range(0, len(lanes), 2)]
+        (total,) = lanes
+    for part in others[max(0, steps - 1) :]:
+        total = g.node("Add", total, part)
     return total
 
 
