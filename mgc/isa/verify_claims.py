@@ -206,7 +206,8 @@ class _Walk:
             if version < len(claims):
                 self.made.append((i, state, claims[version], value))
             else:
-                yield f"instruction {i.id} changes state {self._name(state)}, which {len(claims)} phases claim to do"
+                times = f"change {len(claims) + 1} of it, and phases claim {len(claims)}"
+                yield f"instruction {i.id} changes state {self._name(state)}: {times}"
         if home in self.homes:
             self.versions[home] += 1
 

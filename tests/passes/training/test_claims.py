@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from scripted import BATCH, critic, detach, gan, model, node, squares
 
 import mgc
+from mgc.ir.gradients import GRADIENTS
+from mgc.ir.ops import Detach, Random
 from mgc.isa.asm.parser import assemble
 from mgc.isa.asm.printer import disassemble
 from mgc.isa.claim import Slope
@@ -179,10 +181,10 @@ def test_a_balance_of_values_made_anew_is_found():
 def test_an_update_too_many_or_too_few_is_found():
     program = overlapping()
     less = [replace(c, changes=()) if c.phase == "info" else c for c in program.claims]
-    found(replace(program, claims=tuple(less)), "changes state discriminator.b, which 1 phases claim")
+    found(replace(program, claims=tuple(less)), "changes state discriminator.b: change 2 of it, and phases claim 1")
     more = [replace(c, changes=(*c.changes, *program.claims[0].changes)) for c in program.claims]
     found(replace(program, claims=tuple(more)), "claims to change state generator.w, and nothing does")
-    found(replace(program, claims=()), "which 0 phases claim")
+    found(replace(program, claims=()), "change 1 of it, and phases claim 0")
 
 
 # -- detach ------------------------------------------------------------------------------------------------------------
@@ -246,7 +248,7 @@ def test_an_error_let_through_to_weights_that_stand_still_is_found():
         return gan(nodes=more, outputs={"loss_near": []}, weights={"discriminator.e": (4, 1)})
 
     cut, whole = (compiled(step(c), ["generator=loss_g", "discriminator=loss_near"]) for c in (True, False))
-    found(meant(cut, whole), "changes state discriminator.e, which 0 phases claim")
+    found(meant(cut, whole), "changes state discriminator.e: change 1 of it, and phases claim 0")
 
 
 # -- draws -------------------------------------------------------------------------------------------------------------
@@ -355,6 +357,26 @@ def test_masks_that_change_places_are_found():
 def test_masks_of_samples_made_anew_are_found():
     once, again = masked(once=["fake"]), masked()
     found(meant(once, again), "which no phase claims")
+
+
+# -- a compiler with a fault ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_compiler_whose_detach_lets_errors_through_is_found(place, monkeypatch):
+    monkeypatch.setitem(GRADIENTS, Detach, lambda build, op, inputs, outputs, cotangents: list(cotangents))
+    with pytest.raises(ProgramError, match="in phase generator by an error that comes from"):
+        compiled(cut_at(place, True), ["generator=loss_own", "discriminator=loss_d"], once=["fake"])
+
+
+def test_a_compiler_that_numbers_draws_alike_is_found(monkeypatch):
+    def alike(graph):
+        for each in [n for n in graph.nodes if isinstance(n.op, Random)]:
+            each.op, each.inputs = replace(each.op, number=0), each.inputs[:1]
+
+    monkeypatch.setattr("mgc.passes.training.step.number_draws", alike)
+    with pytest.raises(ProgramError, match="both draw the numbers 0"):
+        masked()
 
 
 # -- all together ------------------------------------------------------------------------------------------------------
