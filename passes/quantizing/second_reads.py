@@ -23,6 +23,10 @@ from mgc.passes.quantizing.signs import NonNegative
 # A value is read twice if its codes have at least this share of the error of all codes, and this many times the share
 # that its layers have of the multiply-accumulates.
 _LEAST, _WORTH = 0.01, 1.0
+# By less a second read makes too little finer.
+_LEAST_FACTOR = 4.0
+# Steps below 0 that are enough for halves of a step on both sides.
+_ROOM = 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def read_twice(graph: Graph, coded: Mapping[str, Coded], share: float) -> dict[s
     for value, nodes in readers.items():
         codes = coded[value.name].codes
         axes = {_axis(graph, n, codes) for n in nodes}
-        held = codes.signed or codes.zero or nonnegative(value)
+        held = (codes.signed or codes.zero or nonnegative(value)) and _factor(codes) >= _LEAST_FACTOR
         if coded[value.name].error >= _LEAST * total > 0 and held and len(axes) == 1 and None not in axes:
             worthy.append(value)
     whole = graph_macs(graph)
@@ -98,17 +102,29 @@ def _paired(graph: Graph, value: Value, readers: list[Node], codes: Codes) -> tu
     axis = _axis(graph, first, codes)
     assert axis is not None
     build = Build(graph, sources=first.sources, hint=value.name, at=first)
-    steps = build.mul(value, 1 / codes.scale)
-    if codes.signed or codes.zero:
-        whole = build.mul(build.unary("round", steps), codes.scale)
-        rest = build.binary("sub", value, whole)
-        room = 2 * min(codes.zero - codes.lo, codes.hi - codes.zero)
-    else:  # what is left over the whole number below is never negative, as these codes need it
-        whole = build.mul(build.unary("floor", steps), codes.scale)
-        rest = build.unary("relu", build.binary("sub", value, whole))
-        room = codes.hi + 1
-    factor = 2.0 ** int(log2(room))
+    steps = build.unary("floor" if _is_below(codes) else "round", build.mul(value, 1 / codes.scale))
+    if codes.zero and _is_below(codes):
+        steps = build.binary("max", steps, float(-codes.zero))
+    whole = build.mul(steps, codes.scale)
+    rest = build.binary("sub", value, whole)
+    if not codes.signed and not codes.zero:
+        rest = build.unary("relu", rest)  # it is not negative, as these codes need it
+    factor = _factor(codes)
     return build.emit(Concat(axis), whole, build.mul(rest, factor)), axis, factor
+
+
+def _is_below(codes: Codes) -> bool:
+    """Whether what is left over is that over the whole number below, else over the nearest: where codes have little
+    room below 0.
+    """
+    return not codes.signed and codes.zero < _ROOM
+
+
+def _factor(codes: Codes) -> float:
+    """The power of two by which what is left over fills the codes; 0 if they hold none."""
+    above = codes.hi - codes.zero
+    room = above + 1 if _is_below(codes) else 2 * min(codes.zero - codes.lo, above)
+    return 2.0 ** int(log2(room)) if room > 0 else 0.0
 
 
 def _add_results(graph: Graph, node: Node, value: Value, pair: Value, factor: float) -> None:

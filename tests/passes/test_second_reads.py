@@ -63,7 +63,7 @@ def test_results_are_the_same_and_codes_hold_both(kind: str, activation: str, bi
     held = feed["x"] if not activation else Unary(activation, 0.2).evaluate(feed["x"])[0]
     codes = codes_of(held, unsigned=activation == "relu", bits=bits)
     assume(not (codes.zero and kind == "conv_transpose"))
-    assume(codes.signed or codes.zero > 1 or activation == "relu")
+    assume(codes.signed or 0 < codes.zero < codes.hi - 1 or activation == "relu")
     pairs = read_twice(graph, {h.name: Coded(codes, 1.0)}, 1.0)
     verify(graph, levels=(1,))
     ((name, pair),) = pairs.items()
@@ -82,6 +82,13 @@ def test_a_transposed_convolution_does_not_take_a_shift() -> None:
     graph, h = layer("conv_transpose", "leaky_relu", np.random.default_rng(0))
     codes = codes_for((-0.2, 1.0), 8, unsigned=False, shifted=True)
     assert codes.zero
+    assert not read_twice(graph, {h.name: Coded(codes, 1.0)}, 1.0)
+
+
+@pytest.mark.parametrize("reach", [(-1.0, 0.0), (-1.0, 0.003)])
+def test_codes_without_room_for_what_is_left_over_are_read_once(reach: tuple[float, float]) -> None:
+    graph, h = layer("conv", "leaky_relu", np.random.default_rng(0))
+    codes = codes_for(reach, 8, unsigned=False, shifted=True)
     assert not read_twice(graph, {h.name: Coded(codes, 1.0)}, 1.0)
 
 
