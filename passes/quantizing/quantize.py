@@ -170,11 +170,12 @@ class Ranges:
         self._producers = graph.producers()
 
     def of(self, value: Value) -> tuple[float, float]:
-        """(least, greatest) of a value."""
+        """(least, greatest) of a value; what is not finite in a constant counts as 0."""
         value = self.origin(value)
         data = self._graph.data(value)
         if data is not None:
-            return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
+            held = np.where(np.isfinite(data), data, 0)
+            return (float(held.min()), float(held.max())) if data.size else (0.0, 0.0)
         return self._calibration.ranges.get(value.name, _UNSEEN)
 
     def reach(self, value: Value) -> Reach:

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
+from mgc.ir.mapped import Lookup
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.passes.quantizing import sensitivity
 from mgc.passes.quantizing.calibrate import Calibration, Scales
 from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.extremes import observe
+from mgc.passes.quantizing.quantize import Ranges, tabulate
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.quantizing.sensitivity import worths
 from mgc.passes.state import CompileState, Tools, UnsupportedError
@@ -132,6 +134,21 @@ def test_what_is_not_finite_leaves_a_range_that_holds_0(numbers: list[float]) ->
         assert (low, high) == (min(finite), max(finite))
     else:
         assert low <= 0 <= high
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=5), st.sampled_from(["exp", "log", "tanh", "atan", "sin"]))
+def test_a_constant_that_is_not_finite_has_a_range_and_a_table(numbers: list[float], fn: str) -> None:
+    graph = Graph()
+    x = graph.add_constant(np.array(numbers, np.float32), "x")
+    graph.outputs = [("y", graph.add(Unary(fn), x))]
+    ranges = Ranges(graph, Calibration((), {}))
+    finite = [v if np.isfinite(v) else 0.0 for v in numbers]
+    assert ranges.of(x) == (min(finite), max(finite))
+    tabulate(graph, ranges, 16)
+    (node,) = graph.nodes
+    lookup, (_, *table) = node.op, node.inputs
+    assert isinstance(lookup, Lookup)
+    assert np.isfinite([lookup.lo, lookup.step, *(n for v in table for n in graph.constants[v].data)]).all()
 
 
 def test_nothing_runs_where_nothing_is_coded() -> None:
