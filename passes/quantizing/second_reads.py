@@ -14,6 +14,7 @@ from math import log2
 
 from mgc.ir.build import Build
 from mgc.ir.graph import Graph, Node, Value
+from mgc.ir.op import register_attr
 from mgc.ir.ops import Binary, Concat, Conv, ConvTranspose, MatMul, Slice
 from mgc.passes.mapping.work import useful_macs
 from mgc.passes.quantizing.codes import Codes
@@ -37,6 +38,7 @@ class Coded:
     error: float
 
 
+@register_attr
 @dataclass(frozen=True)
 class Pair:
     """A value that holds both, codes first, one after the other along an axis; `of` is the value that is coded."""

@@ -8,8 +8,10 @@ import onnx.parser
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import mgc
+from mgc.cli.app import app
 from mgc.comparison import compare
 from mgc.ir.graph import Graph, Value, evaluate
 from mgc.ir.ops import Conv, ConvTranspose, MatMul, Unary
@@ -180,3 +182,14 @@ def test_a_share_is_a_number(options, generator: onnx.ModelProto) -> None:
 def test_what_finds_no_errors_reads_nothing_twice(generator: onnx.ModelProto) -> None:
     with pytest.raises(ValueError, match="--calibrate error"):
         mgc.compile(generator, second_reads=0.2, calibrate="minmax")
+
+
+def test_stages_are_text_that_goes_on(generator: onnx.ModelProto, tmp_path) -> None:
+    mgc.compile(generator, second_reads=10.0, dump_dir=tmp_path)
+    scales, lowered = (next(tmp_path.glob(f"*-{name}.ir")) for name in ("scales", "lower-linear"))
+    following = [line[len("// next: ") :] for p in (scales, lowered) for line in p.read_text().splitlines()[:3]]
+    passes = [p for p in following if p.startswith(("lower-linear", "quantize"))]
+    out = tmp_path / "out.ir"
+    ran = CliRunner().invoke(app, ["opt", str(scales), "--passes", ",".join(passes), "-o", str(out)])
+    assert ran.exit_code == 0, ran.output
+    assert out.read_bytes() == next(tmp_path.glob("*-quantize.ir")).read_bytes()
