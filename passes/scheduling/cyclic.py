@@ -71,8 +71,15 @@ def overlap_runs(
         if best[1] <= bound or spent > LIST_BUDGET:
             break
         improve(moved, schedules)
-    starts = self_timed_runs(problem, waits, *best)
-    return TaskSchedule(starts, tasks.makespan(starts), bound, tasks.makespan(alone), best[1])
+    return replace(repeat_run(problem, waits, *best, bound), hint=tasks.makespan(alone))
+
+
+def repeat_run(problem: Problem, waits: Waits, starts: Sequence[int], interval: int, bound: int) -> TaskSchedule:
+    """A schedule that repeats every `interval` cycles, as a run on its own does whose makespan that is; `bound` is
+    proven for the interval.
+    """
+    timed = self_timed_runs(problem, waits, starts, interval)
+    return TaskSchedule(timed, problem.tasks.makespan(timed), bound, interval, interval)
 
 
 def _both_ways(window: Problem) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ from mgc.functions.channel import shares_of
 from mgc.ir.graph import Value
 from mgc.passes.mapping.plan import EntryPlan, Operation, SchedulePlan
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
-from mgc.passes.scheduling.cyclic import least_interval, overlap_runs
+from mgc.passes.scheduling.cyclic import least_interval, overlap_runs, repeat_run
 from mgc.passes.scheduling.iterations import moves_of, waits_of
 from mgc.passes.scheduling.memory import (
     LiveRange,
@@ -23,7 +23,7 @@ from mgc.passes.scheduling.memory import (
 )
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
-from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, own_paces
+from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, fitting_paces, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
@@ -116,7 +116,7 @@ class _Cut:
         work = arrange(work, run.phases(work), run.streaming, run.flow)
         operations = work.operations
         self.arranged, self.swift = work, self._problem_of(work)
-        self.least_interval = 0  # a bound of the interval, where runs overlap
+        self.barrier_bound = self.least_interval = 0  # bounds of a run, and of the interval, once they are known
         paced = Paced(self.swift, [op.offchip for op in operations], self.swift.durations, work.bytes_per_cycle)
         bound = lower_bound(self.swift.tasks)
         self._take(paced.at_most(PACES[0]))
@@ -164,32 +164,49 @@ class _Cut:
         room = self.capacity // AHEAD
         return {v: max(2, room // max(1, self.work.sizes[v])) for v in few if v not in self.offchip}
 
-    def _settle_paces(self) -> None:
-        """Gives operations paces of their own, if that shortens the list schedule and what is on the chip still fits.
+    def _settle_paces(self, found: TaskSchedule, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
+        """Gives operations paces of their own, if that shortens the schedule and what is on the chip still fits;
+        iterations that overlap are taken apart, if only so it does.
 
         Runs through micro-batches keep the common pace: their slots are made for its steady state.
         """
         if self.run.micro_batches > 1 or not any(self.swift.shares) or self.plain.makespan == self.plain.lower_bound:
-            return
+            return found, memory
         before, plain = self.paced, self.plain
         best = plain, before
         for pace in PACES[1:]:
             self._take(before.at_most(pace))
             other = self._list(self.problem, plain.lower_bound)
             best = min(best, (other, self.paced), key=lambda found: found[0].makespan)
-        own = own_paces(best[1], best[0].starts, max(plain.lower_bound, barrier_bound(self.swift.tasks)))
-        for paced, starts in (own, (best[1], best[0].starts)):
-            self._take(paced)
-            makespan = self.problem.tasks.makespan(starts)
-            self.plain = replace(plain, starts=starts, makespan=makespan, hint=makespan)
-            if makespan < plain.makespan and self._placed()[1].edram <= self.capacity:
-                return
+        bound = self._bound()
+        tried = own_paces(best[1], best[0].starts, bound), (best[1], best[0].starts), (before, plain.starts)
+        paced, starts = next((some for some in tried if self._fits(*some)), tried[-1])
+        self._fits(*fitting_paces(paced, starts, bound, self._fits))
+        for apart in (False, True)[: 1 + self.run.flow.iterations]:
+            settled, placed = self._placed(apart)
+            if placed.edram <= self.capacity and settled.period < found.period:
+                return settled, placed
         self._take(before)
         self.plain = plain
+        return found, memory
 
-    def _placed(self) -> tuple[TaskSchedule, MemoryPlan]:
-        """The list schedule, or of iterations that overlap the repeating one, and where it puts values."""
-        found = self._overlap() if self.run.flow.iterations else self.plain
+    def _fits(self, paced: Paced, starts: list[int]) -> bool:
+        """Takes over durations and a schedule of a run on its own; says whether what is on the chip fits."""
+        self._take(paced)
+        makespan = self.problem.tasks.makespan(starts)
+        self.plain = replace(self.plain, starts=starts, makespan=makespan, hint=makespan)
+        return self.planner.plan(self.problem.tasks, starts).edram <= self.capacity
+
+    def _bound(self) -> int:
+        """A bound of a run at any pace, whatever slots it has."""
+        self.barrier_bound = self.barrier_bound or max(self.plain.lower_bound, barrier_bound(self.swift.tasks))
+        return self.barrier_bound
+
+    def _placed(self, apart: bool = False) -> tuple[TaskSchedule, MemoryPlan]:
+        """The list schedule, or of iterations that may overlap, unless they are `apart`, the repeating one, and where
+        it puts values.
+        """
+        found = self._overlap(apart) if self.run.flow.iterations else self.plain
         return found, self.planner.plan(self.problem.tasks, found.starts, found.interval)
 
     def _moves(self) -> list[frozenset[int]]:
@@ -222,13 +239,13 @@ class _Cut:
         self.tight = self.split > 1
         self._plan()
 
-    def _fit(self) -> None:
+    def _fit(self) -> tuple[TaskSchedule, MemoryPlan]:
         """Spills values until the others fit."""
         lost = 0  # bytes that first fit leaves between buffers
         while True:
-            memory = self._placed()[1]
+            found, memory = self._placed()
             if memory.edram <= self.capacity:
-                return
+                return found, memory
             most = peak(memory.ranges)
             if most <= self.capacity:
                 lost = max(2 * lost, memory.edram - most)
@@ -236,9 +253,7 @@ class _Cut:
 
     def finish(self, options: SolverOptions) -> EntryPlan:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
-        self._fit()
-        self._settle_paces()
-        found, memory = self._placed()
+        found, memory = self._settle_paces(*self._fit())
         if self.run.flow.iterations:
             waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
             return self._result(found, memory, waits)
@@ -247,11 +262,13 @@ class _Cut:
         waits = self._slot_waits({v: b.slots for v, b in memory.buffers.items()}) if self.run.micro_batches > 1 else []
         return self._result(found, memory, waits)
 
-    def _overlap(self) -> TaskSchedule:
-        """The schedule of iterations that overlap."""
-        waits = waits_of(self.work)
-        self.least_interval = self.least_interval or least_interval(self.swift, waits)
-        return overlap_runs(self.problem, waits, self._moves(), self.plain.starts, self.least_interval)
+    def _overlap(self, apart: bool) -> TaskSchedule:
+        """The schedule of iterations that overlap, or follow one another."""
+        waits, starts = waits_of(self.work), self.plain.starts
+        bound = self.least_interval = self.least_interval or least_interval(self.swift, waits)
+        if apart:
+            return repeat_run(self.problem, waits, starts, self.plain.makespan, bound)
+        return overlap_runs(self.problem, waits, self._moves(), starts, bound)
 
     def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
@@ -272,9 +289,7 @@ class _Cut:
         self, plain: TaskSchedule, memory: MemoryPlan, options: SolverOptions
     ) -> tuple[TaskSchedule, MemoryPlan]:
         """What CP-SAT makes of a list schedule, unless it goes ahead farther than memory reaches."""
-        bound = plain.lower_bound
-        if plain.makespan > bound:
-            bound = max(bound, barrier_bound(self.swift.tasks))
+        bound = plain.lower_bound if plain.makespan == plain.lower_bound else self._bound()
         found = improve(self.problem, plain.starts, bound, options)
         if self.free != self.swift or self.tight:  # the solver's bound holds at this pace and for these slots only
             found = replace(found, lower_bound=bound)

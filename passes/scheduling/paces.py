@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 from mgc.functions.channel import WHOLE, shares_of
+from mgc.passes.scheduling.inserting import insert, squeeze
 from mgc.passes.scheduling.listing import as_late, list_schedule, self_timed
 from mgc.passes.scheduling.problem import Problem, Tasks
 
@@ -21,8 +22,11 @@ STREAM_PACES = (0.9, 0.25, 0.125, 0.0625)
 SLOWEST = WHOLE // 16
 """Shares down to which an operation is made slower."""
 
-TRY_BUDGET = 1_000_000
+TRY_BUDGET = 660_000
 """Tasks that list schedules may place, all of them together, to find each operation's own pace."""
+
+INSERT_BUDGET = 400_000
+"""And schedules by insertion, after them."""
 
 WAITING = 12
 """Operations that wait for the channel longest, whose pace, and that of those that they wait for, is tried first."""
@@ -55,21 +59,56 @@ def own_paces(paced: Paced, starts: Sequence[int], bound: int) -> tuple[Paced, l
     """Paces of their own, found by trying, with a schedule that is no longer than the one given.
 
     Where tasks on the critical path wait for the channel, those that wait and those that take it meanwhile are made
-    slower or faster, one at a time, as long as that shortens the schedule.
+    slower or faster, one at a time, as long as that shortens the list schedule.
     """
-    best, order = paced, list(starts)
-    least = paced.problem.tasks.makespan(order)
-    left = TRY_BUDGET
-    while left > 0 and least > bound:
+
+    def listed(tasks: Tasks, order: Sequence[int]) -> list[int]:
+        found = (list_schedule(tasks, order, patient=patient) for patient in (False, True))
+        return self_timed(tasks, min(found, key=tasks.makespan))
+
+    return _shorter(paced, list(starts), bound, TRY_BUDGET, listed)
+
+
+def fitting_paces(
+    paced: Paced, starts: Sequence[int], bound: int, fits: Callable[[Paced, list[int]], bool]
+) -> tuple[Paced, list[int]]:
+    """The same by insertion, which takes longer, and only through schedules that fit, as the one given does."""
+    tasks = paced.problem.tasks
+    begin = squeeze(tasks, starts)
+    if tasks.makespan(begin) >= tasks.makespan(starts) or not fits(paced, begin):
+        begin = list(starts)
+
+    def inserted(tasks: Tasks, order: Sequence[int]) -> list[int]:
+        return self_timed(tasks, insert(tasks, order))
+
+    def accepted(changed: Paced, found: list[int]) -> list[int] | None:
+        squeezed = squeeze(changed.problem.tasks, found)
+        return next((some for some in (squeezed, found) if fits(changed, some)), None)
+
+    return _shorter(paced, begin, bound, INSERT_BUDGET, inserted, accepted)
+
+
+def _shorter(
+    paced: Paced,
+    order: list[int],
+    bound: int,
+    budget: int,
+    scheduled: Callable[[Tasks, Sequence[int]], list[int]],
+    accepted: Callable[[Paced, list[int]], list[int] | None] = lambda _, found: found,
+) -> tuple[Paced, list[int]]:
+    """One change of pace after another, each the first that shortens the schedule and is accepted."""
+    best, least = paced, paced.problem.tasks.makespan(order)
+    while budget > 0 and least > bound:
         for durations in _changes(best, order):
             changed = best.at(durations)
             tasks = changed.problem.tasks
-            found = min((list_schedule(tasks, order, patient=patient) for patient in (False, True)), key=tasks.makespan)
-            left -= 2 * len(tasks)
-            if tasks.makespan(found) < least:
-                best, order, least = changed, self_timed(tasks, found), tasks.makespan(found)
+            found = scheduled(tasks, order)
+            budget -= 2 * len(tasks)
+            taken = accepted(changed, found) if tasks.makespan(found) < least else None
+            if taken is not None:
+                best, order, least = changed, taken, tasks.makespan(taken)
                 break
-            if left <= 0:
+            if budget <= 0:
                 break
         else:
             break

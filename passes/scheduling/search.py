@@ -41,9 +41,14 @@ class TaskSchedule:
     interval: int = 0
 
     @property
+    def period(self) -> int:
+        """Cycles from a run to the next: the interval, or the makespan."""
+        return self.interval or self.makespan
+
+    @property
     def status(self) -> str:
-        """OPTIMAL if the makespan, or the interval, meets the bound, else FEASIBLE."""
-        return "OPTIMAL" if (self.interval or self.makespan) == self.lower_bound else "FEASIBLE"
+        """OPTIMAL if the period meets the bound, else FEASIBLE."""
+        return "OPTIMAL" if self.period == self.lower_bound else "FEASIBLE"
 
 
 def improve(problem: Problem, hint: list[int], bound: int, options: SolverOptions) -> TaskSchedule:

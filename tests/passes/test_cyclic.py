@@ -11,7 +11,7 @@ from random_problems import problems
 
 from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.bounds import barrier_bound, lower_bound
-from mgc.passes.scheduling.cyclic import least_interval, overlap_runs, self_timed_runs, with_ancestors
+from mgc.passes.scheduling.cyclic import least_interval, overlap_runs, repeat_run, self_timed_runs, with_ancestors
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import best_list
 
@@ -67,6 +67,9 @@ def test_overlapping_runs_are_legal_and_between_their_bounds(drawn):
     assert not faults(problem, waits, found.starts, found.interval)
     assert bound == found.lower_bound <= found.interval <= problem.tasks.makespan(alone)
     assert self_timed_runs(problem, waits, found.starts, found.interval) == found.starts
+    apart = repeat_run(problem, waits, alone, problem.tasks.makespan(alone), bound)
+    assert not faults(problem, waits, apart.starts, apart.interval)
+    assert (apart.starts, apart.period, apart.lower_bound) == (alone, problem.tasks.makespan(alone), bound)
 
 
 def test_what_a_run_begins_with_goes_beside_the_end_of_the_run_before():
