@@ -28,6 +28,7 @@ from typing import Literal
 
 import numpy as np
 
+from mgc.functions.codes import weight_bytes
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.schema import RunsOf
 
@@ -326,6 +327,8 @@ class CrossbarGroup:
     `weights` names the integer weights, `real_weights` the float32 ones that `float` numerics uses. `weight_scale` is
     what a step of an integer weight is worth, one for the whole group, so that it holds for reads in both directions
     and for UPDATE; 0 in a group of an inference program, whose scales (one a column) are in its dequantising constants.
+    The weights of a group that is `off_chip` lie in off-chip memory: its cells hold them from a REWRITE on, until a
+    crossbar of it is written for another group or its weights change.
     """
 
     id: int
@@ -341,6 +344,7 @@ class CrossbarGroup:
     crossbars: RunsOf
     sources: tuple[str, ...] = ()
     weight_scale: float = 0.0
+    off_chip: bool = False
 
     @property
     def row_blocks(self) -> int:
@@ -351,6 +355,11 @@ class CrossbarGroup:
     def column_blocks(self) -> int:
         """Crossbars side by side, for one matrix."""
         return self.arithmetic.column_blocks(self.cols)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its weights as integers, in off-chip memory."""
+        return weight_bytes(self.matrices * self.rows * self.cols, self.arithmetic.weight_bits)
 
     @property
     def crossbars_per_replica(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of
-from mgc.isa.instructions import Mvm, MvmT, Rewrite, WriteCells
+from mgc.isa.instructions import Mvm, MvmT, Rewrite
 from mgc.isa.tables import Tables
 
 
@@ -119,40 +119,49 @@ def check_dataflow(program: Tables) -> None:
 
 
 def check_turns(program: Tables, before: list[int]) -> None:
-    """Raises ProgramError unless every crossbar holds, whenever it is read, what its readers' group has in it: of two
-    groups with a common crossbar, both are rewritten, one after all reads of the other.
+    """Raises ProgramError unless the cells of off-chip groups hold their weights whenever they are read.
+
+    Each read has a REWRITE of its group before it, and every REWRITE of another group of those crossbars, and every
+    change of the weights, comes before that REWRITE or after the read.
     """
-    rewrites: dict[int, Rewrite] = {}
-    for i in program.instructions:
-        if isinstance(i, Rewrite):
-            if i.group in rewrites:
-                raise ProgramError(f"instruction {i.id} (rewrite) writes group {i.group} again")
-            rewrites[i.group] = i
-    if not rewrites:
-        return
-    for i in program.instructions:
-        if isinstance(i, WriteCells) and i.group in rewrites:
-            raise ProgramError(f"both PROGRAM and REWRITE write group {i.group}")
-    if program.entry.micro_batches > 1 or program.entry.schedule.interval:
-        raise ProgramError("groups that take turns are for runs of one micro-batch that do not overlap")
-    holders: dict[int, list[int]] = {}
-    for g in program.groups:
-        for crossbar in g.crossbars:
-            holders.setdefault(crossbar, []).append(g.id)
-    pairs = {(g, h) for held in holders.values() for k, h in enumerate(held) for g in held[:k]}
+    rewrites: dict[int, list[int]] = {}
+    changes: dict[int, list[int]] = {}
     reads: dict[int, list[int]] = {}
     for i in program.instructions:
         for g in i.reads_groups():
             reads.setdefault(g, []).append(i.id)
-    for g, h in sorted(pairs):
-        names = " and ".join(program.groups[k].name for k in (g, h))
-        if g not in rewrites or h not in rewrites:
-            raise ProgramError(f"groups {names} have a crossbar in common, and not both are rewritten")
-        in_turn = (all(before[rewrites[b].id] >> r & 1 for r in reads.get(a, [])) for a, b in ((g, h), (h, g)))
-        if not any(in_turn):
-            raise ProgramError(
-                f"groups {names} have a crossbar in common, and neither is rewritten after all reads of the other"
-            )
+        for g in i.writes_groups() if i.timed else ():
+            (rewrites if isinstance(i, Rewrite) else changes).setdefault(g, []).append(i.id)
+    if rewrites and (program.entry.micro_batches > 1 or program.entry.schedule.interval):
+        raise ProgramError("groups that take turns are for runs of one micro-batch that do not overlap")
+    others = _sharing(program)
+    for g in (g for g in program.groups if g.off_chip):
+        breaks = [*changes.get(g.id, ()), *(w for h in others.get(g.id, ()) for w in rewrites.get(h, ()))]
+        for r in reads.get(g.id, ()):
+            own = [w for w in rewrites.get(g.id, ()) if before[r] >> w & 1]
+            if not own:
+                raise ProgramError(f"instruction {r} reads group {g.name}, which is off-chip, without a REWRITE of it")
+            if not any(all(before[w] >> b & 1 or before[b] >> r & 1 for b in breaks) for w in own):
+                raise ProgramError(
+                    f"instruction {r} reads group {g.name}, whose cells may hold something else: no REWRITE of it "
+                    "comes after all that took its crossbars, or changed its weights, before the read"
+                )
+
+
+def _sharing(program: Tables) -> dict[int, set[int]]:
+    """For each group the others that have a crossbar of it. ProgramError unless both are off-chip."""
+    holders: dict[int, list[int]] = {}
+    for g in program.groups:
+        for crossbar in g.crossbars:
+            holders.setdefault(crossbar, []).append(g.id)
+    found: dict[int, set[int]] = {}
+    for held in {tuple(h) for h in holders.values() if len(h) > 1}:
+        for g in held:
+            found.setdefault(g, set()).update(h for h in held if h != g)
+            if not program.groups[g].off_chip:
+                names = " and ".join(program.groups[k].name for k in held)
+                raise ProgramError(f"groups {names} have a crossbar in common, and not all are off-chip")
+    return found
 
 
 def _check_writers(program: Tables, root: int, ids: list[int], writes: int, before: list[int]) -> None:

@@ -40,6 +40,7 @@ class Machine:
         self.devices = devices
         self.host = host
         self.cells: dict[int, np.ndarray] = {}
+        self.off_chip: dict[int, np.ndarray] = {g.id: self.initial_weights(g.id) for g in program.groups if g.off_chip}
         self.inputs: dict[int, Any] = {}
         self.outputs: dict[int, Any] = {}
         self._data: dict[int, Any] = {}
@@ -58,13 +59,18 @@ class Machine:
         self.outputs = {}
         self._data = {}
 
-    def kept(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-        """Cells and persistent buffers as they are: instructions replace these arrays, never change them."""
-        return dict(self.cells), dict(self.persistent)
+    def kept(self) -> tuple[dict[int, np.ndarray], ...]:
+        """What lasts, as it is: instructions replace these arrays, never change them."""
+        return dict(self.cells), dict(self.off_chip), dict(self.persistent)
 
-    def keep(self, kept: tuple[dict[int, np.ndarray], dict[int, np.ndarray]]) -> None:
+    def keep(self, kept: tuple[dict[int, np.ndarray], ...]) -> None:
         """Goes back to what `kept` gave."""
-        self.cells, self.persistent = dict(kept[0]), dict(kept[1])
+        self.cells, self.off_chip, self.persistent = map(dict, kept)
+
+    def initial_weights(self, group: int) -> np.ndarray:
+        """The weights [matrices, rows, cols] that the program has for a group: integers, in `float` numerics real."""
+        held = self.program.groups[group]
+        return self.program.tensors[held.real_weights if self.ideal else held.weights]
 
     def dtype(self, buffer: Buffer) -> np.dtype:
         """Element type of a buffer in this machine's numerics."""
@@ -144,10 +150,13 @@ class Machine:
             self.cells[group] = encode_weights(weights, self.program.groups[group].arithmetic)
 
     def weights(self, group: int) -> np.ndarray:
-        """A group's weights [matrices, rows, cols] as its cells hold them: int32, in `float` numerics float32.
+        """A group's weights [matrices, rows, cols] as its cells hold them, or off-chip memory: integers, in `float`
+        numerics float32.
 
         In `device` numerics those whose levels the cells are nearest to.
         """
+        if group in self.off_chip:
+            return self.off_chip[group]
         cells = self.cells[group]
         if self.devices is not None:
             return self.devices.found(group, cells)
@@ -156,20 +165,29 @@ class Machine:
     def real_weights(self, group: int) -> np.ndarray:
         """What UPDATE takes a group's cells to stand for, float32 [matrices, rows, cols]. It has a weight scale."""
         if self.ideal:
-            return self.cells[group].astype(np.float32)
-        if self.devices is not None:
+            return self.weights(group).astype(np.float32)
+        if self.devices is not None and group not in self.off_chip:
             return self.devices.real_weights(group, self.cells[group])
         return in_reals(self.weights(group), self.program.groups[group].weight_scale)
 
     def write_real_weights(self, group: int, weights: np.ndarray, instruction: int = -1) -> None:
-        """Writes real weights, float32, into a group's cells, rounded to whole steps of its weight scale.
+        """Writes real weights, float32, into a group's cells, or off-chip memory, rounded to whole steps of its weight
+        scale.
 
         `instruction` is the one that writes.
         """
         entry = self.program.groups[group]
-        if self.devices is not None:
+        if self.devices is not None and group not in self.off_chip:
             self.cells[group] = self.devices.updated(group, self.cells[group], weights, instruction)
             return
         if not self.ideal:
             weights = in_steps(weights, entry.weight_scale, entry.arithmetic.weight_bits)
-        self.write_cells(group, weights)
+        self.hold(group, weights)
+
+    def hold(self, group: int, weights: np.ndarray) -> None:
+        """Puts a group's weights where they last: into its cells, or off-chip memory."""
+        if group in self.off_chip:
+            self.off_chip[group] = weights
+            self.cells.pop(group, None)
+        else:
+            self.write_cells(group, weights)

@@ -142,7 +142,6 @@ def _check_buffers(program: Tables) -> None:
 
 def _check_groups(program: Tables) -> None:
     taken: set[int] = set()
-    rewritten = {i.group for i in program.instructions if isinstance(i, Rewrite)}
     most_crossbars = _crossbars(program.target)
     for g in program.groups:
         where = f"group {g.id} ({g.name})"
@@ -179,7 +178,7 @@ def _check_groups(program: Tables) -> None:
         if wrong:
             raise ProgramError(f"{where}: there is no crossbar {wrong[0]}; there are {most_crossbars}")
         own = set(g.crossbars)
-        if (g.id not in rewritten and taken & own) or len(own) != len(g.crossbars):
+        if (not g.off_chip and taken & own) or len(own) != len(g.crossbars):
             raise ProgramError(f"{where}: a crossbar is used twice")
         taken |= own
 

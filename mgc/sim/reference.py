@@ -73,7 +73,7 @@ class ReferenceEngine:
         self._clock = state.clock
         for group, weights in state.weights.items():
             if machine.devices is None:
-                machine.write_cells(group, np.array(weights))
+                machine.hold(group, np.array(weights))
             else:
                 machine.cells[group] = np.array(weights)
         machine.persistent.update({root: np.array(array) for root, array in state.buffers.items()})

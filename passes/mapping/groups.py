@@ -72,7 +72,7 @@ class Allocate(Pass):
 
     def run(self, state: CompileState) -> CompileState:
         residents = residents_in(state.module)
-        turns = turns_of_groups(residents.groups, state.chip)
+        turns = turns_of_groups(residents.groups, state.module.entries, state)
         if turns is not None and max(turns, default=STAYS) != STAYS:
             return state.with_entries(state.module.entries, groups=_single(residents, turns, state.chip))
         found = split_of(state, self.crossbars or None, self.objective)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 STAYS = -1
 """The turn of a group that is on its crossbars for good."""
 
 
-def turns_of(sizes: Sequence[int], capacity: int) -> tuple[int, ...] | None:
-    """For groups of so many crossbars, in the order in which a run reads them: `STAYS`, or the turn in which each is
-    written. None where one is larger than what is left for turns, whatever stays.
+Uses = Sequence[tuple[int, bool]]
+"""The groups that a run reads (False) and whose weights it changes (True), in order."""
 
-    A run writes what does not stay, which takes energy for each crossbar and time for each turn, in which crossbars are
-    written side by side: the product of the two is to be least. Of the largest or the smallest groups some stay; turns
-    are runs of consecutive groups that fit in what is left over.
+
+def turns_of(sizes: Sequence[int], capacity: int, uses: Uses | None = None) -> tuple[int, ...] | None:
+    """For groups of so many crossbars: `STAYS`, or the turn that each shares crossbars in. None where one is larger
+    than what is left for turns, whatever stays. Without `uses` a run reads each group once, one after the other.
+
+    A run writes what does not stay, which takes energy for each crossbar and time whenever another turn begins, in
+    which crossbars are written side by side: the product of the two is to be least. Of the largest or the smallest
+    groups some stay; turns are runs of consecutive groups that fit in what is left over.
     """
     if sum(sizes) <= capacity:
         return (STAYS,) * len(sizes)
+    uses = [(k, False) for k in range(len(sizes))] if uses is None else uses
     best: tuple[int, tuple[int, ...]] | None = None
     by_size = sorted(range(len(sizes)), key=lambda k: (-sizes[k], k))
     for order in (by_size, by_size[::-1]):
@@ -26,13 +32,32 @@ def turns_of(sizes: Sequence[int], capacity: int) -> tuple[int, ...] | None:
             staying = frozenset(order[:count])
             if count:
                 room -= sizes[order[count - 1]]
-            others = [s for k, s in enumerate(sizes) if k not in staying]
-            if max(others) > room:
+            if max(s for k, s in enumerate(sizes) if k not in staying) > room:
                 continue
             turns = _in_turns(sizes, staying, room)
-            found = sum(others) * (1 + max(turns)), turns
+            found = prod(rewriting(sizes, turns, uses)), turns
             best = found if best is None else min(best, found)
     return None if best is None else best[1]
+
+
+def rewriting(sizes: Sequence[int], turns: Sequence[int], uses: Uses) -> tuple[int, int]:
+    """(crossbars that a run writes, how often another turn begins). Cells are written before a read that finds another
+    turn there, or weights that have changed since.
+    """
+    written = begun = 0
+    turn, held = STAYS, set[int]()
+    for group, changes in uses:
+        if turns[group] == STAYS:
+            continue
+        if changes:
+            held.discard(group)
+            continue
+        if turns[group] != turn:
+            turn, begun, held = turns[group], begun + 1, set()
+        if group not in held:
+            held.add(group)
+            written += sizes[group]
+    return written, begun
 
 
 def _in_turns(sizes: Sequence[int], staying: frozenset[int], room: int) -> tuple[int, ...]:

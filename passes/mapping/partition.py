@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
-from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart
+from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart, MvmT, UpdateCells
 from mgc.ir.module import Entry
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import signed_input
-from mgc.passes.mapping.multiplex import STAYS, turns_of
+from mgc.passes.mapping.multiplex import STAYS, Uses, rewriting, turns_of
 from mgc.passes.mapping.packing import GroupUse, crossbars_of, plane_columns_of
 from mgc.passes.mapping.plan import Resident
 from mgc.passes.mapping.reads import Reads, reads_of
@@ -64,7 +64,7 @@ class Partition(Pass):
             packed = pack(every.groups, reads, state.chip, least=least)
             if sum(needs(packed, state.chip).values()) <= state.target.structure.crossbars:
                 break
-        check_capacity(packed, state)
+        check_capacity(packed, entries, state)
         return state.with_entries(entries, residents=replace(every, all=(*packed, *residents.buffers)))
 
 
@@ -187,35 +187,61 @@ def needs(groups: Sequence[Resident], target: Target) -> dict[str, int]:
     return need
 
 
-def check_capacity(groups: Sequence[Resident], state: CompileState) -> None:
-    """CapacityError if one copy of all weights needs more crossbars than the target has."""
+def check_capacity(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> None:
+    """CapacityError if one copy of all weights needs more crossbars than the target has, even in turns."""
     need = needs(groups, state.chip)
     needed, available = sum(need.values()), state.target.structure.crossbars
-    if needed > available:
-        if not state.trains and _take_turns(groups, state):
-            return
+    if needed > available and not _take_turns(groups, entries, state):
         width = "training.master_bits" if state.trains else "crossbar.weight_bits"
         raise CapacityError(capacity_message(need, state.chip, width), needed, available)
 
 
-def _take_turns(groups: Sequence[Resident], state: CompileState) -> bool:
+def _take_turns(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> bool:
     """Whether groups can take turns on the crossbars, of which the user is warned."""
-    turns, target = turns_of_groups(groups, state.chip), state.target
-    if turns is None or state.entry.micro_batches > 1:
+    turns, target = turns_of_groups(groups, entries, state), state.target
+    if turns is None or any(e.micro_batches > 1 for e in entries):
         return False
-    sizes = [crossbars_of(g.part, state.chip.crossbar, g.plane_columns) for g in groups if g.part is not None]
+    sizes = _sizes(groups, state.chip)
+    uses = _uses(groups, entries, state)
+    written, begun = rewriting(sizes, turns, uses)
     state.warnings.append(
         f"the weights need {sum(sizes):,} crossbars, target {target.name} has {target.structure.crossbars:,}: "
-        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them are written anew in every "
-        f"run, in {max(turns) + 1} turns, which takes time and energy and wears cells; a larger --batch shares a run"
+        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them take turns, and "
+        f"{written:,} crossbars are written anew in every run, {begun} times some, which takes time and energy and "
+        "wears cells; a larger --batch shares a run"
     )
     return True
 
 
-def turns_of_groups(groups: Sequence[Resident], target: Target) -> tuple[int, ...] | None:
+def turns_of_groups(
+    groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState
+) -> tuple[int, ...] | None:
     """The turn of every group, or whether it stays; see `mgc.passes.mapping.multiplex`."""
-    sizes = [crossbars_of(g.part, target.crossbar, g.plane_columns) for g in groups if g.part is not None]
-    return turns_of(sizes, target.structure.crossbars)
+    return turns_of(_sizes(groups, state.chip), state.chip.structure.crossbars, _uses(groups, entries, state))
+
+
+def _sizes(groups: Sequence[Resident], target: Target) -> list[int]:
+    return [crossbars_of(g.part, target.crossbar, g.plane_columns) for g in groups if g.part is not None]
+
+
+def _uses(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> Uses:
+    """What a run does with groups, by their numbers: in training an iteration, else the only entry."""
+    number = {g.name: k for k, g in enumerate(g for g in groups if g.part is not None)}
+    found: list[tuple[int, bool]] = []
+    for entry in entries:
+        if entry.kind != "train" and state.trains:
+            continue
+        homes = homes_of(entry.graph, residents_in(state.module).names)
+        own: list[tuple[int, bool]] = []
+        for node in entry.graph.nodes:
+            match node.op:
+                case Mvm() | MvmT():
+                    held = (homes.get(v, v.name) for v in node.inputs[1:])
+                    own += ((number[h], False) for h in held if h in number)
+                case UpdateCells():
+                    own.append((number[homes[node.inputs[0]]], True))
+        found += own * entry.repeats
+    return found
 
 
 def capacity_message(need: Mapping[str, int], target: Target, width: str) -> str:

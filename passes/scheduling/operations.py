@@ -70,8 +70,9 @@ class Builder:
     writes included; `group_number` the crossbar group of a resident. Inputs named in `data` and outputs named in
     `results` cross the host link. `offchip` are the values in off-chip memory, residents included: their traffic goes
     there. `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its
-    share of the traffic: it is kept where it is added. `turned` gives for crossbars whose contents take turns the last
-    operation that read them.
+    share of the traffic: it is kept where it is added. Of crossbars whose contents take turns `contents` has the group
+    that was written last, `in_cells` the groups whose weights their cells hold, `uses` the operations that wrote and
+    read each since it was written.
 
     What an operation moves off-chip stands with it (as `mgc.isa.traffic` finds it in the program): every operand once.
     """
@@ -96,7 +97,9 @@ class Builder:
     versions: list[tuple[str, int, bool]] = field(default_factory=list)
     last_write: dict[str, int] = field(default_factory=dict)
     reads_since: dict[str, list[int]] = field(default_factory=dict)
-    turned: dict[int, int] = field(default_factory=dict)
+    contents: dict[int, int] = field(default_factory=dict)
+    in_cells: set[int] = field(default_factory=set)
+    uses: dict[int, list[int]] = field(default_factory=dict)
     node: Node | None = None
 
     def build(self) -> Work:
@@ -390,23 +393,40 @@ class Builder:
             moved = self._traffic((x,), ()) + [s if s.place is None else replace(s, place=here) for s in made]
             work = max(work, self._drained(drain, elements, group, moved))
             read = (x, node.inputs[1 + k], *(drain.inputs[1:] if drain is not None else ()))
-            unit, written = self.units["crossbar", index], self._rewrite(index, part, here)
+            unit, written = self.units["crossbar", index], self._written(index, part, node.inputs[1 + k])
             number = self._stream(
                 "mvm", unit, work, moved, here, read, results, written, part=k, group=index, drain=drain
             )
-            if written:
-                self.turned.update(dict.fromkeys(group.crossbars, number))
+            self._used(index, number)
 
-    def _rewrite(self, index: int, part: MvmPart, here: Place) -> tuple[int, ...]:
-        """Writes a group that takes turns, from off-chip memory, once its crossbars' last contents have been read."""
+    def _written(self, index: int, part: MvmPart, weights: Value) -> tuple[int, ...]:
+        """What a read of a group that takes turns waits for: its cells are written from off-chip memory, unless they
+        hold this version of its weights, once all that its crossbars held has been read.
+        """
         group, crossbar = self.placement.groups[index], self.target.crossbar
         if group.turn == STAYS:
             return ()
+        if index in self.in_cells:
+            return (self.uses[index][0],)
+        before = dict.fromkeys(self.contents[c] for c in group.crossbars if c in self.contents)
+        wait = sorted({i for k in before for i in self.uses[k]})
+        self.in_cells.difference_update(before)
+        self.contents.update(dict.fromkeys(group.crossbars, index))
+        self.in_cells.add(index)
+        # the cells are written at once, whatever takes a batch part by part
+        durations, self.durations = self.durations, Durations(self.target)
+        here = Place(group.tiles)
         cycles = self.durations.program(min(part.rows, crossbar.rows), group.crossbars)
-        held = Source(weight_bytes(part.matrices * part.rows * part.cols, crossbar.weight_bits), None)
-        last = sorted({self.turned[c] for c in group.crossbars if c in self.turned})
         writer = self._unit_at("writer", here)
-        return (self._stream("rewrite", writer, cycles, (held,), here, (), (), last, group=index),)
+        held = Source(weight_bytes(part.matrices * part.rows * part.cols, crossbar.weight_bits), None)
+        number = self._stream("rewrite", writer, cycles, (held,), here, (weights,), (), wait, group=index)
+        self.durations, self.uses[index] = durations, [number]
+        return (number,)
+
+    def _used(self, index: int, number: int) -> None:
+        """Takes down that an operation reads a group."""
+        if self.placement.groups[index].turn != STAYS:
+            self.uses[index].append(number)
 
     def _drain_of(self, node: Node) -> Node | None:
         """The kernel that takes the sums of a product as they come."""
@@ -445,6 +465,7 @@ class Builder:
                 moved = [errors, sums, sums, *self._traffic((), drain.outputs)]
             work = max(work, self._drained(drain, prod(op.out_shape), group, moved))
             read = (dy, node.inputs[1 + k], *(drain.inputs[1:] if drain is not None else ()))
+            written = self._written(index, part, node.inputs[1 + k])
             number = self._stream(
                 "mvm_t",
                 self.units["crossbar", index],
@@ -453,11 +474,12 @@ class Builder:
                 here,
                 read,
                 results,
-                first,
+                (*first, *written),
                 part=k,
                 group=index,
                 drain=drain,
             )
+            self._used(index, number)
             first = first or [number]
 
     def _outer(self, node: Node, op: Outer) -> None:
@@ -476,13 +498,20 @@ class Builder:
             self._stream("outer", unit, work, moved, here, node.inputs, (result,), part=k)
 
     def _update_cells(self, node: Node, op: UpdateCells) -> None:
-        """Arithmetic, then row after row is written; all replicas at once."""
+        """Arithmetic, then row after row is written; all replicas at once. Weights that take turns are read and written
+        where they lie off-chip; cells are left as they are, and stale.
+        """
         index = self.group_number[self.homes[node.inputs[0]]]
         group = self.placement.groups[index]
         here = Place(group.tiles)
         cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
-        cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), group.crossbars)
         moved = self._traffic(node.inputs[1:], node.outputs[1:])
+        if group.turn == STAYS:
+            cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), group.crossbars)
+        else:
+            held = weight_bytes(node.outputs[0].tensor.size, self.target.crossbar.weight_bits)
+            moved = [*moved, Source(2 * held, None)]
+            self.in_cells.discard(index)
         self._stream(
             "update", self._unit_at("writer", here), cycles, moved, here, node.inputs, node.outputs, group=index
         )

@@ -11,6 +11,7 @@ from mgc.ir.training import NEXT
 from mgc.passes.lowering.versions import is_update
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.groups import homes_in, placement_of
+from mgc.passes.mapping.multiplex import STAYS
 from mgc.passes.mapping.plan import EntryPlan, PersistentPlan
 from mgc.passes.mapping.residents import residents_in
 from mgc.passes.scheduling.entry import EntryRun, finer, schedule_entry
@@ -65,8 +66,10 @@ class _Planner:
         room = self.target.edram.bytes_per_tile * self.target.structure.tiles - self.used["edram"]
         flow = DATAFLOWS[self.state.dataflow]
         runs = sum(e.repeats for e in self.state.module.entries if e.kind == "train")
-        if flow.iterations and (entry.kind != "train" or runs > 1):
-            flow = replace(flow, iterations=False)  # what overlaps is whole iterations of one entry
+        taking_turns = any(g.turn != STAYS for g in self.placement.groups)
+        if flow.iterations and (entry.kind != "train" or runs > 1 or taking_turns):
+            # what overlaps is whole iterations of one entry, whose weights stay where they are
+            flow = replace(flow, iterations=False)
         if entry.kind == "train" and flow.split:
             self.streaming = best_split(graph, self.data, self.homes, entry.micro_batch)
         run = EntryRun(self.work, self.streaming, stored(graph), self.phases, flow, entry.micro_batches)

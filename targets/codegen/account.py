@@ -156,13 +156,14 @@ class Account:
         return self.cost.write_energy(held.replicas * held.cells)
 
     def _update(self, instruction: isa.Update) -> EnergyBreakdown:
-        """The optimizer's arithmetic, and the cells of the group."""
+        """The optimizer's arithmetic, and the cells of a group that is not off-chip."""
         clips = isfinite(instruction.lo) or isfinite(instruction.hi)
         optimizer = BY_CODE[instruction.optimizer]
         decay, *_, average = optimizer.parted(instruction.hyper)[1]
         work = update_work(optimizer.name, clips=clips, decays=decay > 0, averages=average > 0)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
-        return arithmetic + self._cell_writes(instruction.group) if instruction.group >= 0 else arithmetic
+        in_cells = instruction.group >= 0 and not self.program.groups[instruction.group].off_chip
+        return arithmetic + self._cell_writes(instruction.group) if in_cells else arithmetic
 
     def _drain(self, read: isa.Mvm | isa.MvmT, elements: int) -> EnergyBreakdown:
         """What drains so many sums of a read."""

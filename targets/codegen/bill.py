@@ -85,15 +85,20 @@ def _rewriting(account: Account, endurance: dict[str, Any]) -> dict[str, Any] | 
     weights stay.
     """
     program = account.program
-    writes = [i for i in program.instructions if isinstance(i, Rewrite)]
+    writes = [
+        (i, entry.repeats)
+        for entry in program.iteration
+        for i in program.instructions[entry.first : entry.stop]
+        if isinstance(i, Rewrite)
+    ]
     if not writes:
         return None
     return {
         "crossbars_needed": sum(len(g.crossbars) for g in program.groups),
-        "crossbars_written": sum(len(program.groups[i.group].crossbars) for i in writes),
-        "cycles": sum(i.duration for i in writes),
-        "energy_j": sum(account.energies[i.id].total for i in writes),
-        "offchip_bytes": sum(i.fetches(program) for i in writes),
+        "crossbars_written": sum(n * len(program.groups[i.group].crossbars) for i, n in writes),
+        "cycles": sum(n * i.duration for i, n in writes),
+        "energy_j": sum(n * account.energies[i.id].total for i, n in writes),
+        "offchip_bytes": sum(n * i.fetches(program) for i, n in writes),
         "writes_per_cell": endurance["most_writes_per_cell"],
         "runs": endurance["runs"],
         "seconds": endurance["seconds"],
@@ -165,7 +170,8 @@ def endurance_of(program: Program) -> Endurance:
     for entry in program.iteration:
         for i in program.instructions[entry.first : entry.stop]:
             for group in i.writes_groups():
-                writes[group] += entry.repeats * entry.micro_batches
+                if isinstance(i, Rewrite) or not program.groups[group].off_chip:
+                    writes[group] += entry.repeats * entry.micro_batches
     times: dict[int, int] = {}
     cells: dict[int, float] = {}
     for group, count in zip(program.groups, writes, strict=True):

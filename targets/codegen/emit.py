@@ -294,6 +294,7 @@ class _Emitter:
             crossbars=placed.crossbars,
             sources=resident.sources,
             weight_scale=resident.weight_scale,
+            off_chip=placed.turn != STAYS,
         )
 
     def _states(self) -> tuple[StoredState, ...]:

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgc.functions.codes import weight_bytes
 from mgc.isa.error import ProgramError
 from mgc.isa.instruction import Instruction, elements_of, opcode
 from mgc.isa.machine import Machine
@@ -28,11 +27,6 @@ class GroupWrite(Instruction):
         if not 0 <= self.group < len(program.groups):
             raise ProgramError(f"group {self.group} does not exist; there are {len(program.groups)}")
 
-    def execute(self, machine: Machine) -> None:
-        group = machine.program.groups[self.group]
-        weights = machine.program.tensors[group.real_weights if machine.ideal else group.weights]
-        machine.write_cells(self.group, weights, self.id)
-
     def writes_groups(self) -> tuple[int, ...]:
         return (self.group,)
 
@@ -46,32 +40,43 @@ class WriteCells(GroupWrite):
     mnemonic: ClassVar[str] = "program"
     timed: ClassVar[bool] = False
 
+    def check(self, program: Resources) -> None:
+        super().check(program)
+        if program.groups[self.group].off_chip:
+            raise ProgramError(f"group {self.group} is off-chip: REWRITE writes its cells")
+
+    def execute(self, machine: Machine) -> None:
+        machine.write_cells(self.group, machine.initial_weights(self.group), self.id)
+
 
 @opcode
 @dataclass(frozen=True)
 class Rewrite(GroupWrite):
-    """Writes a group's weights, which lie in off-chip memory, into its cells in every run.
+    """Writes the weights of an off-chip group into its cells.
 
-    Groups that take turns on the same crossbars have no PROGRAM. Each has one REWRITE, which every read of the group
-    waits for, and which waits for all reads of the groups that have some of its crossbars before it in the run: what
-    they held is lost. The contents of a crossbar are so those that the last REWRITE of it left. A run goes through one
-    micro-batch, and no run overlaps another one.
+    Groups that take turns on the same crossbars are off-chip and have no PROGRAM. In every run of an entry a REWRITE
+    comes before the first read of such a group, and before its next read wherever its cells no longer hold its weights:
+    a REWRITE of another group has taken some of its crossbars, or an UPDATE has changed the weights. It waits for all
+    reads of what its crossbars held before. A run goes through one micro-batch, and no run overlaps another one.
     """
 
     opcode: ClassVar[int] = 12
     mnemonic: ClassVar[str] = "rewrite"
 
+    def check(self, program: Resources) -> None:
+        super().check(program)
+        if not program.groups[self.group].off_chip:
+            raise ProgramError(f"group {self.group} is not off-chip: its weights stay in its cells")
+
     def execute(self, machine: Machine) -> None:
-        group = machine.program.groups[self.group]
-        taken = set(group.crossbars)
+        taken = set(machine.program.groups[self.group].crossbars)
         for other in [g for g in machine.cells if not taken.isdisjoint(machine.program.groups[g].crossbars)]:
             del machine.cells[other]
-        super().execute(machine)
+        machine.write_cells(self.group, machine.weights(self.group), self.id)
 
     def fetches(self, program: Resources) -> int:
         """The weights once, for all replicas."""
-        group = program.groups[self.group]
-        return weight_bytes(group.matrices * group.rows * group.cols, group.arithmetic.weight_bits)
+        return program.groups[self.group].weight_bytes
 
 
 @opcode

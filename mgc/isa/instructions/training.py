@@ -218,7 +218,8 @@ class Update(Instruction):
     is clip(rint(w' / weight_scale), -most, most), half to even, quotient in float64, most = 2^(Bw-1) - 1; it is written
     to the cells. In `device` numerics the old weight is found and the new one written as `mgc.isa.device` says, by
     verified writes or pulses. In `float` numerics the cells hold the float32 weight itself. A gradient, moment or
-    weight that is not finite stops the run.
+    weight that is not finite stops the run. Of an off-chip group the weights in off-chip memory are read and written,
+    and no cells: what cells hold of them is stale.
     """
 
     opcode: ClassVar[int] = 10
@@ -315,3 +316,8 @@ class Update(Instruction):
 
     def writes_groups(self) -> tuple[int, ...]:
         return (self.group,) if self.group >= 0 else ()
+
+    def fetches(self, program: Resources) -> int:
+        """Weights that lie off-chip, there and back."""
+        held = program.groups[self.group] if self.group >= 0 else None
+        return 2 * held.weight_bytes if held is not None and held.off_chip else 0
