@@ -161,7 +161,7 @@ def _result(workload: Workload, mode: str, target: Target, program: Program, ima
         joules=meta["energy_j"] / images,
         status=plan["status"],
         gap=plan["gap"],
-        split_gap=meta["allocation"]["gap"],
+        split_gap=meta["allocation"]["gap"] if meta["allocation"] else 0.0,
         link=meta["energy"]["link"] / meta["energy_j"],
         busiest_link=max(busy.values(), default=0) / span,
         components=dict(meta["energy"]),

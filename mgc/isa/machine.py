@@ -162,6 +162,11 @@ class Machine:
             return self.devices.found(group, cells)
         return cells if self.ideal else decode_weights(cells, self.program.groups[group].arithmetic)
 
+    def lasting(self, group: int) -> np.ndarray:
+        """What lasts of a group from run to run: its weights, in `device` numerics its cells' conductances."""
+        in_cells = self.devices is not None and group not in self.off_chip
+        return self.cells[group] if in_cells else self.weights(group)
+
     def real_weights(self, group: int) -> np.ndarray:
         """What UPDATE takes a group's cells to stand for, float32 [matrices, rows, cols]. It has a weight scale."""
         if self.ideal:

@@ -61,8 +61,7 @@ class ReferenceEngine:
         """See `mgc.sim.engine.Engine.state`."""
         machine = self._set_up()
         groups = state_groups(self._program)
-        held = machine.weights if machine.devices is None else machine.cells.__getitem__
-        weights = {group: np.array(held(group), order="C") for group in groups}
+        weights = {group: np.array(machine.lasting(group), order="C") for group in groups}
         shapes = {root: self._program.buffers[root].shape for root in machine.persistent}
         buffers = {root: machine.persistent[root].reshape(s).copy() for root, s in shapes.items()}
         return EngineState(weights, buffers, self._clock)
@@ -72,7 +71,7 @@ class ReferenceEngine:
         machine = self._set_up()
         self._clock = state.clock
         for group, weights in state.weights.items():
-            if machine.devices is None:
+            if machine.devices is None or group in machine.off_chip:
                 machine.hold(group, np.array(weights))
             else:
                 machine.cells[group] = np.array(weights)

@@ -290,14 +290,22 @@ class Simulator:
         if devices is None:
             return weights
         ranges = {group: self.program.groups[group].arithmetic.weight_range for group in weights}
-        return {g: np.clip(devices.found(g, cells), *ranges[g]) for g, cells in weights.items()}
+        away = {group for group in weights if self.program.groups[group].off_chip}
+        found = {g: held if g in away else devices.found(g, held) for g, held in weights.items()}
+        return {g: np.clip(integers, *ranges[g]) for g, integers in found.items()}
 
     def _disturbance(self) -> Cells | None:
         """What devices do to reads, in `device` numerics."""
         devices, cells = self._holder.devices, self._holder.engine.conductances()
         if devices is None:
             return None
-        return lambda g, weights, signed, transposed: devices.undisturbed(g, cells[g], weights, signed, transposed)
+
+        def undisturbed(g: int, weights: np.ndarray, signed: bool, transposed: bool) -> np.ndarray:
+            # what takes turns is in no cells now: as if written anew
+            held = cells[g] if g in cells else devices.programmed(g, weights)
+            return devices.undisturbed(g, held, weights, signed, transposed)
+
+        return undisturbed
 
 
 def _refuse_large(program: Program, most: int) -> None:

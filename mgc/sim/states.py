@@ -4,6 +4,7 @@ A weight in a crossbar is what it stands for: its integer times the weight scale
 real weight itself. In `device` numerics it is what its conductances stand for, a real number that no integer gives
 back. So what must come back to the same bits is a state there as well: `device/cells/G`, the conductances of group G
 (int16 or int32 [matrices, slices, signs, rows, cols] in units of 2^-12 levels), and `device/clock`, the runs so far.
+Weights that lie off-chip are integers there too.
 """
 
 from __future__ import annotations
@@ -28,9 +29,14 @@ def state_groups(program: Program) -> list[int]:
     return list(dict.fromkeys(p.group for s in program.states for p in s.pieces if p.group >= 0))
 
 
+def _groups_in_cells(program: Program) -> list[int]:
+    """Those whose weights last in cells."""
+    return [group for group in state_groups(program) if not program.groups[group].off_chip]
+
+
 def device_names(program: Program) -> list[str]:
     """The names of the states that only `device` numerics have; none for a program without states."""
-    return [*(f"{_CELLS}{group}" for group in state_groups(program)), _CLOCK] if program.states else []
+    return [*(f"{_CELLS}{group}" for group in _groups_in_cells(program)), _CLOCK] if program.states else []
 
 
 def initial_states(program: Program) -> dict[str, np.ndarray]:
@@ -55,7 +61,7 @@ def read_states(
 
     states = {s.name: read_state(s, base[s.name], home) for s in program.states}
     if numerics == "device" and states:
-        states |= {f"{_CELLS}{group}": kept.weights[group].copy() for group in state_groups(program)}
+        states |= {f"{_CELLS}{group}": kept.weights[group].copy() for group in _groups_in_cells(program)}
         states[_CLOCK] = np.array(kept.clock, np.int64)
     return states
 
@@ -64,7 +70,7 @@ def _reals(program: Program, numerics: Numerics, group: int, held: np.ndarray) -
     """The real weights of a group."""
     if numerics == "float":
         return held
-    if numerics == "device":
+    if numerics == "device" and not program.groups[group].off_chip:
         held = effective_weights(held, program.groups[group].arithmetic)
     return in_reals(held, weight_scale(program, group))
 
@@ -88,7 +94,10 @@ def write_states(
     if cells and set(cells) != set(device_names(program)):
         strange = sorted(set(cells) ^ set(device_names(program)))[0]
         raise SimulationError(f"state {strange} is missing or unknown: states of devices go together")
-    weights = {g: devices.found(g, held) if devices is not None else held for g, held in kept.weights.items()}
+    in_cells = _groups_in_cells(program) if devices is not None else []
+    weights = {
+        g: devices.found(g, held) if devices is not None and g in in_cells else held for g, held in kept.weights.items()
+    }
     weights = {group: np.array(array, order="C") for group, array in weights.items()}
     buffers = {root: np.array(array, order="C") for root, array in kept.buffers.items()}
     for state in program.states:
@@ -106,9 +115,10 @@ def write_states(
     if devices is None:
         return EngineState(weights, buffers)
     if not cells:
-        return EngineState({g: devices.programmed(g, w, "load") for g, w in weights.items()}, buffers, kept.clock)
-    conductances = {g: _conductances(f"{_CELLS}{g}", cells, held) for g, held in kept.weights.items()}
-    return EngineState(conductances, buffers, int(cells[_CLOCK].reshape(-1)[0]))
+        made = {g: devices.programmed(g, weights[g], "load") for g in in_cells}
+        return EngineState(weights | made, buffers, kept.clock)
+    given = {g: _conductances(f"{_CELLS}{g}", cells, kept.weights[g]) for g in in_cells}
+    return EngineState(weights | given, buffers, int(cells[_CLOCK].reshape(-1)[0]))
 
 
 def _conductances(name: str, given: Mapping[str, np.ndarray], known: np.ndarray) -> np.ndarray:

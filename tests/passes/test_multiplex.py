@@ -217,14 +217,22 @@ def test_an_update_of_weights_off_chip_writes_no_cells(turned_training):
     assert program.meta["energy"]["write"] == pytest.approx(cells * program.target["cell"]["write_energy_pj"] * 1e-12)
 
 
-def test_states_of_weights_off_chip_are_read_and_restored(turned_training):
-    first, second = (mgc.Simulator(turned_training, "reference", "quantized") for _ in range(2))
+@pytest.mark.parametrize("numerics", ["quantized", "float", "device"])
+def test_states_of_weights_off_chip_are_read_and_restored(turned_training, numerics):
+    first, second = (mgc.Simulator(turned_training, numerics=numerics, seed=3) for _ in range(2))
     one, two = batches(turned_training, 2)
     first.run_iteration(one)
     second.load_states(first.states())
     assert first.run_iteration(two) == second.run_iteration(two)
     for name, value in first.states().items():
         np.testing.assert_array_equal(second.states()[name], value, err_msg=name)
+    assert 0 < first.exact_columns <= 1
+
+
+def test_cells_that_are_written_in_every_run_have_errors_of_their_own(turned_training):
+    first, second = (mgc.Simulator(turned_training, numerics="device", seed=s) for s in (1, 2))
+    (batch,) = batches(turned_training, 1)
+    assert first.run_iteration(batch) != second.run_iteration(batch)
 
 
 def test_weights_that_changed_are_written_before_they_are_read(turned_training):
