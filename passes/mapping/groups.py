@@ -16,9 +16,9 @@ from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.demands import iteration_demands, iteration_rest
 from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
-from mgc.passes.mapping.multiplex import STAYS
+from mgc.passes.mapping.multiplex import STAYS, rewrites, turns_with_replicas
 from mgc.passes.mapping.packing import crossbars_of
-from mgc.passes.mapping.partition import turns_of_groups
+from mgc.passes.mapping.partition import turns_of_groups, uses_of_groups
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.residents import Residents, residents_in
@@ -61,8 +61,8 @@ def cells_in(homes: Mapping[Value, str], residents: Residents) -> list[Value]:
 class Allocate(Pass):
     """Every crossbar group gets its chip and its replicas: the least bottleneck (proven) or latency, or where cells are
     written in a run the least `objective`, see `mgc.passes.mapping.chips` and `mgc.passes.mapping.allocate`; the module
-    then has `groups` without crossbars, and the `split` that they are of. Groups that take turns have one replica
-    and no split. `crossbars` caps the budget (0: all that the target has).
+    then has `groups` without crossbars, and the `split` that they are of. Groups that take turns have no split.
+    `crossbars` caps the budget (0: all that the target has).
     """
 
     name: ClassVar[str] = "allocate"
@@ -74,7 +74,7 @@ class Allocate(Pass):
         residents = residents_in(state.module)
         turns = turns_of_groups(residents.groups, state.module.entries, state)
         if turns is not None and max(turns, default=STAYS) != STAYS:
-            return state.with_entries(state.module.entries, groups=_single(residents, turns, state.chip))
+            return state.with_entries(state.module.entries, groups=_in_turns(residents, turns, state, self.objective))
         found = split_of(state, self.crossbars or None, self.objective)
         layers = list(dict.fromkeys(r.layer for r in residents.groups))
         chip_of = dict(zip(layers, found.chip_of or [-1] * len(layers), strict=True))
@@ -87,19 +87,37 @@ class Allocate(Pass):
         return state.with_entries(state.module.entries, groups=tuple(groups), split=found)
 
 
-def _single(residents: Residents, turns: Sequence[int], target: Target) -> tuple[GroupMap, ...]:
-    """One replica of each group, which some take turns to have on the chip."""
-    return tuple(
-        GroupMap(
-            r.name,
-            r.part.name,
-            r.layer,
-            1,
-            crossbars_of(r.part, target.crossbar, r.plane_columns),
-            plane_columns=r.plane_columns,
-            turn=turn,
+def _in_turns(
+    residents: Residents, turns: Sequence[int], state: CompileState, objective: Objective
+) -> tuple[GroupMap, ...]:
+    """The groups of a network that is larger than the chip, with one replica each or, in training, what pays; warns of
+    what a run writes.
+    """
+    target, uses = state.chip, uses_of_groups(residents.groups, state.module.entries, state)
+    sizes = [crossbars_of(r.part, target.crossbar, r.plane_columns) for r in residents.groups if r.part is not None]
+    replicas: Sequence[int] = [1] * len(sizes)
+    if state.trains:
+        running = [e for e in state.module.entries if e.kind == "train"]
+        graphs, times = [e.graph for e in running], [e.repeats for e in running]
+        demands = iteration_demands(graphs, times, residents, target)
+        rest = iteration_rest(graphs, times, residents, target, state.module.attributes["training"].phases)
+        cost, crossbar = CostModel(target), target.crossbar
+        write = (
+            cost.write_cycles(crossbar.rows, crossbars_per_macro=target.structure.crossbars_per_macro),
+            cost.write_energy(crossbar.rows * crossbar.cols).total,
         )
-        for r, turn in zip(residents.groups, turns, strict=True)
+        turns, replicas = turns_with_replicas(demands, target.structure.crossbars, uses, objective, rest, write)
+    times_written, begun = rewrites(turns, uses)
+    written = sum(n * s * r for n, s, r in zip(times_written, sizes, replicas, strict=True))
+    state.warnings.append(
+        f"the weights need {sum(sizes):,} crossbars, target {target.name} has {target.structure.crossbars:,}: "
+        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them take turns, and "
+        f"up to {written:,} crossbars are written anew in every run, some {begun} times, which takes time and "
+        "energy and wears cells; a larger --batch shares a run"
+    )
+    return tuple(
+        GroupMap(r.name, r.part.name, r.layer, count, size, plane_columns=r.plane_columns, turn=turn)
+        for r, size, count, turn in zip(residents.groups, sizes, replicas, turns, strict=True)
         if r.part is not None
     )
 

@@ -15,7 +15,7 @@ from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.crossbar_rows import exact_columns
 from mgc.passes.mapping.durations import signed_input
-from mgc.passes.mapping.multiplex import STAYS, Uses, rewriting, turns_of
+from mgc.passes.mapping.multiplex import Uses, turns_of
 from mgc.passes.mapping.packing import GroupUse, crossbars_of, plane_columns_of
 from mgc.passes.mapping.plan import Resident
 from mgc.passes.mapping.reads import Reads, reads_of
@@ -191,40 +191,24 @@ def check_capacity(groups: Sequence[Resident], entries: Sequence[Entry], state: 
     """CapacityError if one copy of all weights needs more crossbars than the target has, even in turns."""
     need = needs(groups, state.chip)
     needed, available = sum(need.values()), state.target.structure.crossbars
-    if needed > available and not _take_turns(groups, entries, state):
+    parted = any(e.micro_batches > 1 for e in entries)
+    if needed > available and (parted or turns_of_groups(groups, entries, state) is None):
         width = "training.master_bits" if state.trains else "crossbar.weight_bits"
         raise CapacityError(capacity_message(need, state.chip, width), needed, available)
-
-
-def _take_turns(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> bool:
-    """Whether groups can take turns on the crossbars, of which the user is warned."""
-    turns, target = turns_of_groups(groups, entries, state), state.target
-    if turns is None or any(e.micro_batches > 1 for e in entries):
-        return False
-    sizes = _sizes(groups, state.chip)
-    uses = _uses(groups, entries, state)
-    written, begun = rewriting(sizes, turns, uses)
-    state.warnings.append(
-        f"the weights need {sum(sizes):,} crossbars, target {target.name} has {target.structure.crossbars:,}: "
-        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them take turns, and "
-        f"{written:,} crossbars are written anew in every run, {begun} times some, which takes time and energy and "
-        "wears cells; a larger --batch shares a run"
-    )
-    return True
 
 
 def turns_of_groups(
     groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState
 ) -> tuple[int, ...] | None:
     """The turn of every group, or whether it stays; see `mgc.passes.mapping.multiplex`."""
-    return turns_of(_sizes(groups, state.chip), state.chip.structure.crossbars, _uses(groups, entries, state))
+    return turns_of(_sizes(groups, state.chip), state.chip.structure.crossbars, uses_of_groups(groups, entries, state))
 
 
 def _sizes(groups: Sequence[Resident], target: Target) -> list[int]:
     return [crossbars_of(g.part, target.crossbar, g.plane_columns) for g in groups if g.part is not None]
 
 
-def _uses(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> Uses:
+def uses_of_groups(groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState) -> Uses:
     """What a run does with groups, by their numbers: in training an iteration, else the only entry."""
     number = {g.name: k for k, g in enumerate(g for g in groups if g.part is not None)}
     found: list[tuple[int, bool]] = []

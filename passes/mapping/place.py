@@ -102,13 +102,13 @@ def lay_out(
     each = min(structure.crossbars_per_macro, max(1, -(-max(held) // macros))) if spread else 0
     each = each or structure.crossbars_per_macro
     if any(g.turn != STAYS for g in groups):
-        taken = sum(g.crossbars_per_replica for g in groups if g.turn == STAYS)
+        taken = sum(g.crossbars_per_replica * g.replicas for g in groups if g.turn == STAYS)
         starts: dict[int, int] = {STAYS: 0}
         in_turn: list[GroupMap] = []
         for group in groups:
-            first = starts.setdefault(group.turn, taken)
-            starts[group.turn] += group.crossbars_per_replica
-            in_turn.append(_placed(group, _crossbars(first, group.crossbars_per_replica, each, snake, target), target))
+            first, size = starts.setdefault(group.turn, taken), group.crossbars_per_replica * group.replicas
+            starts[group.turn] += size
+            in_turn.append(_placed(group, _crossbars(first, size, each, snake, target), target))
         return tuple(in_turn)
     free = [chip * macros * each for chip in range(structure.chips)]
     at: dict[str, int] = {}

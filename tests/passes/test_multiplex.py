@@ -15,7 +15,8 @@ from benchmarks.families import Layers
 from mgc.isa.error import ProgramError
 from mgc.isa.instructions import Mvm, Rewrite, Update, WriteCells
 from mgc.isa.verify_schedule import faults_of
-from mgc.passes.mapping.multiplex import STAYS, turns_of
+from mgc.passes.mapping.allocate import Demand, Rest
+from mgc.passes.mapping.multiplex import STAYS, turns_of, turns_with_replicas
 from mgc.passes.mapping.partition import CapacityError
 from mgc.report.views.summary import headline
 from mgc.sim import draw_inputs
@@ -45,6 +46,26 @@ def test_turns_fit_and_write_no_more_than_all(sizes, capacity):
     assert (sum(sizes) <= capacity) == (set(turns) == {STAYS})
     order = [t for t in turns if t != STAYS]
     assert order == sorted(order)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 500), st.integers(0, 3)), min_size=1, max_size=8),
+    st.integers(1, 90),
+    st.lists(st.tuples(st.integers(0, 7), st.booleans()), max_size=30),
+    st.sampled_from(["time", "energy", "edp"]),
+)
+def test_replicas_of_a_turn_fit_beside_what_stays(groups, capacity, drawn, objective):
+    demands = [Demand(layer, size, windows, 10, written=1e-9) for size, windows, layer in groups]
+    sizes = [d.crossbars for d in demands]
+    if max(sizes) > capacity or sum(sizes) <= capacity or turns_of(sizes, capacity) is None:
+        return
+    uses = [(k % len(groups), changes) for k, changes in drawn]
+    write = (100, 1e-9)
+    turns, replicas = turns_with_replicas(demands, capacity, uses, objective, Rest(joules=1e-6), write)
+    held = {t: sum(s * r for s, r, own in zip(sizes, replicas, turns, strict=True) if own == t) for t in set(turns)}
+    staying = held.pop(STAYS, 0)
+    assert min(replicas) >= 1
+    assert all(staying + size <= capacity for size in held.values())
 
 
 def test_one_small_group_too_many_leaves_the_large_ones_alone():
@@ -209,7 +230,7 @@ def test_an_update_of_weights_off_chip_writes_no_cells(turned_training):
         group = program.groups[i.group]
         assert i.fetches(program) == 2 * group.weight_bytes == 4 * group.matrices * group.rows * group.cols
     cells = sum(
-        program.groups[i.group].cells
+        program.groups[i.group].replicas * program.groups[i.group].cells
         for e in program.iteration
         for i in program.instructions[e.first : e.stop]
         if isinstance(i, Rewrite) or (isinstance(i, Update) and i.group >= 0 and not program.groups[i.group].off_chip)
