@@ -281,7 +281,7 @@ def test_a_state_needs_every_field(tmp_path):
         (lambda m: m["states"][0].pop(), "StoredState has 5 fields, not 4"),
         (lambda m: m["states"][0][4][0].pop(), "StatePiece has 7 fields, not 6"),
         (lambda m: m["states"][0][4][0].__setitem__(0, "g"), "type int is expected"),
-        (lambda m: m["groups"][0].__setitem__(-1, "1"), "type float is expected"),
+        (lambda m: m["groups"][0].__setitem__(-2, "1"), "type float is expected"),
         (lambda m: m["buffers"][0].__setitem__(-2, 1), "type bool is expected"),
         (lambda m: m.pop("states"), "states"),
     ):
