@@ -132,12 +132,16 @@ def infer(workload: Workload, target: Target) -> Result:
 
 
 def on_fewest_chips(workload: Workload, target: Target) -> Result:
-    """`train` on the fewest chips that hold the weights."""
+    """`train` on the fewest chips that hold the weights, none of which take turns."""
     try:
-        return train(workload, target)
+        program, seconds = trained(workload, target)
+        if program.meta["rewriting"] is None:
+            return of_program(workload, target, program, seconds)
+        needed = sum(g.crossbars_per_replica for g in program.groups)
     except CapacityError as error:
-        chips = -(-error.needed // target.structure.crossbars_per_chip)
-        return train(workload, with_keys(target, {"structure.chips": chips}))
+        needed = error.needed
+    chips = -(-needed // target.structure.crossbars_per_chip)
+    return train(workload, with_keys(target, {"structure.chips": chips}))
 
 
 def _result(workload: Workload, mode: str, target: Target, program: Program, images: int, seconds: float) -> Result:
