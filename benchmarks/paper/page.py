@@ -281,8 +281,8 @@ def _budget(results: Results, baselines: Baselines) -> str:
         "6.4 GB/s at 1.6 nJ a byte. `split` is how far the estimated time of the chosen split is, at most, from the\n"
         "best possible one: the bound takes all crossbars as one chip and links as free. A layer stays on one chip,\n"
         "so with many chips the largest layers cannot use the others' crossbars, and the bound, which knows no\n"
-        "borders, is far away. `link` is how busy the busiest link is. On one chip the weights of d = 128 do not fit\n"
-        "and take turns on the crossbars (of that choice no bound is known): cells are rewritten within each iteration.\n"
+        "borders, is far away. `link` is how busy the busiest link is. On one chip the weights of d = 128 do not\n"
+        "fit and take turns on the crossbars: cells are rewritten within each iteration (no bound is known of that).\n"
     )
     rows = []
     for r in results.budget:
@@ -433,12 +433,12 @@ def _changes(results: Results) -> str:
         if name in now
     ]
     told = (
-        "This page first had other rates. They were too high where an iteration moves much: the off-chip channel was no\n"
-        "resource of training schedules (pipelayer moved 55 ms of bytes in an iteration of 34 ms). It is one now, in\n"
-        "schedules, bounds and the verifier. And they were too low where reads are slow: since then transposed reads take\n"
-        "2 turns instead of 16 (planes), sums are worked on as they come and never stored, masks are bits, a BatchNorm\n"
-        "has one barrier each way, values are spilled by the traffic that they cost, and copies, replicas and the cut of\n"
-        "the batch are chosen together. No constant of a target was changed. DCGAN d = 64, batch 128, both modelled:\n"
+        "This page first had other rates. They were too high where an iteration moves much: the off-chip channel was\n"
+        "no resource of training schedules (pipelayer moved 55 ms of bytes in an iteration of 34 ms). It is one now, in\n"
+        "schedules, bounds and the verifier. They were too low where reads are slow: since then transposed reads take 2\n"
+        "turns instead of 16 (planes), sums are worked on as they come and never stored, masks are bits, a BatchNorm has\n"
+        "one barrier each way, values are spilled by the traffic that they cost, and copies, replicas and the cut of the\n"
+        "batch are chosen together. No constant of a target was changed. DCGAN d = 64, batch 128, both modelled:\n"
     )
     return f"## What changed\n\n{told}\n{table(('target', 'at first, images/s', 'now', 'ratio'), rows)}" if rows else ""
 
