@@ -433,12 +433,13 @@ def _changes(results: Results) -> str:
         if name in now
     ]
     told = (
-        "This page first had other rates. They were too high where an iteration moves much: the off-chip channel was\n"
-        "no resource of training schedules (pipelayer moved 55 ms of bytes in an iteration of 34 ms). It is one now, in\n"
-        "schedules, bounds and the verifier. They were too low where reads are slow: since then transposed reads take 2\n"
-        "turns instead of 16 (planes), sums are worked on as they come and never stored, masks are bits, a BatchNorm has\n"
-        "one barrier each way, values are spilled by the traffic that they cost, and copies, replicas and the cut of the\n"
-        "batch are chosen together. No constant of a target was changed. DCGAN d = 64, batch 128, both modelled:\n"
+        "This page first had other rates. They were too high where an iteration moves much: the off-chip channel\n"
+        "was no resource of training schedules (pipelayer moved 55 ms of bytes in an iteration of 34 ms). It is one\n"
+        "now, in schedules, bounds and the verifier. They were too low where reads are slow: since then transposed\n"
+        "reads take 2 turns instead of 16 (planes), sums are worked on as they come and never stored, masks are\n"
+        "bits, a BatchNorm has one barrier each way, values are spilled by the traffic that they cost, and copies,\n"
+        "replicas and the cut of the batch are chosen together. No constant of a target was changed. DCGAN d = 64,\n"
+        "batch 128, both modelled:\n"
     )
     return f"## What changed\n\n{told}\n{table(('target', 'at first, images/s', 'now', 'ratio'), rows)}" if rows else ""
 

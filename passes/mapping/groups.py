@@ -109,11 +109,12 @@ def _in_turns(
         turns, replicas = turns_with_replicas(demands, target.structure.crossbars, uses, objective, rest, write)
     times_written, begun = rewrites(turns, uses)
     written = sum(n * s * r for n, s, r in zip(times_written, sizes, replicas, strict=True))
+    turning = sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS)
     state.warnings.append(
         f"the weights need {sum(sizes):,} crossbars, target {target.name} has {target.structure.crossbars:,}: "
-        f"{sum(s for s, turn in zip(sizes, turns, strict=True) if turn != STAYS):,} of them take turns, and "
-        f"up to {written:,} crossbars are written anew in every run, some {begun} times, which takes time and "
-        "energy and wears cells; a larger --batch shares a run"
+        f"{turning:,} of them take turns, and up to {written:,} crossbars are written anew in every run, some {begun} "
+        "times, which takes time and energy and wears cells; a larger --batch shares a run, [structure] chips = "
+        f"{-(-sum(sizes) // target.structure.crossbars_per_chip)} would hold them all"
     )
     return tuple(
         GroupMap(r.name, r.part.name, r.layer, count, size, plane_columns=r.plane_columns, turn=turn)

@@ -25,7 +25,6 @@ from benchmarks.paper.page import Results, number, page, table
 from benchmarks.paper.peak import PUBLISHED_MACS_PER_S, peak_macs_per_s, vgg_result
 from benchmarks.paper.sensitivity import VARIATIONS
 from mgc.isa.instructions import Diff
-from mgc.passes.mapping.partition import CapacityError
 from mgc.targets.description import TargetError
 from mgc.targets.loader import load_target
 
@@ -79,8 +78,7 @@ def test_every_variation_is_a_valid_target_and_changes_it():
 
 def test_results_are_those_of_the_program_and_chips_are_the_fewest():
     target = with_keys(load_target("liu2018"), {"structure.tiles_per_chip": 1, "structure.macros_per_tile": 2})
-    with pytest.raises(CapacityError):
-        train(TINY, target)
+    assert trained(TINY, target)[0].meta["rewriting"] is not None
     found = on_fewest_chips(TINY, target)
     assert found.chips > 1
     assert found.needed <= found.crossbars <= 16 * found.chips
