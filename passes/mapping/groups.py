@@ -18,7 +18,7 @@ from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, wind
 from mgc.passes.mapping.links import nets_of, send_between_chips
 from mgc.passes.mapping.multiplex import STAYS, rewrites, turns_with_replicas
 from mgc.passes.mapping.packing import crossbars_of
-from mgc.passes.mapping.partition import turns_of_groups, uses_of_groups
+from mgc.passes.mapping.partition import sizes_of_groups, turns_of_groups, uses_of_groups
 from mgc.passes.mapping.place import Placement, anchors_of, in_order_of_traffic, lay_out, near_layers, traffic_of
 from mgc.passes.mapping.plan import GroupMap, PersistentPlan
 from mgc.passes.mapping.residents import Residents, residents_in
@@ -94,7 +94,7 @@ def _in_turns(
     what a run writes.
     """
     target, uses = state.chip, uses_of_groups(residents.groups, state.module.entries, state)
-    sizes = [crossbars_of(r.part, target.crossbar, r.plane_columns) for r in residents.groups if r.part is not None]
+    sizes = sizes_of_groups(residents.groups, target)
     replicas: Sequence[int] = [1] * len(sizes)
     if state.trains:
         running = [e for e in state.module.entries if e.kind == "train"]

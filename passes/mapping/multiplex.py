@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import prod
 
 from mgc.passes.mapping.allocate import NOTHING, Demand, Objective, Rest, allocate_cheaply
 
@@ -38,15 +37,10 @@ def turns_of(sizes: Sequence[int], capacity: int, uses: Uses | None = None) -> t
             if max(s for k, s in enumerate(sizes) if k not in staying) > room:
                 continue
             turns = _in_turns(sizes, staying, room)
-            found = prod(rewriting(sizes, turns, uses)), turns
+            times, begun = rewrites(turns, uses)
+            found = begun * sum(n * size for n, size in zip(times, sizes, strict=True)), turns
             best = found if best is None else min(best, found)
     return None if best is None else best[1]
-
-
-def rewriting(sizes: Sequence[int], turns: Sequence[int], uses: Uses) -> tuple[int, int]:
-    """(crossbars that a run writes, how often another turn begins)."""
-    times, begun = rewrites(turns, uses)
-    return sum(n * size for n, size in zip(times, sizes, strict=True)), begun
 
 
 def rewrites(turns: Sequence[int], uses: Uses) -> tuple[list[int], int]:

@@ -201,10 +201,13 @@ def turns_of_groups(
     groups: Sequence[Resident], entries: Sequence[Entry], state: CompileState
 ) -> tuple[int, ...] | None:
     """The turn of every group, or whether it stays; see `mgc.passes.mapping.multiplex`."""
-    return turns_of(_sizes(groups, state.chip), state.chip.structure.crossbars, uses_of_groups(groups, entries, state))
+    return turns_of(
+        sizes_of_groups(groups, state.chip), state.chip.structure.crossbars, uses_of_groups(groups, entries, state)
+    )
 
 
-def _sizes(groups: Sequence[Resident], target: Target) -> list[int]:
+def sizes_of_groups(groups: Sequence[Resident], target: Target) -> list[int]:
+    """The crossbars of one replica of each group."""
     return [crossbars_of(g.part, target.crossbar, g.plane_columns) for g in groups if g.part is not None]
 
 
