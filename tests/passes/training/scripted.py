@@ -102,6 +102,19 @@ def squares(x: str, target: str, y: str) -> list[onnx.NodeProto]:
     ]
 
 
+def with_features(cut: bool) -> onnx.ModelProto:
+    """A `gan` whose discriminator compares with features of its own, detached if `cut`: their weights stand still."""
+    more = [
+        node("MatMul", "x discriminator.e", "features"),
+        detach("features", "target") if cut else node("Identity", "features", "target"),
+        node("Sub", "real target", "apart"),
+        node("Mul", "apart apart", "apart.2"),
+        node("ReduceMean", "apart.2", "near", keepdims=0),
+        node("Add", "loss_d near", "loss_near"),
+    ]
+    return gan(nodes=more, outputs={"loss_near": []}, weights={"discriminator.e": (4, 1)})
+
+
 def feeds(proto: onnx.ModelProto, iterations: int, carried: Sequence[str] = ()) -> list[Arrays]:
     """A batch for each iteration."""
     rng = np.random.default_rng(3)

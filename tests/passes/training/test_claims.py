@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import BATCH, critic, detach, gan, model, node, squares
+from scripted import BATCH, critic, detach, gan, model, node, squares, with_features
 
 import mgc
 from mgc.ir.gradients import GRADIENTS
@@ -236,18 +236,7 @@ def test_a_detach_that_is_dropped_is_found(place, flow):
 
 
 def test_an_error_let_through_to_weights_that_stand_still_is_found():
-    def step(cut):
-        more = [
-            node("MatMul", "x discriminator.e", "features"),
-            detach("features", "target") if cut else node("Identity", "features", "target"),
-            node("Sub", "real target", "apart"),
-            node("Mul", "apart apart", "apart.2"),
-            node("ReduceMean", "apart.2", "near", keepdims=0),
-            node("Add", "loss_d near", "loss_near"),
-        ]
-        return gan(nodes=more, outputs={"loss_near": []}, weights={"discriminator.e": (4, 1)})
-
-    cut, whole = (compiled(step(c), ["generator=loss_g", "discriminator=loss_near"]) for c in (True, False))
+    cut, whole = (compiled(with_features(c), ["generator=loss_g", "discriminator=loss_near"]) for c in (True, False))
     found(meant(cut, whole), "changes state discriminator.e: change 1 of it, and phases claim 0")
 
 

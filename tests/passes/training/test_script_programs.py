@@ -4,7 +4,7 @@ The checker reads who reads and writes what, and knows nothing of the compiler; 
 """
 
 import pytest
-from scripted import BATCH, critic, detach, gan, node, squares
+from scripted import BATCH, critic, gan, node, squares, with_features
 
 import mgc
 from mgc.compiler import compile_tools, pass_registry
@@ -80,23 +80,12 @@ def test_versions_hold_where_groups_overlap(flow):
 def test_a_detach_that_is_dropped_is_found():
     """The discriminator compares with features of its own that are detached: their weights stand still."""
 
-    def step(cut):
-        more = [
-            node("MatMul", "x discriminator.e", "features"),
-            detach("features", "target") if cut else node("Identity", "features", "target"),
-            node("Sub", "real target", "apart"),
-            node("Mul", "apart apart", "apart.2"),
-            node("ReduceMean", "apart.2", "near", keepdims=0),
-            node("Add", "loss_d near", "loss_near"),
-        ]
-        return gan(nodes=more, outputs={"loss_near": []}, weights={"discriminator.e": (4, 1)})
-
     phases = ["generator=loss_g", "discriminator=loss_near"]
-    updated = {name for name, _ in dependencies(compiled(step(True), phases, once=["fake"]))}
+    updated = {name for name, _ in dependencies(compiled(with_features(True), phases, once=["fake"]))}
     assert updated == {"generator.w", *CRITIC}
-    dropped = {name for name, _ in dependencies(compiled(step(False), phases, once=["fake"]))}
+    dropped = {name for name, _ in dependencies(compiled(with_features(False), phases, once=["fake"]))}
     assert dropped == {*updated, "discriminator.e"}
-    stopped = compiled(step(False), phases, once=["fake"], stop_gradient=["target"])
+    stopped = compiled(with_features(False), phases, once=["fake"], stop_gradient=["target"])
     assert {name for name, _ in dependencies(stopped)} == updated
 
 
