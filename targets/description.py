@@ -56,6 +56,12 @@ class Crossbar(_Table):
         le=16,
         description="bits of an input (Bx); an input that can be negative needs at least 2, one a sign",
     )
+    register_bits: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="bits that an input register holds (0: input_bits): inputs that matter most have up to so many",
+    )
     dac_bits: int = Field(ge=1, le=8, description="bits of one input digit (d), driven in one read; at most input_bits")
     adc_bits: int = Field(ge=1, le=16, description="resolution of the converter on a bit line (A): codes 0 .. 2^A - 1")
     adc_mode: AdcMode = Field(
@@ -65,6 +71,14 @@ class Crossbar(_Table):
         description="differential: w = p - n on two crossbars; offset: w + 2^(Bw-1) on one, the offset subtracted after"
     )
 
+    @field_validator("register_bits")
+    @classmethod
+    def _holds_inputs(cls, value: int, info: ValidationInfo) -> int:
+        input_bits = info.data.get("input_bits")
+        if value and input_bits is not None and value < input_bits:
+            raise ValueError(f"must not be below input_bits ({input_bits}), not {value}")
+        return value
+
     @field_validator("dac_bits")
     @classmethod
     def _digit_fits_input(cls, value: int, info: ValidationInfo) -> int:
@@ -72,6 +86,11 @@ class Crossbar(_Table):
         if input_bits is not None and value > input_bits:
             raise ValueError(f"must not exceed input_bits ({input_bits}), not {value}: a digit is a part of the input")
         return value
+
+    @property
+    def widest_input(self) -> int:
+        """Bits of the widest input."""
+        return max(self.input_bits, self.register_bits)
 
     @property
     def signs(self) -> int:

@@ -9,7 +9,7 @@ from mgc.ir.mapped import Mvm, MvmT, Outer, UpdateCells
 from mgc.ir.training import Phase
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.mapping.allocate import Demand, Rest
-from mgc.passes.mapping.durations import signed_input, sizes_of, windows_of
+from mgc.passes.mapping.durations import sizes_of, streamed_input, windows_of
 from mgc.passes.mapping.packing import crossbars_of
 from mgc.passes.mapping.reads import Reads, reads_of
 from mgc.passes.mapping.residents import Residents
@@ -80,5 +80,5 @@ def _spent(graph: Graph, residents: Residents, cost: CostModel) -> float:
                 transposed=isinstance(node.op, MvmT),
                 plane_columns=by_name[homes[node.inputs[1 + k]]].plane_columns,
             )
-            spent.append(cost.mvm_energy(windows, occupancy, signed=signed_input(node)))
+            spent.append(cost.mvm_energy(windows, occupancy, **streamed_input(node)))
     return sum(e.total for e in spent)

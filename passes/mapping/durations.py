@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import cast
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -109,25 +109,25 @@ class Durations:
 
     # -- crossbars -------------------------------------------------------------------------------------------------
 
-    def window(self, part: MvmPart, row_blocks: int, *, signed: bool) -> tuple[int, int]:
+    def window(self, row_blocks: int, codes: Streamed) -> tuple[int, int]:
         """(cycles a window, cycles once) of a part: windows follow each other, the pipeline fills once."""
-        one, two = (self.cost.mvm_cycles(n, signed=signed, row_blocks=row_blocks) for n in (1, 2))
+        one, two = (self.cost.mvm_cycles(n, row_blocks=row_blocks, **codes) for n in (1, 2))
         return two - one, one - (two - one)
 
     def windows(self, op: Mvm | MvmT | Outer, part: MvmPart) -> int:
         """Windows of a part of a product in what is done at once: a micro-batch, or one of its parts."""
         return windows_of(op, part) // self.parts
 
-    def mvm(self, windows: int, replicas: int, row_blocks: int, *, signed: bool) -> int:
+    def mvm(self, windows: int, replicas: int, row_blocks: int, codes: Streamed) -> int:
         """Cycles of a part's products with its input at hand."""
-        return max(1, self.cost.mvm_cycles(windows, signed=signed, replicas=replicas, row_blocks=row_blocks))
+        return max(1, self.cost.mvm_cycles(windows, replicas=replicas, row_blocks=row_blocks, **codes))
 
-    def mvm_t(self, windows: int, part: MvmPart, group: GroupMap, *, signed: bool) -> int:
+    def mvm_t(self, windows: int, part: MvmPart, group: GroupMap, codes: Streamed) -> int:
         """Cycles of a part's transposed products: the planes of a crossbar are read one after the other."""
         crossbar, packing = self.target.crossbar, group.plane_columns
         turns = crossbar.transposed_turns(plane_columns=packing)
         blocks = crossbar.column_blocks(part.cols, plane_columns=packing)
-        return self.mvm(windows * turns, group.replicas, blocks, signed=signed)
+        return self.mvm(windows * turns, group.replicas, blocks, codes)
 
     def outer(self, windows: int, part: MvmPart, tiles: int) -> int:
         """Cycles of a part's weight gradients in the gradient units of `tiles` tiles."""
@@ -220,9 +220,24 @@ class Durations:
         return max(1, self.cost.transfer_cycles(-(-size // self.parts), "host"))
 
 
+class Streamed(TypedDict):
+    """What codes a crossbar reads: whether they are two's complement, and how many bits they have (None: as many as the
+    target's `input_bits`).
+    """
+
+    signed: bool
+    input_bits: int | None
+
+
 def signed_input(node: Node) -> bool:
     """Whether the codes that an `Mvm` reads are two's complement (reals, before quantisation, count as signed)."""
     return node.inputs[0].tensor.dtype not in (DType.U8, DType.U16)
+
+
+def streamed_input(node: Node) -> Streamed:
+    """The codes that an `Mvm` or `MvmT` reads."""
+    bits = node.op.input_bits if isinstance(node.op, Mvm) else 0
+    return {"signed": signed_input(node), "input_bits": bits or None}
 
 
 def windows_of(op: Mvm | MvmT | Outer, part: MvmPart) -> int:

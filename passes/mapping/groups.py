@@ -14,7 +14,7 @@ from mgc.passes.manager import Pass
 from mgc.passes.mapping.allocate import Demand, Objective
 from mgc.passes.mapping.chips import Net, Split, split
 from mgc.passes.mapping.demands import iteration_demands, iteration_rest
-from mgc.passes.mapping.durations import Durations, signed_input, sizes_of, windows_of
+from mgc.passes.mapping.durations import Durations, sizes_of, streamed_input, windows_of
 from mgc.passes.mapping.links import nets_of, send_between_chips
 from mgc.passes.mapping.multiplex import STAYS, rewrites, turns_with_replicas
 from mgc.passes.mapping.packing import crossbars_of
@@ -163,7 +163,7 @@ def _of_a_stream(entry: Entry, residents: Residents, number: Mapping[str, int], 
         if isinstance(node.op, Mvm):
             for k, part in enumerate(node.op.parts):
                 home, blocks = homes[node.inputs[1 + k]], target.crossbar.row_blocks(part.rows)
-                cycles, once = durations.window(part, blocks, signed=signed_input(node))
+                cycles, once = durations.window(blocks, streamed_input(node))
                 layer = number[residents.by_name[home].layer]
                 found[home] = Demand(
                     layer, crossbars_of(part, target.crossbar), windows_of(node.op, part), cycles, once

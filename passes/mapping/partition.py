@@ -132,7 +132,7 @@ def frozen_residents(graph: Graph, taken: Collection[str]) -> list[Resident]:
             layer, sources = node.outputs[0].name, node.sources
             cells = np.ascontiguousarray(held.data)
             resident = Resident(inputs[1 + k].name, np.ascontiguousarray(real), part=unique, layer=layer)
-            found.append(replace(resident, cells=cells, sources=sources))
+            found.append(replace(resident, cells=cells, sources=sources, input_bits=node.op.input_bits))
         node.inputs = tuple(inputs)
     return found
 

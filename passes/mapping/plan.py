@@ -47,7 +47,8 @@ class Resident:
     cells stands for, 0 for a buffer and for weights whose scales stand with their sums; `part` the windowed product
     that a group was made for, `layer` what its crossbars lie together with. `cells` are the whole numbers of weights
     that nothing writes. `sources` are the ONNX nodes that read it. A group is packed in planes of `plane_columns`
-    columns (0: slices and signs side by side, see `mgc.isa.crossbar.CrossbarGroup`).
+    columns (0: slices and signs side by side, see `mgc.isa.crossbar.CrossbarGroup`). What reads it has codes of
+    `input_bits` bits (0: as many as the target's).
     """
 
     name: str
@@ -60,6 +61,7 @@ class Resident:
     cells: np.ndarray | None = None
     sources: tuple[str, ...] = ()
     plane_columns: int = 0
+    input_bits: int = 0
 
     @property
     def is_group(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mgc.ir.graph import Graph, Value
 from mgc.ir.mapped import Mvm, MvmT
-from mgc.passes.mapping.durations import signed_input
+from mgc.passes.mapping.durations import streamed_input
 from mgc.targets.description import Target
 
 
@@ -39,7 +39,7 @@ def reads_of(
         for node in graph.nodes:
             if not isinstance(node.op, Mvm | MvmT):
                 continue
-            digits = target.crossbar.digits(signed=signed_input(node))
+            digits = target.crossbar.digits(**streamed_input(node))
             for k, part in enumerate(node.op.parts):
                 reads = found.setdefault(home[node.inputs[1 + k]], Reads(parts=len(node.op.parts)))
                 windows = count * digits * node.op.source.shape[0] * part.windows.total

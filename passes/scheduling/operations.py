@@ -17,8 +17,8 @@ from mgc.passes.mapping.durations import (
     bytes_held,
     drains_of,
     elements_read,
-    signed_input,
     sizes_of,
+    streamed_input,
     windows_of,
 )
 from mgc.passes.mapping.multiplex import STAYS
@@ -383,9 +383,7 @@ class Builder:
             index = self._group_of(node, k)
             group = self.placement.groups[index]
             blocks = self.target.crossbar.row_blocks(part.rows)
-            work = self.durations.mvm(
-                self.durations.windows(op, part), group.replicas, blocks, signed=signed_input(node)
-            )
+            work = self.durations.mvm(self.durations.windows(op, part), group.replicas, blocks, streamed_input(node))
             here = Place(group.tiles)
             # a part's sums, or what is made of them, are its own, collected in its own tiles
             elements = windows_of(op, part) * part.matrices * part.cols
@@ -454,7 +452,7 @@ class Builder:
             group = self.placement.groups[index]
             here = Place(group.tiles)
             windows = self.durations.windows(op, part)
-            work = self.durations.mvm_t(windows, part, group, signed=signed_input(node))
+            work = self.durations.mvm_t(windows, part, group, streamed_input(node))
             # errors are taken where its windows are; sums that are there come and go
             errors = self._source(dy, windows_of(op, part) * part.matrices * part.cols)
             if drain is None:

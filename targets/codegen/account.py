@@ -114,7 +114,8 @@ class Account:
                 return self._cell_writes(group)
             case isa.Mvm():
                 group, windows = self.program.groups[instruction.group], instruction.window_total
-                read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed)
+                bits = group.arithmetic.input_bits
+                read = self.cost.mvm_energy(windows, self._occupancy(group), signed=instruction.signed, input_bits=bits)
                 return read + self._drain(instruction, instruction.results(self.program))
             case isa.MvmT():
                 occupancy = self._occupancy(self.program.groups[instruction.group], transposed=True)

@@ -182,7 +182,7 @@ class _Emitter:
         arithmetic = Arithmetic(**{key: getattr(self.chip.crossbar, key) for key in keys})
         self.walk = Walk(self.module.entries[0].graph, {}, arithmetic)
         self.group_number = {g.resident: k for k, g in enumerate(self.placed)}
-        self.packing = {g.resident: replace(arithmetic, plane_columns=g.plane_columns) for g in self.placed}
+        self.held = {g.resident: self._arithmetic(arithmetic, g) for g in self.placed}
         self.home_buffer: dict[str, int] = {}
         self.units: dict[tuple[UnitKind, str], Unit] = {}
         self.inputs: dict[str, Port] = {}
@@ -267,6 +267,11 @@ class _Emitter:
             )
             self.home_buffer[place.resident] = index
 
+    def _arithmetic(self, chip: Arithmetic, placed: GroupMap) -> Arithmetic:
+        """The chip's arithmetic as a group has it."""
+        bits = self.residents.by_name[placed.resident].input_bits or chip.input_bits
+        return replace(chip, plane_columns=placed.plane_columns, input_bits=bits)
+
     def _group(self, placed: GroupMap) -> CrossbarGroup:
         walk, index = self.walk, self.group_number[placed.resident]
         resident = self.residents.by_name[placed.resident]
@@ -286,7 +291,7 @@ class _Emitter:
             matrices=part.matrices,
             rows=part.rows,
             cols=part.cols,
-            arithmetic=self.packing[placed.resident],
+            arithmetic=self.held[placed.resident],
             weights=weights,
             real_weights=real,
             replicas=placed.replicas,
@@ -356,7 +361,7 @@ class _Emitter:
         walk, graph = self.walk, entry.graph
         walk.graph, walk.places, walk.parted = graph, plan.buffers, plan.parted
         homes = homes_in(graph, self.residents)
-        walk.cells = {v: self.packing[home] for v, home in homes.items() if home in self.packing}
+        walk.cells = {v: self.held[home] for v, home in homes.items() if home in self.held}
         walk.buffer_of.update({v: self.home_buffer[h] for v, h in homes.items() if h in self.home_buffer})
         lay_out_buffers(walk)
         inputs, outputs = {v.name: v for v in graph.inputs}, dict(graph.outputs)

@@ -13,7 +13,7 @@ from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import CHANNEL_MAJOR, TAP_MAJOR, Mvm, MvmPart, Vec, Windows
 from mgc.isa import crossbar as isa
 from mgc.passes.mapping.crossbar_rows import exact_columns
-from mgc.passes.mapping.durations import Durations, signed_input, windows_of
+from mgc.passes.mapping.durations import Durations, streamed_input, windows_of
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, placement_of
 from mgc.passes.mapping.packing import crossbars_of
 from mgc.passes.mapping.partition import CapacityError, Partition, order_rows
@@ -154,10 +154,10 @@ def test_demands_follow_the_cost_model():
     for node in graph.nodes:
         if isinstance(node.op, Mvm):
             part = node.op.parts[0]
-            cycles, once = durations.window(part, 3, signed=signed_input(node))
+            cycles, once = durations.window(3, streamed_input(node))
             windows = windows_of(node.op, part)
             for replicas in (1, 2, 5, windows):
-                want = cost.mvm_cycles(windows, replicas=replicas, row_blocks=3, signed=signed_input(node))
+                want = cost.mvm_cycles(windows, replicas=replicas, row_blocks=3, **streamed_input(node))
                 assert once + -(-windows // replicas) * cycles == want
 
 

@@ -106,10 +106,12 @@ class Mvm(_Product):
     After `quantize` a part's real weights follow all integer ones (2 operands a part): `float` numerics reads them.
     Result: dense [*out_shape], zero where no part writes. `macs_useful` counts the multiply-accumulates of the level-1
     op that it was lowered from (docs/mapping.md). `outside` is the code that windows read beyond the input: that of 0.
+    `input_bits`: bits of the codes, 0 for as many as the target's `input_bits`.
     """
 
     name: ClassVar[str] = "mvm"
     outside: int = 0
+    input_bits: int = 0
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         x, *weights = arrays
