@@ -23,6 +23,7 @@ _KNOWN = (
     ("mgc.passes.state", "UnsupportedError"),
     ("mgc.report", "ReportError"),
     ("mgc.report.png", "PictureError"),
+    ("mgc.report.wear", "CountsError"),
     ("mgc.targets.problems", "TargetError"),
 )
 

@@ -57,6 +57,9 @@ NumericsOption = Annotated[
     typer.Option("--numerics", help="float: ideal arithmetic; quantized: the chip's; device: its cells' errors, too."),
 ]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="reference: cell by cell, slow; same results.")]
+CountWrites = Annotated[
+    bool, typer.Option("--count-writes", help="Count the cells whose level changes when cells are written.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="T", min=1, help="Threads at most. [default: all]")]
 
 

@@ -19,6 +19,11 @@ from mgc.isa.resources import Resources
 HostRunner = Callable[[int, Sequence[Any]], Sequence[Any]]
 """Runs host segment number n on its arguments."""
 
+Updates = dict[int, np.ndarray]
+"""Instruction -> what an UPDATE of a group left: integers [matrices, rows, cols]. In `device` numerics, of a group
+whose weights last in cells, which cells it wrote: bool [matrices, slices, signs, rows, cols].
+"""
+
 IDEAL_DTYPE = np.dtype(np.float32)
 """What code and accumulator buffers hold in `float` numerics."""
 
@@ -31,13 +36,22 @@ class Machine:
     `cells` maps a group to what PROGRAM wrote: levels uint8 [matrices, slices, signs, rows, cols], or in `float`
     numerics real weights [matrices, rows, cols], in `device` numerics conductances in the shape of levels; these have
     `devices`, which says how they are written and read. `inputs` and `outputs` hold one micro-batch under port numbers.
+    `updates`, if given, is told what UPDATEs write.
     `persistent` holds the persistent buffers by root, at first what the program's states say.
     """
 
-    def __init__(self, program: Resources, ideal: bool, host: HostRunner, devices: Devices | None = None) -> None:
+    def __init__(
+        self,
+        program: Resources,
+        ideal: bool,
+        host: HostRunner,
+        devices: Devices | None = None,
+        updates: Updates | None = None,
+    ) -> None:
         self.program = program
         self.ideal = ideal
         self.devices = devices
+        self.updates = updates
         self.host = host
         self.cells: dict[int, np.ndarray] = {}
         self.off_chip: dict[int, np.ndarray] = {g.id: self.initial_weights(g.id) for g in program.groups if g.off_chip}
@@ -183,10 +197,14 @@ class Machine:
         """
         entry = self.program.groups[group]
         if self.devices is not None and group not in self.off_chip:
-            self.cells[group] = self.devices.updated(group, self.cells[group], weights, instruction)
+            self.cells[group], written = self.devices.updated(group, self.cells[group], weights, instruction)
+            if self.updates is not None:
+                self.updates[instruction] = written
             return
         if not self.ideal:
             weights = in_steps(weights, entry.weight_scale, entry.arithmetic.weight_bits)
+        if self.updates is not None:
+            self.updates[instruction] = weights
         self.hold(group, weights)
 
     def hold(self, group: int, weights: np.ndarray) -> None:

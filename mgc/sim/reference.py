@@ -11,7 +11,7 @@ from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
 from mgc.isa.error import ExecutionError
 from mgc.isa.instructions import WriteCells
-from mgc.isa.machine import Machine
+from mgc.isa.machine import Machine, Updates
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, failure, last_uses
 from mgc.sim.host import HostSegments
@@ -21,16 +21,22 @@ from mgc.sim.states import state_groups
 class ReferenceEngine:
     """Runs micro-batches one after the other through `Instruction.execute`; see `mgc.sim.engine.Engine`.
 
-    `devices` are those of `device` numerics. threads: for the host's segments.
+    `devices` are those of `device` numerics. threads: for the host's segments. `updates`, if given, is told what
+    UPDATEs write.
     """
 
     chunk = 1
 
     def __init__(
-        self, program: Program, numerics: Numerics, threads: int | None = None, devices: Devices | None = None
+        self,
+        program: Program,
+        numerics: Numerics,
+        threads: int | None = None,
+        devices: Devices | None = None,
+        updates: Updates | None = None,
     ) -> None:
         self._program = program
-        self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run, devices)
+        self._machine = Machine(program, numerics == "float", HostSegments(program, threads).run, devices, updates)
         self._trains = bool(changing(program))
         self._setup = [i for i in program.instructions if isinstance(i, WriteCells)]
         self._steps = [i for i in program.instructions if not isinstance(i, WriteCells)]

@@ -13,6 +13,7 @@ from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
 from mgc.isa.dtypes import numpy_dtype
 from mgc.isa.error import ExecutionError
+from mgc.isa.machine import Updates
 from mgc.isa.memory import Port
 from mgc.isa.program import Program
 from mgc.sim.engine import Engine, simulation_error
@@ -29,6 +30,10 @@ class EntrySimulation:
     program: Program
     engine: Engine
     devices: Devices | None
+    updates: Updates | None = None
+    """What the engine tells of UPDATEs."""
+    ran: Callable[[str, Updates, int], None] | None = None
+    """Called after micro-batches with the entry's name, their UPDATEs and number, if `updates` is given."""
 
     @cached_property
     def changes(self) -> bool:
@@ -69,9 +74,12 @@ class EntrySimulation:
 
     def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int) -> dict[str, Any]:
         try:
-            return self.engine.run(batch, micro_batches, first)
+            outputs = self.engine.run(batch, micro_batches, first)
         except ExecutionError as error:
             raise simulation_error(str(error), error) from error
+        if self.updates is not None and self.ran is not None:
+            self.ran(self.program.entry.name, dict(self.updates), micro_batches)
+        return outputs
 
     def _micro_batches(self, port: Port, value: Any, start: int, count: int) -> Any:
         """The rows of `count` micro-batches from number `start`; the last sample is repeated to fill the last one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
@@ -12,11 +13,14 @@ from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from mgc.functions.optimizers import ITERATIONS
+from mgc.isa.crossbar import encode_weights
 from mgc.isa.dataflow import changing
 from mgc.isa.device.state import Devices
 from mgc.isa.entry import Entry
 from mgc.isa.error import ProgramError
+from mgc.isa.machine import Updates
 from mgc.isa.program import Program
+from mgc.sim.cell_writes import CellWrites
 from mgc.sim.engine import DivergenceError, EngineState, Numerics, SimulationError
 from mgc.sim.exactness import Cells, exact_columns, exact_rows
 from mgc.sim.inputs import with_key
@@ -50,9 +54,12 @@ class Simulator:
     `run` runs the entry for testing (the last one where there is none), `run_iteration` those for training. All of them
     work on the same states.
 
+    count_writes: count the cells whose level changes when instructions write (`cell_writes`); no results change. It
+    takes time, and 3 bytes for each cell of the crossbars in use.
+
     Several threads may use one simulator: it does one thing at a time, whatever they ask for, and `threads` of its own
     work on that. For more at once make a simulator for each thread. It can be pickled and copied: a copy has the
-    program, the options and the states as they are now.
+    program, the options and the states as they are now; its counts begin anew.
     """
 
     def __init__(
@@ -63,11 +70,14 @@ class Simulator:
         threads: int | None = None,
         seed: int = 0,
         max_elements: int = 1 << 28,
+        count_writes: bool = False,
     ) -> None:
         if numerics not in ("quantized", "device", "float"):
             raise SimulationError(f"numerics {numerics!r} is unknown; use quantized, device or float")
         if engine not in ("fast", "reference"):
             raise SimulationError(f"engine {engine!r} is unknown; use fast or reference")
+        if count_writes and numerics == "float":
+            raise SimulationError("numerics float knows no levels of cells: count writes in quantized or device")
         if threads is not None and threads < 1:
             raise SimulationError(f"threads is {threads}; use 1 or more")
         program.verify()
@@ -79,6 +89,7 @@ class Simulator:
         self._options: tuple[EngineName, int | None] = engine, threads
         self._max_elements = max_elements
         self._tested = next((e for e in program.entries if e.kind == "test"), program.entries[-1])
+        self._counts = count_writes
         self._changes = bool(changing(program))
         self._base = initial_states(program)
         self._runs: dict[str, EntrySimulation] = {}
@@ -87,6 +98,9 @@ class Simulator:
         self._current: list[str] = []
         """The entries whose engines hold the states as they are now; none while these are the program's own."""
         self._run_of(self._tested)
+        self._writes = self._new_counts() if count_writes else None
+        self._uncounted: list[tuple[str, Updates, int]] = []
+        """What ran, in a call that has not ended yet."""
 
     takes_nan: ClassVar[bool] = True
     """Whether NaN may come in where converters have no code for it: engines agree on what becomes of it."""
@@ -103,11 +117,12 @@ class Simulator:
     def __getstate__(self) -> dict[str, Any]:
         states = self.states() if self._current else None
         return {"program": self.program, "numerics": self.numerics, "seed": self.seed, "options": self._options,
-                "most": self._max_elements, "states": states, "done": self._done}  # fmt: skip
+                "most": self._max_elements, "states": states, "done": self._done,
+                "counts": self._counts}  # fmt: skip
 
     def __setstate__(self, kept: Mapping[str, Any]) -> None:
-        engine, threads = kept["options"]
-        Simulator.__init__(self, kept["program"], engine, kept["numerics"], threads, kept["seed"], kept["most"])
+        (engine, threads), counts = kept["options"], kept["counts"]
+        Simulator.__init__(self, kept["program"], engine, kept["numerics"], threads, kept["seed"], kept["most"], counts)
         if kept["states"] is not None:
             self.load_states(kept["states"])
         self._done = kept["done"]
@@ -122,7 +137,9 @@ class Simulator:
         Random ops draw by the simulator's seed and the samples' numbers, from 0 on. Raises SimulationError for wrong
         inputs, and for NaN in all numerics but float: no converter has a code for it.
         """
-        return self._run(self._tested, with_key(self._run_of(self._tested).program, inputs, self.seed), progress)
+        keyed = with_key(self._run_of(self._tested).program, inputs, self.seed)
+        with self._counted():
+            return self._run(self._tested, keyed, progress)
 
     @_one_at_a_time
     def run_iteration(self, *batches: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +156,8 @@ class Simulator:
             raise SimulationError(f"{len(batches)} batches came, an iteration takes {self.batches}")
         before = self._state() if len(batches) > 1 else None
         try:
-            return self._iterate(batches)
+            with self._counted():
+                return self._iterate(batches)
         except BaseException as error:
             if before is not None:
                 self._restore(before)
@@ -196,11 +214,14 @@ class Simulator:
     def _make(self, entry: Entry) -> EntrySimulation:
         program, (name, threads) = self.program.part(entry.name), self._options
         devices = self._devices(program) if self.numerics == "device" else None
+        updates: Updates | None = {} if self._counts else None
+        ran = self._note if self._counts else None
         if name == "reference" or devices is not None:  # with devices nearly all work is in their reads
-            return EntrySimulation(program, ReferenceEngine(program, self.numerics, threads, devices), devices)
+            engine = ReferenceEngine(program, self.numerics, threads, devices, updates)
+            return EntrySimulation(program, engine, devices, updates, ran)
         from mgc.sim.fast import FastEngine
 
-        return EntrySimulation(program, FastEngine(program, self.numerics, threads), None)
+        return EntrySimulation(program, FastEngine(program, self.numerics, threads, updates), None, updates, ran)
 
     def _devices(self, program: Program) -> Devices:
         engine, threads = self._options
@@ -257,13 +278,52 @@ class Simulator:
         self._restore(write_states(self.program, self.numerics, self._state(), states, self._holder.devices))
         self._base = {name: np.array(states[name], order="C") for name in self._base}
         self._done = None
+        if self._writes is not None:
+            self._writes.hold(self._integers() or {})
 
     @_one_at_a_time
     def reset(self) -> None:
-        """Goes back to the states that the program was compiled with."""
+        """Goes back to the states that the program was compiled with; counts begin anew."""
         if self._current:
             self._runs, self._current, self._base = {}, [], initial_states(self.program)
             self._done = None
+        if self._writes is not None:
+            self._writes = self._new_counts()
+
+    # ---- writes
+
+    @_one_at_a_time
+    def cell_writes(self) -> dict[str, Any]:
+        """How many cells changed their level since the simulator was made, as `CellWrites.to_json_dict` says; calls
+        that raised do not count, nor what `load_states` writes. SimulationError without `count_writes`.
+        """
+        if self._writes is None:
+            raise SimulationError("no writes were counted: make the simulator with count_writes=True")
+        return self._writes.to_json_dict()
+
+    def _new_counts(self) -> CellWrites:
+        groups, devices = self.program.groups, self._run_of(self._tested).devices
+
+        def levels(group: int, weights: np.ndarray) -> np.ndarray:
+            if devices is not None:
+                return devices.aims(group, weights)
+            return encode_weights(weights, groups[group].arithmetic)
+
+        return CellWrites(self.program, levels)
+
+    def _note(self, entry: str, updates: Updates, micro_batches: int) -> None:
+        self._uncounted.append((entry, updates, micro_batches))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Counts what runs inside, if all of it succeeds."""
+        try:
+            yield
+            if self._writes is not None:
+                for ran in self._uncounted:
+                    self._writes.ran(*ran)
+        finally:
+            self._uncounted.clear()
 
     # ---- exactness
 

@@ -318,3 +318,9 @@ def test_a_grid_of_output_and_target(mgc, refused, compiled, here):
     np.testing.assert_array_equal(right, np.rint((target[0, 0] + 1) * 127.5).astype(np.uint8))
     assert "there is no output 'picture'" in refused("run", program, "--expect", "picture=t.npy")
     assert "give images" in refused("run", program, "--expect", "image=3")
+
+
+def test_counted_writes_of_inference(mgc, compiled):
+    shown = mgc("run", compiled / "G.mgc", "--count-writes", "--json").json["cell_writes"]
+    assert shown["cells"] == shown["changed"] == 0 < shown["setup"]["changed"] < shown["setup"]["cells"]
+    assert "none after the first programming" in mgc("run", compiled / "G.mgc", "--count-writes").out

@@ -324,3 +324,36 @@ def test_a_full_disk_ends_training_and_leaves_the_checkpoint_before(folder, tmp_
     monkeypatch.undo()
     rest = done(folder, "--steps", 6, "--checkpoint", tmp_path, "--resume")
     assert (rest["resumed_from"], rest["history"]) == (2, whole)
+
+
+def test_counted_writes_go_into_the_cost(folder, tmp_path):
+    """What `--count-writes` prints: in the run's JSON and text, and beside the worst case in the cost."""
+    plain = done(folder, "--steps", "2")
+    counted = done(folder, "--steps", "2", "--count-writes")
+    assert "cell_writes" not in plain
+    assert counted["history"] == plain["history"]
+    writes = counted["cell_writes"]
+    assert writes["runs"] == 2
+    assert 0 < writes["changed"] < writes["cells"]
+    (tmp_path / "counts.json").write_text(json.dumps(counted))
+    billed = gan_program(n=64)
+    worn = {"endurance_writes": 1e6, "writes_per_cell": 1.0, "most_writes_per_cell": 1, "runs": 1e6, "seconds": 1e3}
+    meta = {"energy_j": 5.0, "energy": {"write": 4.0}, "latency_s": 1e-3, "cost": {"endurance": worn}}
+    replace(billed, meta={**billed.meta, **meta}).save(tmp_path / "B.mgc")
+    inspected = ["inspect", str(tmp_path / "B.mgc"), "cost", "--counted", str(tmp_path / "counts.json")]
+    program = json.loads(CliRunner().invoke(app, [*inspected, "--json"]).stdout)
+    assert program["wear"]["share"] == writes["changed"] / writes["cells"]
+    assert program["wear"]["counted"]["energy_j"] < program["wear"]["worst"]["energy_j"] == program["energy_j"]
+    assert "% changed" in call(folder, "--steps", "2", "--count-writes").stdout
+    text = call(tmp_path, "--steps", "2", "--count-writes", program="B.mgc", data=("--data", folder / "x.npy")).stdout
+    for part in ("cells written", "energy by that", "wear by that"):
+        assert part in text
+        assert part in CliRunner().invoke(app, inspected).stdout
+    for content, message in (("{", "is no JSON"), ("[1]", "no counts"), (json.dumps(plain), "no counts")):
+        (tmp_path / "counts.json").write_text(content)
+        result = CliRunner().invoke(app, inspected)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert message in result.stderr
+    assert "float" in refused(folder, "--steps", "2", "--count-writes", "--numerics", "float")
+    result = CliRunner().invoke(app, ["inspect", str(folder / "P.mgc"), "memory", "--counted", "counts.json"])
+    assert result.exit_code == 2

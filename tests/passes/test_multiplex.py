@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cells import assert_counted, by_run, run
 from families import finished
 from hypothesis import given
 from hypothesis import strategies as st
@@ -277,3 +278,28 @@ def test_a_group_larger_than_the_chip_is_refused():
     tiny = {**SMALL, "structure.macros_per_tile": 1, "structure.crossbars_per_macro": 1}
     with pytest.raises(CapacityError, match="crossbars"):
         mgc.compile(network(1, width=64), calibrate="minmax", overrides=tiny)
+
+
+def test_writes_over_each_other_are_counted_by_cells(turned_training):
+    feeds = batches(turned_training, 2)
+    counts, states = run(turned_training, feeds)
+    assert any(row["mnemonic"] == "rewrite" for row in counts["instructions"])
+    assert_counted(turned_training, counts, states)
+    assert run(turned_training, feeds, "reference")[0] == counts
+    on_devices = [run(turned_training, feeds, engine, "device")[0] for engine in ("fast", "reference")]
+    assert on_devices[0] == on_devices[1]
+    per_run = turned_training.meta["energy"]["write"] / (turned_training.target["cell"]["write_energy_pj"] * 1e-12)
+    assert counts["cells"] == pytest.approx(2 * per_run)
+    assert counts["most_changes"] <= 2 * turned_training.meta["cost"]["endurance"]["most_writes_per_cell"]
+
+
+def test_inference_in_turns_writes_the_same_cells_in_every_run(turned):
+    (port,) = turned.inputs
+    x = np.random.default_rng(0).standard_normal(port.shape).astype(np.float32)
+    counts = {}
+    for runs in (1, 2, 3):
+        counts[runs], states = run(turned, [{port.name: x}] * runs, step=by_run)
+        assert_counted(turned, counts[runs], states)
+        assert run(turned, [{port.name: x}] * runs, "reference", step=by_run)[0] == counts[runs]
+    assert counts[3]["changed"] - counts[2]["changed"] == counts[2]["changed"] - counts[1]["changed"] > 0
+    assert run(turned, [{port.name: np.concatenate([x] * 3)}], step=by_run)[0] == counts[3]

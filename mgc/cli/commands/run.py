@@ -13,6 +13,7 @@ from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_input, check_outputs, check_png, load_program, save_npz, whole_file
 from mgc.cli.options import (
+    CountWrites,
     Debug,
     Engine,
     EngineOption,
@@ -97,6 +98,7 @@ def run(
     features: FeaturesOption = None,
     threads: Threads = None,
     max_elements: MaxElements = 1 << 28,
+    count_writes: CountWrites = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -127,7 +129,7 @@ def run(
 
     def on_chip(number: int) -> Simulator:
         options = {"engine": engine.value, "numerics": mode, "threads": threads, "max_elements": max_elements}
-        return make_simulator(loaded, weights, seed=number, **options)
+        return make_simulator(loaded, weights, seed=number, count_writes=count_writes, **options)
 
     simulator = on_chip(chip)
     fed = make_feeds(loaded, files, samples if moving is None else moving[2], seed, images=images, note=console.note)
@@ -165,6 +167,8 @@ def run(
         "exact_columns": simulator.exact_columns,
         "check": checked.to_json_dict(numerics.value) if checked else None,
     }
+    if count_writes:
+        facts["cell_writes"] = simulator.cell_writes()
     if metrics is not None:
         facts["metrics"] = metrics.of(outputs)
     if tried:
@@ -244,6 +248,8 @@ def _draw(
 def _show(program: Program, fed: Feeds, outputs: dict[str, Any], facts: dict[str, Any]) -> None:
     from mgc.report.text import pairs
     from mgc.report.units import count, percent, shape
+    from mgc.report.wear import lines as wear_lines
+    from mgc.report.wear import with_counts
 
     lines = [
         ("samples", f"{count(fed.samples)} in {facts['seconds']:.2f} s, {facts['samples_per_s']:,.1f} a second"),
@@ -254,6 +260,8 @@ def _show(program: Program, fed: Feeds, outputs: dict[str, Any], facts: dict[str
         (f"output {name}", f"{getattr(a, 'dtype', '')} {shape(getattr(a, 'shape', ()))}") for name, a in outputs.items()
     ]
     lines += [(name, f"{value:.6g}") for name, value in facts.get("metrics", {}).items()]
+    if "cell_writes" in facts:
+        lines += wear_lines(with_counts(program, facts["cell_writes"]))
     if facts["check"]:
         if facts.get("trials"):
             found = sorted(t["psnr_db"] for t in facts["trials"] if t["psnr_db"] is not None)

@@ -15,6 +15,7 @@ from mgc.cli.command import CHECK_FAILED, command
 from mgc.cli.errors import UserError, about
 from mgc.cli.files import check_outputs, check_png, load_program, whole_file
 from mgc.cli.options import (
+    CountWrites,
     Debug,
     Engine,
     EngineOption,
@@ -92,6 +93,7 @@ def train(
     metric_samples: Annotated[
         int, typer.Option(metavar="N", min=2, help="Images that --metric is taken of, as far as data goes.")
     ] = 512,
+    count_writes: CountWrites = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -119,7 +121,7 @@ def train(
 
     mode: Any = numerics.value
     with about(program):
-        trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed, max_elements))
+        trainee = Trainee(Simulator(loaded, engine.value, mode, threads, seed, max_elements, count_writes))
         plan = plan_export(loaded, export) if export is not None else None
     if data is None and not input:
         raise UserError("nothing to learn from: give --data DATA, or --input NAME=FILE.npy for an input")
@@ -159,7 +161,8 @@ def train(
     if record is not None:
         record.close()
         console.note(f"{log}: losses.csv, and events for tensorboard --logdir {log}")
-    _tell(outcome, steps, json, measured.history if measured is not None else None)
+    counted = trainee.simulator.cell_writes() if count_writes else None
+    _tell(outcome, loaded, steps, json, measured.history if measured is not None else None, counted)
     _end(outcome, steps)
 
 
@@ -236,8 +239,17 @@ def _is_done(outcome: Outcome, steps: int) -> bool:
     return outcome.failure is None and outcome.progress is not None and outcome.progress.steps == steps
 
 
-def _tell(outcome: Outcome, steps: int, json: bool, metrics: Mapping[str, Any] | None) -> None:
+def _tell(
+    outcome: Outcome,
+    program: Program,
+    steps: int,
+    json: bool,
+    metrics: Mapping[str, Any] | None,
+    counted: Mapping[str, Any] | None,
+) -> None:
     from mgc.report.text import pairs
+    from mgc.report.wear import lines as wear_lines
+    from mgc.report.wear import with_counts
 
     progress = outcome.progress
     if progress is None:
@@ -245,13 +257,15 @@ def _tell(outcome: Outcome, steps: int, json: bool, metrics: Mapping[str, Any] |
     kept = str(progress.checkpoint) if progress.checkpoint else None
     if json:
         facts = {n: getattr(progress, n) for n in ("steps", "resumed_from", "seconds", "history")}
-        console.emit_json({**facts, "checkpoint": kept, **({} if metrics is None else {"metrics": metrics})})
+        more = {"metrics": metrics, "cell_writes": counted}
+        console.emit_json({**facts, "checkpoint": kept, **{k: v for k, v in more.items() if v is not None}})
         return
     done = progress.steps - progress.resumed_from
     rate = f", {done / progress.seconds:,.1f} a second" if done and progress.seconds else ""
     lines = [("steps", f"{progress.steps:,} of {steps:,}, {done:,} now in {progress.seconds:.1f} s{rate}")]
     lines += [(name, f"{values[-1]:.6g}") for name, values in progress.history.items() if values]
     lines += [(name, f"{values[-1][1]:.6g}") for name, values in (metrics or {}).items()]
+    lines += wear_lines(with_counts(program, counted)) if counted is not None else []
     console.emit(pairs([*lines, *([("checkpoint", kept)] if kept else [])]))
 
 

@@ -252,19 +252,13 @@ class Updates(Nonideality):
             rest = rest - whole * unit
         return counts
 
-    def pulsed(
-        self,
-        conductances: np.ndarray,
-        change: np.ndarray,
-        arithmetic: Arithmetic,
-        cells: Cells,
-        spread: Stream,
-        noise: Stream,
+    def pulses_of_cells(
+        self, conductances: np.ndarray, change: np.ndarray, arithmetic: Arithmetic, cells: Cells
     ) -> np.ndarray:
-        """New conductances [..., slices, signs, K, N] for a change in weight steps [..., K, N]."""
+        """Pulses of each cell [..., slices, signs, K, N], up positive, for a change in weight steps [..., K, N]."""
         pulse = cells.top * ONE / self.pulse_levels
         counts = self.pulses_of(change, arithmetic, cells)
-        own = np.empty(conductances.shape)  # pulses of each cell, up positive
+        own = np.empty(conductances.shape)
         if arithmetic.signs == 2:
             for sign in (0, 1):
                 asked = counts if sign == 0 else -counts
@@ -274,6 +268,13 @@ class Updates(Nonideality):
                 own[..., sign, :, :] = np.where(asked > 0, raised, np.maximum(asked, -mine))
         else:
             own[..., 0, :, :] = counts
+        return own
+
+    def pulsed(
+        self, conductances: np.ndarray, own: np.ndarray, cells: Cells, spread: Stream, noise: Stream
+    ) -> np.ndarray:
+        """New conductances [..., slices, signs, K, N] after so many pulses of each cell."""
+        pulse = cells.top * ONE / self.pulse_levels
         size = own.size
         factor = np.maximum(1 + self.pulse_spread * normals(), 0)[spread.draws(0, size)].reshape(own.shape)
         side = np.where(own > 0, 1 + self.pulse_asymmetry, 1 - self.pulse_asymmetry)

@@ -79,7 +79,7 @@ class Devices:
 
     def programmed(self, group: int, weights: np.ndarray, purpose: str = "write", instruction: int = -1) -> np.ndarray:
         """Conductances after all cells of a group are written, verified, with integer weights."""
-        levels, cells = self._aims(group, weights), self.cells(group)
+        levels, cells = self.aims(group, weights), self.cells(group)
         stream = self._draws[group].stream(purpose, self.clock, instruction)
         return self._lasting(group, self.model.written(levels, cells, stream))
 
@@ -94,21 +94,25 @@ class Devices:
             return in_reals(self.found(group, conductances), scale)
         return in_reals(effective_weights(conductances, self.arithmetic(group)), scale)
 
-    def updated(self, group: int, conductances: np.ndarray, weights: np.ndarray, instruction: int) -> np.ndarray:
-        """Conductances after UPDATE's new real weights were written, as the target writes."""
+    def updated(
+        self, group: int, conductances: np.ndarray, weights: np.ndarray, instruction: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Conductances after UPDATE's new real weights were written, as the target writes; which cells were (bool)."""
         entry, arithmetic, cells = self._groups[group], self.arithmetic(group), self.cells(group)
         draws = self._draws[group]
         if self.model.update == "write-verify":
-            levels = self._aims(group, in_steps(weights, entry.weight_scale, arithmetic.weight_bits))
+            levels = self.aims(group, in_steps(weights, entry.weight_scale, arithmetic.weight_bits))
             fresh = self.model.written(levels, cells, draws.stream("write", self.clock, instruction))
-            new = np.where(levels != cells.nearest(conductances), fresh, conductances)
+            written = levels != cells.nearest(conductances)
+            new = np.where(written, fresh, conductances)
         else:
             old = effective_weights(conductances, arithmetic)
             asked = weights.astype(np.float64) - in_reals(old, entry.weight_scale)
             change = asked / entry.weight_scale
             noise = draws.stream("pulse", self.clock, instruction)
-            new = self.model.pulsed(conductances, change, arithmetic, cells, draws.stream("spread"), noise)
-        return self._lasting(group, new)
+            pulses = self.model.pulses_of_cells(conductances, change, arithmetic, cells)
+            new, written = self.model.pulsed(conductances, pulses, cells, draws.stream("spread"), noise), pulses != 0
+        return self._lasting(group, new), written
 
     def read(self, group: int, conductances: np.ndarray) -> np.ndarray:
         """Conductances as a read meets them: drifted, in a program that never writes them again."""
@@ -120,7 +124,7 @@ class Devices:
             known = self._aged[group] = conductances, self._lasting(group, aged)
         return known[1]
 
-    def _aims(self, group: int, weights: np.ndarray) -> np.ndarray:
+    def aims(self, group: int, weights: np.ndarray) -> np.ndarray:
         """The levels that a verified write of integer weights aims at."""
         levels = encode_weights(weights, self.arithmetic(group))
         for error in ERRORS:

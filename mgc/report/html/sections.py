@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from mgc.isa.program import Program
+from mgc.report import wear
 from mgc.report.html import training
 from mgc.report.html.data import floor_plan
 from mgc.report.html.markup import bar, figures, filter_for, node_button, note, table
@@ -180,6 +181,8 @@ def _cost(program: Program, entries: Sequence[Timeline]) -> str:
         rows = [(name, si(j, "J"), percent(j / total), bar(j / total)) for name, j in ordered if j]
         columns.append(f"<div><h3>{escape(title)}</h3>{table(['part', '>energy', '>share', '|'], rows)}</div>")
     columns.append(f"<div><h3>Use of units</h3>{_utilisation(entries)}</div>")
+    if writes := wear.lines(program):
+        shown += f"<h3>Writes as counted</h3>{table(['~what', '~figures'], writes)}"
     return shown + '<div class="columns">' + "\n".join(columns) + "</div>"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from mgc.isa.program import Program
+from mgc.report import wear
 from mgc.report.roof import roof_of
 from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, duration, percent, si
@@ -20,7 +21,8 @@ def facts(program: Program) -> dict[str, Any]:
     `testing` is the testing entry of a training program, `endurance` how runs wear the cells, `allocation` how the
     crossbars are shared out, with what is proven of the best possible. `roof` says what would limit the rate alone (see
     `mgc.report.roof`), `layers` what the tasks of each set of ONNX nodes take in all, `area_mm2` what all chips have
-    and what of it is in use.
+    and what of it is in use. `wear` has writes at worst case and as counted, of a program with counts (see
+    `mgc.report.wear`).
     """
     meta = program.meta
     samples = _samples(meta) or program.iteration[0].batch
@@ -51,6 +53,7 @@ def facts(program: Program) -> dict[str, Any]:
         "peak_power_w_per_chip": _total(_mapping(bill, "peak_power_w")),
         "peak_power_by_component_w": dict(_mapping(bill, "peak_power_w")),
         "endurance": bill.get("endurance"),
+        "wear": wear.wear_of(program),
         "allocation": meta.get("allocation"),
         "macs_useful": meta.get("macs_useful"),
         "macs_mapped": meta.get("macs_mapped"),
@@ -90,6 +93,7 @@ def render(program: Program) -> RenderableType:
         ("area", _area(shown)),
         ("to write cells", f"{si(shown['program_energy_j'], 'J')}, once"),
         ("wear", _wear(shown["endurance"])),
+        *wear.lines(program),
         ("MACs", f"{si(shown['macs_useful'], '')} useful, {si(shown['macs_mapped'], '')} on crossbars, a batch"),
     ]
     if not training:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mgc.isa.dataflow import changing
 from mgc.isa.instructions import Mvm, MvmT
-from mgc.isa.machine import Machine
+from mgc.isa.machine import Machine, Updates
 from mgc.isa.program import Program
 from mgc.sim.engine import EngineState, Numerics, available_threads
 from mgc.sim.fast.builder import Plan
@@ -58,10 +58,13 @@ class FastEngine:
     changes states holds for finite numbers, and for weights that the ADCs read without loss. Where a guard finds a
     number that is not finite, the micro-batch is run by the reference engine instead. Where weights move across the
     line, the plan is made anew with reads of their group, in that direction, as the reference has them. Either way
-    nothing is lost: states change at the end of a run only.
+    nothing is lost: states change at the end of a run only. `updates`, if given, is told what UPDATEs write.
     """
 
-    def __init__(self, program: Program, numerics: Numerics, threads: int | None = None) -> None:
+    def __init__(
+        self, program: Program, numerics: Numerics, threads: int | None = None, updates: Updates | None = None
+    ) -> None:
+        self._updates = updates
         self._given, self._program = program, take_apart(program)
         self._numerics: Numerics = numerics
         self._ideal = numerics == "float"
@@ -177,7 +180,7 @@ class FastEngine:
             plan = build(program, self._ideal, self._state.buffers, self._lossy)
             fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
             slice_ = max(1, min(_MOST, fit)) if program.entry.batched else 1
-            context = RunContext(program, self._ideal, self._host_threads)
+            context = RunContext(program, self._ideal, self._host_threads, self._updates)
             self._made = _Executable(plan, context, slice_, plan.last_uses())
             if self._changes:
                 self._slots = plan.states.take(self._state, program)
@@ -228,7 +231,7 @@ class FastEngine:
 
     @cached_property
     def _reference(self) -> ReferenceEngine:
-        return ReferenceEngine(self._given, self._numerics, self._host_threads)
+        return ReferenceEngine(self._given, self._numerics, self._host_threads, None, self._updates)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

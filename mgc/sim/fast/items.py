@@ -14,7 +14,7 @@ from mgc.isa.error import ExecutionError
 from mgc.isa.functions import cast, evaluate
 from mgc.isa.instruction import Instruction
 from mgc.isa.instructions import Rewrite, WriteCells
-from mgc.isa.machine import Machine
+from mgc.isa.machine import Machine, Updates
 from mgc.isa.program import Program
 from mgc.sim.engine import failure
 from mgc.sim.fast.graph import GraphBuilder
@@ -43,9 +43,10 @@ Arrays = dict[int, Any]
 class RunContext:
     """What operations share: the program, the host, cells for instructions that run as the reference runs them."""
 
-    def __init__(self, program: Program, ideal: bool, threads: int | None) -> None:
+    def __init__(self, program: Program, ideal: bool, threads: int | None, updates: Updates | None = None) -> None:
         self.program = program
         self.ideal = ideal
+        self.updates = updates
         self._host = HostSegments(program, threads)
         self._cells: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()

@@ -120,6 +120,8 @@ class UpdateItem:
                 if not _is_lossless(new.reshape(shape), group.arithmetic, read[1], threads):
                     raise LossyError(read)
             self.new.fill(arrays, new.reshape(shape), group, planes)
+            if context.updates is not None:
+                context.updates[u.id] = new.reshape(shape)
         elif isinstance(self.new, Slot):
             arrays[self.new.id] = new.reshape(self.new.shape)
 
