@@ -147,13 +147,14 @@ def _import_for_analysis(
     """The model and the batch size it is bound to: 2 for a batch of 1, so that the batch is told from other ones."""
     from mgc.frontend.budget import BudgetError
     from mgc.frontend.errors import ModelError
-    from mgc.frontend.importer import import_model
+    from mgc.frontend.importer import import_model, no_effect
 
     if batch == 1:
         try:
             imported = import_model(model, batch=2, dims=dims, budget=budget)
             if imported.batch_dim is not None:
                 return imported, 2
+            return replace(imported, warnings=[w for w in imported.warnings if w != no_effect(2)]), 1
         except BudgetError:
             raise
         except ModelError:

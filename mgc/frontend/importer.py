@@ -45,6 +45,14 @@ class ImportedModel:
     unknown: tuple[str, ...] = ()
 
 
+def no_effect(batch: int) -> str:
+    """What is said of a batch that no dimension takes; nothing else of an import depends on such a batch."""
+    return (
+        f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind; export the model with "
+        "one (dynamic_axes or dynamic_shapes of torch.onnx.export), or leave --batch out"
+    )
+
+
 def unaccounted(imported: ImportedModel) -> set[str]:
     """Nodes of the ONNX model that are neither a source of an IR node nor listed as absorbed: always empty."""
     held = {s for n in imported.graph.nodes for s in n.sources} | set(imported.graph.absorbed)
@@ -109,10 +117,7 @@ def _import(
     budget = replace(budget, samples=batch if batch_dim is not None else 1, weights=held)
     ctx = Context(graph, keep_parameters, budget, model.producer_name.lower(), frozenset(named.stopped))
     if batch != 1 and batch_dim is None:
-        ctx.warnings.append(
-            f"batch {batch} has no effect: no dynamic dimension of the inputs is left to bind; export the model with "
-            "one (dynamic_axes or dynamic_shapes of torch.onnx.export), or leave --batch out"
-        )
+        ctx.warnings.append(no_effect(batch))
     host = HostBuilder(ctx, max(int(model.ir_version), 4))
     interpreter = Interpreter(ctx, host, loaded.folder)
     scope: Scope = {}

@@ -93,13 +93,13 @@ class Scales(Pass):
         feeds, bits = samples.feeds, state.target.crossbar.input_bits
         twice = self.second_reads > 0
         names = searched(graph, samples, bits, noise=twice) if self.method == "error" else []
-        found, seen = worths(graph, names, feeds, state.tools)
+        found, seen, outputs = worths(graph, names, feeds, state.tools)
         seen = joined(seen, observe(graph, feeds[samples_in(seen) :], state.tools))
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
         state.warnings.extend(samples.warnings)
         if self.method != "error":
             return Calibration(samples.feeds, ranges)
-        reaches, coded = choose_reaches(graph, samples, seen, found, state.tools, bits)
+        reaches, coded = choose_reaches(graph, samples, seen, found, outputs, state.tools, bits)
         if not twice:
             return Calibration(samples.feeds, ranges, reaches)
         if not coded:

@@ -7,7 +7,7 @@ by the error of the network's outputs, as far as their gradients tell it (see `s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mgc.ir.graph import Graph
 from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes, Reach, codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.extremes import Seen
+from mgc.passes.quantizing.network import Feeds
 from mgc.passes.quantizing.observed import coded_values, graph_macs, unshifted_values
 from mgc.passes.quantizing.samples import Samples
 from mgc.passes.quantizing.second_reads import Coded
@@ -27,6 +28,8 @@ from mgc.passes.quantizing.trials import output_elements, whole_network
 _CHECK_MACS, _VALUE = 4e9, 3e6
 # How much worse the outputs of a choice must be for it to be given up: a check sees few samples.
 _MARKED = 1.1
+# Samples that say enough where the outputs of a choice are no worse at all.
+_CHECKED_FIRST = 3
 # Tried reaches are STEP^k times the median of the samples' extremes.
 _STEP = 1.2
 _BELOW = 4
@@ -89,14 +92,21 @@ def searched(graph: Graph, samples: Samples, bits: int, *, noise: bool = False) 
 
 
 def choose_reaches(
-    graph: Graph, samples: Samples, seen: Seen, worth: Mapping[str, Worth], tools: Tools, bits: int
+    graph: Graph,
+    samples: Samples,
+    seen: Seen,
+    worth: Mapping[str, Worth],
+    outputs: Sequence[Feeds],
+    tools: Tools,
+    bits: int,
 ) -> tuple[dict[str, Reach], dict[str, Coded]]:
     """For values of a level-1 graph that will be coded, the range that codes should hold; and the codes of those of
     known worth, with what rounding them costs.
 
-    worth: of the `searched` values, nothing where the network was too large to look. An input that is noise needs no
-    search. Of the others none is given, which stands for all that was seen, where the choice would make the outputs
-    worse. None is given either for a value whose codes the model states.
+    worth: of the `searched` values, nothing where the network was too large to look. outputs: of the network for the
+    first samples, as far as they are known. An input that is noise needs no search. Of the others none is given, which
+    stands for all that was seen, where the choice would make the outputs worse. None is given either for a value whose
+    codes the model states.
     """
     nonnegative, unshifted, stated = NonNegative(graph), unshifted_values(graph), StatedCodes(graph)
     feeds = samples.feeds
@@ -119,8 +129,11 @@ def choose_reaches(
     if checked and output_elements(graph):
         chosen = {name: ladder.codes(reaches[name]) for name, ladder in ladders.items()}
         plain = chosen | {name: ladder.codes(ladder.seen) for name, ladder in wanted.items()}
-        better, worse = whole_network(graph, checked, tools).errors([chosen, plain])
-        if not better <= worse * _MARKED:
+        for few, margin in ((checked[:_CHECKED_FIRST], 1.0), (checked, _MARKED)):
+            better, worse = whole_network(graph, few, tools, outputs).errors([chosen, plain])
+            if better <= worse * margin:
+                break
+        else:
             reaches = noise
     coded: dict[str, Coded] = {}
     for name in (n for n in ladders if n in worth):

@@ -43,7 +43,8 @@ class Codes:
 
     def stored(self, x: np.ndarray) -> np.ndarray:
         """The codes of `x` in their element type, by the arithmetic of the `quant` op; NaN counts as 0."""
-        steps = np.nan_to_num(np.rint(x.astype(np.float32) / np.float32(self.scale)), nan=0.0)
+        steps = np.rint(x.astype(np.float32) / np.float32(self.scale))
+        steps = np.where(np.isnan(steps), np.float32(0), steps)
         return np.clip(steps + np.float32(self.zero), self.lo, self.hi).astype(self.dtype.numpy)
 
     def steps(self, x: np.ndarray) -> np.ndarray:

@@ -30,8 +30,6 @@ from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
 from mgc.passes.state import CompileState, Tools, UnsupportedError, with_graph
 from mgc.targets.description import Crossbar, Target
 
-# Samples whose windows the rounding of weights looks at.
-_WINDOW_SAMPLES = 32
 # Bytes of windows that are kept for other targets.
 _MOST_KEPT = 1 << 28
 # Taken for a value that calibration did not see.
@@ -90,9 +88,15 @@ class Quantize(Pass):
         if self.method == "error" and calibrated is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x) and layer not in given]
             calibration: Calibration = entry.attributes["calibration"]
-            feeds = calibration.feeds[:_WINDOW_SAMPLES]
             sampled = partial(
-                sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools, calibration.pairs
+                sampled_windows,
+                known,
+                graph,
+                seen.origin,
+                calibrated,
+                calibration.feeds,
+                state.tools,
+                calibration.pairs,
             )
             fits = _fits(known, crossbar, state.tools, sampled)
             for windows, rounded, first in fits:

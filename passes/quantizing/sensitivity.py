@@ -15,7 +15,7 @@ import numpy as np
 
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import NotDifferentiable
-from mgc.ir.ops import Binary, Reduce, Reshape
+from mgc.ir.ops import Binary, Reduce, Reshape, Unary
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.extremes import Seen, add_extremes, extreme_names, extremes
 from mgc.passes.quantizing.network import Feeds, mirrored, read_apart, run_each
@@ -73,26 +73,30 @@ def most_samples(graph: Graph, values: Sequence[Value]) -> int:
     return min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
 
 
-def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> tuple[dict[str, Worth], Seen]:
-    """The worth of each value, and what all observed values take in the first samples, which were looked at; nothing
-    where the network is too large. An error counts by the outputs' ranges; where there is no way to them that can be
-    differentiated, all errors count alike.
+def worths(
+    graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: Tools
+) -> tuple[dict[str, Worth], Seen, list[Feeds]]:
+    """The worth of each value; and what all observed values take in the first samples, which were looked at, and the
+    float outputs for them. Nothing where the network is too large. An error counts by the outputs' ranges; where there
+    is no way to them that can be differentiated, all errors count alike.
     """
     values = [v for n in graph.nodes for v in n.outputs if v.name in set(names)]
     values += [v for v in graph.inputs if v.name in set(names)]
     count = min(len(feeds), most_samples(graph, values))
     if not count:
-        return {}, {}
+        return {}, {}, []
     bins = {v.name: np.zeros(_BINS) for v in values}
     slopes: dict[str, list[np.ndarray]] = {v.name: [] for v in values}
     known = 0 < output_elements(graph) <= _FEW_OUTPUTS and len(values) <= _FEW_VALUES
     observed = [v.name for v in observed_values(graph)]
     ends: list[Feeds] = []
+    outputs: list[Feeds] = []
     for number, group in enumerate(_groups(values)):
         looked_at = [v.name for v in group]
         for result in _looked_at(graph, looked_at, () if number else observed, feeds[:count], tools):
             if not number:
                 ends.append({name: result[name] for name in extreme_names(observed)})
+                outputs.append({name: result[f"output {name}"] for name in float_outputs(graph)})
             for name in looked_at:
                 numbers, slope = result[f"value {name}"], result.get(f"slope {name}")
                 which = numbers.astype(np.float32).reshape(-1).view(np.uint32) >> _SHIFT
@@ -105,7 +109,7 @@ def worths(graph: Graph, names: Sequence[str], feeds: Sequence[Feeds], tools: To
     for name, weights in bins.items():
         held = np.flatnonzero(_GOOD & (weights > 0))
         found[name] = Worth(_MIDDLES[held], weights[held], tuple(s[held] for s in slopes[name]))
-    return found, extremes(observed, ends)
+    return found, extremes(observed, ends), outputs
 
 
 def _finite(counted: np.ndarray) -> np.ndarray:
@@ -129,7 +133,7 @@ def _looked_at(
     graph: Graph, wanted: Sequence[str], observed: Sequence[str], feeds: Sequence[Feeds], tools: Tools
 ) -> Iterator[Feeds]:
     """For each sample "value NAME" of each wanted value, "slope NAME", what an error of each of its numbers does to the
-    outputs, if it is known, and the extremes of observed ones.
+    outputs, if it is known, the extremes of observed ones, and "output NAME" of float outputs.
     """
     probe, values = mirrored(graph)
     slopes: list[Value | None] = [None] * len(wanted)
@@ -143,17 +147,36 @@ def _looked_at(
         seeds = {name: probe.add_input(f"seed {name}", values[name].tensor) for name in float_outputs(graph)}
         loss = _weighted_sum(probe, [(values[name], seed) for name, seed in seeds.items()])
         if loss is not None:
-            slopes = gradients(probe, loss, coded)
+            slopes = gradients(probe, loss, coded, fixed=_softmax_shifts(probe))
     except NotDifferentiable:
         probe, values = mirrored(graph)
         seeds = {}
     probe.outputs = [(f"value {name}", values[name]) for name in wanted]
     probe.outputs += [(f"slope {name}", s) for name, s in zip(wanted, slopes, strict=True) if s is not None]
+    probe.outputs += [(f"output {name}", values[name]) for name in float_outputs(graph)]
     add_extremes(probe, [values[name] for name in observed])
     spreads = _spreads(graph, list(seeds), feeds, tools)
     rng = np.random.default_rng(len(graph.nodes))
     signs = [{f"seed {n}": _signs(rng, seed, spreads[n]) for n, seed in seeds.items()} for _ in feeds]
     yield from run_each(probe, [{**f, **s} for f, s in zip(feeds, signs, strict=True)], tools)
+
+
+def _softmax_shifts(graph: Graph) -> list[Value]:
+    """What softmaxes subtract from all numbers that they add up: their results do not depend on it."""
+    found: list[Value] = []
+    for node in graph.nodes:
+        match node.op, [graph.producer(v) for v in node.inputs]:
+            case Binary("div"), [Node(op=Unary("exp")) as power, Node(op=Reduce("sum", keepdims=True)) as total]:
+                below = graph.producer(power.inputs[0])
+                chain = (power.inputs[0], [power]), (power.outputs[0], [total, node]), (total.outputs[0], [node])
+                if below is None or below.op != Binary("sub") or any(graph.uses(v) != n for v, n in chain):
+                    continue
+                shift = below.inputs[1]
+                if graph.uses(shift) == [below] and shift.shape == total.outputs[0].shape:
+                    found.append(shift)
+            case _:
+                pass
+    return found
 
 
 def _spreads(graph: Graph, outputs: Sequence[str], feeds: Sequence[Feeds], tools: Tools) -> dict[str, float]:

@@ -49,20 +49,25 @@ def _scalars(inputs: Mapping[str, str], value: Value, codes: Codes) -> dict[str,
     return {inputs[k]: np.array(v, value.tensor.dtype.numpy) for k, v in numbers.items()}
 
 
-def whole_network(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> Trials:
-    """Trials of any values, by the errors of the float outputs relative to their ranges."""
+def whole_network(graph: Graph, feeds: Sequence[Feeds], tools: Tools, known: Sequence[Feeds] = ()) -> Trials:
+    """Trials of any values, by the errors of the float outputs relative to their ranges. `known`: the outputs, as far
+    as they were computed, of the first feeds.
+    """
     measured = float_outputs(graph)
     original, values = mirrored(graph)
-    original.outputs = [(f"ref {name}", values[name]) for name in measured]
-    results = run(original, feeds, tools)
+    original.outputs = [(name, values[name]) for name in measured]
+    results = [*known[: len(feeds)], *run(original, feeds[len(known) :], tools)]
     weights = np.zeros((len(feeds), len(measured)))
     for k, name in enumerate(measured):
-        arrays = [r[f"ref {name}"].astype(np.float64) for r in results]
+        arrays = [r[name].astype(np.float64) for r in results]
         spread = max(a.max(initial=-np.inf) for a in arrays) - min(a.min(initial=np.inf) for a in arrays)
         worth = float(spread) ** 2 * arrays[0].size
         if np.isfinite(worth) and worth > 0:
             weights[:, k] = 1 / worth
-    prepared = [{**feed, **result} for feed, result in zip(feeds, results, strict=True)]
+    prepared = [
+        {**feed, **{f"ref {name}": result[name] for name in measured}}
+        for feed, result in zip(feeds, results, strict=True)
+    ]
     return Trials(mirrored(graph)[0], tuple(measured), weights, prepared, tools)
 
 

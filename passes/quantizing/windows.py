@@ -21,6 +21,8 @@ from mgc.passes.quantizing.second_reads import Pair
 _WINDOWS = (256, 1024)
 _WORK = 4e9
 _WORK_OF_ALL = 6e9
+# Samples that they come from, at least and at most; between, half of all, or as many as have this many windows.
+_SAMPLES, _FROM = (8, 32), 512
 # Windows of a part that outputs are compared on, about.
 _COMPARED = 64
 _BYTES = 1 << 27
@@ -118,17 +120,20 @@ def _of_group(
     probe.outputs = [(f"value {name}", values[name]) for name in names]
     rng = np.random.default_rng(len(calibrated.nodes))
     kept: list[list[np.ndarray]] = [[] for _ in group]
-    for number, result in enumerate(run_each(probe, feeds, tools), 1):
-        for (layer, _), parts, sources in zip(group, gathered, kept, strict=True):
+    counts = [_samples(layer, len(feeds)) for layer, _ in group]
+    for number, result in enumerate(run_each(probe, feeds[: max(counts)], tools), 1):
+        for (layer, _), parts, sources, count in zip(group, gathered, kept, counts, strict=True):
+            if number > count:
+                continue
             name = origin(layer.x).name
             held = _first_only(result[f"value {name}"], pairs.get(name))
             x = _moved(held, layer.x, origin(layer.x), producers)
             sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
             # small ones are looked at together, in two halves
-            if len(sources) * x.nbytes >= _TOGETHER or number in (len(feeds) // 2, len(feeds)):
+            if len(sources) * x.nbytes >= _TOGETHER or number in (count // 2, count):
                 joined = np.concatenate(sources) if len(sources) > 1 else sources[0]
                 for part in parts:
-                    part.take(joined, rng, len(sources) / len(feeds))
+                    part.take(joined, rng, len(sources) / count)
                 sources.clear()
     return [
         CodedWindows(layer, codes, tuple(part.windows() for part in parts))
@@ -186,6 +191,13 @@ def _wanted(part: MvmPart, affordable: int) -> int:
     """How many windows of a part to look at, if the whole network can afford so many."""
     least, most = _WINDOWS
     return max(least, min(most, affordable, int(_WORK / (part.rows * part.cols))))
+
+
+def _samples(layer: Layer, given: int) -> int:
+    """How many samples, of those given, the windows of a layer are taken from."""
+    least, most = _SAMPLES
+    fewest = min(part.windows.total for part in layer.op.parts)
+    return min(given, most, max(least, given // 2, ceil(_FROM / max(fewest, 1))))
 
 
 def _moved(data: np.ndarray, value: Value, origin: Value, producers: Mapping[Value, Node]) -> np.ndarray:

@@ -12,7 +12,7 @@ from pass_graphs import state_of
 
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import Lookup
-from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reshape, Unary
+from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reduce, Reshape, Unary
 from mgc.ir.types import DType, OpaqueType, TensorType
 from mgc.passes.quantizing import sensitivity
 from mgc.passes.quantizing.calibrate import Calibration, Scales
@@ -280,7 +280,7 @@ def test_the_worth_of_values_is_that_of_the_outputs_gradients() -> None:
     t = graph.add(Unary("tanh"), graph.add(MatMul(), h, graph.add_constant(b)), name="t")
     graph.outputs = [("y", graph.add(MatMul(), t, graph.add_constant(c)))]
     data = rng.standard_normal((64, 6)).astype(np.float32)
-    found, seen = worths(graph, ["x", "h", "t"], [{"x": row[None]} for row in data], Interpreter().tools())
+    found, seen, _ = worths(graph, ["x", "h", "t"], [{"x": row[None]} for row in data], Interpreter().tools())
     alone = observe(graph, [{"x": row[None]} for row in data], Interpreter().tools())
     assert {n: [e.tolist() for e in both] for n, both in seen.items()} == {
         n: [e.tolist() for e in both] for n, both in alone.items()
@@ -302,6 +302,34 @@ def test_the_worth_of_values_is_that_of_the_outputs_gradients() -> None:
         assert found[name].error(codes) == pytest.approx(error, rel=0.25), name
 
 
+@given(seed=st.integers(0, 99), rows=st.integers(1, 3), last=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_what_a_softmax_subtracts_does_not_count(seed: int, rows: int, last: bool) -> None:
+    """A softmax, along either axis, is worth what it is without its shift, and no gradient of the shift is computed."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.standard_normal((6, 6)).astype(np.float32) for _ in range(2))
+    feeds = [{"x": rng.standard_normal((rows, 6)).astype(np.float32)} for _ in range(8)]
+    found: list[float] = []
+    for shifted in (True, False):
+        graph = Graph()
+        x = graph.add_input("x", TensorType(DType.F32, (rows, 6)))
+        scores = graph.add(MatMul(), x, graph.add_constant(a), name="s")
+        axes = (1,) if last else (0,)
+        top, zero = graph.add(Reduce("max", axes), scores), graph.add_constant(np.zeros((rows, 6), np.float32))
+        below = graph.add(Binary("sub"), scores, top if shifted else zero)
+        powers = graph.add(Unary("exp"), below)
+        soft = graph.add(Binary("div"), powers, graph.add(Reduce("sum", axes), powers), name="p")
+        graph.outputs = [("y", graph.add(MatMul(), soft, graph.add_constant(b), name="y"))]
+        interpreter = Interpreter()
+        worth, _, outputs = worths(graph, ["x", "p"], feeds, interpreter.tools())
+        found.append(float(worth["x"].weights.sum()))
+        compared = [n for n in interpreter.graphs[-1].nodes if n.op == Binary("equal")]
+        assert not compared
+        for feed, output in zip(feeds, outputs, strict=True):
+            assert np.array_equal(output["y"], evaluate(graph, feed)["y"])
+    assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-9)
+
+
 def test_where_nothing_can_be_differentiated_all_errors_count_alike() -> None:
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (1, 6)))
@@ -309,6 +337,6 @@ def test_where_nothing_can_be_differentiated_all_errors_count_alike() -> None:
         ("y", graph.add(Cast(DType.I32), graph.add(MatMul(), x, graph.add_constant(np.eye(6, dtype=np.float32)))))
     ]
     feeds = [{"x": np.array([[-3, 0, 1, 1, 2, 0]], np.float32)}]
-    found, seen = worths(graph, ["x"], feeds, Interpreter().tools())
+    found, seen, _ = worths(graph, ["x"], feeds, Interpreter().tools())
     assert [e.tolist() for e in seen["x"]] == [[-3], [2]]
     assert found["x"].weights.tolist() == [2, 1, 1]
