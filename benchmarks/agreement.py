@@ -51,10 +51,10 @@ def case(seed: int) -> Case:
     ops = tuple(n.op_type for n in model.graph.node)
     feeds = {"x": drawn.inputs(rng, model, int(rng.integers(1, 6)))}
     samples = {"x": rng.standard_normal((4 * len(feeds["x"]), *feeds["x"].shape[1:])).astype(np.float32)}
+    calibrate = "error" if rng.random() < 0.3 else "minmax"
+    extra = float(rng.choice([0.0, 0.05, 0.3, 5.0])) if calibrate == "error" else None
     try:
-        program = mgc.compile(
-            model, target=target, calibrate="error" if rng.random() < 0.3 else "minmax", calibration=samples
-        )
+        program = mgc.compile(model, target=target, calibrate=calibrate, calibration=samples, extra_bits=extra)
     except ValueError as error:  # the documented refusals; anything else is a fault
         return Case(seed, ops, f"{type(error).__name__}: {error}", ())
     differences: list[str] = []

@@ -335,5 +335,6 @@ def target(rng: np.random.Generator) -> Target:
         "stuck_repair": one(True, False), "read_noise_levels": one(0.0, 0.0, 0.3), "drift_s": one(1.0, 1e4),
         "drift_exponent": one(0.0, 0.02),
     }  # fmt: skip
+    crossbar["register_bits"] = max(input_bits, one(0, 0, 11, 16))
     changes = {f"crossbar.{k}": v for k, v in crossbar.items()} | {f"device.{k}": v for k, v in device.items()}
     return load_target(one(*target_names())).replace(changes)

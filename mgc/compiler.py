@@ -21,6 +21,7 @@ from mgc.isa.program import Program as StoredProgram
 from mgc.options import CompileOptions, takes_options
 from mgc.passes.manager import Dump, Pass, PassManager, PassRecord
 from mgc.passes.pipeline import passes
+from mgc.passes.quantizing.calibrate import EXTRA_BITS
 from mgc.passes.registry import by_name
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 from mgc.passes.streaming.dataflow import DEFAULT_DATAFLOW
@@ -94,7 +95,8 @@ def compile_with_stats(
 
 def all_passes(options: CompileOptions) -> tuple[Pass, ...]:
     """What runs on `imported_state`, in order."""
-    how = {"objective": options.objective, "second_reads": options.second_reads}
+    extra = EXTRA_BITS if options.extra_bits is None else options.extra_bits
+    how = {"objective": options.objective, "extra_bits": extra}
     return (*passes(options.calibrate, training=options.trains, **how), *AFTER)
 
 

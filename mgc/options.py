@@ -180,12 +180,12 @@ class CompileOptions:
         "error: least output error; minmax: the full range, quick.",
         names=("error", "minmax"),
     )
-    second_reads: float = _option(
-        0.0,
-        "--second-reads",
+    extra_bits: float | None = _option(
+        None,
+        "--extra-bits",
         "SHARE",
-        "Lets crossbars read values again, with what their codes left over, where that makes outputs most exact: up to "
-        "this share of the network's multiply-accumulates, such as 0.2.",
+        "Reads that crossbars may add, as a share of all, to take in more bits of the values that matter most. "
+        "[default: 0.0625; 0: none]",
         float,
         minimum=0,
     )
@@ -313,7 +313,7 @@ class CompileOptions:
 
     def __post_init__(self) -> None:
         self._check_name("objective")
-        self._check_second_reads()
+        self._check_extra_bits()
         if not self.trains:
             asked = [s.flag for name, s in spellings() if s.training and _is_given(getattr(self, name))]
             if asked:
@@ -348,13 +348,15 @@ class CompileOptions:
                 refuse(f"--ema {name}={decay}: a number between 0 and 1 is needed")
         _ = self.parsed_phases, self.script, self.rule  # their errors now, before any work
 
-    def _check_second_reads(self) -> None:
-        if not (math.isfinite(self.second_reads) and self.second_reads >= 0):
-            refuse(f"--second-reads {self.second_reads}: a number >= 0 is needed, such as 0.2")
-        if self.second_reads and self.trains:
-            refuse("--second-reads is for inference: in training the chip finds its scales as it runs")
-        if self.second_reads and self.calibrate != "error":
-            refuse("--second-reads needs --calibrate error, which finds out where errors come from")
+    def _check_extra_bits(self) -> None:
+        if self.extra_bits is None:
+            return
+        if not (math.isfinite(self.extra_bits) and self.extra_bits >= 0):
+            refuse(f"--extra-bits {self.extra_bits}: a number >= 0 is needed, such as 0.0625")
+        if self.extra_bits and self.trains:
+            refuse("--extra-bits is for inference: in training the chip finds its scales as it runs")
+        if self.extra_bits and self.calibrate != "error":
+            refuse("--extra-bits needs --calibrate error, which finds out where errors come from")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The options that are not the default, as JSON has them; of data and models only that they were given."""

@@ -13,7 +13,7 @@ from mgc.passes.manager import Pass
 from mgc.passes.mapping.allocate import Objective
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, SendValues
 from mgc.passes.mapping.partition import Partition
-from mgc.passes.quantizing.calibrate import CalibrationMethod, Scales
+from mgc.passes.quantizing.calibrate import EXTRA_BITS, CalibrationMethod, Scales
 from mgc.passes.quantizing.quantize import Quantize
 from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.tensor.fold import Fold
@@ -28,10 +28,10 @@ def passes(
     *,
     training: bool = False,
     objective: Objective = "edp",
-    second_reads: float = 0.0,
+    extra_bits: float = EXTRA_BITS,
 ) -> tuple[Pass, ...]:
     """From imported networks to scheduled plans. `method` says how the scales of an inference program are chosen,
-    `second_reads` what reading twice may cost, `objective` what replicas are to make least; only where something is
+    `extra_bits` what more bits of values may cost, `objective` what replicas are to make least; only where something is
     trained are there losses to compose, to fuse and to differentiate.
     """
     forward: tuple[Pass, ...] = ()
@@ -42,4 +42,4 @@ def passes(
     quantize = Quantize("minmax" if method == "none" else method)
     level_two = (LowerLinear(objective), quantize, LowerMoves(), SettleVersions(), LowerVec())
     mapping = (replace(p, objective=objective) if isinstance(p, Allocate) else p for p in MAPPING)
-    return (*forward, SplitBatch(), Fold(), Scales(method, second_reads), *level_two, *mapping)
+    return (*forward, SplitBatch(), Fold(), Scales(method, extra_bits), *level_two, *mapping)

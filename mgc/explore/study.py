@@ -48,7 +48,7 @@ class Study:
     numerics: Literal["quantized", "device"] = "quantized"
     metrics: Metrics | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _states: dict[int, CompileState] = field(default_factory=dict, repr=False)
+    _states: dict[tuple[int, int, int], CompileState] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, ...], Program] = field(default_factory=dict, repr=False)
     _reference: tuple[Feeds, Reference] | None = field(default=None, repr=False)
 
@@ -99,7 +99,8 @@ class Study:
 
     def _shared(self, target: Target) -> CompileState:
         """The network with its scales."""
-        bits = target.crossbar.input_bits
+        crossbar = target.crossbar
+        bits = crossbar.input_bits, crossbar.widest_input, crossbar.dac_bits
         if bits not in self._states:
             state = replace(imported_state(self.model, self.options), target=target)
             state = replace(state, tools=replace(state.tools, kept={}))

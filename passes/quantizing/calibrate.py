@@ -17,7 +17,6 @@ from mgc.passes.quantizing.network import Feeds
 from mgc.passes.quantizing.observed import coded_values, graph_macs, observed_values
 from mgc.passes.quantizing.probe import make_probe
 from mgc.passes.quantizing.samples import take_samples
-from mgc.passes.quantizing.second_reads import Pair, read_twice
 from mgc.passes.quantizing.sensitivity import most_samples, worths
 from mgc.passes.state import CompileState, with_graph
 
@@ -33,6 +32,10 @@ _LEAST = 2
 _ASSUMED = 8.0
 
 
+EXTRA_BITS = 0.0625
+"""Digits that more bits of values may add, as a share of all that layers read: half a bit on each of 8."""
+
+
 @register_attr
 @dataclass(frozen=True, eq=False)
 class Calibration:
@@ -40,13 +43,14 @@ class Calibration:
 
     feeds: one set of graph inputs for each micro-batch that was run. ranges: (least, greatest) of real values, by the
     name that they have in the level-1 graph and keep in later ones. reaches: (least, greatest) number that the codes of
-    a value hold, where that is not its range. pairs: values that hold what is read twice.
+    a value hold, where that is not its range. bits: those of the codes of values that get more than the target's
+    `input_bits`.
     """
 
     feeds: tuple[Feeds, ...]
     ranges: Mapping[str, tuple[float, float]]
     reaches: Mapping[str, Reach] = field(default_factory=dict)
-    pairs: Mapping[str, Pair] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,15 @@ class Scales(Pass):
     reach, by the least error of the network's outputs. How many samples are run, and how much is tried, depends on the
     network's multiply-accumulates, never on the clock. With method "none" every value is taken to lie in -8 .. 8, no
     data is drawn and nothing runs: such a program is exact in `float` numerics, which uses no scale; in `quantized` its
-    scales are only a guess. With `second_reads`, weighted ops read values twice where that pays, up to this share of
-    the network's multiply-accumulates; else the graph stays as it is. An entry gets its `calibration`, and the graph
-    that was `calibrated` where one was run, with a `probe`: what it gives for a few samples.
+    scales are only a guess. With method "error", values that matter most get more bits than the target's `input_bits`,
+    as far as its registers hold them: up to `extra_bits` of the digits that all layers read. An entry gets its
+    `calibration`, and the graph that was `calibrated` where one was run, with a `probe`: what it gives for a few
+    samples.
     """
 
     name: ClassVar[str] = "scales"
     method: CalibrationMethod = "error"
-    second_reads: float = 0.0
+    extra_bits: float = EXTRA_BITS
 
     def run(self, state: CompileState) -> CompileState:
         return super().run(state).without("calibration_data")
@@ -72,12 +77,11 @@ class Scales(Pass):
     def run_entry(self, entry: Entry, state: CompileState) -> Entry:
         if state.trains:
             return entry
-        graph = entry.graph.copy() if self.second_reads else entry.graph
-        found = self._seen(graph, state)
+        found = self._seen(entry.graph, state)
         if not found.feeds:
-            return with_graph(entry, graph, calibration=found)
-        probe = make_probe(graph, state.module.attributes.get("calibration_data", {}), state.seed, state.tools)
-        return with_graph(entry, graph, calibration=found, calibrated=graph, probe=probe)
+            return with_graph(entry, entry.graph, calibration=found)
+        probe = make_probe(entry.graph, state.module.attributes.get("calibration_data", {}), state.seed, state.tools)
+        return with_graph(entry, entry.graph, calibration=found, calibrated=entry.graph, probe=probe)
 
     def _seen(self, graph: Graph, state: CompileState) -> Calibration:
         if self.method == "none":
@@ -90,26 +94,14 @@ class Scales(Pass):
         if self.method == "error":
             affordable = min(affordable, max(_ENOUGH, most_samples(graph, coded_values(graph))))
         samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
-        feeds, bits = samples.feeds, state.target.crossbar.input_bits
-        twice = self.second_reads > 0
-        names = searched(graph, samples, bits, noise=twice) if self.method == "error" else []
+        feeds, crossbar = samples.feeds, state.target.crossbar
+        extra = self.extra_bits if crossbar.widest_input > crossbar.input_bits else 0.0
+        names = searched(graph, samples, crossbar.input_bits, noise=extra > 0) if self.method == "error" else []
         found, seen, outputs = worths(graph, names, feeds, state.tools)
         seen = joined(seen, observe(graph, feeds[samples_in(seen) :], state.tools))
         ranges = {name: (float(low.min()), float(high.max())) for name, (low, high) in seen.items()}
         state.warnings.extend(samples.warnings)
         if self.method != "error":
             return Calibration(samples.feeds, ranges)
-        reaches, coded = choose_reaches(graph, samples, seen, found, outputs, state.tools, bits)
-        if not twice:
-            return Calibration(samples.feeds, ranges, reaches)
-        if not coded:
-            state.warnings.append(
-                "second reads: none, as which values matter cannot be found out: the network is too large for it, or "
-                "has no derivative"
-            )
-        pairs = read_twice(graph, coded, self.second_reads)
-        for name, pair in pairs.items():
-            ranges[name] = ranges[pair.of]
-            if pair.of in reaches:
-                reaches[name] = reaches[pair.of]
-        return Calibration(samples.feeds, ranges, reaches, pairs)
+        reaches, bits = choose_reaches(graph, samples, seen, found, outputs, state.tools, crossbar, extra)
+        return Calibration(samples.feeds, ranges, reaches, bits)

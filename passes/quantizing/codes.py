@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -33,6 +34,11 @@ class Codes:
     def signed(self) -> bool:
         """Whether codes can be negative."""
         return self.lo < 0
+
+    @property
+    def bits(self) -> int:
+        """How many bits they have."""
+        return (self.hi - self.lo).bit_length()
 
     @property
     def dtype(self) -> DType:
@@ -79,6 +85,7 @@ def worth_shifting(reach: Reach) -> bool:
     return max(high, 0.0) - min(low, 0.0) < _WORTH * 2 * max(high, -low)
 
 
+@cache
 def normal_reach(bits: int) -> Reach:
     """The reach of signed codes of `bits` bits with the least mean square error on N(0,1) (8 bits: about 3.9)."""
     x = np.linspace(0, 8, 8001)

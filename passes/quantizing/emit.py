@@ -11,6 +11,7 @@ from mgc.ir.mapped import Dequant, Quant
 from mgc.ir.types import TensorType
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
+from mgc.targets.description import Crossbar
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class QuantizedLayer:
 class Emitter:
     """Puts chosen codes and weights into a graph; equal codes of one value share one `quant`."""
 
-    def __init__(self, graph: Graph, weight_bits: int) -> None:
+    def __init__(self, graph: Graph, crossbar: Crossbar) -> None:
         self._graph = graph
-        self._weight_dtype = np.int8 if weight_bits <= 8 else np.int16
+        self._input_bits = crossbar.input_bits
+        self._weight_dtype = np.int8 if crossbar.weight_bits <= 8 else np.int16
         self._coded: dict[tuple[Value, Codes], Value] = {}
 
     def emit(self, layer: Layer, chosen: QuantizedLayer) -> None:
@@ -51,7 +53,8 @@ class Emitter:
             graph.add_constant(np.ascontiguousarray(data), f"{part.name}.q")
             for part, data in zip(layer.op.parts, split, strict=True)
         ]
-        op = replace(layer.op, outside=chosen.codes.zero)
+        bits = chosen.codes.bits
+        op = replace(layer.op, outside=chosen.codes.zero, input_bits=bits if bits > self._input_bits else 0)
         at = graph.nodes.index(node)
         acc = graph.add(
             op, self._coded[key], *whole, *node.inputs[1:], name=f"{layer.name}.acc", sources=node.sources, at=at

@@ -25,11 +25,11 @@ class LayerQuality:
     """Calibration and error of one layer.
 
     onnx_nodes: what it computes. low, high: the range of its input on calibration data, in reals; clip_low, clip_high:
-    what its codes reach. scale: a code's step; zero: the code of 0; signed: whether codes can be negative. clipped: the
-    share of inputs seen that codes do not reach. weight_scale_low, weight_scale_high: steps of the columns' whole
-    numbers. exact_columns: the share of columns whose converters never clip. weight_snr_db: energy of the real weights
-    over that of their rounding errors. output_snr_db: energy of the real sums (without bias) over that of the error of
-    the coded ones, over sampled windows. What was not measured is None.
+    what its codes reach. bits: of a code; scale: its step; zero: the code of 0; signed: whether codes can be negative.
+    clipped: the share of inputs seen that codes do not reach. weight_scale_low, weight_scale_high: steps of the
+    columns' whole numbers. exact_columns: the share of columns whose converters never clip. weight_snr_db: energy of
+    the real weights over that of their rounding errors. output_snr_db: energy of the real sums (without bias) over that
+    of the error of the coded ones, over sampled windows. What was not measured is None.
     """
 
     name: str
@@ -38,6 +38,7 @@ class LayerQuality:
     high: float
     clip_low: float
     clip_high: float
+    bits: int
     scale: float
     zero: int
     signed: bool
@@ -63,6 +64,7 @@ def quality_of(
         high=float(seen[1]),
         clip_low=codes.scale * (codes.lo - codes.zero),
         clip_high=codes.scale * (codes.hi - codes.zero),
+        bits=codes.bits,
         scale=codes.scale,
         zero=codes.zero,
         signed=codes.signed,

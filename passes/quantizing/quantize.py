@@ -68,7 +68,7 @@ class Quantize(Pass):
         layers = find_layers(graph, nonnegative)
         seen = Ranges(graph, calibration)
         coded = _with_codes(layers, seen, state.target, StatedCodes(graph))
-        emitter = Emitter(graph, crossbar.weight_bits)
+        emitter = Emitter(graph, crossbar)
         quality: list[LayerQuality] = []
         for layer, chosen, windows in self._chosen(entry, graph, coded, seen, state):
             quality.append(quality_of(layer, chosen, seen.of(layer.x), windows, crossbar))
@@ -88,16 +88,8 @@ class Quantize(Pass):
         if self.method == "error" and calibrated is not None:
             known = [(layer, codes) for layer, codes in coded if seen.is_known(layer.x) and layer not in given]
             calibration: Calibration = entry.attributes["calibration"]
-            sampled = partial(
-                sampled_windows,
-                known,
-                graph,
-                seen.origin,
-                calibrated,
-                calibration.feeds,
-                state.tools,
-                calibration.pairs,
-            )
+            feeds = calibration.feeds
+            sampled = partial(sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools)
             fits = _fits(known, crossbar, state.tools, sampled)
             for windows, rounded, first in fits:
                 layer = windows.layer
@@ -147,12 +139,13 @@ def _with_codes(layers: list[Layer], seen: Ranges, target: Target, stated: State
     """The layers with the codes of their inputs: those that the model states, if it does. Layers that read one value,
     or rearrange it, agree on its codes.
     """
-    bits = target.crossbar.input_bits
+    base = target.crossbar.input_bits
     fixed = {seen.origin(layer.x) for layer in layers if not layer.takes_shifted_codes}
     coded: list[tuple[Layer, Codes]] = []
     for layer in layers:
         reach, shifts = seen.reach(layer.x), seen.origin(layer.x) not in fixed
-        codes = stated.codes(layer.x, bits, seen.of(layer.x), unsigned=layer.unsigned, shifts=shifts)
+        bits = seen.bits(layer.x) or base
+        codes = stated.codes(layer.x, base, seen.of(layer.x), unsigned=layer.unsigned, shifts=shifts)
         if codes is not None:
             coded.append((layer, codes))
             continue
@@ -185,6 +178,10 @@ class Ranges:
     def reach(self, value: Value) -> Reach:
         """The range that the codes of a value should hold."""
         return self._calibration.reaches.get(self.origin(value).name) or self.of(value)
+
+    def bits(self, value: Value) -> int:
+        """The bits of a value's codes; 0 for as many as others have."""
+        return self._calibration.bits.get(self.origin(value).name, 0)
 
     def is_known(self, value: Value) -> bool:
         """Whether calibration saw the value."""

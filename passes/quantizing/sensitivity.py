@@ -106,10 +106,13 @@ def worths(
                     counted = np.bincount(which, slope.astype(np.float64).reshape(-1), minlength=_BINS)
                     slopes[name].append(_finite(counted))
     found: dict[str, Worth] = {}
+    seen = extremes(observed, ends)
     for name, weights in bins.items():
         held = np.flatnonzero(_GOOD & (weights > 0))
-        found[name] = Worth(_MIDDLES[held], weights[held], tuple(s[held] for s in slopes[name]))
-    return found, extremes(observed, ends), outputs
+        low, high = seen[name]
+        numbers = np.clip(_MIDDLES[held], low.min(), high.max())  # a bin may reach further than what was seen
+        found[name] = Worth(numbers, weights[held], tuple(s[held] for s in slopes[name]))
+    return found, seen, outputs
 
 
 def _finite(counted: np.ndarray) -> np.ndarray:

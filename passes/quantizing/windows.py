@@ -14,7 +14,6 @@ from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.network import Feeds, mirrored, run_each
-from mgc.passes.quantizing.second_reads import Pair
 
 # Windows of one part that are looked at (fewer of a very large one, or in a very large network, as work grows with
 # windows x weights), and the memory that sampled windows may take at once.
@@ -84,11 +83,9 @@ def sampled_windows(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
-    pairs: Mapping[str, Pair],
 ) -> Iterator[list[CodedWindows]]:
     """The windows of each layer, in groups that memory holds. `graph` holds the layers, `calibrated` is the level-1
-    graph that is run; `origin` leads from a layer's input to the value that both graphs have. Of `pairs` only what is
-    coded first is looked at.
+    graph that is run; `origin` leads from a layer's input to the value that both graphs have.
     """
     producers = graph.producers()
     group: list[tuple[Layer, Codes]] = []
@@ -98,10 +95,10 @@ def sampled_windows(
         size += sum(_wanted(part, most) * part.matrices * part.rows for part in layer.op.parts)
         group.append((layer, codes))
         if size > _BYTES:
-            yield _of_group(group, most, producers, origin, calibrated, feeds, tools, pairs)
+            yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
             group, size = [], 0
     if group:
-        yield _of_group(group, most, producers, origin, calibrated, feeds, tools, pairs)
+        yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
 
 
 def _of_group(
@@ -112,7 +109,6 @@ def _of_group(
     calibrated: Graph,
     feeds: Sequence[Feeds],
     tools: Tools,
-    pairs: Mapping[str, Pair],
 ) -> list[CodedWindows]:
     gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
     probe, values = mirrored(calibrated)
@@ -125,8 +121,7 @@ def _of_group(
         for (layer, _), parts, sources, count in zip(group, gathered, kept, counts, strict=True):
             if number > count:
                 continue
-            name = origin(layer.x).name
-            held = _first_only(result[f"value {name}"], pairs.get(name))
+            held = result[f"value {origin(layer.x).name}"]
             x = _moved(held, layer.x, origin(layer.x), producers)
             sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
             # small ones are looked at together, in two halves
@@ -177,14 +172,6 @@ class _Gathered:
             np.concatenate([coded for _, coded in self._kept], axis=1),
             self._clipped / max(self._seen, 1),
         )
-
-
-def _first_only(data: np.ndarray, pair: Pair | None) -> np.ndarray:
-    """The data with the second half of a pair replaced by its first."""
-    if pair is None:
-        return data
-    first = np.split(data, 2, pair.axis)[0]
-    return np.concatenate([first, first], pair.axis)
 
 
 def _wanted(part: MvmPart, affordable: int) -> int:

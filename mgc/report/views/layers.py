@@ -12,9 +12,10 @@ from mgc.report.text import Heading, Row, pairs, section, stack, table
 from mgc.report.units import count, decibels, percent
 
 LEGEND = (
-    "input: the range seen on calibration data; codes: the range they reach, U unsigned, S signed, Z with a shifted "
-    "zero; clipped: inputs beyond it; exact: columns whose converters never clip; weights, output: signal to error of "
-    "the rounded weights, and of the layer's sums over sampled windows, converters left out (200 dB: no error)"
+    "input: the range seen on calibration data; codes: U unsigned, S signed, Z with a shifted zero, their bits, and "
+    "the range they reach; clipped: inputs beyond it; exact: columns whose converters never clip; weights, output: "
+    "signal to error of the rounded weights, and of the layer's sums over sampled windows, converters left out "
+    "(200 dB: no error)"
 )
 TRAINING = "Training keeps no fixed scales: the chip computes one for every tensor and step, from its largest value."
 
@@ -32,7 +33,7 @@ def cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
     kind = "S" if layer["signed"] else "Z" if layer["zero"] else "U"
     return (
         f"{layer['low']:.3g} .. {layer['high']:.3g}",
-        f"{kind} {layer['clip_low']:.3g} .. {layer['clip_high']:.3g}",
+        f"{kind}{layer['bits']} {layer['clip_low']:.3g} .. {layer['clip_high']:.3g}",
         "-" if layer["clipped"] is None else f"{100 * layer['clipped']:.2g} %" if layer["clipped"] else "none",
         percent(layer["exact_columns"]),
         decibels(layer["weight_snr_db"]),

@@ -28,8 +28,9 @@ def facts(program: Program) -> dict[str, Any]:
 
 
 def _arithmetic(group: CrossbarGroup) -> dict[str, Any]:
-    """What all groups of a program have in common; the packing is each group's own."""
-    return {key: value for key, value in asdict(group.arithmetic).items() if key != "plane_columns"}
+    """What all groups of a program have in common."""
+    own = ("plane_columns", "input_bits")
+    return {key: value for key, value in asdict(group.arithmetic).items() if key not in own}
 
 
 def turns_of(program: Program) -> dict[int, int]:
@@ -78,6 +79,7 @@ def _group(program: Program, group: CrossbarGroup, turns: Mapping[int, int]) -> 
         "onnx_nodes": list(group.sources),
         **{name: getattr(group, name) for name in _SIZES},
         "plane_columns": group.arithmetic.plane_columns,
+        "input_bits": group.arithmetic.input_bits,
         "transposed_turns": turns.get(group.id),
         "crossbars": len(group.crossbars),
         "crossbar_ids": list(group.crossbars),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rich.console import RenderableType
 
-from mgc.isa.instructions import Host, Vec
+from mgc.isa.instructions import Host, Mvm, Vec
 from mgc.isa.memory import CONSTANT, Port
 from mgc.isa.program import Program
 from mgc.report import trace
 from mgc.report.text import pairs, section, stack, table
-from mgc.report.units import count, decibels, duration, ranges, shape, si, size
+from mgc.report.units import count, decibels, duration, percent, ranges, shape, si, size
 from mgc.report.views.instructions import counts
 from mgc.report.views.mapping import used_and_available
 from mgc.report.views.schedule import status_line, status_of
@@ -51,6 +52,26 @@ def headline(program: Program) -> dict[str, Any]:
         "objective": allocation.get("objective"),
         "choices": allocation.get("choices") or {},
     }
+
+
+def input_bits(program: Program) -> dict[str, Any] | None:
+    """Bits of the codes that products read: the fewest, the most, their mean, and what share of reads those beyond the
+    target's `input_bits` add; weighted by multiply-accumulates. None in training, where all have the same.
+    """
+    reads = [i for i in program.instructions if isinstance(i, Mvm)]
+    if program.mode == "training" or not reads:
+        return None
+    base = int(program.target.get("crossbar", {}).get("input_bits", 0))
+    work: dict[int, int] = {}
+    usual = added = 0
+    for i in reads:
+        group = program.groups[i.group]
+        held, macs = group.arithmetic, i.window_total * group.matrices * group.rows * group.cols
+        work[held.input_bits] = work.get(held.input_bits, 0) + macs
+        digits = replace(held, input_bits=base).digits(i.signed) if base else held.digits(i.signed)
+        usual, added = usual + macs * digits, added + macs * (held.digits(i.signed) - digits)
+    mean = sum(bits * macs for bits, macs in work.items()) / max(sum(work.values()), 1)
+    return {"least": min(work), "most": max(work), "mean": mean, "extra_reads": added / max(usual, 1)}
 
 
 def host_nodes(program: Program) -> list[dict[str, Any]]:
@@ -151,7 +172,7 @@ def overview(program: Program) -> RenderableType:
         ("latency", f"{si(facts['latency_s'], 's')} for a batch of {batch}"),
         ("throughput", f"{count(facts['samples_per_s'])} samples/s"),
         ("energy", f"{si(facts['energy_j'], 'J')} for a batch of {batch}"),
-        *_accuracy_lines(facts),
+        *_accuracy_lines(program, facts),
         *_rewriting_lines(facts["rewriting"]),
         ("on the host", _host_line(facts)),
     ]
@@ -176,11 +197,18 @@ def elsewhere(program: Program) -> list[tuple[str, list[str], list[tuple[str, ..
     return [t for t in tables if t[2]]
 
 
-def _accuracy_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    expected = facts["expected_psnr_db"]
-    if expected is None:
-        return []
-    return [("accuracy", f"{decibels(expected)} PSNR expected of the outputs, by a run on calibration samples")]
+def _accuracy_lines(program: Program, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    expected, bits = facts["expected_psnr_db"], input_bits(program)
+    lines: list[tuple[str, str]] = []
+    if expected is not None:
+        lines.append(
+            ("accuracy", f"{decibels(expected)} PSNR expected of the outputs, by a run on calibration samples")
+        )
+    if bits is not None and bits["extra_reads"] > 0:
+        spread = f"{bits['least']} to {bits['most']} bits" if bits["least"] < bits["most"] else f"{bits['most']} bits"
+        cost = f"what is more than usual adds {percent(bits['extra_reads'])} to the reads"
+        lines.append(("input codes", f"{spread}, {bits['mean']:.2f} on average: {cost}"))
+    return lines
 
 
 def _rewriting_lines(rewriting: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,8 @@ from mgc.sim.fast.values import Element
 
 KernelName = Literal["u8s8", "u8u8", "float32", "float64"]
 
+_MOST_PARTS = 3
+"""Products in "float32" that take no longer than one in "float64"."""
 
 Span = tuple[int, int]
 """The whole numbers that codes take: lo <= x <= hi, lo <= 0 <= hi."""
@@ -59,6 +62,18 @@ def choose(weights: np.ndarray, codes: Span, element: Element) -> KernelName:
     if bound < 1 << 53:
         return "float64"
     raise OverflowError(f"sums reach {bound}")
+
+
+def exact_parts(weights: np.ndarray, codes: Span) -> list[int] | None:
+    """Where to cut the rows of weights [K, N] so that "float32" is exact for each part: the starts of the parts, and K;
+    None if that takes more than `_MOST_PARTS` equal ones.
+    """
+    rows = len(weights)
+    for count in range(1, _MOST_PARTS + 1):
+        cuts = [rows * k // count for k in range(count + 1)]
+        if all(largest_partial_sum(weights[a:b], codes) < 1 << 24 for a, b in pairwise(cuts)):
+            return cuts
+    return None
 
 
 def product(g: GraphBuilder, x: str, element: Element, weights: np.ndarray, kernel: KernelName) -> tuple[str, np.dtype]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -228,8 +229,22 @@ class _Product:
             kernel = kernels.choose(most, codes, self.source.element)
         except OverflowError as error:
             raise NotLoweredError(f"{error}: no kernel is exact") from error
+        cuts = kernels.exact_parts(weights, codes) if kernel == "float64" and whole is None else None
+        if cuts is not None:
+            return self._by_parts(x, weights, cuts, kernels.largest_partial_sum(weights, codes))
         tensor, dtype = kernels.product(self.g, x, self.source.element, weights, kernel)
         return Sums(tensor, dtype, kernels.largest_partial_sum(most, codes), kernel)
+
+    def _by_parts(self, x: str, weights: np.ndarray, cuts: Sequence[int], limit: int) -> Sums:
+        """The product part by part of the rows in float32, added up in float64."""
+        g, total = self.g, ""
+        for start, stop in pairwise(cuts):
+            part, _ = kernels.product(
+                g, g.slice(x, start, stop, axis=2), self.source.element, weights[start:stop], "float32"
+            )
+            wide = g.cast(part, np.float64)
+            total = g.node("Add", total, wide) if total else wide
+        return Sums(total, np.dtype(np.float64), limit, "float32 in parts")
 
     def _pays(self, lines: SharedProduct, index: np.ndarray) -> bool:
         """Whether `_added_lines` costs less: few columns leave most of a kernel's tiles empty."""

@@ -15,6 +15,9 @@ from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, finite, limit, logical, pointwise
 from mgc.sim.fast.values import Element, GraphValue
 
+_ROUNDING = np.float32(3 << 22)
+"""Numbers within 2^22 of it are whole: float32 rounds a sum with it to a whole number, halves to even ones."""
+
 
 def quant(g: GraphBuilder, call: Call) -> GraphValue:
     """clip(round(x / scale) + zero, lo, hi) in float32, NaN as 0; the scale is an attribute."""
@@ -45,14 +48,16 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
     Eight bits: QuantizeLinear, which divides, rounds half to even, adds the zero point (and 128 for signed codes, see
     `Element`) and clips to the type, as a probe confirms on this machine. It makes NaN the tensor's 0: where there may
     be one and that is not the code of 0, it is replaced first. Then the clip to lo..hi where that is narrower.
-    Otherwise the operations one by one; a clipped value is a whole number of the type, so that the cast is exact.
+    Otherwise the operations one by one, on the quotient clipped to lo..hi less the zero point, which are whole numbers:
+    rounding is adding and taking away a float32 whose neighbours are whole numbers. Wider codes stay in float32, which
+    the products of most of them take.
     """
     x, scale = call.args[:2]
     if logical(x) != FLOAT or logical(scale) != FLOAT:
         raise NotLoweredError(f"{call.name} of {logical(x)} by {logical(scale)}")
     lo, hi, code = call.attributes
     dtype = dtype_of_code(code)
-    element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(dtype)
+    element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(FLOAT)
     one = math.prod(scale.shape) == 1 and not (isinstance(scale, GraphValue) and scale.batched)
     by_sample = len(scale.shape) == len(x.shape) > 0 and math.prod(scale.shape) == scale.shape[0]
     point = zero + element.bias
@@ -79,15 +84,13 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
             if (least, most) != (0, 255):
                 t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
             return t
-        whole = g.node("Round", g.node("Div", t, s))
+        steps = g.node("Div", t, s)
         if not sure:
-            whole = _without_nan(g, whole)
-        if zero:
-            whole = g.node("Add", whole, g.constant(np.float32(zero)))
-        whole = g.node("Clip", whole, g.constant(np.float32(lo)), g.constant(np.float32(hi)))
-        if element.bias:
-            whole = g.node("Add", whole, g.constant(np.float32(element.bias)))
-        return g.cast(whole, element.dtype)
+            steps = _without_nan(g, steps)
+        steps = g.node("Clip", steps, g.constant(np.float32(lo - zero)), g.constant(np.float32(hi - zero)))
+        rounded = g.node("Add", steps, g.constant(_ROUNDING))
+        whole = g.node("Sub", rounded, g.constant(_ROUNDING - np.float32(point)))
+        return whole if element.dtype == FLOAT else g.cast(whole, element.dtype)
 
     value = elementwise.apply(g, call.args, call.result.shape, dtype, element, emit)
     return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
