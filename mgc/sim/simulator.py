@@ -138,6 +138,8 @@ class Simulator:
         inputs, and for NaN in all numerics but float: no converter has a code for it.
         """
         keyed = with_key(self._run_of(self._tested).program, inputs, self.seed)
+        if not self._counts:
+            return self._run(self._tested, keyed, progress)
         with self._counted():
             return self._run(self._tested, keyed, progress)
 
@@ -379,7 +381,8 @@ def _refuse_large(program: Program, most: int) -> None:
 
 def _refuse_nan(inputs: Mapping[str, Any]) -> None:
     for name, value in inputs.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
+        # the least of numbers is NaN if one of them is
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size and np.isnan(value.min()):
             place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
             raise SimulationError(
                 f"input {name} holds NaN (first at [{place}]), which the chip cannot take: give numbers, or run with "

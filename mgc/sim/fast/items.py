@@ -223,8 +223,10 @@ class LoadItem:
         """The slot's content for k micro-batches from the port's."""
         if self.result.opaque:
             return [value] * k if self.result.batched else value
+        if value.dtype == self.result.dtype:
+            return value
         with np.errstate(all="ignore"):
-            return value if value.dtype == self.result.dtype else cast(value, self.result.dtype)
+            return cast(value, self.result.dtype)
 
 
 @dataclass(frozen=True)
@@ -254,5 +256,8 @@ class StoreItem:
         else:
             value = value.reshape(port.shape)
             value = np.concatenate([value] * k) if repeated else value
+        dtype = numpy_dtype(port.dtype)
+        if value.dtype == dtype:
+            return value.copy()
         with np.errstate(all="ignore"):
-            return cast(value, numpy_dtype(port.dtype))
+            return cast(value, dtype)
