@@ -105,7 +105,7 @@ def inference() -> None:
     print("| target | `quantized` | `device`, as stated | without stuck cells | exact columns, as stated |")
     print("|---|---|---|---|---|")
     for name in target_names():
-        program = mgc.compile(GENERATOR, target=name)
+        program = mgc.compile(GENERATOR, target=name, extra_bits=0)
         stated = program.target["device"]
         sound = {key: stated[key] for key in ("write_sigma", "read_noise_levels")}
         simulator = Simulator(program, numerics="device")
@@ -114,7 +114,7 @@ def inference() -> None:
     print("\n### One non-ideality at a time, liu2018\n")
     print("| non-ideality | PSNR, dB |")
     print("|---|---|")
-    program = mgc.compile(GENERATOR)
+    program = mgc.compile(GENERATOR, extra_bits=0)
     for title, errors in CASES.items():
         print(f"| {title} | {over_seeds(program, errors)} |", flush=True)
 
