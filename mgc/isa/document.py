@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from mgc.functions import draws, optimizers
+from mgc.functions.reduce import total
 from mgc.functions.windows import Layout, Windows
 from mgc.isa import asm, codec, container, crossbar, diffblock, functions, transposed, verify
 from mgc.isa.claim import Slope, StoredClaim
@@ -108,6 +109,7 @@ def document() -> str:
         *_functions("Casts, shapes, gathers, digital products", TENSOR),
         *_functions("Random numbers", RANDOM),
         *_functions("Reductions and pooling", REDUCE),
+        _prose("How `reduce_sum`, `reduce_mean` and `reduce_variance` add up. " + _doc(total)),
         *_functions("Gradients", GRADIENTS),
         *_functions("Between real values and codes", QUANTISED),
         "## File",

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc.functions.dtypes import in_domain, is_float, is_integer
 from mgc.functions.pool import pool_average, pool_max
-from mgc.functions.reduce import REDUCTIONS, Reduction
+from mgc.functions.reduce import REDUCTIONS, Reduction, total
 from mgc.isa.functions.base import Array, Attributes, Operand, VecFunction, pooled, require, whole, windows_of
 
 
@@ -29,7 +29,10 @@ def _reduction(r: Reduction) -> VecFunction:
         rows = _rows(x, axes)
         if not r.logic:
             rows = rows.astype(np.float64 if is_float(x.dtype) or r.name == "mean" else np.int64)
-        y = r.numpy(rows, axis=-1)
+        ordered = r.name in ("sum", "mean") and rows.dtype == np.float64
+        y = total(rows, -1) if ordered else r.numpy(rows, axis=-1)
+        if ordered and r.name == "mean":
+            y = y / rows.shape[-1]
         if r.name == "mean" and is_integer(x.dtype):
             y = np.trunc(y)
         return np.asarray(y).astype(x.dtype).reshape(_reduced(x.shape, axes, bool(attributes[0])))

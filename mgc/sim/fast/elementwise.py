@@ -19,6 +19,9 @@ from mgc.sim.fast.values import Element, GraphValue, Part, Rows
 Operand = GraphValue | np.ndarray
 """A value, or a constant."""
 
+_MANY = 64
+"""Numbers from which on it is worth a node to walk them in a row."""
+
 Emit = Callable[[Sequence[str], list[int]], str]
 """Makes the nodes for aligned operand tensors, given the result's shape (with one -1), and names the result."""
 
@@ -48,7 +51,24 @@ def apply(
         except _MisalignedError:
             pass
     tensors = [g.constant(o) if isinstance(o, np.ndarray) else layout.dense(g, o) for o in operands]
-    return GraphValue(shape, logical, element, dense=emit(tensors, layout.leading(shape)), batched=batched)
+    if _walks_single(operands, shape, batched):
+        flat = [
+            g.constant(o.reshape(())) if isinstance(o, np.ndarray) else g.reshape(t, [-1])
+            for o, t in zip(operands, tensors, strict=True)
+        ]
+        made = g.reshape(emit(flat, [-1]), layout.leading(shape))
+    else:
+        made = emit(tensors, layout.leading(shape))
+    return GraphValue(shape, logical, element, dense=made, batched=batched)
+
+
+def _walks_single(operands: Sequence[Operand], shape: tuple[int, ...], batched: bool) -> bool:
+    """Whether kernels would take the numbers one by one: they do where a scalar meets a last axis of one number."""
+    if len(shape) < 2 or shape[-1] != 1 or prod(shape) < _MANY:
+        return False
+    scalars = [o.size == 1 for o in operands if isinstance(o, np.ndarray)]
+    whole = all(o.shape == shape and o.batched == batched for o in operands if isinstance(o, GraphValue))
+    return bool(scalars) and all(scalars) and whole
 
 
 def _over_rows(

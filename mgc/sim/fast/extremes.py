@@ -24,10 +24,10 @@ def _without_others(g: GraphBuilder, rows: Rows, element: Element) -> Rows:
     return rows if len(np.unique(rows.index)) == rows.total else layout.in_order(g, rows, element)
 
 
-def _with_nans(g: GraphBuilder, found: str, x: str, axes: Sequence[int], keepdims: int) -> str:
+def _with_nans(g: GraphBuilder, found: str, x: str, axes: Sequence[int]) -> str:
     """The extremes of a tensor, NaN where one of the numbers is: times 0 / 0 there, times 1 elsewhere, exactly."""
     marks = g.cast(g.node("IsNaN", x), FLOAT)
-    numbers = g.node("Sub", g.constant(FLOAT.type(1)), g.node("ReduceMax", marks, g.constant(axes), keepdims=keepdims))
+    numbers = g.node("Sub", g.constant(FLOAT.type(1)), g.node("ReduceMax", marks, g.constant(axes), keepdims=0))
     return g.node("Mul", found, g.node("Div", numbers, numbers))
 
 
@@ -38,25 +38,25 @@ def extreme(g: GraphBuilder, call: Call) -> GraphValue:
     In a plan with guards of `float` numerics numbers are finite if anything is right.
     """
     (x,) = call.args
-    keepdims, *axes = (int(a) for a in call.attributes)
+    axes = [int(a) for a in call.attributes[1:]]
     if not isinstance(x, GraphValue) or not axes or x.element != Element(FLOAT) or (x.batched and 0 in axes):
         raise NotLoweredError(f"{call.name} over the batch axis, of a constant, over nothing, or of {logical(x)}")
     unknown = not call.guarded and not math.isfinite(x.limit)
     op, guarded, rows = call.name.title().replace("_", ""), call.guarded and not call.ideal, x.rows
     if rows is None or not guarded or len(axes) < len(x.shape):
         tensor = layout.dense(g, x)
-        found = g.node(op, tensor, g.constant(axes), keepdims=keepdims)
-        found = _with_nans(g, found, tensor, axes, keepdims) if unknown else found
+        found = g.node(op, tensor, g.constant(axes), keepdims=0)
+        found = _with_nans(g, found, tensor, axes) if unknown else found
         tensors = [tensor]
     else:
         rows = _without_others(g, layout.without_holes(g, rows, x.element), x.element)
         tensors = [p.tensor for p in rows.parts]
         most = [g.reshape(g.node(op, t, g.constant([0, 1, 2]), keepdims=0), [1]) for t in tensors]
         found = most[0] if len(most) == 1 else g.node(op.removeprefix("Reduce"), *most)
-        found = g.reshape(found, [1] * len(call.result.shape))
     for tensor in tensors if guarded else ():
         g.guard(tensor)
-    return replace(x, shape=call.result.shape, dense=g.positive_zero(found), rows=None)
+    found = g.reshape(g.positive_zero(found), layout.leading(call.result.shape))
+    return replace(x, shape=call.result.shape, dense=found, rows=None)
 
 
 def run_max(g: GraphBuilder, call: Call) -> GraphValue:

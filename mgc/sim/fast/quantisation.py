@@ -178,16 +178,17 @@ def lookup(g: GraphBuilder, call: Call) -> GraphValue:
 
     def make(tensors: Sequence[str], shape: list[int]) -> str:
         flat = g.reshape(tensors[0], [-1])
-        index = g.node("Floor", g.node("Mul", g.node("Sub", flat, lo_), inverse))
+        place = g.node("Mul", g.node("Sub", flat, lo_), inverse)
         if not regular:  # 0 times infinity
-            index = _without_nan(g, index)
-        index = g.node("Clip", index, g.constant(np.float32(0)), g.constant(np.float32(len(values) - 1)))
-        at = g.cast(index, np.int32)
+            place = _without_nan(g, place)
+        # what is not negative is cut off downwards
+        place = g.node("Clip", place, g.constant(np.float32(0)), g.constant(np.float32(len(values) - 1)))
+        at = g.cast(place, np.int32)
         if may_be_nan:
             at = g.node("Clip", at, g.constant(np.int32(0)), g.constant(np.int32(len(values) - 1)))
         value = g.node("GatherElements", table_values, at, axis=0)
         slope = g.node("GatherElements", table_slopes, at, axis=0)
-        rest = g.node("Sub", flat, g.node("Add", lo_, g.node("Mul", index, step_)))
+        rest = g.node("Sub", flat, g.node("Add", lo_, g.node("Mul", g.cast(at, FLOAT), step_)))
         return g.reshape(g.node("Add", value, g.node("Mul", slope, rest)), shape)
 
     trimmed = replace(call, args=(x,))

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from mgc.isa.functions import PoolWindows, windows_of
-from mgc.sim.fast import layout, pairwise
+from mgc.sim.fast import layout, sums
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.steps import FLOAT, Call, Lowering, finite, logical
 from mgc.sim.fast.values import Element, Frame, GraphValue, Rows
@@ -102,7 +102,7 @@ def _divisor(windows: PoolWindows, spatial: tuple[int, ...], reads: np.ndarray) 
 
 
 def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
-    """Sum, mean or variance in float64, in the order of NumPy's pairwise summation over the reduced axes, rounded once.
+    """Sum, mean or variance in float64, in the order of `mgc.functions.reduce.total`, rounded once.
 
     In `float` numerics in float32, in whatever order.
     """
@@ -121,13 +121,13 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
             off = g.node("Sub", tensor, g.node("ReduceMean", tensor, g.constant([1]), keepdims=1))
             tensor = g.node("Mul", off, off)
         total = g.node("ReduceSum" if call.name == "reduce_sum" else "ReduceMean", tensor, g.constant([1]), keepdims=0)
-    elif pairwise.is_exact(n, channels):
+    elif sums.is_exact(n, channels):
         g.note(prod(x.shape))
         if call.name == "reduce_variance":
             total = _variance(g, g.cast(tensor, np.float64), n, channels)
         else:
             # the ISA starts from +0, which turns a sum of -0 into +0
-            total = g.node("Add", g.constant(np.float64(0)), pairwise.emit(g, tensor, n, channels))
+            total = g.node("Add", g.constant(np.float64(0)), sums.emit(g, tensor, n, channels))
         if call.name == "reduce_mean":
             total = g.node("Div", total, g.constant(np.float64(n)))
         total = g.cast(total, FLOAT)
@@ -143,10 +143,10 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
 
 
 def _variance(g: GraphBuilder, x: str, n: int, channels: int) -> str:
-    """float64 [m, n, channels] -> [m, channels], as `mgc.functions.reduce.variance` adds up."""
+    """float64 [m, n, channels] -> sums in the order of [m, channels], as `mgc.functions.reduce.variance` adds up."""
     count = g.constant(np.float64(n))
     off = g.node("Sub", x, g.slice(x, 0, 1, axis=1))
-    total, squares = (pairwise.emit(g, v, n, channels) for v in (off, g.node("Mul", off, off)))
+    total, squares = (sums.emit(g, v, n, channels, wide=True) for v in (off, g.node("Mul", off, off)))
     less = g.node("Sub", squares, g.node("Div", g.node("Mul", total, total), count))
     zero = g.constant(np.float64(0))
     return g.node("Add", g.node("Max", g.node("Div", less, count), zero), zero)

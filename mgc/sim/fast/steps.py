@@ -187,6 +187,14 @@ def _extremum(op: str) -> Lowering:
     return lower
 
 
+def _add(g: GraphBuilder, call: Call) -> GraphValue:
+    """Of either zero, a sum with a constant is the same, unless that is -0 somewhere."""
+    _expect(call, FLOAT)
+    settled = any(isinstance(a, np.ndarray) and not (np.signbit(a) & (a == 0)).any() for a in call.args)
+    bound = finite(sum(map(limit, call.args)))
+    return pointwise(g, call, lambda t, _: g.node("Add", *(map(g.any_zero, t) if settled else t)), bound)
+
+
 def _root(g: GraphBuilder, call: Call) -> GraphValue:
     (x,) = call.args
     bound = finite(math.sqrt(limit(x))) if least(x) >= 0 else math.inf
@@ -318,7 +326,7 @@ STEPS: Mapping[str, Lowering] = {
     "thresholded_relu": _thresholded_relu,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
-    "add": _at_least(node("Add", lambda x, y: x + y), _sum_of_least),
+    "add": _at_least(_add, _sum_of_least),
     "sub": node("Sub", lambda x, y: x + y),
     "mul": _at_least(node("Mul", lambda x, y: x * y), _square),
     "div": _div,
