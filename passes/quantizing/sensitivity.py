@@ -16,6 +16,7 @@ import numpy as np
 from mgc.ir.graph import Graph, Node, Value
 from mgc.ir.op import NotDifferentiable
 from mgc.ir.ops import Binary, Reduce, Reshape, Unary
+from mgc.ir.types import TensorType
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.extremes import Seen, add_extremes, extreme_names, extremes
 from mgc.passes.quantizing.network import Feeds, mirrored, read_apart, run_each
@@ -27,8 +28,9 @@ from mgc.passes.training.differentiate import gradients
 # Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
 _SEARCH_MACS = 1.2e10
 _SAMPLES = 64
-# What one element of a value, and a value by itself, cost beside multiply-accumulates; what values may take in memory.
-_ELEMENT, _VALUE = 100, 3e6
+# What one element of a value, one of what any op makes, and a value by itself, cost beside multiply-accumulates; what
+# values may take in memory.
+_ELEMENT, _MADE, _VALUE = 100, 20, 3e6
 _BYTES = 1 << 28
 # Outputs so few that random signs at them say all, and values so few that each sample can be kept apart.
 _FEW_OUTPUTS = 1
@@ -69,7 +71,8 @@ class Worth:
 def most_samples(graph: Graph, values: Sequence[Value]) -> int:
     """How many samples can be looked at for the worth of some values."""
     elements = sum(v.tensor.size for v in values)
-    cost = 3 * graph_macs(graph) + _ELEMENT * elements + _VALUE * len(values)
+    made = sum(v.tensor.size for n in graph.nodes for v in n.outputs if isinstance(v.type, TensorType))
+    cost = 3 * graph_macs(graph) + _ELEMENT * elements + _MADE * made + _VALUE * len(values)
     return min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
 
 
@@ -99,7 +102,7 @@ def worths(
                 outputs.append({name: result[f"output {name}"] for name in float_outputs(graph)})
             for name in looked_at:
                 numbers, slope = result[f"value {name}"], result.get(f"slope {name}")
-                which = numbers.astype(np.float32).reshape(-1).view(np.uint32) >> _SHIFT
+                which = numbers.astype(np.float32, copy=False).reshape(-1).view(np.uint32) >> _SHIFT
                 squares = np.ones(which.size) if slope is None else np.square(slope, dtype=np.float64).reshape(-1)
                 bins[name] += _finite(np.bincount(which, squares, minlength=_BINS))
                 if known and slope is not None:

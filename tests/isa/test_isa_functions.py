@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from mgc.functions.reduce import total
 from mgc.isa.dtypes import CODES, numpy_dtype
 from mgc.isa.error import ExecutionError, ProgramError
 from mgc.isa.functions import BY_NAME, FUNCTIONS, Operand, evaluate, function_code, infer
@@ -360,3 +361,43 @@ def test_codes_and_names_are_unique():
         function_code("foo")
     with pytest.raises(ProgramError, match="code 999 is unknown"):
         infer(999, [], ())
+
+
+def lanes_of(numbers):
+    """A sum as the instruction set states it, number by number."""
+    if len(numbers) > 256:
+        cut = len(numbers) - len(numbers) % 256
+        blocks = [lanes_of(numbers[k : k + 256]) for k in range(0, cut, 256)]
+        return lanes_of(blocks) + lanes_of(numbers[cut:]) if cut < len(numbers) else lanes_of(blocks)
+    whole = len(numbers) - len(numbers) % 4
+    lanes = [0.0] * 4
+    for k, number in enumerate(numbers[:whole]):
+        lanes[k % 4] += number
+    found = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+    for number in numbers[whole:]:
+        found += number
+    return found
+
+
+@given(
+    shape=st.lists(st.sampled_from([1, 2, 3, 4, 7, 16, 40]), min_size=1, max_size=3),
+    data=st.data(),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_sums_are_added_up_in_the_stated_order(shape, data, seed):
+    axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))))
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape) * 10.0 ** rng.integers(-8, 8, shape)
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rows = x.transpose([*kept, *axes]).reshape(-1, math.prod(x.shape[a] for a in axes))
+    expected = [lanes_of(row.tolist()) for row in rows]
+    assert total(x, axes).reshape(-1).tolist() == expected
+    assert total(x, axes, keepdims=True).shape == tuple(1 if a in axes else d for a, d in enumerate(shape))
+
+
+@pytest.mark.parametrize("n", [255, 256, 257, 1000, 4096, 70000])
+def test_long_sums_go_in_blocks(n):
+    x = np.random.default_rng(n).normal(size=(2, n))
+    assert total(x, 1).tolist() == [lanes_of(row.tolist()) for row in x]
+    assert np.array_equal(total(np.ascontiguousarray(x.T), 0), total(x, 1))
