@@ -21,7 +21,7 @@ _WINDOWS = (256, 1024)
 _WORK = 4e9
 _WORK_OF_ALL = 6e9
 # Samples that they come from, at least and at most; between, half of all, or as many as have this many windows.
-_SAMPLES, _FROM = (8, 32), 512
+_SAMPLES, _FROM = (12, 32), 512
 # Windows of a part that outputs are compared on, about.
 _COMPARED = 64
 _BYTES = 1 << 27
