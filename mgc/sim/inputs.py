@@ -74,13 +74,12 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
     else is converted. The number of samples is that along axis 0 of the batched ports, which must agree; without one
     it is one micro-batch.
     """
-    known = {p.name for p in program.inputs}
-    unknown = sorted(set(inputs) - known)
+    unknown = sorted(inputs.keys() - {p.name for p in program.inputs})
     if unknown:
         there = ", ".join(map(describe, program.inputs)) or "none"
         raise SimulationError(f"input {unknown[0]} is unknown; the program's inputs are {there}")
-    missing = [describe(p) for p in program.inputs if p.name not in inputs]
-    if missing:
+    if len(inputs) < len(program.inputs):
+        missing = [describe(p) for p in program.inputs if p.name not in inputs]
         raise SimulationError(f"inputs are missing: {', '.join(missing)}; give an array for each")
     checked: dict[str, Any] = {}
     samples: dict[str, int] = {}
@@ -96,7 +95,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
             raise SimulationError(
                 f"input {describe(port)} has shape {list(array.shape)}, this program takes exactly {list(port.shape)}"
             )
-        checked[port.name] = np.ascontiguousarray(array).reshape(array.shape)
+        checked[port.name] = array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape)
     if len(set(samples.values())) > 1:
         counts = ", ".join(f"{name}: {n}" for name, n in samples.items())
         raise SimulationError(f"inputs hold different numbers of samples ({counts}); give the same number of each")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -381,8 +382,10 @@ def _refuse_large(program: Program, most: int) -> None:
 
 def _refuse_nan(inputs: Mapping[str, Any]) -> None:
     for name, value in inputs.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
+            continue
         # the least of numbers is NaN if one of them is
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size and np.isnan(value.min()):
+        if math.isnan(np.minimum.reduce(value.reshape(-1))):
             place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
             raise SimulationError(
                 f"input {name} holds NaN (first at [{place}]), which the chip cannot take: give numbers, or run with "

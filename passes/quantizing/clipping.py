@@ -35,8 +35,9 @@ _CHECK_MACS, _VALUE = 4e9, 3e6
 _MARKED = 1.1
 # Samples that say enough where the outputs of a choice are no worse at all.
 _CHECKED_FIRST = 3
-# The choice of more bits is tried after each of so many equal parts of it, on so many samples.
-_STOPS, _TRIED = 4, 8
+# The choice of more bits is tried after each of so many equal parts of it, on so many samples, or as many as have so
+# many output elements together.
+_STOPS, _TRIED, _ELEMENTS = 4, 8, 256
 # Tried reaches are STEP^k times the median of the samples' extremes.
 _STEP = 1.2
 _BELOW = 4
@@ -149,8 +150,9 @@ def choose_reaches(
         else:
             choices |= {name: _Choice(ladders[name], None, noise=False) for name in whole}
     steps = _widths(graph, choices, worth, crossbar, extra_bits)
-    tried = tried[: min(_TRIED, _affordable(graph, len(ladders), _STOPS + 1))]
     if tried and steps:
+        enough = max(_TRIED, _ELEMENTS // output_elements(graph))
+        tried = tried[: max(1, min(enough, _affordable(graph, len(ladders), _STOPS + 1)))]
         steps = _as_far_as_they_help(steps, choices, bits, whole_network(graph, tried, tools, outputs))
     wide = dict(steps)
     return {name: c.reach(wide.get(name, bits)) for name, c in choices.items() if not c.is_whole}, wide
