@@ -138,6 +138,10 @@ def test_pulses_go_to_the_highest_slice_that_they_fill():
     assert device.pulses_of(np.array([[1e9]]), A, cells)[3] == 30  # no more than there are
 
 
+def pulsed(device, held, change, cells, spread, noise):
+    return device.pulsed(held, device.pulses_of_cells(held, change, ANALOG, cells), cells, spread, noise)
+
+
 @pytest.mark.parametrize("up", [True, False])
 def test_pulses_are_asymmetric_and_scatter_as_stated(up):
     device = replace(IDEAL, pulse_levels=1000, pulse_asymmetry=0.25, pulse_noise=2.0, pulse_spread=0.1)
@@ -146,13 +150,13 @@ def test_pulses_are_asymmetric_and_scatter_as_stated(up):
     held[:, 1 if up else 0] = 0
     step = 255 / 1000
     change = np.full((256, 256), (1 if up else -1) * 16 * step)
-    moved = (device.pulsed(held, change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
+    moved = (pulsed(device, held, change, cells, stream(1), stream(2)) - held)[0] / ONE
     own, other = (moved[0], moved[1]) if up else (moved[1], moved[0])
     assert not other.any()
     assert abs(own.mean() / (16 * step * 1.25) - 1) < 0.01
     expected = np.hypot(16 * step * 1.25 * 0.1, np.sqrt(16) * step * 2.0)
     assert abs(own.std() / expected - 1) < 0.02
-    down = (device.pulsed(held, -change, ANALOG, cells, stream(1), stream(2)) - held)[0] / ONE
+    down = (pulsed(device, held, -change, cells, stream(1), stream(2)) - held)[0] / ONE
     lowered, other = (down[0], down[1]) if up else (down[1], down[0])
     assert not other.any()
     assert abs(lowered.mean() / (-16 * step * 0.75) - 1) < 0.01
@@ -163,7 +167,7 @@ def test_pulses_saturate_and_pass_from_one_sign_to_the_other():
     cells = Cells(device, 8)
     held = np.zeros((1, 2, 1, 3), np.int32)
     held[0, :, 0] = [[250 * ONE, 0, 7 * ONE], [0, 10 * ONE, 0]]
-    new = device.pulsed(held, np.array([[20.0, 30.0, 0.2]]), ANALOG, cells, stream(), stream())
+    new = pulsed(device, held, np.array([[20.0, 30.0, 0.2]]), cells, stream(), stream())
     assert (new[0, :, 0] / ONE).tolist() == [[255, 20, 7], [0, 0, 0]]
 
 
