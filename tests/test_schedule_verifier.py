@@ -1,6 +1,8 @@
 """The product's own verifier of schedules accepts what the compiler plans, and finds every fault put into it."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,14 @@ def crowded(memory, rate=8.0):
     """A chip with little memory, bytes a tile, and a slow way to the rest, bytes a ns."""
     target = load_target("liu2018").to_json_dict()
     target["edram"]["bytes_per_tile"], target["dram"]["bytes_per_ns"] = memory, rate
+    return Target.from_json_dict(target)
+
+
+def one_macro(drivers=1):
+    """A chip of one macro, in which all groups are."""
+    target = load_target("liu2018").to_json_dict()
+    target["structure"] |= {"tiles_per_chip": 1, "macros_per_tile": 1, "crossbars_per_macro": 64}
+    target["cell"]["write_drivers_per_macro"] = drivers
     return Target.from_json_dict(target)
 
 
@@ -83,14 +93,16 @@ def programs():
         **{f"script {flow}": scripted(flow) for flow in ("parallel", "cyclic")},
         "crowded parallel": trained("parallel", target=crowded(8192)),
         "crowded cyclic": perceptrons("cyclic", target=crowded(32, 0.5)),
+        **{f"one macro {flow}": perceptrons(flow, target=one_macro()) for flow in ("parallel", "cyclic")},
         "inference": mgc.compile(model, batch=16, calibrate="minmax"),
         "crowded inference": mgc.compile(model, batch=16, calibrate="minmax", target=crowded(128)),
     }
 
 
+ONE_MACRO = ("one macro parallel", "one macro cyclic")
 CROWDED = ("crowded inference", "crowded parallel", "crowded cyclic")
 TRAINED = tuple(f"{name} {flow}" for name in ("dcgan", "mlp", "script") for flow in ("parallel", "cyclic"))
-KINDS = ("inference", *TRAINED, *CROWDED)
+KINDS = ("inference", *TRAINED, *CROWDED, *ONE_MACRO)
 
 
 def test_what_the_compiler_plans_is_accepted(programs):
@@ -355,3 +367,81 @@ def test_an_outsider_finds_no_moment_with_more_than_the_channel_has(programs, ki
         taken += change
         if cycle >= 0:
             assert taken <= shown["offchip_bytes_per_cycle"] * (1 + 1e-9)
+
+
+def writes(program):
+    """Task -> macro -> the crossbars that it writes there."""
+    per_macro, found = program.target["structure"]["crossbars_per_macro"], {}
+    for i in program.instructions:
+        if isinstance(i, Update) and i.group >= 0:
+            found[i.id, 0] = Counter(c // per_macro for c in program.groups[i.group].crossbars)
+    return found
+
+
+def overlap(program, s, t):
+    """Whether two tasks run at one moment, in whatever runs."""
+    first, second = (program.entry.start(*x) for x in (s, t))
+    ends = [a + program.instructions[x[0]].duration for a, x in ((first, s), (second, t))]
+    period = program.entry.schedule.interval
+    shifts = range(-3 * period, 3 * period + 1, period) if period else (0,)
+    return any(first < ends[1] + shift and second + shift < ends[0] for shift in shifts)
+
+
+@pytest.mark.parametrize("kind", [*TRAINED, *CROWDED[1:], *ONE_MACRO])
+def test_an_outsider_finds_no_macro_that_two_groups_are_written_in_at_once(programs, kind):
+    program = programs[kind]
+    updates = writes(program)
+    assert len(updates) > 1
+    for s, t in combinations(updates, 2):
+        assert not (updates[s].keys() & updates[t].keys() and overlap(program, s, t)), (s, t)
+
+
+def with_drivers(program, drivers):
+    """The program on a target whose macros have so many write drivers."""
+    return replace(
+        program, target={**program.target, "cell": {**program.target["cell"], "write_drivers_per_macro": drivers}}
+    )
+
+
+@pytest.mark.parametrize("kind", ONE_MACRO)
+def test_two_groups_written_at_once_in_a_macro_are_found(programs, kind):
+    """One update moved into another, to every place where they meet; and not found where they only touch."""
+    program = programs[kind]
+    updates = list(writes(program))
+    for s, t in permutations(updates, 2):
+        begin, duration = program.entry.start(*t), program.instructions[t[0]].duration
+        for to in (begin - program.instructions[s[0]].duration + 1, begin, begin + duration - 1):
+            there = moved(program, s, to - program.entry.start(*s))
+            assert any("write driver" in f for f in faults_of(there)), (s, t, to)
+
+
+def test_groups_moved_into_one_macro_are_found(programs):
+    """Of two groups that are written at once, a crossbar of one comes into a macro of the other."""
+    program, found = programs["dcgan parallel"], 0
+    updates, per_macro = writes(program), program.target["structure"]["crossbars_per_macro"]
+    used = {c for g in program.groups for c in g.crossbars}
+    for s, t in combinations(updates, 2):
+        if overlap(program, s, t):
+            macro = min(updates[t])
+            free = [c for c in range(macro * per_macro, (macro + 1) * per_macro) if c not in used]
+            group = program.groups[program.instructions[s[0]].group]
+            groups = list(program.groups)
+            groups[group.id] = replace(group, crossbars=(free[0], *tuple(group.crossbars)[1:]))
+            there = replace(program, groups=tuple(groups))
+            assert any("write driver" in f for f in faults_of(there)), (s, t)
+            cell = {**program.target["cell"], "write_drivers_per_macro": per_macro}
+            assert not any(
+                "write driver" in f for f in faults_of(replace(there, target={**program.target, "cell": cell}))
+            )
+            found += 1
+    assert found
+
+
+def test_as_many_groups_as_drivers_may_be_written_at_once(programs):
+    program = programs["one macro parallel"]
+    a, b = list(writes(program))[:2]
+    together = moved(program, a, program.entry.start(*b) - program.entry.start(*a))
+    needed = sum(len(program.groups[program.instructions[i].group].crossbars) for i, _ in (a, b))
+    for drivers in (needed - 1, program.target["structure"]["crossbars_per_macro"]):
+        faults = faults_of(with_drivers(together, drivers))
+        assert any("write driver" in f for f in faults) == (drivers < needed)

@@ -93,8 +93,12 @@ class Instruction:
         return ()
 
     def writes_groups(self) -> tuple[int, ...]:
-        """Ids of the crossbar groups whose cells it writes."""
+        """Ids of the crossbar groups whose weights it writes."""
         return ()
+
+    def writes_cells(self, program: Resources) -> tuple[int, ...]:
+        """Of those, the groups whose cells it writes: the weights of others lie off-chip, and are written there."""
+        return self.writes_groups()
 
     def fetches(self, program: Resources) -> int:
         """Bytes that it brings from off-chip memory beside its operands, in each micro-batch."""

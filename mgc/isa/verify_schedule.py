@@ -24,6 +24,7 @@ from mgc.isa.tasks import Needs, Task, count_of
 from mgc.isa.traffic import channel_shares
 from mgc.isa.verify_claims import broken_claims
 from mgc.isa.verify_memory import Span, clashes, line_of
+from mgc.isa.verify_writes import overdriven
 
 MOST_FAULTS = 20
 """Faults of each kind that are told."""
@@ -44,6 +45,7 @@ def faults_of(program: Tables) -> list[str]:
     - time: it starts no later than that, its unit, the off-chip channel and the run's beginning ask for (units work
       through their streams, the channel serves tasks in order of start)
     - exclusivity: a unit runs one task at a time
+    - write drivers: no macro writes more crossbars at once than it has drivers for, by planned times and by waits
     - channel: at no moment do tasks ask for more of the off-chip channel than it has
     - data: a task that reads a buffer starts after what writes what it reads has ended, and by its waits
     - memory: no two values are in the same bytes at once, none lies outside the memory or off its lines
@@ -57,7 +59,7 @@ def faults_of(program: Tables) -> list[str]:
     if len(program.entries) > 1:
         return [f"entry {e.name}: {f}" for e in program.entries for f in faults_of(part_of(program, e))]
     facts = _Facts.of(program)
-    checks = (_precedence, _time, _exclusivity, _channel, _data, _memory, _slots, _versions)
+    checks = (_precedence, _time, _exclusivity, _writes, _channel, _data, _memory, _slots, _versions)
     found = [fault for check in checks for fault in list(check(facts))[:MOST_FAULTS]]
     return found + broken_claims(program)[:MOST_FAULTS]
 
@@ -162,6 +164,10 @@ def _exclusivity(f: _Facts) -> Iterator[str]:
         if f.interval and tasks and _run_before(f, tasks[-1], tasks[0]) > f.start[tasks[0]]:
             s, t = tasks[-1], tasks[0]
             yield f"{name} runs task {s[1]} of instruction {s[0]} and task {t[1]} of {t[0]} of another run at once"
+
+
+def _writes(f: _Facts) -> Iterator[str]:
+    yield from overdriven(f.program, f.start, f.end)
 
 
 def _served(f: _Facts) -> Iterator[tuple[Task, int, int]]:

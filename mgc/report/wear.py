@@ -105,7 +105,7 @@ def _check(program: Program, counts: Any) -> None:
         if not isinstance(index, int) or not 0 <= index < len(program.instructions) or not _is_count(row.get("writes")):
             raise CountsError(f"its counts are of another program: there is no instruction {index}")
         i = program.instructions[index]
-        groups = (program.groups[g] for g in i.writes_groups())
+        groups = (program.groups[g] for g in i.writes_cells(program))
         written = [(i.mnemonic, g.name, row["writes"] * g.replicas * g.cells) for g in groups]
         if (row.get("mnemonic"), row.get("group"), row.get("cells")) not in written:
             raise CountsError(f"its counts are of another program: instruction {index} does not write what they say")

@@ -88,7 +88,7 @@ class CellWrites:
         rows: list[dict[str, Any]] = []
         for index, (times, changed) in sorted(self._counts.items()):
             i = program.instructions[index]
-            (group,) = (program.groups[g] for g in i.writes_groups())
+            (group,) = (program.groups[g] for g in i.writes_cells(program))
             rows.append(
                 {
                     "instruction": index,

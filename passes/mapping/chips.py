@@ -22,6 +22,7 @@ from mgc.passes.mapping.allocate import (
     least_run_cycles,
     run_cycles,
 )
+from mgc.passes.mapping.whole_macros import in_whole_macros
 from mgc.targets.cost import CostModel, Route
 from mgc.targets.description import Target
 
@@ -130,10 +131,12 @@ def split(
     least = least_run_cycles(demands, budget, micro_batches=micro_batches, floor=floor)
     found = partitions(demands, nets, target) if target.structure.chips > 1 and demands else []
     writes = any(d.written for d in demands)
+    macros = target.structure.tiles_per_chip * target.structure.macros_per_tile
 
     def allotted(room: int, on: Sequence[int] | None, aim: Objective) -> Allocation:
         if writes:
-            return allocate_cheaply(demands, room, aim, rest, on)[0]
+            held = allocate_cheaply(demands, room, aim, rest, on)[0]
+            return in_whole_macros(held, demands, macros if on is not None else macros * target.structure.chips, on)
         return allocate(demands, room, micro_batches=micro_batches, floor=floor, chips=on)
 
     def split_of(held: Allocation, chip_of: tuple[int, ...] | None, traffic: int, proven: int, aim: Objective) -> Split:

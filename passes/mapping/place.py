@@ -91,8 +91,9 @@ def lay_out(
     groups: Sequence[GroupMap], order: Sequence[str], target: Target, *, spread: bool = False
 ) -> tuple[GroupMap, ...]:
     """The groups on crossbars of their own: layer after layer, in `order`, along the snake of their chip (of all chips
-    where they have none). If `spread`, as few crossbars of each macro are used as hold them all. Groups that take turns
-    have those that are left over by the others, from the first on in each turn.
+    where they have none). If `spread`, as few crossbars of each macro are used as hold them all, and each group (where
+    there is no room for that, each layer; else none) begins a macro, so that write drivers are its own. Groups that
+    take turns have those that are left over by the others, from the first on in each turn.
     """
     structure, snake = target.structure, snake_of_tiles(target)
     macros = structure.tiles_per_chip * structure.macros_per_tile
@@ -110,19 +111,34 @@ def lay_out(
             starts[group.turn] += size
             in_turn.append(_placed(group, _crossbars(first, size, each, snake, target), target))
         return tuple(in_turn)
-    free = [chip * macros * each for chip in range(structure.chips)]
-    at: dict[str, int] = {}
-    for layer in order:
-        own = [g for g in groups if g.layer == layer]
-        chip = max(0, own[0].chip)
-        at[layer] = free[chip]
-        free[chip] += sum(g.crossbars_per_replica * g.replicas for g in own)
-    placed: list[GroupMap] = []
-    for group in groups:
-        crossbars = _crossbars(at[group.layer], group.crossbars_per_replica * group.replicas, each, snake, target)
-        at[group.layer] += len(crossbars)
-        placed.append(_placed(group, crossbars, target))
-    return tuple(placed)
+    room = macros * each * (structure.chips if any(g.chip < 0 for g in groups) else 1)
+    first = _firsts(groups, order, room, each if spread else 1)
+    return tuple(
+        _placed(g, _crossbars(at, g.crossbars_per_replica * g.replicas, each, snake, target), target)
+        for g, at in zip(groups, first, strict=True)
+    )
+
+
+def _firsts(groups: Sequence[GroupMap], order: Sequence[str], room: int, each: int) -> list[int]:
+    """The position of each group's first crossbar, with `room` on a chip (on all of them for groups of no chip): at
+    multiples of `each`, groups if all fit then, else layers, else none.
+    """
+    members: dict[str, list[int]] = {layer: [] for layer in order}
+    for n, g in enumerate(groups):
+        members[g.layer].append(n)
+    first = [0] * len(groups)
+    for own, layers in ((each, each), (1, each), (1, 1)):
+        free: dict[int, int] = {}
+        for layer in order:
+            chip = max(0, groups[members[layer][0]].chip)
+            at = -(-free.get(chip, chip * room) // layers) * layers
+            for n in members[layer]:
+                first[n] = -(-at // own) * own
+                at = first[n] + groups[n].crossbars_per_replica * groups[n].replicas
+            free[chip] = at
+        if all(end <= (chip + 1) * room for chip, end in free.items()):
+            break
+    return first
 
 
 def _placed(group: GroupMap, crossbars: tuple[int, ...], target: Target) -> GroupMap:

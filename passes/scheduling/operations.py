@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 from mgc.functions.codes import weight_bytes
 from mgc.ir import ops
@@ -72,7 +74,8 @@ class Builder:
     there. `streaming` is the cut of a run into parts. Of what an operation adds up over the batch each part takes its
     share of the traffic: it is kept where it is added. Of crossbars whose contents take turns `contents` has the group
     that was written last, `in_cells` the groups whose weights their cells hold, `uses` the operations that wrote and
-    read each since it was written.
+    read each since it was written. Groups that share a macro are written one after the other, in the order of nodes, as
+    if its write drivers were something that lives on: `shared` are the macros in which there are several.
 
     What an operation moves off-chip stands with it (as `mgc.isa.traffic` finds it in the program): every operand once.
     """
@@ -106,6 +109,8 @@ class Builder:
         """All operations of the graph."""
         graph, axes = self.graph, self.streaming.axes
         self.root, self.sizes = stored(graph), sizes_of(graph, self.target)
+        held = Counter(m for g in self.placement.groups for m in self._macros(g))
+        self.shared = frozenset(m for m, groups in held.items() if groups > 1)
         self._find_places()
         for k, group in enumerate(self.placement.groups):
             self._unit("crossbar", k, UnitPlan(group.name, "crossbar", group.tiles[0], group.tiles))
@@ -140,6 +145,10 @@ class Builder:
         return value in self.streaming.axes and all(self.operations[w].streamed for w in self.writers[value])
 
     # -- tables ----------------------------------------------------------------------------------------------------
+
+    def _macros(self, group: GroupMap) -> list[int]:
+        """The macros that a group has crossbars in."""
+        return list(dict.fromkeys(c // self.target.structure.crossbars_per_macro for c in group.crossbars))
 
     def _find_places(self) -> None:
         """Where each stored value is made; a graph input is loaded to where it is read first."""
@@ -194,7 +203,7 @@ class Builder:
         return [self._source(v) for v in (*reversed(values.values()), *written)]
 
     def _over_link(
-        self, kind: OperationKind, unit: UnitPlan, read: Sequence[Value], written: Sequence[Value], **fields: object
+        self, kind: OperationKind, unit: UnitPlan, read: Sequence[Value], written: Sequence[Value], **fields: Any
     ) -> None:
         """What goes between memory and the host."""
         sizes = [self.sizes[v] for v in (*read, *written)]
@@ -213,10 +222,11 @@ class Builder:
         read: Sequence[Value],
         written: Sequence[Value],
         also: Sequence[int] = (),
-        **fields: object,
+        cells: int = -1,
+        **fields: Any,
     ) -> int:
         """Adds an operation after the writers of all that it reads, after who reads what it overwrites, and after
-        `also`; gives its number.
+        `also`; gives its number. `cells` is the group whose cells it writes.
         """
         index, streamed = len(self.operations), self.durations.parts > 1
         part: dict[int, None] = dict.fromkeys(also)  # the same part of these must have ended
@@ -237,6 +247,9 @@ class Builder:
                 self._write_version(self.homes[value], index, every)
             else:
                 self.writers.setdefault(value, []).append(index)
+        for macro in self._macros(self.placement.groups[cells]) if cells >= 0 else ():
+            if macro in self.shared:
+                self._write_version(f"write drivers of macro {macro}", index, every)
         after, after_all = self._reduced(part, every, streamed)
         made = Operation(kind, unit, duration, after, after_all=after_all, streamed=streamed, node=self.node)
         self.operations.append(replace(made, **fields))
@@ -301,12 +314,13 @@ class Builder:
         read: Sequence[Value],
         written: Sequence[Value],
         also: Sequence[int] = (),
+        cells: int = -1,
         **fields: object,
     ) -> int:
         """Adds an operation that takes so many cycles of `work` while data streams past."""
         offchip = sum(s.size for s in moved if s.place is None)
         duration = self.durations.stream(work, moved, here)
-        return self._add(kind, unit, duration, read, written, also, offchip=offchip, **fields)
+        return self._add(kind, unit, duration, read, written, also, cells, offchip=offchip, **fields)
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -417,7 +431,7 @@ class Builder:
         cycles = self.durations.program(min(part.rows, crossbar.rows), group.crossbars)
         writer = self._unit_at("writer", here)
         held = Source(weight_bytes(part.matrices * part.rows * part.cols, crossbar.weight_bits), None)
-        number = self._stream("rewrite", writer, cycles, (held,), here, (weights,), (), wait, group=index)
+        number = self._stream("rewrite", writer, cycles, (held,), here, (weights,), (), wait, index, group=index)
         self.durations, self.uses[index] = durations, [number]
         return (number,)
 
@@ -503,13 +517,13 @@ class Builder:
         group = self.placement.groups[index]
         here = Place(group.tiles)
         cycles = self.durations.update(node.outputs[0].tensor.size, op.rule, op.clip is not None, len(here.tiles))
-        moved = self._traffic(node.inputs[1:], node.outputs[1:])
+        moved, cells = self._traffic(node.inputs[1:], node.outputs[1:]), -1
         if group.turn == STAYS:
+            cells = index
             cycles += self.durations.program(min(node.inputs[0].shape[1], self.target.crossbar.rows), group.crossbars)
         else:
             held = weight_bytes(node.outputs[0].tensor.size, self.target.crossbar.weight_bits)
             moved = [*moved, Source(2 * held, None)]
             self.in_cells.discard(index)
-        self._stream(
-            "update", self._unit_at("writer", here), cycles, moved, here, node.inputs, node.outputs, group=index
-        )
+        writer = self._unit_at("writer", here)
+        self._stream("update", writer, cycles, moved, here, node.inputs, node.outputs, (), cells, group=index)

@@ -163,8 +163,7 @@ class Account:
         decay, *_, average = optimizer.parted(instruction.hyper)[1]
         work = update_work(optimizer.name, clips=clips, decays=decay > 0, averages=average > 0)
         arithmetic = self.cost.vector_energy(self._elements(instruction.gradient), work)
-        in_cells = instruction.group >= 0 and not self.program.groups[instruction.group].off_chip
-        return arithmetic + self._cell_writes(instruction.group) if in_cells else arithmetic
+        return EnergyBreakdown.sum([arithmetic, *map(self._cell_writes, instruction.writes_cells(self.program))])
 
     def _drain(self, read: isa.Mvm | isa.MvmT, elements: int) -> EnergyBreakdown:
         """What drains so many sums of a read."""

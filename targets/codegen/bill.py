@@ -169,9 +169,8 @@ def endurance_of(program: Program) -> Endurance:
     writes = [0] * len(program.groups)
     for entry in program.iteration:
         for i in program.instructions[entry.first : entry.stop]:
-            for group in i.writes_groups():
-                if isinstance(i, Rewrite) or not program.groups[group].off_chip:
-                    writes[group] += entry.repeats * entry.micro_batches
+            for group in i.writes_cells(program):
+                writes[group] += entry.repeats * entry.micro_batches
     times: dict[int, int] = {}
     cells: dict[int, float] = {}
     for group, count in zip(program.groups, writes, strict=True):

@@ -317,6 +317,9 @@ class Update(Instruction):
     def writes_groups(self) -> tuple[int, ...]:
         return (self.group,) if self.group >= 0 else ()
 
+    def writes_cells(self, program: Resources) -> tuple[int, ...]:
+        return tuple(g for g in self.writes_groups() if not program.groups[g].off_chip)
+
     def fetches(self, program: Resources) -> int:
         """Weights that lie off-chip, there and back."""
         held = program.groups[self.group] if self.group >= 0 else None
