@@ -273,7 +273,7 @@ def compile_tools(budget: Budget | None = None) -> Tools:
 
     return Tools(
         export=lambda graph: export_graph(graph).SerializeToString(),
-        run=_run_onnx,
+        run=_OnnxRuns(),
         reimport=functools.partial(_reimport, budget),
         templates=_with_templates,
     )
@@ -285,14 +285,23 @@ def _reimport(budget: Budget | None, model: bytes, batch: int, dims: Mapping[str
     return import_model(model, batch=batch, dims=dims, budget=budget).graph
 
 
-def _run_onnx(model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
-    """Runs an exported level-1 graph, in one thread, so that the same feeds give the same bits."""
-    runner = OnnxModel(model, exact=False)
-    try:
-        for feed in feeds:
-            yield dict(zip(runner.outputs, map(np.asarray, runner.run(feed)), strict=True))
-    except ModelRunError as error:
-        raise UnsupportedError(f"the network cannot be run for calibration: {error}") from error
+class _OnnxRuns:
+    """Runs exported level-1 graphs, in one thread, so that the same feeds give the same bits. The last graph stays
+    ready to be run again.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, OnnxModel] | None = None
+
+    def __call__(self, model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
+        if self._last is None or self._last[0] is not model:
+            self._last = model, OnnxModel(model, exact=False)
+        runner = self._last[1]
+        try:
+            for feed in feeds:
+                yield dict(zip(runner.outputs, map(np.asarray, runner.run(feed)), strict=True))
+        except ModelRunError as error:
+            raise UnsupportedError(f"the network cannot be run for calibration: {error}") from error
 
 
 def _with_templates(state: CompileState) -> CompileState:

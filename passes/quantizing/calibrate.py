@@ -17,15 +17,15 @@ from mgc.passes.quantizing.network import Feeds
 from mgc.passes.quantizing.observed import coded_values, graph_macs, observed_values
 from mgc.passes.quantizing.probe import make_probe
 from mgc.passes.quantizing.samples import take_samples
-from mgc.passes.quantizing.sensitivity import most_samples, worths
+from mgc.passes.quantizing.sensitivity import ENOUGH, most_samples, worths
 from mgc.passes.state import CompileState, with_graph
 
 CalibrationMethod = Literal["error", "minmax", "none"]
 """How scales are chosen: by least output error, by the range seen, or not at all (for `float` numerics only)."""
 
-# Multiply-accumulates that looking at ranges may cost; beyond the second number of samples, a part of them, and no
+# Multiply-accumulates that looking at ranges may cost; beyond ENOUGH samples, a part of them, and no
 # more samples than gradients are taken of. The samples that it takes at most and at least.
-_OBSERVE_MACS, _ENOUGH, _MORE_MACS = 3e10, 16, 5e9
+_OBSERVE_MACS, _MORE_MACS = 3e10, 5e9
 _SAMPLES = {"error": 64, "minmax": 16}
 _LEAST = 2
 # What values are taken to hold where nothing is run.
@@ -90,9 +90,9 @@ class Scales(Pass):
         if not observed_values(graph) and not data:
             return Calibration((), {})
         macs = max(graph_macs(graph), 1)
-        affordable = min(int(_OBSERVE_MACS / macs), max(_ENOUGH, int(_MORE_MACS / macs)))
+        affordable = min(int(_OBSERVE_MACS / macs), max(ENOUGH, int(_MORE_MACS / macs)))
         if self.method == "error":
-            affordable = min(affordable, max(_ENOUGH, most_samples(graph, coded_values(graph))))
+            affordable = min(affordable, max(ENOUGH, most_samples(graph, coded_values(graph))))
         samples = take_samples(graph, data, state.seed, max(_LEAST, min(_SAMPLES[self.method], affordable)))
         feeds, crossbar = samples.feeds, state.target.crossbar
         extra = self.extra_bits if crossbar.widest_input > crossbar.input_bits else 0.0

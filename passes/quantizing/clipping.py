@@ -35,9 +35,9 @@ _CHECK_MACS, _VALUE = 4e9, 3e6
 _MARKED = 1.1
 # Samples that say enough where the outputs of a choice are no worse at all.
 _CHECKED_FIRST = 3
-# The choice of more bits is tried after each of so many equal parts of it, on so many samples, or as many as have so
-# many output elements together.
-_STOPS, _TRIED, _ELEMENTS = 4, 8, 256
+# The choice of more bits is tried after each of so many equal parts of it, on so many samples: at least as many as have
+# the first number of output elements together, and no more than have the second.
+_STOPS, _TRIED, _ELEMENTS, _MANY_ELEMENTS = 4, 8, 256, 8192
 # Tried reaches are STEP^k times the median of the samples' extremes.
 _STEP = 1.2
 _BELOW = 4
@@ -140,20 +140,22 @@ def choose_reaches(
     if not worth:
         return {name: choices[name].reach(bits) for name in noise}, {}
     tried = feeds[: _affordable(graph, len(ladders), 3)] if output_elements(graph) else []
-    if tried:
+    trials = whole_network(graph, tried, tools, outputs) if tried else None
+    if trials is not None:
         chosen = {name: choice.codes(bits) for name, choice in choices.items()}
         whole = {name: ladder.codes(ladder.seen, bits) for name, ladder in ladders.items() if name not in noise}
-        for few, margin in ((tried[:_CHECKED_FIRST], 1.0), (tried, _MARKED)):
-            better, worse = whole_network(graph, few, tools, outputs).errors([chosen, chosen | whole])
+        for few, margin in ((_CHECKED_FIRST, 1.0), (None, _MARKED)):
+            better, worse = trials.errors([chosen, chosen | whole], few)
             if better <= worse * margin:
                 break
         else:
             choices |= {name: _Choice(ladders[name], None, noise=False) for name in whole}
     steps = _widths(graph, choices, worth, crossbar, extra_bits)
-    if tried and steps:
-        enough = max(_TRIED, _ELEMENTS // output_elements(graph))
-        tried = tried[: max(1, min(enough, _affordable(graph, len(ladders), _STOPS + 1)))]
-        steps = _as_far_as_they_help(steps, choices, bits, whole_network(graph, tried, tools, outputs))
+    if trials is not None and steps:
+        elements = output_elements(graph)
+        enough = max(_CHECKED_FIRST, min(_TRIED, _MANY_ELEMENTS // elements), _ELEMENTS // elements)
+        few = max(1, min(enough, _affordable(graph, len(ladders), _STOPS + 1)))
+        steps = _as_far_as_they_help(steps, choices, bits, trials, few)
     wide = dict(steps)
     return {name: c.reach(wide.get(name, bits)) for name, c in choices.items() if not c.is_whole}, wide
 
@@ -177,12 +179,12 @@ def _widths(
 
 
 def _as_far_as_they_help(
-    steps: list[tuple[str, int]], choices: Mapping[str, _Choice], bits: int, trials: Trials
+    steps: list[tuple[str, int]], choices: Mapping[str, _Choice], bits: int, trials: Trials, few: int
 ) -> list[tuple[str, int]]:
-    """The first of the steps, up to where the outputs come no nearer."""
+    """The first of the steps, up to where the outputs of a few samples come no nearer."""
     stops = sorted({len(steps) * k // _STOPS for k in range(_STOPS + 1)})
     base = {name: choice.codes(bits) for name, choice in choices.items()}
-    errors = trials.errors([base | {name: choices[name].codes(b) for name, b in steps[:n]} for n in stops])
+    errors = trials.errors([base | {name: choices[name].codes(b) for name, b in steps[:n]} for n in stops], few)
     return steps[: max(n for n, e in zip(stops, errors, strict=True) if e <= min(errors) * _MARKED)]
 
 

@@ -36,20 +36,24 @@ def run_each(graph: Graph, feeds: Sequence[Feeds], tools: Tools) -> Iterator[Fee
     """The same, one set after the other: no more than one set of outputs is held. Feeds that the graph has no input
     for are left out.
     """
+    yield from runner(graph, tools)(feeds)
+
+
+def runner(graph: Graph, tools: Tools) -> Callable[[Sequence[Feeds]], Iterator[Feeds]]:
+    """What `run_each` does with the graph, which is exported once."""
     graph.prune()
+    wanted = {v.name for v in graph.inputs}
     if any(isinstance(n.op, Host) for n in graph.nodes):
         # a host segment knows itself which runtime can run it
-        for feed in feeds:
-            yield evaluate(graph, {k: a for k, a in feed.items() if k in {v.name for v in graph.inputs}})
-        return
+        return lambda feeds: (evaluate(graph, {k: a for k, a in f.items() if k in wanted}) for f in feeds)
     fed: dict[str, np.ndarray] = {}
     for value, constant in list(graph.constants.items()):
         if constant.data.size > _LARGE:
             del graph.constants[value]
             graph.inputs.append(value)
             fed[value.name] = constant.data
-    wanted = {v.name for v in graph.inputs}
-    yield from tools.run(tools.export(graph), [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds])
+    model = tools.export(graph)
+    return lambda feeds: iter(tools.run(model, [{**{k: a for k, a in f.items() if k in wanted}, **fed} for f in feeds]))
 
 
 def read_apart(graph: Graph, values: Sequence[Value], made: Callable[[Value], Sequence[Node]]) -> list[Value]:

@@ -28,6 +28,8 @@ from mgc.passes.training.differentiate import gradients
 # Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
 _SEARCH_MACS = 1.2e10
 _SAMPLES = 64
+ENOUGH, _NEARLY = 16, 10
+"""How many say well what ranges values have, and how many are nearly so many."""
 # What one element of a value, one of what any op makes, and a value by itself, cost beside multiply-accumulates; what
 # values may take in memory.
 _ELEMENT, _MADE, _VALUE = 100, 20, 3e6
@@ -69,11 +71,14 @@ class Worth:
 
 
 def most_samples(graph: Graph, values: Sequence[Value]) -> int:
-    """How many samples can be looked at for the worth of some values."""
+    """How many samples can be looked at for the worth of some values. Where there are nearly as many as ranges are
+    looked at in, there are so many: another run for the rest would cost as much.
+    """
     elements = sum(v.tensor.size for v in values)
     made = sum(v.tensor.size for n in graph.nodes for v in n.outputs if isinstance(v.type, TensorType))
     cost = 3 * graph_macs(graph) + _ELEMENT * elements + _MADE * made + _VALUE * len(values)
-    return min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+    count = min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+    return ENOUGH if _NEARLY <= count < ENOUGH else count
 
 
 def worths(

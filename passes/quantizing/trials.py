@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mgc.ir.graph import Graph, Value
 from mgc.ir.types import TensorType
 from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes
-from mgc.passes.quantizing.network import Feeds, add_coding, add_errors, mirrored, run
+from mgc.passes.quantizing.network import Feeds, add_coding, add_errors, mirrored, run, runner
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,46 @@ class Trials:
     weights: np.ndarray
     feeds: Sequence[Feeds]
     tools: Tools
+    _made: dict[tuple[str, ...], _Coded] = field(default_factory=dict, init=False, repr=False)
 
-    def errors(self, trials: Sequence[Mapping[str, Codes]]) -> list[float]:
-        """For each trial, all of the same values: the weighted squared error, infinite if it is not a number."""
-        probe, values = mirrored(self.probe)
-        inputs = dict(zip(trials[0], add_coding(probe, [values[name] for name in trials[0]]), strict=True))
-        names = add_errors(probe, [(name, values[name]) for name in self.measured])
-        fed = [
-            {k: a for name, codes in trial.items() for k, a in _scalars(inputs[name], values[name], codes).items()}
-            for trial in trials
-        ]
-        feeds = [{**feed, **codes} for codes in fed for feed in self.feeds]
-        results = run(probe, feeds, self.tools)
-        squares = np.array([[float(r[name]) for name in names] for r in results])
+    def errors(self, trials: Sequence[Mapping[str, Codes]], first: int | None = None) -> list[float]:
+        """For each trial, all of the same values: the weighted squared error over the first feeds, or all; infinite if
+        it is not a number.
+        """
+        coded = self._coded(tuple(trials[0]))
+        used = self.feeds[:first]
+        results = coded.run([{**feed, **coded.scalars(trial)} for trial in trials for feed in used])
+        squares = np.array([[float(r[name]) for name in coded.errors] for r in results])
         with np.errstate(invalid="ignore"):  # an infinite error that counts nothing is not a number
-            totals = (squares.reshape(len(trials), len(self.feeds), len(names)) * self.weights).sum(axis=(1, 2))
+            weighted = squares.reshape(len(trials), len(used), len(coded.errors)) * self.weights[:first]
+        totals = weighted.sum(axis=(1, 2))
         return [float(t) if np.isfinite(t) else np.inf for t in totals]
+
+    def _coded(self, names: tuple[str, ...]) -> _Coded:
+        if names not in self._made:
+            probe, values = mirrored(self.probe)
+            inputs = add_coding(probe, [values[name] for name in names])
+            errors = add_errors(probe, [(name, values[name]) for name in self.measured])
+            by_name = {name: (values[name], given) for name, given in zip(names, inputs, strict=True)}
+            self._made[names] = _Coded(by_name, errors, runner(probe, self.tools))
+        return self._made[names]
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A network that reads some values coded: they and their inputs for codes, the outputs, what runs it."""
+
+    values: Mapping[str, tuple[Value, Mapping[str, str]]]
+    errors: Sequence[str]
+    run: Callable[[Sequence[Feeds]], Iterator[Feeds]]
+
+    def scalars(self, trial: Mapping[str, Codes]) -> dict[str, np.ndarray]:
+        """What is fed for codes."""
+        found: dict[str, np.ndarray] = {}
+        for name, codes in trial.items():
+            value, inputs = self.values[name]
+            found |= _scalars(inputs, value, codes)
+        return found
 
 
 def _scalars(inputs: Mapping[str, str], value: Value, codes: Codes) -> dict[str, np.ndarray]:
@@ -56,7 +80,8 @@ def whole_network(graph: Graph, feeds: Sequence[Feeds], tools: Tools, known: Seq
     measured = float_outputs(graph)
     original, values = mirrored(graph)
     original.outputs = [(name, values[name]) for name in measured]
-    results = [*known[: len(feeds)], *run(original, feeds[len(known) :], tools)]
+    rest = feeds[len(known) :]
+    results = [*known[: len(feeds)], *(run(original, rest, tools) if rest else ())]
     weights = np.zeros((len(feeds), len(measured)))
     for k, name in enumerate(measured):
         arrays = [r[name].astype(np.float64) for r in results]

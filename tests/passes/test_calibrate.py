@@ -21,6 +21,7 @@ from mgc.passes.quantizing.extremes import observe
 from mgc.passes.quantizing.quantize import Ranges, tabulate
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.quantizing.sensitivity import worths
+from mgc.passes.quantizing.trials import whole_network
 from mgc.passes.state import CompileState, Tools, UnsupportedError
 
 
@@ -328,6 +329,32 @@ def test_what_a_softmax_subtracts_does_not_count(seed: int, rows: int, last: boo
         for feed, output in zip(feeds, outputs, strict=True):
             assert np.array_equal(output["y"], evaluate(graph, feed)["y"])
     assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-9)
+
+
+def test_trials_of_the_same_values_share_what_runs_them() -> None:
+    """Errors are those of plain arithmetic, over all samples and over the first ones; known outputs are not run for."""
+    rng = np.random.default_rng(3)
+    graph = Graph()
+    x = graph.add_input("x", TensorType(DType.F32, (1, 6)))
+    a = rng.standard_normal((6, 5)).astype(np.float32)
+    graph.outputs = [("y", graph.add(MatMul(), x, graph.add_constant(a), name="y"))]
+    data = rng.standard_normal((6, 1, 6)).astype(np.float32)
+    feeds = [{"x": row} for row in data]
+    known = [{"y": row @ a} for row in data]
+    tried = [{"x": codes_for((-2.0, 2.0), bits, unsigned=False)} for bits in (3, 6)]
+    interpreter = Interpreter()
+    trials = whole_network(graph, feeds, interpreter.tools(), known)
+    assert not interpreter.graphs
+    spread = np.ptp([row["y"] for row in known]) ** 2 * 5
+    for first in (2, None):
+        wanted = [
+            sum(float(np.square((c.steps(r) * c.scale - r) @ a).sum()) for r in data[:first]) / spread
+            for c in (codes["x"] for codes in tried)
+        ]
+        assert trials.errors(tried, first) == pytest.approx(wanted, rel=1e-4)
+    assert len(interpreter.graphs) == 1
+    some = whole_network(graph, feeds, interpreter.tools(), known[:2])
+    assert some.errors(tried) == pytest.approx(trials.errors(tried), rel=1e-6)
 
 
 def test_where_nothing_can_be_differentiated_all_errors_count_alike() -> None:
