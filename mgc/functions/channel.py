@@ -1,4 +1,6 @@
-"""The off-chip channel: what of it a task takes, and when it gets that. Planner, verifier and replay share this."""
+"""The off-chip channel: what a task moves, what of it that takes, and when it gets that. Planner, verifier and replay
+share this.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,16 @@ from heapq import heappop, heappush
 
 WHOLE = 1 << 20
 """Shares in which the channel is dealt out; a task takes whole ones."""
+
+
+def bytes_of_task(size: int, parts: int, by_parts: bool) -> int:
+    """Bytes that each of `parts` tasks moves of `size`: its share, rounded up, of what comes and goes part by part, or
+    is made, which is kept where it adds up (`by_parts`); all of anything else.
+
+    >>> bytes_of_task(10, 4, True), bytes_of_task(10, 4, False)
+    (3, 10)
+    """
+    return -(-size // parts) if by_parts else size
 
 
 def shares_of(size: int, duration: int, bytes_per_cycle: float) -> int:

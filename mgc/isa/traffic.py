@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mgc.functions.channel import shares_of
+from mgc.functions.channel import bytes_of_task, shares_of
 from mgc.isa.entry import Entry
 from mgc.isa.instruction import Instruction
 from mgc.isa.memory import Access, bytes_of
@@ -35,8 +35,7 @@ def task_bytes(program: Tables, entry: Entry, instruction: Instruction, access: 
     """
     buffer, split = program.buffers[access.buffer], entry.schedule.split
     size = bytes_of(buffer, access.moved, program.target)
-    shared = instruction.streamed and split > 1 and (access.writes or buffer.parts == split)
-    return -(-size // split) if shared else size
+    return bytes_of_task(size, split if instruction.streamed else 1, access.writes or buffer.parts == split)
 
 
 def offchip_bytes(program: Tables, entry: Entry, instruction: Instruction) -> int:

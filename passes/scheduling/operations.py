@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+from mgc.functions.channel import bytes_of_task
 from mgc.functions.codes import weight_bytes
 from mgc.ir import ops
 from mgc.ir.graph import Graph, Node, Value
@@ -191,9 +192,9 @@ class Builder:
         if elements is not None:
             item = size // max(1, value.tensor.size)  # 0 for what takes bits
             size = min(size, elements * item if item else bytes_held(value.tensor, elements))
-        if value in self.streaming.axes or (self.node is not None and value in self.node.outputs):
-            size = -(-size // self.durations.parts)
-        return Source(size, None if root in self.offchip else self.place[root])
+        by_parts = value in self.streaming.axes or (self.node is not None and value in self.node.outputs)
+        moved = bytes_of_task(size, self.durations.parts, by_parts)
+        return Source(moved, None if root in self.offchip else self.place[root])
 
     def _traffic(self, read: Iterable[Value], written: Iterable[Value]) -> list[Source]:
         """What is read, each once by whatever views, and written; constants cost nothing: tables and scales sit in the

@@ -46,29 +46,39 @@ def lower_with_copies(
         return least
     bits = target.training.master_bits
     chip = target.model_copy(update={"crossbar": target.crossbar.model_copy(update={"weight_bits": bits})})
-    read_both_ways = frozenset(_transposed(least, times, chip))
+    reads = _reads(least, times, chip)
+    groups = least.residents.groups
+    read_both_ways = frozenset(r.state for r in groups if r.state and reads.get(r.name, Reads()).transposed)
     if not read_both_ways:
         return least
     all_copied = lower_training(graphs, states, target, read_both_ways)
-    chosen = worth_copying(least, all_copied, times, chip)
+    copied_reads = _reads(all_copied, times, chip)
+    chosen = worth_copying(least, reads, all_copied, copied_reads, chip)
     if not chosen:
         return least
-    more = all_copied if chosen == read_both_ways else lower_training(graphs, states, target, chosen)
-    with_copies, without = (_value(lowered, times, chip, objective, phases) for lowered in (more, least))
-    return more if with_copies < without else least
+    more, more_reads = all_copied, copied_reads
+    if chosen != read_both_ways:
+        more = lower_training(graphs, states, target, chosen)
+        more_reads = _reads(more, times, chip)
+    with_copies = _value(more, more_reads, times, chip, objective, phases)
+    return more if with_copies < _value(least, reads, times, chip, objective, phases) else least
 
 
 def worth_copying(
-    least: LoweredTraining, all_copied: LoweredTraining, times: Sequence[int], target: Target
+    least: LoweredTraining,
+    reads: Mapping[str, Reads],
+    all_copied: LoweredTraining,
+    copied_reads: Mapping[str, Reads],
+    target: Target,
 ) -> frozenset[str]:
-    """The states of the weights that get a second copy, so that the reads of an iteration take least time in all.
+    """The states of the weights that get a second copy, so that the reads of an iteration take least time in all. Both
+    come with the reads of their groups.
 
     A weight has so many crossbars, shared out over its groups' replicas, of the arrays it has in `least` or of those in
     `all_copied`; the lower convex hull of all that gives, for each weight, the cycles that a crossbar saves next. The
     best are taken until the budget is used up.
     """
-    reads, budget = _reads(least, times, target), target.structure.crossbars
-    copied, copied_reads = _weights(all_copied.residents), _reads(all_copied, times, target)
+    budget, copied = target.structure.crossbars, _weights(all_copied.residents)
     curves: list[tuple[str, list[_Point]]] = []
     for weight, arrays in _weights(least.residents).items():
         points = [(*point, False) for point in _curve_of(arrays, reads, target)]
@@ -87,12 +97,6 @@ def worth_copying(
         if at[n] == k and held <= left:
             at[n], left = k + 1, left - held
     return frozenset(state for (state, points), k in zip(curves, at, strict=True) if points[k][2])
-
-
-def _transposed(lowered: LoweredTraining, times: Sequence[int], target: Target) -> set[str]:
-    """The states whose arrays are read transposed."""
-    reads = _reads(lowered, times, target)
-    return {r.state for r in lowered.residents.groups if r.state and reads.get(r.name, Reads()).transposed}
 
 
 def _weights(residents: Residents) -> dict[str, list[list[Resident]]]:
@@ -170,10 +174,15 @@ def _envelope(points: Sequence[_Point]) -> list[_Point]:
 
 
 def _value(
-    lowered: LoweredTraining, times: Sequence[int], target: Target, objective: Objective, phases: Sequence[Phase]
+    lowered: LoweredTraining,
+    reads: Mapping[str, Reads],
+    times: Sequence[int],
+    target: Target,
+    objective: Objective,
+    phases: Sequence[Phase],
 ) -> float:
     """What an iteration with the best replicas takes of the objective; without end if one copy of all does not fit."""
-    packed = {r.name: r for r in pack(lowered.residents.groups, _reads(lowered, times, target), target)}
+    packed = {r.name: r for r in pack(lowered.residents.groups, reads, target)}
     residents = replace(lowered.residents, all=tuple(packed.get(r.name, r) for r in lowered.residents.all))
     demands = iteration_demands(lowered.graphs, times, residents, target)
     if sum(d.crossbars for d in demands) > target.structure.crossbars:
