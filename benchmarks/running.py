@@ -35,10 +35,10 @@ def least_seconds(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict
     return found
 
 
-def measured(name: str, batch: int, rounds: int) -> dict[str, float]:
-    """CPU seconds of ONNX Runtime and of the fast engine in both numerics."""
+def measured(name: str, batch: int, rounds: int, extra_bits: float | None) -> dict[str, float]:
+    """CPU seconds of ONNX Runtime and of the fast engine in both numerics; `extra_bits` is the option of `compile`."""
     model = NETWORKS[name]()
-    program = mgc.compile(model)
+    program = mgc.compile(model, extra_bits=extra_bits)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -64,11 +64,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; all but rrdb-23 if none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="*", default=(1, 4))
+    parser.add_argument("--extra-bits", type=float, help="as of mgc compile; 0: codes of 8 bits only")
     given = parser.parse_args()
     print("|network|batch|ONNX Runtime, ms|float / it|quantized / it|\n|---|---|---|---|---|")
     for name in given.networks or [n for n in NETWORKS if n != "rrdb-23"]:
         for batch in given.batch:
-            t = measured(name, batch, given.rounds)
+            t = measured(name, batch, given.rounds, given.extra_bits)
             ratios = [t[n] / t["onnxruntime"] for n in ("float", "quantized")]
             print(f"|{name}|{batch}|{1e3 * t['onnxruntime']:.1f}|{ratios[0]:.1f}|{ratios[1]:.1f}|", flush=True)
 
