@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 from cells import assert_counted, by_run, run
 from families import finished
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mgc
-from benchmarks.families import Layers
+from benchmarks import networks
+from benchmarks.families import FAMILIES, Layers
 from mgc.isa.error import ProgramError
 from mgc.isa.instructions import Mvm, Rewrite, Update, WriteCells
 from mgc.isa.verify_schedule import faults_of
@@ -303,3 +305,48 @@ def test_inference_in_turns_writes_the_same_cells_in_every_run(turned):
         assert run(turned, [{port.name: x}] * runs, "reference", step=by_run)[0] == counts[runs]
     assert counts[3]["changed"] - counts[2]["changed"] == counts[2]["changed"] - counts[1]["changed"] > 0
     assert run(turned, [{port.name: np.concatenate([x] * 3)}], step=by_run)[0] == counts[3]
+
+
+@pytest.mark.slow
+def test_an_esrgan_of_16_million_weights_runs_on_2000_crossbars():
+    model = FAMILIES["rrdb-23"]()
+    program = mgc.compile(model, overrides={"structure.tiles_per_chip": 20})
+    said = headline(program)
+    assert said["crossbars"]["available"] == 1920 < said["rewriting"]["crossbars_needed"]
+    assert 0 < said["rewriting"]["energy_j"] < said["energy_j"]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (port,) = program.inputs
+    feeds = {port.name: np.random.default_rng(0).standard_normal(port.shape).astype(np.float32)}
+    (wanted,) = session.run(None, feeds)
+    for numerics, least in (("float", 110), ("quantized", 40)):
+        (found,) = mgc.Simulator(program, numerics=numerics).run(feeds).values()  # type: ignore[arg-type]
+        error = float(((found - wanted) ** 2).mean())
+        print(f"{numerics}: {10 * np.log10(np.ptp(wanted) ** 2 / error):.1f} dB; {said['rewriting']}")
+        assert 10 * np.log10(np.ptp(wanted) ** 2 / error) > least
+
+
+@pytest.mark.slow
+def test_the_wide_dcgan_trains_on_one_chip_as_on_two():
+    """d = 128, whose weights one chip does not hold."""
+    pair = [make(128, colours=1) for make in (networks.generator, networks.discriminator)]
+    programs = [
+        mgc.compile_training(
+            pair[0],
+            discriminator=pair[1],
+            loss="bce",
+            optimizer="adam",
+            lr=2e-4,
+            betas=(0.5, 0.999),
+            batch=8,
+            overrides={"structure.chips": chips},
+        )
+        for chips in (1, 2)
+    ]
+    assert headline(programs[0])["rewriting"] is not None
+    assert headline(programs[1])["rewriting"] is None
+    (feeds,) = batches(programs[0], 1)
+    one, two = (mgc.Simulator(p, numerics="float").run_iteration(feeds) for p in programs)
+    print(one, two, headline(programs[0])["rewriting"])
+    assert one == pytest.approx(two, rel=1e-3)
+    losses = mgc.Simulator(programs[0], numerics="quantized").run_iteration(feeds)
+    assert losses == pytest.approx(one, rel=0.2)
