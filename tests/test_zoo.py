@@ -63,6 +63,15 @@ def test_the_commands_work(entry, folder):
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
+def test_overlapping_takes_no_longer_than_one_after_another(entry, folder):
+    cycles = {}
+    for flow in ("parallel", "cyclic"):
+        schedule = mgc([*shlex.split(entry.compile)[1:], "--dataflow", flow])["schedule"]
+        cycles[flow] = schedule.get("interval_cycles") or schedule["makespan_cycles"]
+    assert cycles["cyclic"] <= cycles["parallel"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_training_follows_pytorch(entry, folder):
     found = measure(entry, folder, mgc)
     assert found.deviation <= max(1e-3, 3 * found.float32)

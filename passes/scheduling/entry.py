@@ -255,6 +255,7 @@ class _Cut:
         """The schedule after CP-SAT, if its memory fits, else the list's; of iterations that overlap, if they may."""
         found, memory = self._settle_paces(*self._fit())
         if self.run.flow.iterations:
+            found, memory = self._at_most_alone(found, memory, options)
             waits = [Edge(before, after, 1) for before, after in waits_of(self.work)]
             return self._result(found, memory, waits)
         found, memory = self._give_slots(memory)
@@ -269,6 +270,20 @@ class _Cut:
         if apart:
             return repeat_run(self.problem, waits, starts, self.plain.makespan, bound)
         return overlap_runs(self.problem, waits, self._moves(), starts, bound)
+
+    def _at_most_alone(
+        self, found: TaskSchedule, memory: MemoryPlan, options: SolverOptions
+    ) -> tuple[TaskSchedule, MemoryPlan]:
+        """The schedule of iterations that overlap, unless one after another is shorter, as CP-SAT schedules each."""
+        if found.period <= self.plain.lower_bound:
+            return found, memory
+        tasks, plain = self.problem.tasks, self.plain
+        alone, _ = self._improve(plain, self.planner.plan(tasks, plain.starts), options)
+        if alone.makespan >= found.period:
+            return found, memory
+        repeated = repeat_run(self.problem, waits_of(self.work), alone.starts, alone.makespan, found.lower_bound)
+        placed = self.planner.plan(tasks, repeated.starts, repeated.interval)
+        return (repeated, placed) if placed.edram <= self.capacity else (found, memory)
 
     def _give_slots(self, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """The shortest list schedule whose slots still fit, and the problem it is of: the freer, the better."""
