@@ -185,7 +185,7 @@ class CompileOptions:
         "--extra-bits",
         "SHARE",
         "Reads that crossbars may add, as a share of all, to take in more bits of the values that matter most. "
-        "[default: 0.0625; 0: none]",
+        "[default: 0.05; 0: none]",
         float,
         minimum=0,
     )
@@ -352,7 +352,7 @@ class CompileOptions:
         if self.extra_bits is None:
             return
         if not (math.isfinite(self.extra_bits) and self.extra_bits >= 0):
-            refuse(f"--extra-bits {self.extra_bits}: a number >= 0 is needed, such as 0.0625")
+            refuse(f"--extra-bits {self.extra_bits}: a number >= 0 is needed, such as 0.05")
         if self.extra_bits and self.trains:
             refuse("--extra-bits is for inference: in training the chip finds its scales as it runs")
         if self.extra_bits and self.calibrate != "error":

@@ -211,12 +211,12 @@ def _training(results: Results, baselines: Baselines, key: str) -> str:
         )
     heads = [f"times {what} than {rate.platform}" for rate in rates for what in ("faster", "less energy")]
     titles = ("target", "chips", "crossbars without replicas", "images/s", "mJ an image", *heads, "schedule (gap)")
-    told = "; ".join(
+    text = "; ".join(
         f"{rate.platform}: {rate.images_per_s:g} images/s ({rate.mark}), at most "
         f"{number(baselines.joules_per_image(rate) * 1e3)} mJ an image"
         for rate in rates
     )
-    return f"## Training: {rates[0].title}\n\n{told}.\n\n{table(titles, rows)}"
+    return f"## Training: {rates[0].title}\n\n{text}.\n\n{table(titles, rows)}"
 
 
 def _fpga(results: Results, baselines: Baselines) -> str:
@@ -228,16 +228,16 @@ def _fpga(results: Results, baselines: Baselines) -> str:
         cells = [number(x) for both in each for x in both]
         rows.append((r.target, *cells))
     heads = [f"times {what} than {f.platform}" for f in baselines.relatives for what in ("faster", "less energy")]
-    told = (
+    text = (
         "No rate of an FPGA accelerator on a network that can be compiled here is published. Two papers compare\n"
         "with both a GPU and an FPGA; their ratios give an FPGA beside a GPU (derived). So these columns are the\n"
         "GPU's times a factor, DCGAN d = 64, and say no more than that factor.\n"
     )
-    return f"## Against an FPGA\n\n{told}\n{table(('target', *heads), rows)}"
+    return f"## Against an FPGA\n\n{text}\n{table(('target', *heads), rows)}"
 
 
 def _inference(results: Results, baselines: Baselines) -> str:
-    told = (
+    text = (
         "The sources have no inference rates. The GPU's column is derived: the generator at the\n"
         "multiply-accumulates a second that the GPU reached in training (work of 8 forward passes of D and 6 of G an\n"
         "image in PyTorch's code), which is assumed to hold in inference. A batch of 128 streams through one sample\n"
@@ -271,11 +271,11 @@ def _inference(results: Results, baselines: Baselines) -> str:
         "times faster",
         "times less energy",
     )
-    return f"## Inference\n\n{told}\n{table(titles, rows)}"
+    return f"## Inference\n\n{text}\n{table(titles, rows)}"
 
 
 def _budget(results: Results, baselines: Baselines) -> str:
-    told = (
+    text = (
         "A chip of ISAAC's class has 16,128 crossbars. The layers are split over chips ([mapping](mapping.md)),\n"
         "replicas are allotted on each chip, every value that another chip needs is sent once over a link of\n"
         "6.4 GB/s at 1.6 nJ a byte. `split` is how far the estimated time of the chosen split is, at most, from the\n"
@@ -313,11 +313,11 @@ def _budget(results: Results, baselines: Baselines) -> str:
         "split",
         "link",
     )
-    return f"## Several chips of ISAAC's size\n\n{told}\n{table(titles, rows)}"
+    return f"## Several chips of ISAAC's size\n\n{text}\n{table(titles, rows)}"
 
 
 def _dataflow(results: Results, baselines: Baselines) -> str:
-    told = (
+    text = (
         "Training of DCGAN d = 64 on liu2018 with a second copy of all weights. `cyclic` counts from one iteration to\n"
         "the next, the others one iteration by itself; `shared` lets G's step see D as it was before D's update,\n"
         "which is another algorithm. The tables above and below have the compiler's default, `{default}`.\n"
@@ -334,7 +334,7 @@ def _dataflow(results: Results, baselines: Baselines) -> str:
         for flow, r in results.dataflow
     ]
     titles = ("data flow", "images/s", "mJ an image", "times faster", "times less energy", "schedule (gap)")
-    return f"## Data flows\n\n{told.format(default=DEFAULT_DATAFLOW)}\n{table(titles, rows)}"
+    return f"## Data flows\n\n{text.format(default=DEFAULT_DATAFLOW)}\n{table(titles, rows)}"
 
 
 def _components(results: Results) -> str:
@@ -349,7 +349,7 @@ def _components(results: Results) -> str:
 def _peak(results: Results) -> str:
     if not results.peak:
         return ""
-    told = (
+    text = (
         f"ISAAC's paper states {ISAAC_GOPS_PER_MM2:g} GOPS/mm2 on {ISAAC_MM2:g} mm2 (from memory), that is\n"
         f"{PUBLISHED_MACS_PER_S / 1e12:.1f} T multiply-accumulates a second. The chip's peak is that of full\n"
         "crossbars read without a pause. VGG-A's convolutions, random weights, one image after the other; `channel`\n"
@@ -368,13 +368,13 @@ def _peak(results: Results) -> str:
         for r in results.peak
     ]
     titles = ("target", "GMAC an image", "images/s", "peak, TMAC/s", "images/s at peak", "of peak", "channel")
-    return f"## VGG-A beside ISAAC's peak\n\n{told}\n{table(titles, rows)}"
+    return f"## VGG-A beside ISAAC's peak\n\n{text}\n{table(titles, rows)}"
 
 
 def _losses(results: Results) -> str:
     if not results.losses:
         return ""
-    told = (
+    text = (
         "The paper's third claim is a unit of its own for the loss and the error delta. One iteration of DCGAN\n"
         "d = 64, batch 128, on liu2018: with the loss in diff-blocks, and with its ops and their derivatives as\n"
         "kernels of the vector units, compiled and scheduled alike. What the block saves is the difference; below 0\n"
@@ -403,7 +403,7 @@ def _losses(results: Results) -> str:
         "mJ with it",
         "saved",
     )
-    return f"## The diff-block\n\n{told}\n{table(titles, rows)}"
+    return f"## The diff-block\n\n{text}\n{table(titles, rows)}"
 
 
 def _endurance(results: Results) -> str:
@@ -412,13 +412,13 @@ def _endurance(results: Results) -> str:
         for r in results.training
         if r.workload == "dcgan64" and r.iterations
     ]
-    told = (
+    text = (
         "Every iteration writes the cells of all weights once, in every replica. A chip lasts as many iterations as\n"
         "its most written cell has writes (`cell.endurance_writes`: 1e9, assumed; reports for oxide cells go from 1e6\n"
         "to 1e12). Every cell is counted as written; verified writes skip those whose level stays. Training of DCGAN\n"
         "d = 64 without a pause.\n"
     )
-    return f"## Endurance\n\n{told}\n{table(('target', 'chips', 'iterations', 'days'), rows)}" if rows else ""
+    return f"## Endurance\n\n{text}\n{table(('target', 'chips', 'iterations', 'days'), rows)}" if rows else ""
 
 
 FIRST_RATES = {"liu2018": 466, "isaac": 1807, "prime": 1282, "pipelayer": 3722, "puma": 2310}
@@ -432,7 +432,7 @@ def _changes(results: Results) -> str:
         for name, first in FIRST_RATES.items()
         if name in now
     ]
-    told = (
+    text = (
         "This page first had other rates. They were too high where an iteration moves much: the off-chip channel\n"
         "was no resource of training schedules (pipelayer moved 55 ms of bytes in an iteration of 34 ms). It is one\n"
         "now, in schedules, bounds and the verifier. They were too low where reads are slow: since then transposed\n"
@@ -441,7 +441,7 @@ def _changes(results: Results) -> str:
         "replicas and the cut of the batch are chosen together. No constant of a target was changed. DCGAN d = 64,\n"
         "batch 128, both modelled:\n"
     )
-    return f"## What changed\n\n{told}\n{table(('target', 'at first, images/s', 'now', 'ratio'), rows)}" if rows else ""
+    return f"## What changed\n\n{text}\n{table(('target', 'at first, images/s', 'now', 'ratio'), rows)}" if rows else ""
 
 
 def _sensitivity(results: Results, baselines: Baselines) -> str:
@@ -451,12 +451,12 @@ def _sensitivity(results: Results, baselines: Baselines) -> str:
         speed, energy = _ratios(r, rate, baselines)
         cells = (r.chips, number(r.images_per_s), f"{r.joules * 1e3:.3g}", number(speed), number(energy))
         rows.append((f"`{what}`" if "." in what or "=" in what else what, why, *cells))
-    told = (
+    text = (
         "Training of DCGAN d = 64, batch 128, on liu2018, against the GTX 1080 Ti; one key of the target's file is\n"
         "changed at a time, and compiled anew where that changes times.\n"
     )
     titles = ("change", "why that value", "chips", "images/s", "mJ an image", "times faster", "times less energy")
-    return f"## How the ratios move with the assumptions\n\n{told}\n{table(titles, rows)}"
+    return f"## How the ratios move with the assumptions\n\n{text}\n{table(titles, rows)}"
 
 
 def _sources(baselines: Baselines) -> str:
@@ -470,5 +470,5 @@ def _sources(baselines: Baselines) -> str:
     for f in baselines.relatives:
         figure = f"{f.slower_than_gpu:g}x slower than the GPU, {f.less_energy_than_gpu:g}x less energy"
         rows.append((f.platform, figure, f.mark, f.source))
-    told = "The figures of other machines (`benchmarks/paper/baselines.toml`). Ours are all modelled.\n"
-    return f"## Sources\n\n{told}\n{table(('what', 'figure', 'mark', 'source'), rows)}"
+    text = "The figures of other machines (`benchmarks/paper/baselines.toml`). Ours are all modelled.\n"
+    return f"## Sources\n\n{text}\n{table(('what', 'figure', 'mark', 'source'), rows)}"

@@ -32,7 +32,7 @@ _LEAST = 2
 _ASSUMED = 8.0
 
 
-EXTRA_BITS = 0.0625
+EXTRA_BITS = 0.05
 """Digits that more bits of values may add, as a share of all that layers read: half a bit on each of 8."""
 
 
