@@ -15,11 +15,14 @@ from mgc.passes.quantizing.probe import Probe
 from mgc.passes.quantizing.quality import MOST_DB
 from mgc.passes.state import CompileState, with_graph
 
-# Samples that one figure is of: errors are held against the range of outputs, which grows with the samples.
-_TOGETHER = 32
-# Multiply-accumulates that are simulated, and the samples at least, of outputs of few numbers and of others. One in a
-# column with converters that clip costs about so many of those of others.
-_MACS, _LEAST_OF_FEW, _LEAST, _CLIPPING = 3e8, 16, 2, 8
+# Samples that one figure is of, of outputs of few numbers and of others: errors are held against the range of outputs,
+# which grows with the samples.
+_TOGETHER_OF_FEW, _TOGETHER = 32, 16
+# Samples are simulated until the mean of their errors is known to this share of it,
+_SURE = 0.1
+# at least so many, of outputs of few numbers and of others, and at most so many multiply-accumulates, where converters
+# clip and elsewhere. One in a column with converters that clip costs about so many of those of others.
+_LEAST_OF_FEW, _LEAST, _MACS_CLIPPED, _MACS, _CLIPPING = 16, 8, 4e9, 5e8, 8
 # A network of which one sample takes more than this is left alone.
 _MOST_MACS = 1e11
 
@@ -44,50 +47,53 @@ class Accuracy(Pass):
 
 
 def expected_psnr(program: Program, probe: Probe) -> float | None:
-    """The PSNR of runs of a few samples, averaged in dB over such runs. The program is run on some of a run's samples:
-    of the others the network's own outputs, which say what their range is, stand for the program's.
+    """The PSNR of runs of a few samples, by the mean of their errors. The program is run on some of a run's samples: of
+    the others the network's own outputs, which say what their range is, stand for the program's.
     """
     from mgc.comparison import compare
     from mgc.sim import SimulationError, Simulator
 
-    share = _simulated(program, probe) / len(probe.feeds)
-    if not share:
-        return None
+    least, most = _simulated(program, probe)
     simulator = Simulator(program, threads=1)
-    together = (
-        max(1, _TOGETHER // program.entry.micro_batch) if program.entry.micro_batch > 1 or program.entry.batched else 1
-    )
-    figures: list[float] = []
-    for start in range(0, len(probe.feeds), together):
-        feeds, wanted = (part[start : start + together] for part in (probe.feeds, probe.outputs))
-        count = min(math.ceil(share * len(feeds)), len(feeds))
+    batched = program.entry.micro_batch > 1 or program.entry.batched
+    together = _TOGETHER_OF_FEW if probe.few else _TOGETHER
+    together = max(1, together // program.entry.micro_batch) if batched else 1
+    count = len(probe.feeds)
+    errors: list[float] = []
+    # one of each run, then the next of each
+    for k in [k for first in range(together) for k in range(first, count, together)][:most]:
+        start = k - k % together
+        wanted = probe.outputs[start : start + together]
         try:
-            outputs = _joined(program, [_outputs(simulator, feeds[:count]), *wanted[count:]])
+            found = _outputs(simulator, probe.feeds[k])
         except SimulationError:  # a host segment that cannot take what was drawn, say
             return None
+        outputs = _joined(program, [*wanted[: k - start], found, *wanted[k - start + 1 :]])
         reference = _joined(program, wanted)
-        found = compare({name: outputs[name] for name in reference}, reference, probe.steps).psnr_db
-        figures.append(found - 10 * math.log10(len(feeds) / count))
-    found = float(np.mean(np.minimum(figures, MOST_DB)))
-    return found if math.isfinite(found) else None
+        psnr = compare({name: outputs[name] for name in reference}, reference, probe.steps).psnr_db
+        errors.append(10 ** (-psnr / 10) * len(wanted))
+        if len(errors) >= least and np.std(errors) <= _SURE * math.sqrt(len(errors)) * np.mean(errors):
+            break
+    error = float(np.mean(errors)) if errors else math.nan
+    if not math.isfinite(error):
+        return None
+    return min(-10 * math.log10(error), MOST_DB) if error else MOST_DB
 
 
-def _simulated(program: Program, probe: Probe) -> int:
-    """Samples that the program is run on."""
-    exact = [layer["exact_columns"] for layer in program.meta["layers"]]
-    cost = max(probe.macs, 1) * (1 + _CLIPPING * (1 - float(np.mean(exact or [1.0]))))
+def _simulated(program: Program, probe: Probe) -> tuple[int, int]:
+    """Samples that the program is run on, at least and at most."""
+    exact = float(np.mean([layer["exact_columns"] for layer in program.meta["layers"]] or [1.0]))
+    cost = max(probe.macs, 1) * (1 + _CLIPPING * (1 - exact))
     if cost > _MOST_MACS:
-        return 0
-    least = _LEAST_OF_FEW if probe.few else 1 if cost > _MACS else _LEAST
-    return min(len(probe.feeds), max(least, int(_MACS / cost)))
+        return 0, 0
+    affordable = int((_MACS_CLIPPED if exact < 1 else _MACS) / cost)
+    least = _LEAST_OF_FEW if probe.few else min(_LEAST, max(1, affordable))
+    return least, max(least, affordable)
 
 
-def _outputs(simulator: Any, feeds: Sequence[Any]) -> Any:
-    """The outputs for all feeds: in one run where inputs count samples, else in a run for each."""
-    program = simulator.program
-    if program.entry.batched and all(p.batched for p in program.inputs):
-        return simulator.run({p.name: np.concatenate([f[p.name] for f in feeds]) for p in program.inputs})
-    return _joined(program, [simulator.run(feed) for feed in feeds])
+def _outputs(simulator: Any, feed: Any) -> Any:
+    """The outputs for one of the feeds."""
+    return simulator.run({p.name: feed[p.name] for p in simulator.program.inputs})
 
 
 def _joined(program: Program, parts: Sequence[Any]) -> dict[str, np.ndarray]:
