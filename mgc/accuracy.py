@@ -62,7 +62,7 @@ def expected_psnr(program: Program, probe: Probe) -> float | None:
     errors: list[float] = []
     # one of each run, then the next of each
     for k in [k for first in range(together) for k in range(first, count, together)][:most]:
-        start = k - k % together
+        start = min(k - k % together, max(count - together, 0))  # all runs are of as many samples
         wanted = probe.outputs[start : start + together]
         try:
             found = _outputs(simulator, probe.feeds[k])

@@ -41,11 +41,13 @@ class CellWrites:
         self._times = np.zeros(shape, np.uint16)
         self._counts: dict[int, list[int]] = {}  # instruction -> how often it ran, cells that changed
         self._runs: dict[str, int] = {}
+        self._counting = True
         for i in program.instructions:
             if isinstance(i, WriteCells):
                 changed = self._written(i.group, levels(i.group, program.tensors[program.groups[i.group].weights]))
                 self._count(i.id, changed)
         self._times[...] = 0
+        self._counting = False
 
     def ran(self, name: str, updates: Mapping[int, np.ndarray], micro_batches: int) -> None:
         """Counts so many micro-batches of the entry of that name. `updates`: instruction (as the entry's own program
@@ -55,6 +57,8 @@ class CellWrites:
         entry = next(e for e in program.entries if e.name == name)
         setup = sum(isinstance(i, WriteCells) for i in program.instructions[: entry.first])
         self._runs[name] = self._runs.get(name, 0) + micro_batches
+        # what the bill counts is an iteration: others change what is held alone
+        self._counting = entry in program.iteration
         for _ in range(micro_batches):
             for i in program.instructions[entry.first : entry.stop]:
                 for group in i.writes_groups():
@@ -110,6 +114,8 @@ class CellWrites:
         }
 
     def _count(self, instruction: int, changed: int) -> None:
+        if not self._counting:
+            return
         times, before = self._counts.get(instruction, (0, 0))
         self._counts[instruction] = [times + 1, before + changed]
 
@@ -134,6 +140,8 @@ class CellWrites:
         return self._worn(part, found) * self._copies(group)
 
     def _worn(self, part: tuple[Any, ...], written: np.ndarray) -> int:
+        if not self._counting:
+            return 0
         times = self._times[part]
         if times.max(initial=0) == np.iinfo(times.dtype).max:
             self._times, times = self._times.astype(np.uint32), times.astype(np.uint32)

@@ -91,7 +91,7 @@ def lay_out(
     groups: Sequence[GroupMap], order: Sequence[str], target: Target, *, spread: bool = False
 ) -> tuple[GroupMap, ...]:
     """The groups on crossbars of their own: layer after layer, in `order`, along the snake of their chip (of all chips
-    where they have none). If `spread`, as few crossbars of each macro are used as hold them all, and each group (where
+    where they have none). If `spread`, as few crossbars of each macro are used as hold them so, and each group (where
     there is no room for that, each layer; else none) begins a macro, so that write drivers are its own. Groups that
     take turns have those that are left over by the others, from the first on in each turn.
     """
@@ -100,9 +100,10 @@ def lay_out(
     held = [0] * structure.chips
     for g in groups:
         held[max(0, g.chip)] += g.crossbars_per_replica * g.replicas
-    each = min(structure.crossbars_per_macro, max(1, -(-max(held) // macros))) if spread else 0
-    each = each or structure.crossbars_per_macro
+    most = structure.crossbars_per_macro
+    least = min(most, max(1, -(-max(held) // macros))) if spread else most
     if any(g.turn != STAYS for g in groups):
+        each = least
         taken = sum(g.crossbars_per_replica * g.replicas for g in groups if g.turn == STAYS)
         starts: dict[int, int] = {STAYS: 0}
         in_turn: list[GroupMap] = []
@@ -111,12 +112,25 @@ def lay_out(
             starts[group.turn] += size
             in_turn.append(_placed(group, _crossbars(first, size, each, snake, target), target))
         return tuple(in_turn)
-    room = macros * each * (structure.chips if any(g.chip < 0 for g in groups) else 1)
-    first = _firsts(groups, order, room, each if spread else 1)
+    whole = macros * (structure.chips if any(g.chip < 0 for g in groups) else 1)
+    fitting = (e for e in range(least, most + 1) if _fits_in_macros(groups, whole, e))
+    each = next(fitting, least) if spread else most
+    first = _firsts(groups, order, whole * each, each if spread else 1)
     return tuple(
         _placed(g, _crossbars(at, g.crossbars_per_replica * g.replicas, each, snake, target), target)
         for g, at in zip(groups, first, strict=True)
     )
+
+
+def _fits_in_macros(groups: Sequence[GroupMap], macros: int, each: int) -> bool:
+    """Whether each group can begin a macro of which so many crossbars are used, with so many macros on a chip (on all
+    of them for groups of no chip).
+    """
+    taken: dict[int, int] = {}
+    for g in groups:
+        chip = max(0, g.chip)
+        taken[chip] = taken.get(chip, 0) - (-g.crossbars_per_replica * g.replicas // each)
+    return max(taken.values(), default=0) <= macros
 
 
 def _firsts(groups: Sequence[GroupMap], order: Sequence[str], room: int, each: int) -> list[int]:

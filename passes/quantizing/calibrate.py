@@ -31,9 +31,8 @@ _LEAST = 2
 # What values are taken to hold where nothing is run.
 _ASSUMED = 8.0
 
-
 EXTRA_BITS = 0.05
-"""Digits that more bits of values may add, as a share of all that layers read: half a bit on each of 8."""
+"""Digits that more bits of values may add, as a share of all that layers read: 0.4 of a bit where codes have 8."""
 
 
 @register_attr

@@ -181,7 +181,7 @@ def _widths(
 def _as_far_as_they_help(
     steps: list[tuple[str, int]], choices: Mapping[str, _Choice], bits: int, trials: Trials, few: int
 ) -> list[tuple[str, int]]:
-    """The first of the steps, up to where the outputs of a few samples come no nearer."""
+    """The first of the steps, up to where the outputs of a few samples get markedly worse than at their best."""
     stops = sorted({len(steps) * k // _STOPS for k in range(_STOPS + 1)})
     base = {name: choice.codes(bits) for name, choice in choices.items()}
     errors = trials.errors([base | {name: choices[name].codes(b) for name, b in steps[:n]} for n in stops], few)

@@ -69,7 +69,8 @@ def test_groups_begin_macros_as_far_as_there_is_room(drawn, macros, per_macro):
     assert [len(g.crossbars) for g in placed] == sizes
     assert len(set(everything)) == len(everything)
     assert max(everything) < macros * per_macro
-    each = min(per_macro, -(-sum(sizes) // macros))
+    least = min(per_macro, -(-sum(sizes) // macros))
+    each = next((e for e in range(least, per_macro + 1) if macros_of(sizes, e) <= macros), least)
     assert all(c % per_macro < each for c in everything)
     by_group = [{c // per_macro for c in g.crossbars} for g in placed]
     if macros_of(sizes, each) <= macros:

@@ -143,7 +143,7 @@ def _reduce_sum(g: GraphBuilder, call: Call) -> GraphValue:
 
 
 def _variance(g: GraphBuilder, x: str, n: int, channels: int) -> str:
-    """float64 [m, n, channels] -> sums in the order of [m, channels], as `mgc.functions.reduce.variance` adds up."""
+    """float64 [m, n, channels] -> [m, channels], as `mgc.functions.reduce.variance` adds up."""
     count = g.constant(np.float64(n))
     off = g.node("Sub", x, g.slice(x, 0, 1, axis=1))
     total, squares = (sums.emit(g, v, n, channels, wide=True) for v in (off, g.node("Mul", off, off)))

@@ -21,9 +21,7 @@ _NARROW = 16
 
 
 def emit(g: GraphBuilder, x: str, n: int, channels: int, *, wide: bool = False) -> str:
-    """float32 [m, n, channels], or float64 if `wide` -> float64, the sums over the middle axis in the order of
-    [m, channels].
-    """
+    """float32 [m, n, channels], or float64 if `wide` -> float64 [m, channels]: the sums over the middle axis."""
     if n > BLOCK:
         blocks = n // BLOCK
         body = g.reshape(_cut(g, x, 0, blocks * BLOCK, n), [-1, BLOCK, channels])
