@@ -278,7 +278,7 @@ class _Cut:
         if found.period <= self.plain.lower_bound:
             return found, memory
         tasks, plain = self.problem.tasks, self.plain
-        alone, _ = self._improve(plain, self.planner.plan(tasks, plain.starts), options)
+        alone, _ = self._improve(plain, memory, options)
         if alone.makespan >= found.period:
             return found, memory
         repeated = repeat_run(self.problem, waits_of(self.work), alone.starts, alone.makespan, found.lower_bound)

@@ -23,6 +23,7 @@ from mgc.passes.mapping.multiplex import STAYS, turns_of, turns_with_replicas
 from mgc.passes.mapping.partition import CapacityError
 from mgc.report.views.summary import headline
 from mgc.sim import draw_inputs
+from mgc.sim.engine import Numerics
 
 SMALL = {"structure.tiles_per_chip": 1, "structure.macros_per_tile": 3, "structure.crossbars_per_macro": 4}
 
@@ -318,8 +319,9 @@ def test_an_esrgan_of_16_million_weights_runs_on_2000_crossbars():
     (port,) = program.inputs
     feeds = {port.name: np.random.default_rng(0).standard_normal(port.shape).astype(np.float32)}
     wanted = np.asarray(session.run(None, feeds)[0])
-    for numerics, least in (("float", 110), ("quantized", 40)):
-        (found,) = mgc.Simulator(program, numerics=numerics).run(feeds).values()  # type: ignore[arg-type]
+    limits: dict[Numerics, int] = {"float": 110, "quantized": 40}
+    for numerics, least in limits.items():
+        (found,) = mgc.Simulator(program, numerics=numerics).run(feeds).values()
         error = float(((found - wanted) ** 2).mean())
         print(f"{numerics}: {10 * np.log10(np.ptp(wanted) ** 2 / error):.1f} dB; {said['rewriting']}")
         assert 10 * np.log10(np.ptp(wanted) ** 2 / error) > least
