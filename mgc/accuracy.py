@@ -68,9 +68,9 @@ def expected_psnr(program: Program, probe: Probe) -> float | None:
             found = _outputs(simulator, probe.feeds[k])
         except SimulationError:  # a host segment that cannot take what was drawn, say
             return None
+        found = {name: found[name] for name in wanted[0]}  # those that are compared
         outputs = _joined(program, [*wanted[: k - start], found, *wanted[k - start + 1 :]])
-        reference = _joined(program, wanted)
-        psnr = compare({name: outputs[name] for name in reference}, reference, probe.steps).psnr_db
+        psnr = compare(outputs, _joined(program, wanted), probe.steps).psnr_db
         errors.append(10 ** (-psnr / 10) * len(wanted))
         if len(errors) >= least and np.std(errors) <= _SURE * math.sqrt(len(errors)) * np.mean(errors):
             break

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from families import finished
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 import mgc
 from benchmarks.families import Layers
@@ -113,3 +113,13 @@ def test_what_is_not_calibrated_or_trains_has_no_expected_psnr():
     b = Layers(1)
     plain = mgc.compile(finished(b, b.node("Relu", "x"), {"x": ["N", 4]}))
     assert facts(plain, "layers")["expected_psnr_db"] is None
+
+
+@pytest.mark.parametrize("first", ["image", "which"])
+def test_outputs_that_are_no_floats_are_not_compared(first):
+    model = residual(2)
+    alone = facts(mgc.compile(model), "layers")["expected_psnr_db"]
+    model.graph.node.append(helper.make_node("ArgMax", ["image"], ["which"], axis=1, keepdims=0))
+    which = helper.make_tensor_value_info("which", TensorProto.INT64, ["N", 12, 12])
+    model.graph.output.insert(0 if first == "which" else 1, which)
+    assert abs(facts(mgc.compile(model), "layers")["expected_psnr_db"] - alone) <= NEAR
