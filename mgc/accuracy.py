@@ -50,7 +50,7 @@ def expected_psnr(program: Program, probe: Probe) -> float | None:
     """The PSNR of runs of a few samples, by the mean of their errors. The program is run on some of a run's samples: of
     the others the network's own outputs, which say what their range is, stand for the program's.
     """
-    from mgc.comparison import compare
+    from mgc.comparison import psnr_db
     from mgc.sim import SimulationError, Simulator
 
     least, most = _simulated(program, probe)
@@ -70,7 +70,7 @@ def expected_psnr(program: Program, probe: Probe) -> float | None:
             return None
         found = {name: found[name] for name in wanted[0]}  # those that are compared
         outputs = _joined(program, [*wanted[: k - start], found, *wanted[k - start + 1 :]])
-        psnr = compare(outputs, _joined(program, wanted), probe.steps).psnr_db
+        psnr = psnr_db(outputs, _joined(program, wanted), probe.steps)
         errors.append(10 ** (-psnr / 10) * len(wanted))
         if len(errors) >= least and np.std(errors) <= _SURE * math.sqrt(len(errors)) * np.mean(errors):
             break

@@ -111,21 +111,31 @@ def compare(
     return Comparison(_decibels([o for o in found.values() if o.is_float]), _cosine(floats), largest, found)
 
 
+def psnr_db(outputs: Mapping[str, Any], reference: Mapping[str, Any], steps: Mapping[str, float]) -> float:
+    """The PSNR that `compare` would give for float tensors of one shape each, and no more than that."""
+    compared = [_compared(outputs[n], wanted, steps.get(n, 0.0)) for n, wanted in reference.items()]
+    return _decibels(compared)
+
+
 def _compared(a: np.ndarray, b: np.ndarray, step: float) -> OutputError:
-    largest = _largest_difference(a, b)
-    beyond = 0.0 if step and largest <= step * (1 + 1e-5) else largest
     if not _is_float(b):
-        return OutputError(False, b.size, 0.0, largest, beyond, 0.0)
+        largest = _largest_difference(a, b)
+        return OutputError(False, b.size, 0.0, largest, _beyond(largest, step), 0.0)
     real = _real(b)
     finite = real[np.isfinite(real)]
     magnitude = float(np.max(np.abs(finite), initial=0.0))
     peak = float(np.ptp(finite)) if finite.size else 0.0
     off = np.abs(_difference(_real(a), real))
+    largest = float(np.max(off, initial=0.0))
     if step:
         off = np.where(off <= step * (1 + 1e-5), 0.0, off)
     with np.errstate(over="ignore"):
         error = float(np.sum((off / (peak or magnitude or 1.0)) ** 2))
-    return OutputError(True, b.size, error, largest, beyond, magnitude)
+    return OutputError(True, b.size, error, largest, _beyond(largest, step), magnitude)
+
+
+def _beyond(largest: float, step: float) -> float:
+    return 0.0 if step and largest <= step * (1 + 1e-5) else largest
 
 
 def _decibels(outputs: Sequence[OutputError]) -> float:

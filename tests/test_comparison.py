@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgc.comparison import compare
+from mgc.comparison import compare, psnr_db
 
 RAMP = np.linspace(-1, 3, 401, dtype=np.float32).reshape(1, -1)
 
@@ -148,3 +148,16 @@ def test_a_step_of_the_models_own_codes_is_no_error():
     codes = np.uint8([3, 200])
     assert compare({"y": codes + 1}, {"y": codes}, {"y": 1.0}).ok("quantized")
     assert not compare({"y": codes + 2}, {"y": codes}, {"y": 1.0}).ok("quantized")
+
+
+@given(seed=st.integers(0, 1000), step=st.sampled_from([0.0, 0.1, 2.0]), odd=st.sampled_from([0.0, math.inf, math.nan]))
+def test_the_psnr_alone_is_that_of_a_comparison(seed, step, odd):
+    rng = np.random.default_rng(seed)
+    wanted = {name: rng.normal(size=(3, 4)).astype(np.float32) for name in "ab"}
+    wanted["b"][1, 2] = odd
+    outputs = {name: v + rng.normal(0, 0.1, v.shape).astype(np.float32) for name, v in wanted.items()}
+    steps = {"a": step}
+    alone, compared = psnr_db(outputs, wanted, steps), compare(outputs, wanted, steps)
+    assert alone == compared.psnr_db or (math.isnan(alone) and math.isnan(compared.psnr_db))
+    off = [np.abs(outputs[n][np.isfinite(w)] - w[np.isfinite(w)]).max() for n, w in wanted.items()]
+    assert math.isclose(compared.max_abs_err, max(off), rel_tol=1e-6)
