@@ -19,15 +19,18 @@ _INNER = 16
 _RIDGE = 1.0
 
 
-def round_with_feedback(steps: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
+def round_with_feedback(
+    steps: np.ndarray, weights: np.ndarray, most: int, lacking: np.ndarray | None = None
+) -> np.ndarray:
     """Whole numbers of magnitude <= most with outputs near those of the real weights.
 
     steps: integers [matrices, windows, rows], what the rows read; weights: [matrices, rows, cols] in units of their
-    code. Sums are taken in float64, so that the order in which a processor adds cannot show in the result.
+    code. lacking: [matrices, windows, cols], what outputs lack from the start, for errors of the steps. Sums are taken
+    in float64, so that the order in which a processor adds cannot show in the result.
     """
     matrices, windows, rows = steps.shape
     cols = weights.shape[2]
-    left = np.zeros((matrices, windows, cols))
+    left = np.zeros((matrices, windows, cols)) if lacking is None else lacking.astype(np.float64)
     result = np.empty(weights.shape, np.float32)
     energies = _energies(steps)
     ridge = energies.mean(axis=1, keepdims=True) * _RIDGE + 1e-9
@@ -68,10 +71,14 @@ def _energies(steps: np.ndarray) -> np.ndarray:
     return total
 
 
-def output_error(steps: np.ndarray, difference: np.ndarray) -> float:
-    """The squared error of the outputs over some windows, for weights that are off by `difference`."""
+def output_error(steps: np.ndarray, difference: np.ndarray, lacking: np.ndarray | None = None) -> float:
+    """The squared error of the outputs over some windows, for weights that are off by `difference`, beside what they
+    are `lacking` anyway.
+    """
     total = 0.0
     for begin in range(0, steps.shape[1], 256):
         off = product(steps[:, begin : begin + 256].astype(np.float32), difference.astype(np.float32))
+        if lacking is not None:
+            off = off + lacking[:, begin : begin + 256]
         total += float(np.square(off, dtype=np.float64).sum())
     return total

@@ -25,8 +25,9 @@ from mgc.passes.quantizing.quality import LayerQuality, quality_of
 from mgc.passes.quantizing.signs import NonNegative
 from mgc.passes.quantizing.stated import StatedCodes
 from mgc.passes.quantizing.tables import make_table, needs_table
+from mgc.passes.quantizing.upstream import Followed, samples_to_follow
 from mgc.passes.quantizing.weights import bias_shift, fitted_weights, given_weights, nearest_weights
-from mgc.passes.quantizing.windows import CodedWindows, sampled_windows
+from mgc.passes.quantizing.windows import CodedWindows, followed_windows, sampled_windows
 from mgc.passes.state import CompileState, Tools, UnsupportedError, with_graph
 from mgc.targets.description import Crossbar, Target
 
@@ -90,13 +91,22 @@ class Quantize(Pass):
             calibration: Calibration = entry.attributes["calibration"]
             feeds = calibration.feeds
             sampled = partial(sampled_windows, known, graph, seen.origin, calibrated, feeds, state.tools)
-            fits = _fits(known, crossbar, state.tools, sampled)
+            followed = None
+            few = feeds[: samples_to_follow(graph, calibrated, len(known), len(feeds))]
+            if few and len(known) == len(coded):
+                followed = Followed(graph, few)
+                sampled = partial(followed_windows, known, Followed(graph, few), followed)
+            fits = _fits(known, crossbar, state.tools, sampled, followed is not None)
             for windows, rounded, first in fits:
                 layer = windows.layer
                 weights, scales = keep_exact(rounded, layer.weights, first, layer.splits, crossbar)
                 bias = layer.bias + bias_shift(windows, weights, scales)
-                few = replace(windows, parts=tuple(replace(p, steps=p.steps[:, :0].copy()) for p in windows.parts))
+                few = replace(
+                    windows, parts=tuple(replace(p, steps=p.steps[:, :0].copy(), lacking=None) for p in windows.parts)
+                )
                 fitted[layer] = QuantizedLayer(windows.codes, weights, scales, bias), few
+                if followed is not None:
+                    followed.settle(layer, fitted[layer][0])
         for layer, codes in coded:
             if layer in fitted:
                 yield layer, *fitted[layer]
@@ -113,11 +123,16 @@ def _fits(
     crossbar: Crossbar,
     tools: Tools,
     sample: Callable[[], Iterator[list[CodedWindows]]],
+    follows: bool,
 ) -> Iterator[Fit]:
     """The windows of each layer with the whole numbers and scales that are fitted on them. What all of this depends on
     is the key to it among the results that are kept.
     """
-    key = ("fits", crossbar.weight_bits, *((layer.op, layer.unsigned, codes) for layer, codes in known))
+    key = (
+        "fits",
+        crossbar if follows else crossbar.weight_bits,
+        *((layer.op, layer.unsigned, codes) for layer, codes in known),
+    )
     if tools.kept is not None and key in tools.kept:
         for (layer, _), (windows, weights, scales) in zip(known, tools.kept[key], strict=True):
             yield replace(windows, layer=layer), weights, scales

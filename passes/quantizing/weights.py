@@ -49,13 +49,14 @@ def fitted_weights(sampled: Sequence[CodedWindows], crossbar: Crossbar) -> list[
     for members in _alike(parts):
         steps = np.concatenate([part.steps for part in members])
         exact = np.concatenate([part.real for part in members])
+        lacking = _lacking(members)
         tested = np.arange(steps.shape[1]) % _HELD_OUT == 0
-        fitted = round_with_feedback(steps[:, ~tested], exact, most)
+        fitted = round_with_feedback(steps[:, ~tested], exact, most, None if lacking is None else lacking[:, ~tested])
         matrix = 0
         for part in members:
             mine = slice(matrix, matrix := matrix + len(part.steps))
-            held, best = part.steps[:, tested], fitted[mine]
-            if output_error(held, exact[mine] - best) < output_error(held, exact[mine] - part.whole):
+            held, best, rest = part.steps[:, tested], fitted[mine], None if lacking is None else lacking[mine, tested]
+            if output_error(held, exact[mine] - best, rest) < output_error(held, exact[mine] - part.whole, rest):
                 part.whole[:] = best
     return found
 
@@ -94,6 +95,7 @@ class _Part:
     weights: np.ndarray
     whole: np.ndarray
     scales: np.ndarray
+    lacking: np.ndarray | None
 
     @property
     def real(self) -> np.ndarray:
@@ -104,7 +106,13 @@ class _Part:
 def _parts(windows: CodedWindows, whole: np.ndarray, scales: np.ndarray) -> Iterator[_Part]:
     bounds = pairwise(np.cumsum((0, *windows.layer.splits)))
     for (begin, end), part in zip(bounds, windows.parts, strict=True):
-        yield _Part(part.steps, windows.layer.weights[:, begin:end], whole[:, begin:end], scales)
+        yield _Part(part.steps, windows.layer.weights[:, begin:end], whole[:, begin:end], scales, part.lacking)
+
+
+def _lacking(parts: Sequence[_Part]) -> np.ndarray | None:
+    """What the outputs of parts lack for errors of their steps, [matrices, windows, cols]; None if it is not known."""
+    found = [product(p.lacking, p.real.astype(np.float32)) for p in parts if p.lacking is not None]
+    return np.concatenate(found) if len(found) == len(parts) else None
 
 
 def _alike(parts: Sequence[_Part]) -> Iterator[list[_Part]]:

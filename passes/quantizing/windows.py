@@ -14,6 +14,7 @@ from mgc.passes.manager import Tools
 from mgc.passes.quantizing.codes import Codes
 from mgc.passes.quantizing.layers import Layer
 from mgc.passes.quantizing.network import Feeds, mirrored, run_each
+from mgc.passes.quantizing.upstream import Followed
 
 # Windows of one part that are looked at (fewer of a very large one, or in a very large network, as work grows with
 # windows x weights), and the memory that sampled windows may take at once.
@@ -35,7 +36,9 @@ class PartWindows:
 
     residues: float64 [2, matrices, rows], for each half of the windows the mean of what coding took off, clipped
     values (which are few, and large) left out. Of a few windows, `real` [matrices, few, rows] float32 is what they hold
-    before coding, `coded` their codes as in `steps`. clipped: the share of values that codes do not reach.
+    before coding, `coded` their codes as in `steps`. clipped: the share of values that codes do not reach. lacking:
+    where layers before are quantised too, float32 [matrices, windows, rows], how many steps the real values are beyond
+    the codes, clipped ones left out.
     """
 
     steps: np.ndarray
@@ -43,6 +46,7 @@ class PartWindows:
     real: np.ndarray
     coded: np.ndarray
     clipped: float
+    lacking: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,26 @@ def _of_group(
     ]
 
 
+def followed_windows(
+    layers: Sequence[tuple[Layer, Codes]], real: Followed, followed: Followed
+) -> Iterator[list[CodedWindows]]:
+    """The same, layer by layer: each layer's codes are of what it reads in `followed`, where those before it have been
+    settled, and lack what they differ from what it reads in `real`, for the same samples.
+    """
+    rng = np.random.default_rng(len(layers))
+    for layer, codes in layers:
+        views = [
+            np.concatenate([layer.op.source.view(np.ascontiguousarray(x, np.float32)) for x in of.samples(layer.x)])
+            for of in (real, followed)
+        ]
+        parts = [_Gathered(codes, part, _wanted(part, int(_WORK_OF_ALL))) for part in layer.op.parts]
+        for half in ([v[: -(-len(v) // 2)] for v in views], [v[-(-len(v) // 2) :] for v in views]):
+            for part in parts:
+                if len(half[0]):
+                    part.take(half[0], rng, len(half[0]) / len(views[0]), half[1])
+        yield [CodedWindows(layer, codes, tuple(part.windows() for part in parts))]
+
+
 class _Gathered:
     """Windows of one part, feed after feed."""
 
@@ -144,17 +168,24 @@ class _Gathered:
         self._chunks: list[np.ndarray] = []
         self._residues: list[np.ndarray] = []
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self._lacking: list[np.ndarray] = []
         self._clipped = self._seen = 0
 
-    def take(self, source: np.ndarray, rng: np.random.Generator, share: float) -> None:
-        """Adds the share of windows that is due to some feeds, chosen at random."""
+    def take(
+        self, source: np.ndarray, rng: np.random.Generator, share: float, followed: np.ndarray | None = None
+    ) -> None:
+        """Adds the share of windows that is due to some feeds, chosen at random. `followed`: what is coded instead."""
         windows = self._part.windows.total
         chosen = np.sort(rng.permutation(source.shape[0] * windows)[: ceil(self._wanted * share)])
-        rows = window_rows(source, self._part, *np.divmod(chosen, windows))
-        steps = self._codes.steps(rows)
-        off = rows - steps * np.float32(self._codes.scale)
-        beyond = np.abs(off) > self._codes.scale
+        at = np.divmod(chosen, windows)
+        rows = window_rows(source, self._part, *at)
+        read = rows if followed is None else window_rows(followed, self._part, *at)
+        steps, scale = self._codes.steps(read), np.float32(self._codes.scale)
+        off = rows - steps * scale
+        beyond = np.abs(off if followed is None else read - steps * scale) > scale
         off[beyond] = 0
+        if followed is not None:
+            self._lacking.append(off / scale)
         self._clipped, self._seen = self._clipped + int(beyond.sum()), self._seen + beyond.size
         kept = slice(None, None, max(1, int(len(chosen) / share) // _COMPARED))
         self._kept.append((rows[:, kept].astype(np.float32), steps[:, kept]))
@@ -171,6 +202,7 @@ class _Gathered:
             np.concatenate([real for real, _ in self._kept], axis=1),
             np.concatenate([coded for _, coded in self._kept], axis=1),
             self._clipped / max(self._seen, 1),
+            np.concatenate(self._lacking, axis=1) if self._lacking else None,
         )
 
 

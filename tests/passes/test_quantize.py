@@ -247,15 +247,15 @@ def exact_share(state: CompileState) -> float:
     return float(np.concatenate(shares).mean())
 
 
-# measured 41.6, 39.0, 53.7, 41.1, 52.2 with "error" and 41.4, 37.4, 51.9, 37.5, 50.0 with "minmax", which depends on
+# measured 43.7, 37.9, 56.9, 47.3, 55.6 with "error" and 38.2, 37.4, 51.6, 37.5, 51.0 with "minmax", which depends on
 # whether the few samples of the calibration hold an outlier
 @pytest.mark.parametrize(
     ("model", "least"),
     [
         ("dcgan_fashion/dcgan_fashion_G", 39.0),
-        ("dcgan_fashion/dcgan_fashion_D", 33.0),
+        ("dcgan_fashion/dcgan_fashion_D", 35.0),
         ("gan1d/gan1d_G", 50.0),
-        ("gan1d/gan1d_D", 37.0),
+        ("gan1d/gan1d_D", 44.0),
         ("pix2pix_unet/pix2pix_unet_G", 50.0),
     ],
 )
