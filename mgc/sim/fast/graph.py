@@ -55,6 +55,8 @@ class GraphBuilder:
     """Tensors that hold finite numbers only, if all guards hold."""
     spins: bool = True
     """Whether threads of its session wait for work in a loop: quick, but in the way of other sessions' threads."""
+    optimized: bool = False
+    """Whether ONNX Runtime may change the order of float sums."""
     guards: list[str] = field(default_factory=list)
     """Tensors [1] that are finite where what the graph computes can be relied on."""
     _known: dict[Any, list[str]] = field(default_factory=dict)
@@ -182,8 +184,8 @@ class GraphBuilder:
     def session(self, threads: int) -> Session:
         """The graph, which does not grow any more, compiled once for `threads` that work within a node.
 
-        Graph optimisations stay off: they may reassociate or fuse float arithmetic, and the plan has nothing to fold.
-        Weights still are packed for their kernels.
+        Graph optimisations stay off unless it is to be `optimized`: they may reassociate or fuse float arithmetic, and
+        the plan has nothing to fold. Weights still are packed for their kernels.
         """
         with self._lock:
             if threads not in self._sessions:
@@ -194,7 +196,8 @@ class GraphBuilder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not self.optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
         if not self.spins:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")

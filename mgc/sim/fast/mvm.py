@@ -13,7 +13,7 @@ from mgc.functions.windows import Layout, Windows
 from mgc.isa.crossbar import CrossbarGroup
 from mgc.isa.instructions import Mvm
 from mgc.isa.program import Program
-from mgc.sim.fast import im2col, kernels, layout, sliced
+from mgc.sim.fast import convolution, im2col, kernels, layout, sliced
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
@@ -152,6 +152,10 @@ class _Product:
         if self.variables:
             return self._join([self._by_variables(x, k) for k, x in enumerate(self._inputs(in_row_order=False))])
         weights = self._weights(by_tap=True)
+        if self.ideal:
+            convolved = convolution.emit(self.g, self.source, self.frame, self.shared, weights)
+            if convolved is not None:
+                return Sums(convolved, np.dtype(np.float32), np.inf, "float32 Conv")
         if self.group.matrices == 1:
             absorbed = self._absorbed()
             if absorbed is not None:
