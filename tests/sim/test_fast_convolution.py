@@ -9,9 +9,9 @@ from builder import ProgramBuilder, quant_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import random_arithmetic
-from test_fast import SEEDS, run
+from test_fast import SEEDS, assert_same_bits, run
 
-from mgc.sim.fast import FastEngine
+from mgc.sim.fast import FastEngine, kernels
 from mgc.sim.reference import ReferenceEngine
 
 
@@ -80,3 +80,28 @@ def test_a_sample_has_the_same_bits_in_any_batch(batch):
     (together,) = run(engine, program, {"in0": x}, batch).values()
     alone = [next(iter(run(engine, program, {"in0": x[k : k + 1]}, 1).values())) for k in range(batch)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def quantized_engine(program):
+    """An engine of `quantized` numerics for which no codes are bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "is_exact", lambda name: False)
+        engine = FastEngine(program, "quantized", 1)
+        return engine, {e.kernel for e in engine.plan.placements}
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS, dims=st.integers(1, 3))
+def test_codes_whose_sums_float32_holds_are_exact(seed, dims):
+    program, fits = convolution(random.Random(seed), dims)
+    x = np.random.default_rng(1).normal(size=(2, *program.inputs[0].shape[1:])).astype(np.float32)
+    engine, used = quantized_engine(program)
+    expected = run(ReferenceEngine(program, "quantized"), program, {"in0": x}, 2)
+    assert_same_bits(run(engine, program, {"in0": x}, 2), expected)
+    assert fits or "float32 Conv" not in used
+
+
+def test_exact_reads_of_such_codes_use_conv():
+    drawn = (convolution(random.Random(seed), 2) for seed in range(60))
+    used = [quantized_engine(program)[1] for program, fits in drawn if fits]
+    assert sum("float32 Conv" in u for u in used) >= 5

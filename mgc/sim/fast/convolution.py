@@ -1,8 +1,4 @@
-"""A windowed product of `float` numerics as one Conv, whose kernels read windows where they lie.
-
-Only graphs that hold one are optimised by ONNX Runtime, which gives Conv its blocked form: sums then have another
-order, which `float` numerics leave open.
-"""
+"""A windowed product in float32 as one Conv, whose kernels read windows where they lie."""
 
 from __future__ import annotations
 
@@ -42,9 +38,14 @@ def emit(g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduc
         begins.append(begin)
         ends.append(max(end, 0))
     extents, kernel = [a[0] for a in axes], [a[2] for a in axes]
+    x, element = _channels_first(g, source, frame, extents), source.element
+    if element.dtype != np.float32:
+        x = g.cast(x, np.float32)
+    if element.bias:
+        x = g.node("Sub", x, g.constant(np.float32(element.bias)))
     tensor = g.node(
         "Conv",
-        _channels_first(g, source, frame, extents),
+        x,
         g.constant(_filters(weights, kernel)),
         kernel_shape=kernel,
         strides=strides,
@@ -52,7 +53,6 @@ def emit(g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduc
         dilations=[a[3] for a in axes],
         group=matrices,
     )
-    g.optimized = True
     return g.reshape(g.node("Transpose", tensor, perm=[0, 2, 3, 1]), [-1, windows, matrices * columns])
 
 

@@ -56,7 +56,7 @@ class GraphBuilder:
     spins: bool = True
     """Whether threads of its session wait for work in a loop: quick, but in the way of other sessions' threads."""
     optimized: bool = False
-    """Whether ONNX Runtime may change the order of float sums."""
+    """Whether ONNX Runtime may give nodes another form (Conv a blocked one), and with it float sums another order."""
     guards: list[str] = field(default_factory=list)
     """Tensors [1] that are finite where what the graph computes can be relied on."""
     _known: dict[Any, list[str]] = field(default_factory=dict)

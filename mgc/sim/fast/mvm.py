@@ -152,10 +152,9 @@ class _Product:
         if self.variables:
             return self._join([self._by_variables(x, k) for k, x in enumerate(self._inputs(in_row_order=False))])
         weights = self._weights(by_tap=True)
-        if self.ideal:
-            convolved = convolution.emit(self.g, self.source, self.frame, self.shared, weights)
-            if convolved is not None:
-                return Sums(convolved, np.dtype(np.float32), np.inf, "float32 Conv")
+        convolved = self._convolved(weights)
+        if convolved is not None:
+            return convolved
         if self.group.matrices == 1:
             absorbed = self._absorbed()
             if absorbed is not None:
@@ -169,6 +168,19 @@ class _Product:
         blocks = [_block_diagonal(weights[k : k + size], taps, self.group.cols) for k in starts]
         inputs = self._inputs(in_row_order=False, size=size)
         return self._join([self._multiply(x, w) for x, w in zip(inputs, blocks, strict=True)], size)
+
+    def _convolved(self, weights: np.ndarray) -> Sums | None:
+        """The product as one Conv in float32, where that holds every sum of codes exactly; None where it may not."""
+        limit = np.inf
+        if not self.ideal:
+            if {self._kernel(w) for w in weights} != {"float32"} or self.shared.instructions[0].outside:
+                return None
+            limit = max(kernels.largest_partial_sum(w, self._span()) for w in weights)
+        tensor = convolution.emit(self.g, self.source, self.frame, self.shared, weights)
+        if tensor is None:
+            return None
+        self.g.optimized |= self.ideal
+        return Sums(tensor, np.dtype(np.float32), limit, "float32 Conv")
 
     def _weights(self, by_tap: bool) -> np.ndarray:
         """[matrices, rows, MVMs * cols]: the matrices of all MVMs side by side; rows tap-major, or as they are."""
@@ -229,15 +241,18 @@ class _Product:
             tensor = self.g.node("MatMul", x, self.g.constant(weights.astype(np.float32)))
             return Sums(tensor, np.dtype(np.float32), np.inf, "float32")
         codes, most = self._span(), weights if whole is None else whole
-        try:
-            kernel = kernels.choose(most, codes, self.source.element)
-        except OverflowError as error:
-            raise NotLoweredError(f"{error}: no kernel is exact") from error
+        kernel = self._kernel(most)
         cuts = kernels.exact_parts(weights, codes) if kernel == "float64" and whole is None else None
         if cuts is not None:
             return self._by_parts(x, weights, cuts, kernels.largest_partial_sum(weights, codes))
         tensor, dtype = kernels.product(self.g, x, self.source.element, weights, kernel)
         return Sums(tensor, dtype, kernels.largest_partial_sum(most, codes), kernel)
+
+    def _kernel(self, weights: np.ndarray) -> kernels.KernelName:
+        try:
+            return kernels.choose(weights, self._span(), self.source.element)
+        except OverflowError as error:
+            raise NotLoweredError(f"{error}: no kernel is exact") from error
 
     def _by_parts(self, x: str, weights: np.ndarray, cuts: Sequence[int], limit: int) -> Sums:
         """The product part by part of the rows in float32, added up in float64."""
