@@ -23,7 +23,7 @@ from mgc.passes.scheduling.memory import (
 )
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
-from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, fitting_paces, own_paces
+from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
@@ -173,15 +173,13 @@ class _Cut:
         if self.run.micro_batches > 1 or not any(self.swift.shares) or self.plain.makespan == self.plain.lower_bound:
             return found, memory
         before, plain = self.paced, self.plain
-        best = plain, before
+        begun = [(before, plain.starts)]
         for pace in PACES[1:]:
             self._take(before.at_most(pace))
-            other = self._list(self.problem, plain.lower_bound)
-            best = min(best, (other, self.paced), key=lambda found: found[0].makespan)
-        bound = self._bound()
-        tried = own_paces(best[1], best[0].starts, bound), (best[1], best[0].starts), (before, plain.starts)
-        paced, starts = next((some for some in tried if self._fits(*some)), tried[-1])
-        self._fits(*fitting_paces(paced, starts, bound, self._fits))
+            begun.append((self.paced, self._list(self.problem, plain.lower_bound).starts))
+        begun.sort(key=lambda some: some[0].problem.tasks.makespan(some[1]))
+        paced, starts = next((some for some in begun if self._fits(*some)), begun[0])
+        self._fits(*own_paces(paced, starts, self._bound(), self._fits))
         for apart in (False, True)[: 1 + self.run.flow.iterations]:
             settled, placed = self._placed(apart)
             if placed.edram <= self.capacity and settled.period < found.period:

@@ -27,9 +27,9 @@ def squeeze(tasks: Tasks, starts: Sequence[int], rounds: int = 4) -> list[int]:
     return best
 
 
-def insert(tasks: Tasks, starts: Sequence[int], *, backward: bool = False) -> list[int]:
+def insert(tasks: Tasks, starts: Sequence[int], *, backward: bool = False, since: int = 0) -> list[int]:
     """Every task, in the order of `starts`, as early as there is room beside those before it in the order: if they were
-    a schedule, no task starts later than it did.
+    a schedule, no task starts later than it did. What starts before `since` stays where it is.
 
     With `backward` time runs the other way, from the task that ends last: the result begins at 0.
     """
@@ -43,13 +43,12 @@ def insert(tasks: Tasks, starts: Sequence[int], *, backward: bool = False) -> li
     found = [0] * len(durations)
     for t in order:
         duration, share, unit = durations[t], tasks.shares[t], units[tasks.units[t]]
-        at = 0
-        for s in before[t]:
-            if found[s] + durations[s] > at:
-                at = found[s] + durations[s]
-        at = unit.earliest(at, duration)
-        while share and (later := channel.earliest(at, duration, share)) > at:
-            at = unit.earliest(later, duration)
+        at = starts[t]
+        if at >= since:
+            at = max((found[s] + durations[s] for s in before[t]), default=0)
+            at = unit.earliest(at, duration)
+            while share and (later := channel.earliest(at, duration, share)) > at:
+                at = unit.earliest(later, duration)
         found[t] = at
         unit.take(at, duration)
         if share:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import ceil
 
 from mgc.functions.channel import WHOLE, shares_of
 from mgc.passes.scheduling.inserting import insert, squeeze
-from mgc.passes.scheduling.listing import as_late, list_schedule, self_timed
+from mgc.passes.scheduling.listing import as_late, self_timed
 from mgc.passes.scheduling.problem import Problem, Tasks
 
 PACES = (0.5, 0.35, 0.9, 1.0)
@@ -22,11 +25,14 @@ STREAM_PACES = (0.9, 0.25, 0.125, 0.0625)
 SLOWEST = WHOLE // 16
 """Shares down to which an operation is made slower."""
 
-TRY_BUDGET = 660_000
-"""Tasks that list schedules may place, all of them together, to find each operation's own pace."""
+TRY_BUDGET = 1_200_000
+"""Tasks that schedules by insertion may place, all of them together, to find each operation's own pace."""
 
-INSERT_BUDGET = 400_000
-"""And schedules by insertion, after them."""
+MOST_TRIES = 150
+"""Such schedules, at most."""
+
+FACTORS = ((9, 8), (3, 2), (2, 1), (2, 3), (1, 2))
+"""What the duration of a single operation is multiplied by."""
 
 WAITING = 12
 """Operations that wait for the channel longest, whose pace, and that of those that they wait for, is tried first."""
@@ -54,102 +60,139 @@ class Paced:
         rate = self.rate * pace
         return self.at([max(d, ceil(b / rate)) for b, d in zip(self.offchip, self.least, strict=True)])
 
-
-def own_paces(paced: Paced, starts: Sequence[int], bound: int) -> tuple[Paced, list[int]]:
-    """Paces of their own, found by trying, with a schedule that is no longer than the one given.
-
-    Where tasks on the critical path wait for the channel, those that wait and those that take it meanwhile are made
-    slower or faster, one at a time, as long as that shortens the list schedule.
-    """
-
-    def listed(tasks: Tasks, order: Sequence[int]) -> list[int]:
-        found = (list_schedule(tasks, order, patient=patient) for patient in (False, True))
-        return self_timed(tasks, min(found, key=tasks.makespan))
-
-    return _shorter(paced, list(starts), bound, TRY_BUDGET, listed)
+    def but(self, durations: Mapping[int, int]) -> tuple[int, ...]:
+        """Its durations but for those of some operations, as far as they can go so fast and are not too slow."""
+        changed = list(self.problem.durations)
+        for i, duration in durations.items():
+            if shares_of(self.offchip[i], duration, self.rate) >= SLOWEST:
+                changed[i] = max(self.least[i], duration)
+        return tuple(changed)
 
 
-def fitting_paces(
+def own_paces(
     paced: Paced, starts: Sequence[int], bound: int, fits: Callable[[Paced, list[int]], bool]
 ) -> tuple[Paced, list[int]]:
-    """The same by insertion, which takes longer, and only through schedules that fit, as the one given does."""
-    tasks = paced.problem.tasks
-    begin = squeeze(tasks, starts)
-    if tasks.makespan(begin) >= tasks.makespan(starts) or not fits(paced, begin):
-        begin = list(starts)
+    """Paces of their own, found by trying, with a schedule that is no longer than the one given, and fits if that does.
 
-    def inserted(tasks: Tasks, order: Sequence[int]) -> list[int]:
-        return self_timed(tasks, insert(tasks, order))
-
-    def accepted(changed: Paced, found: list[int]) -> list[int] | None:
-        squeezed = squeeze(changed.problem.tasks, found)
-        return next((some for some in (squeezed, found) if fits(changed, some)), None)
-
-    return _shorter(paced, begin, bound, INSERT_BUDGET, inserted, accepted)
-
-
-def _shorter(
-    paced: Paced,
-    order: list[int],
-    bound: int,
-    budget: int,
-    scheduled: Callable[[Tasks, Sequence[int]], list[int]],
-    accepted: Callable[[Paced, list[int]], list[int] | None] = lambda _, found: found,
-) -> tuple[Paced, list[int]]:
-    """One change of pace after another, each the first that shortens the schedule and is accepted."""
-    best, least = paced, paced.problem.tasks.makespan(order)
-    while budget > 0 and least > bound:
-        for durations in _changes(best, order):
-            changed = best.at(durations)
-            tasks = changed.problem.tasks
-            found = scheduled(tasks, order)
-            budget -= 2 * len(tasks)
-            taken = accepted(changed, found) if tasks.makespan(found) < least else None
-            if taken is not None:
-                best, order, least = changed, taken, tasks.makespan(taken)
+    One change after another, each the first that shortens the schedule by insertion, and fits. The critical path says
+    what to change; what has failed before is tried last.
+    """
+    best, order = paced, list(starts)
+    squeezed = squeeze(paced.problem.tasks, order)
+    if fits(paced, squeezed):
+        order = squeezed
+    least = paced.problem.tasks.makespan(order)
+    tries = min(MOST_TRIES, TRY_BUDGET // max(1, len(order)))
+    failed: Counter[Hashable] = Counter()
+    seen = {best.problem.durations}
+    while least > bound:
+        for name, durations in sorted(_changes(best, order), key=lambda change: failed[change[0]]):
+            others = best.but(durations)
+            if others in seen:
+                continue
+            if tries == 0:
+                return best, order
+            tries -= 1
+            seen.add(others)
+            changed = best.at(others)
+            found = _shorter(changed, order, _first(best, changed, order), least, fits)
+            if found is not None:
+                best, order, least = changed, found, changed.problem.tasks.makespan(found)
                 break
-            if budget <= 0:
-                break
+            failed[name] += 1
         else:
             break
     return best, order
 
 
-def _changes(paced: Paced, starts: Sequence[int]) -> Iterator[list[int]]:
-    """Durations with one operation slower or faster, the most promising first."""
-    problem = paced.problem
-    seen: set[tuple[int, int]] = set()
-    for waiting, holders in _waits(problem.tasks, starts):
-        for i in (*holders, waiting):
-            now = problem.durations[i]
-            for duration in (
-                now * 9 // 8,
-                now * 3 // 2,
-                2 * now,
-                max(paced.least[i], now * 2 // 3),
-                max(paced.least[i], now // 2),
-            ):
-                slow = shares_of(paced.offchip[i], duration, paced.rate) < SLOWEST
-                if (i, duration) in seen or duration == now or slow:
-                    continue
-                seen.add((i, duration))
-                yield [*problem.durations[:i], duration, *problem.durations[i + 1 :]]
+def _first(one: Paced, other: Paced, starts: Sequence[int]) -> int:
+    """When the first task starts whose duration is another."""
+    each = zip(starts, one.problem.tasks.durations, other.problem.tasks.durations, strict=True)
+    return min(start for start, before, now in each if before != now)
 
 
-def _waits(tasks: Tasks, starts: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """The operations that wait for the channel longest, on the critical path, and who takes it meanwhile."""
+def _shorter(
+    paced: Paced, order: Sequence[int], since: int, least: int, fits: Callable[[Paced, list[int]], bool]
+) -> list[int] | None:
+    """The schedule by insertion, shortened as far as it fits; None if it is not shorter than `least`, or does not.
+    What starts before `since` is as it was.
+    """
+    tasks = paced.problem.tasks
+    found = insert(tasks, order, since=since)
+    if tasks.makespan(found) >= least:
+        return None
+    found = self_timed(tasks, found)
+    return next((some for some in (squeeze(tasks, found), found) if fits(paced, some)), None)
+
+
+def _changes(paced: Paced, starts: Sequence[int]) -> Iterator[tuple[Hashable, dict[int, int]]]:
+    """Other durations of some operations, each with a name; the most promising first.
+
+    On the critical path all go faster where the channel has room. Where one waits for the channel, it and those that
+    take it meanwhile, all who wait too, or one of them, go slower until all have room; or one goes slower or faster.
+    """
+    tasks, durations, shares = paced.problem.tasks, paced.problem.durations, paced.problem.shares
     late = as_late(tasks, starts)
+    for middle in (False, True):
+        room = {i: own[len(own) // 2 if middle else 0] for i, own in _room(tasks, starts, late).items()}
+        yield ("faster", middle), {i: -(-durations[i] * shares[i] // (shares[i] + r)) for i, r in room.items()}
+    for waiting, holders, others in _waits(tasks, starts, late):
+        group = (*holders, waiting)
+        for some in (group, (*group, *others), *((i,) for i in (waiting, *holders))):
+            taken = sum(shares[i] for i in some)
+            over = sum(shares[i] for i in {*group, *some}) - WHOLE
+            left = taken - over - len(some)  # as shares are rounded up
+            if over > 0 and left > 0:
+                yield (waiting, some), {i: -(-durations[i] * taken // left) for i in some}
+        for i in group:
+            yield from (((n, d, i), {i: durations[i] * n // d}) for n, d in FACTORS)
+
+
+def _room(tasks: Tasks, starts: Sequence[int], late: Sequence[int]) -> dict[int, list[int]]:
+    """The shares that are free all the while that a task on the critical path takes some: of each such operation, in
+    order of size.
+    """
+    changes: Counter[int] = Counter()
+    for t in tasks.on_channel:
+        changes[starts[t]] += tasks.shares[t]
+        changes[starts[t] + tasks.durations[t]] -= tasks.shares[t]
+    moments = sorted(changes)
+    free = [WHOLE - used for used in accumulate(changes[m] for m in moments)]
+    found: dict[int, list[int]] = {}
+    for t in tasks.on_channel:
+        if late[t] == starts[t]:
+            first, last = (bisect_left(moments, m) for m in (starts[t], starts[t] + tasks.durations[t]))
+            found.setdefault(tasks.operation[t], []).append(min(free[first:last]))
+    return {i: sorted(own) for i, own in found.items()}
+
+
+def _waits(
+    tasks: Tasks, starts: Sequence[int], late: Sequence[int]
+) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    """The operations that wait for the channel longest, on the critical path, who takes it meanwhile, and who else
+    waits.
+    """
     free: dict[int, int] = {}
-    waited: dict[int, int] = {}
+    waits: list[tuple[int, int]] = []  # since when a task waits, and which
+    waited: Counter[int] = Counter()
     longest: dict[int, tuple[int, int]] = {}  # operation -> its longest wait, until when
     for t in tasks.order(starts):
         ready = max([free.get(tasks.units[t], 0), *(starts[s] + tasks.durations[s] for s in tasks.before[t])])
         free[tasks.units[t]] = starts[t] + tasks.durations[t]
         wait, i = starts[t] - ready, tasks.operation[t]
-        if wait and tasks.shares[t] and late[t] == starts[t]:
-            waited[i] = waited.get(i, 0) + wait
+        if not wait or not tasks.shares[t]:
+            continue
+        waits.append((ready, t))
+        if late[t] == starts[t]:
+            waited[i] += wait
             longest[i] = max(longest.get(i, (0, 0)), (wait, starts[t]))
     for i in sorted(waited, key=lambda i: (-waited[i], i))[:WAITING]:
         before = longest[i][1] - 1
         holders = [t for t in tasks.on_channel if starts[t] <= before < starts[t] + tasks.durations[t]]
-        yield i, list(dict.fromkeys(tasks.operation[t] for t in sorted(holders, key=lambda t: -tasks.shares[t])))
+        others = [t for ready, t in waits if ready <= before < starts[t] and tasks.operation[t] != i]
+        yield i, _operations(tasks, holders), _operations(tasks, others)
+
+
+def _operations(tasks: Tasks, some: Sequence[int]) -> tuple[int, ...]:
+    """The operations of some tasks, those that take most of the channel first."""
+    return tuple(dict.fromkeys(tasks.operation[t] for t in sorted(some, key=lambda t: -tasks.shares[t])))

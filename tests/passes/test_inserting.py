@@ -7,7 +7,7 @@ from random_problems import faults_of, parted
 from mgc.functions.channel import WHOLE
 from mgc.passes.scheduling.inserting import insert, squeeze
 from mgc.passes.scheduling.listing import list_schedule, self_timed
-from mgc.passes.scheduling.paces import Paced, fitting_paces, own_paces
+from mgc.passes.scheduling.paces import Paced, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import best_list
 
@@ -55,10 +55,29 @@ def test_paces_are_taken_only_where_they_fit(problem, data):
         fitting.extend([found] if (answer := answers.pop() if answers else True) else [])
         return answer
 
-    best, found = fitting_paces(paced, starts, 0, fits)
+    best, found = own_paces(paced, starts, 0, fits)
     assert found in fitting
     assert not faults_of(best.problem, found)
     assert best.problem.tasks.makespan(found) <= tasks.makespan(starts)
-    own, found = own_paces(paced, starts, 0)
-    assert not faults_of(own.problem, found)
-    assert own.problem.tasks.makespan(found) <= tasks.makespan(starts)
+    assert all(d >= fastest for d, fastest in zip(best.problem.durations, least, strict=True))
+
+
+def test_what_waits_for_the_channel_together_is_made_slower_together():
+    """Four that each take 3/8 of the channel run two and two: at 1/4 each they run side by side, and end sooner."""
+    problem = Problem((100,) * 4, tuple(range(4)), (), 1, (), (), (WHOLE * 3 // 8,) * 4)
+    paced = Paced(problem, [2400] * 4, [100] * 4, 64.0)
+    starts = list_schedule(problem.tasks, [0] * 4)
+    best, found = own_paces(paced, starts, 0, lambda paced, starts: True)
+    assert (problem.tasks.makespan(starts), best.problem.tasks.makespan(found)) == (200, 151)
+
+
+@settings(max_examples=40, deadline=None)
+@given(parted(most_operations=5, most_repeats=3), st.data())
+def test_insertion_leaves_what_starts_before_a_moment_where_it_is(problem, data):
+    tasks = problem.tasks
+    starts = list_schedule(tasks, [-t for t in tasks.tails])
+    since = data.draw(st.integers(0, tasks.makespan(starts)))
+    found = insert(tasks, starts, since=since)
+    assert not faults_of(problem, found)
+    assert all(now <= before for now, before in zip(found, starts, strict=True))
+    assert all(now == before for now, before in zip(found, starts, strict=True) if before < since)
