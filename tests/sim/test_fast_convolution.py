@@ -1,6 +1,7 @@
 """Windowed products of `float` numerics as Conv: whatever windows they read, and whatever numbers."""
 
 import random
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
+from mgc.isa.instructions import Mvm
 from mgc.sim.fast import FastEngine, kernels
 from mgc.sim.reference import ReferenceEngine
 
@@ -48,7 +50,12 @@ def convolution(rng: random.Random, dims: int):
             if n > 1 or t > 1 or c > 1]  # fmt: skip
     fits = [at <= 0 and d > 0 and at + s * (c - 1) + d * (t - 1) > n - 1 - (s if c > 1 else 1)
             for n, s, d, t, at, c in axes]  # fmt: skip
-    return b.build(), prod(taps) > 1 and prod(counts) > 32 and len(axes) <= 2 and all(fits)
+    least, most_code = arithmetic.code_range(True)
+    outside = rng.choice([0, rng.randint(least, most_code)])
+    built = b.build()
+    reads = [replace(i, outside=outside) if isinstance(i, Mvm) else i for i in built.instructions]
+    built = replace(built, instructions=tuple(reads))
+    return built, prod(taps) > 1 and prod(counts) > 32 and len(axes) <= 2 and all(fits)
 
 
 @settings(max_examples=150, deadline=None)

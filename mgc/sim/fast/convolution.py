@@ -13,9 +13,11 @@ _FEW_WINDOWS = 32
 """Windows up to which a Gather and a MatMul take no longer."""
 
 
-def emit(g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduct, weights: np.ndarray) -> str | None:
-    """[n, windows, matrices * columns] of weights [matrices, taps * channels, columns], taps outermost; None where a
-    Conv is not worth it, or cannot say which windows are read.
+def emit(
+    g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduct, weights: np.ndarray, outside: int = 0
+) -> str | None:
+    """[n, windows, matrices * columns] of weights [matrices, taps * channels, columns], taps outermost, the number
+    `outside` beyond the input; None where a Conv is not worth it, or cannot say which windows are read.
     """
     first = shared.instructions[0]
     matrices, _, columns = weights.shape
@@ -38,7 +40,11 @@ def emit(g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduc
         begins.append(begin)
         ends.append(max(end, 0))
     extents, kernel = [a[0] for a in axes], [a[2] for a in axes]
-    x, element = _channels_first(g, source, frame, extents), source.element
+    pads, element = [*begins, *ends], source.element
+    if outside and any(pads):  # what Conv itself adds are zeros
+        x, pads = _padded(g, source, frame, extents, pads, outside), [0] * 4
+    else:
+        x = _channels_first(g, source, frame, extents)
     if element.dtype != np.float32:
         x = g.cast(x, np.float32)
     if element.bias:
@@ -49,7 +55,7 @@ def emit(g: GraphBuilder, source: GraphValue, frame: Frame, shared: SharedProduc
         g.constant(_filters(weights, kernel)),
         kernel_shape=kernel,
         strides=strides,
-        pads=[*begins, *ends],
+        pads=pads,
         dilations=[a[3] for a in axes],
         group=matrices,
     )
@@ -63,6 +69,16 @@ def _channels_first(g: GraphBuilder, source: GraphValue, frame: Frame, extents: 
     rows = layout.rows_of(g, source, frame)
     positions = layout.take(g, rows, np.arange(frame.positions), source.element)
     return g.node("Transpose", g.reshape(positions, [-1, *extents, frame.channels]), perm=[0, 3, 1, 2])
+
+
+def _padded(
+    g: GraphBuilder, source: GraphValue, frame: Frame, extents: list[int], pads: list[int], outside: int
+) -> str:
+    """`_channels_first` with a border of the number `outside`."""
+    border = list(zip(pads[:2], pads[2:], strict=True))
+    positions = np.pad(np.arange(frame.positions).reshape(extents), border, constant_values=-1)
+    rows = layout.take(g, layout.rows_of(g, source, frame), positions, source.element, outside)
+    return g.node("Transpose", g.reshape(rows, [-1, *positions.shape, frame.channels]), perm=[0, 3, 1, 2])
 
 
 def _filters(weights: np.ndarray, kernel: list[int]) -> np.ndarray:

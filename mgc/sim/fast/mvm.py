@@ -171,12 +171,13 @@ class _Product:
 
     def _convolved(self, weights: np.ndarray) -> Sums | None:
         """The product as one Conv in float32, where that holds every sum of codes exactly; None where it may not."""
-        limit = np.inf
+        limit, outside = np.inf, 0
         if not self.ideal:
-            if {self._kernel(w) for w in weights} != {"float32"} or self.shared.instructions[0].outside:
+            if {self._kernel(w) for w in weights} != {"float32"}:
                 return None
             limit = max(kernels.largest_partial_sum(w, self._span()) for w in weights)
-        tensor = convolution.emit(self.g, self.source, self.frame, self.shared, weights)
+            outside = self.shared.instructions[0].outside
+        tensor = convolution.emit(self.g, self.source, self.frame, self.shared, weights, outside)
         if tensor is None:
             return None
         self.g.optimized |= self.ideal
