@@ -68,7 +68,7 @@ def test_values_that_are_followed_are_those_of_the_quantised_graph(seed: int, ch
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 999), st.integers(1, 2), st.integers(40, 200), st.integers(1, 9))
+@given(st.integers(0, 999), st.integers(1, 2), st.integers(40, 200), st.integers(16, 40))
 def test_rounding_makes_up_for_what_steps_lack(seed: int, matrices: int, rows: int, cols: int) -> None:
     rng = np.random.default_rng(seed)
     steps = rng.integers(0, 20, (matrices, 300, rows)).astype(np.uint8)
