@@ -26,8 +26,9 @@ def test_probes_find_an_exact_kernel():
     assert kernels.is_exact("u8s8") or kernels.is_exact("u8u8")
 
 
-def test_quantise_probe_runs():
-    assert quantisation.quantises_exactly() in (True, False)
+@pytest.mark.parametrize("whole", [U8, U16])
+def test_quantise_probe_runs(whole):
+    assert quantisation.quantises_exactly(whole) in (True, False)
 
 
 @settings(max_examples=200, deadline=None)
@@ -147,7 +148,7 @@ def test_results_do_not_depend_on_the_processors_kernels(seed):
     expected = run(FastEngine(program, "quantized", 1), program, inputs, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "is_exact", lambda name: False)
-        patch.setattr(quantisation, "quantises_exactly", lambda: False)
+        patch.setattr(quantisation, "quantises_exactly", lambda whole: False)
         plain = FastEngine(program, "quantized", 1)
         assert_same_bits(run(plain, program, inputs, 1), expected)
         assert not any("u8" in e.kernel for e in plain.plan.placements)

@@ -49,8 +49,9 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
     `Element`) and clips to the type, as a probe confirms on this machine. It makes NaN the tensor's 0: where there may
     be one and that is not the code of 0, it is replaced first. Then the clip to lo..hi where that is narrower.
     Otherwise the operations one by one, on the quotient clipped to lo..hi less the zero point, which are whole numbers:
-    rounding is adding and taking away a float32 whose neighbours are whole numbers. Wider codes stay in float32, which
-    the products of most of them take.
+    rounding is adding and taking away a float32 whose neighbours are whole numbers. Wider codes become float32, which
+    the products of most of them take: by way of QuantizeLinear to 16 bits, whose 0 is the least code, where that has
+    one scale and a probe confirms it.
     """
     x, scale = call.args[:2]
     if logical(x) != FLOAT or logical(scale) != FLOAT:
@@ -60,8 +61,11 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
     element = Element(np.dtype(np.uint8), 128 if dtype.kind == "i" else 0) if dtype.itemsize == 1 else Element(FLOAT)
     one = math.prod(scale.shape) == 1 and not (isinstance(scale, GraphValue) and scale.batched)
     by_sample = len(scale.shape) == len(x.shape) > 0 and math.prod(scale.shape) == scale.shape[0]
-    point = zero + element.bias
-    direct = dtype.itemsize == 1 and (one or by_sample) and quantises_exactly() and (sure or point == 0)
+    wide = dtype.itemsize == 2
+    point = zero - int(lo) if wide else zero + element.bias
+    whole = np.dtype(np.uint16 if wide else np.uint8)
+    direct = dtype.itemsize <= 2 and (one or (by_sample and not wide)) and quantises_exactly(whole)
+    direct &= sure or point == 0
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         t, s, *dither = tensors
@@ -75,11 +79,15 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
         if direct:
             if one:
                 s = s if isinstance(scale, np.ndarray) and not scale.ndim else g.reshape(s, [])
-                t = g.node("QuantizeLinear", t, s, g.constant(np.uint8(point)))
+                t = g.node("QuantizeLinear", t, s, g.constant(whole.type(point)))
             else:
                 s = g.reshape(s, [-1])
                 points = g.node("Expand", g.constant(np.full(1, point, np.uint8)), g.node("Shape", s))
                 t = g.node("QuantizeLinear", t, s, points, axis=0)
+            if wide:
+                t = g.node("DequantizeLinear", t, g.constant(np.float32(1)), g.constant(np.uint16(-lo)))
+                span = hi - lo < np.iinfo(np.uint16).max
+                return g.node("Clip", t, g.constant(np.float32(lo)), g.constant(np.float32(hi))) if span else t
             least, most = int(lo) + element.bias, int(hi) + element.bias
             if (least, most) != (0, 255):
                 t = g.node("Clip", t, g.constant(np.uint8(least)), g.constant(np.uint8(most)))
@@ -89,8 +97,8 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
             steps = _without_nan(g, steps)
         steps = g.node("Clip", steps, g.constant(np.float32(lo - zero)), g.constant(np.float32(hi - zero)))
         rounded = g.node("Add", steps, g.constant(_ROUNDING))
-        whole = g.node("Sub", rounded, g.constant(_ROUNDING - np.float32(point)))
-        return whole if element.dtype == FLOAT else g.cast(whole, element.dtype)
+        codes = g.node("Sub", rounded, g.constant(_ROUNDING - np.float32(zero + element.bias)))
+        return codes if element.dtype == FLOAT else g.cast(codes, element.dtype)
 
     value = elementwise.apply(g, call.args, call.result.shape, dtype, element, emit)
     return replace(value, limit=float(max(abs(lo), abs(hi))), span=(int(lo), int(hi)))
@@ -197,22 +205,25 @@ def lookup(g: GraphBuilder, call: Call) -> GraphValue:
 
 
 @cache
-def quantises_exactly() -> bool:
-    """Whether QuantizeLinear to uint8 equals the ISA's QUANT on this machine, ties, bounds and infinities included."""
+def quantises_exactly(whole: np.dtype) -> bool:
+    """Whether QuantizeLinear to uint8 or uint16 equals the ISA's QUANT on this machine, ties, bounds and infinities
+    included, and DequantizeLinear gives what was made.
+    """
     rng = np.random.default_rng(0)
-    scale = np.float32(0.0123)
-    ties = (np.arange(-700, 700) / 2 * np.float64(scale)).astype(np.float32)
+    scale, most = np.float32(0.0123), int(np.iinfo(whole).max)
+    ties = (np.concatenate([np.arange(-700, 700), [2 * most - 1, 2 * most + 1]]) / 2 * np.float64(scale)).astype(FLOAT)
     near = np.concatenate([np.nextafter(ties, np.float32(s)) for s in (-np.inf, np.inf)])
     odd = [np.inf, -np.inf, 3e38, -0.0, np.nan]
-    x = np.concatenate([odd, ties, near, rng.normal(0, 2, 4099), odd]).astype(np.float32)
-    for bias in (0, 37, 128, 255):
+    x = np.concatenate([odd, ties, near, rng.normal(0, 2, 4099), rng.normal(0, 400, 999), odd]).astype(np.float32)
+    for bias in (0, 37, 128, most):
         g = GraphBuilder()
-        code = g.node("QuantizeLinear", g.input("x", FLOAT), g.constant(scale), g.constant(np.uint8(bias)))
-        g.output(code, "y", np.dtype(np.uint8))
+        code = g.node("QuantizeLinear", g.input("x", FLOAT), g.constant(scale), g.constant(whole.type(bias)))
+        back = g.node("DequantizeLinear", code, g.constant(np.float32(1)), g.constant(whole.type(bias)))
+        g.output(back, "y", FLOAT)
         got = g.session(1).run(["y"], {"x": x})[0]
         with np.errstate(over="ignore"):
-            expected = np.clip(np.nan_to_num(np.rint(x / scale), nan=0, posinf=1e9, neginf=-1e9), -bias, 255 - bias)
-        unlike = got != expected + bias
+            expected = np.clip(np.nan_to_num(np.rint(x / scale), nan=0, posinf=1e9, neginf=-1e9), -bias, most - bias)
+        unlike = got != expected
         if (unlike & ~np.isnan(x) if bias else unlike).any():
             return False
     return True
