@@ -74,23 +74,24 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
     else is converted. The number of samples is that along axis 0 of the batched ports, which must agree; without one
     it is one micro-batch.
     """
-    unknown = sorted(inputs.keys() - {p.name for p in program.inputs})
+    ports, entry = program.inputs, program.entry
+    unknown = [name for name in inputs if all(p.name != name for p in ports)]
     if unknown:
-        there = ", ".join(map(describe, program.inputs)) or "none"
-        raise SimulationError(f"input {unknown[0]} is unknown; the program's inputs are {there}")
-    if len(inputs) < len(program.inputs):
-        missing = [describe(p) for p in program.inputs if p.name not in inputs]
+        there = ", ".join(map(describe, ports)) or "none"
+        raise SimulationError(f"input {min(unknown)} is unknown; the program's inputs are {there}")
+    if len(inputs) < len(ports):
+        missing = [describe(p) for p in ports if p.name not in inputs]
         raise SimulationError(f"inputs are missing: {', '.join(missing)}; give an array for each")
     checked: dict[str, Any] = {}
     samples: dict[str, int] = {}
-    for port in program.inputs:
+    for port in ports:
         value = inputs[port.name]
         if is_opaque(program, port):
             checked[port.name] = value
             continue
         array = _convert(port, value)
-        if program.entry.batched and port.batched:
-            samples[port.name] = _samples(program, port, array)
+        if entry.batched and port.batched:
+            samples[port.name] = _samples(entry.micro_batch, port, array)
         elif array.shape != port.shape:
             raise SimulationError(
                 f"input {describe(port)} has shape {list(array.shape)}, this program takes exactly {list(port.shape)}"
@@ -99,11 +100,11 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
     if len(set(samples.values())) > 1:
         counts = ", ".join(f"{name}: {n}" for name, n in samples.items())
         raise SimulationError(f"inputs hold different numbers of samples ({counts}); give the same number of each")
-    return checked, next(iter(samples.values()), program.entry.micro_batch)
+    return checked, next(iter(samples.values()), entry.micro_batch)
 
 
-def _samples(program: Program, port: Port, array: np.ndarray) -> int:
-    rows = port.shape[0] // program.entry.micro_batch
+def _samples(micro_batch: int, port: Port, array: np.ndarray) -> int:
+    rows = port.shape[0] // micro_batch
     if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or array.shape[0] % rows:
         first = "n" if rows == 1 else f"{rows} n"
         expected = ", ".join((first, *map(str, port.shape[1:])))

@@ -142,6 +142,8 @@ class FastEngine:
         outputs: dict[str, Any] = {}
         for store in made.plan.stores:
             outputs[self._program.outputs[store.port].name] = store.store(self._program, arrays, k)
+        if not self._changes:
+            return outputs, {}
         # what comes in, and what goes out, is the caller's
         foreign = [a for a in (*batch.values(), *outputs.values()) if isinstance(a, np.ndarray)]
         return outputs, made.plan.states.hand_on(arrays, foreign)

@@ -99,8 +99,7 @@ class GraphItem:
 
     def run(self, context: RunContext, arrays: Arrays, k: int, threads: int) -> None:
         session = self.graph.session(threads)
-        feeds = {n: np.ascontiguousarray(arrays[s.id], s.dtype).reshape(arrays[s.id].shape)
-                 for n, s in self.feeds.items() if n in session.inputs}  # fmt: skip
+        feeds = {n: _plain(arrays[s.id], s.dtype) for n, s in self.feeds.items() if n in session.inputs}
         if "k" in session.inputs:
             feeds["k"] = np.array([k], np.int64)
         names = [*self.fetches, *([self.guard] if self.guard else [])]
@@ -109,6 +108,13 @@ class GraphItem:
             raise DoubtError
         for slot, array in zip(self.fetches.values(), results, strict=True):
             arrays[slot.id] = array
+
+
+def _plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array, row-major and of a type."""
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array, dtype).reshape(array.shape)
 
 
 @dataclass(frozen=True)
