@@ -90,7 +90,24 @@ def compile_with_stats(
     report("done", 1.0)
     program: StoredProgram = state.module.attributes["program"]
     records = (imported, *manager.records)
+    if options.extra_bits:
+        state.warnings.extend(_without_effect(program, options))
     return program, CompileStats(records, tuple(dict.fromkeys(state.warnings)), time.perf_counter() - begin)
+
+
+def _without_effect(program: StoredProgram, options: CompileOptions) -> Iterator[str]:
+    """Why more bits that were asked for were not given to any code."""
+    crossbar, target = options.chip.crossbar, options.chip.name
+    if any(g.arithmetic.input_bits > crossbar.input_bits for g in program.groups):
+        return
+    why = (
+        f"target {target} has input registers of {crossbar.widest_input} bits, as many as codes have (register_bits in "
+        "its [crossbar] table says how many)"
+        if crossbar.widest_input <= crossbar.input_bits
+        else f"no value is worth more than {crossbar.input_bits} bits within this share of the reads, as far as errors "
+        "could be followed to the outputs, or the model states its codes itself"
+    )
+    yield f"--extra-bits {options.extra_bits:g} changes nothing: {why}"
 
 
 def all_passes(options: CompileOptions) -> tuple[Pass, ...]:

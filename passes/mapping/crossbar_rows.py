@@ -7,17 +7,21 @@ import numpy as np
 from mgc.targets.description import Crossbar
 
 
-def exact_columns(weights: np.ndarray, crossbar: Crossbar, *, signed: bool = False) -> np.ndarray:
+def exact_columns(
+    weights: np.ndarray, crossbar: Crossbar, *, signed: bool = False, input_bits: int | None = None
+) -> np.ndarray:
     """Which columns can never clip: integer weights [matrices, rows, columns] -> bool [matrices, columns].
 
-    A column is exact if in every row block, slice and sign the sum of its cells times the largest digit (of codes that
-    are `signed` or not; exact for unsigned ones is exact for both) is at most 2^A - 1. In mode "scale" the converter
+    A column is exact if in every row block, slice and sign the sum of its cells times the largest digit (of codes of so
+    many bits, None: the crossbar's, that are `signed` or not; exact for unsigned ones is exact for both) is at most
+    2^A - 1. In mode "scale" the converter
     rounds every sum, and none is taken to be exact.
     """
     matrices, _, columns = weights.shape
     if crossbar.adc_mode != "clip":
         return np.zeros((matrices, columns), bool)
-    streamed = min(crossbar.dac_bits, crossbar.input_bits - 1 if signed else crossbar.input_bits)
+    bits = input_bits or crossbar.input_bits
+    streamed = min(crossbar.dac_bits, bits - 1 if signed else bits)
     limit = crossbar.max_code // ((1 << max(1, streamed)) - 1)
     exact = np.ones((matrices, columns), bool)
     for magnitudes in _magnitudes(weights, crossbar):

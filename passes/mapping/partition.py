@@ -14,7 +14,7 @@ from mgc.ir.module import Entry
 from mgc.passes.lowering.versions import homes_of
 from mgc.passes.manager import Pass
 from mgc.passes.mapping.crossbar_rows import exact_columns
-from mgc.passes.mapping.durations import signed_input
+from mgc.passes.mapping.durations import streamed_input
 from mgc.passes.mapping.multiplex import Uses, turns_of
 from mgc.passes.mapping.packing import GroupUse, crossbars_of, plane_columns_of
 from mgc.passes.mapping.plan import Resident
@@ -148,12 +148,12 @@ def _order_rows(
         taps = part.windows.tap_total
         if taps == 1 or part.channels == 1 or not np.issubdtype(weights.dtype, np.integer):
             continue
-        signed = signed_input(node)
-        exact = int(exact_columns(weights, crossbar, signed=signed).sum())
+        codes = streamed_input(node)
+        exact = int(exact_columns(weights, crossbar, **codes).sum())
         if exact == part.matrices * part.cols:
             continue
         other = TAP_MAJOR if part.row_order == CHANNEL_MAJOR else CHANNEL_MAJOR
-        if int(exact_columns(_reordered(weights, part, other), crossbar, signed=signed).sum()) <= exact:
+        if int(exact_columns(_reordered(weights, part, other), crossbar, **codes).sum()) <= exact:
             continue
         parts[k] = replace(part, row_order=other)
         for at in range(1 + k, len(inputs), len(op.parts)):

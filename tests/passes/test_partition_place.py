@@ -1,5 +1,6 @@
 """Weights on crossbars: every cell once, exact columns counted alike, capacity, row orders; groups on tiles."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,14 +50,26 @@ def arithmetic_of(crossbar: Crossbar, plane_columns: int = 0) -> isa.Arithmetic:
 
 
 @settings(max_examples=150, deadline=None)
-@given(crossbars(), st.integers(1, 2), st.integers(1, 40), st.integers(1, 11), st.booleans(), st.integers(0, 99))
-def test_exact_columns_are_those_of_the_instruction_set(crossbar, matrices, rows, cols, signed, seed):
+@given(
+    crossbars(),
+    st.integers(1, 2),
+    st.integers(1, 40),
+    st.integers(1, 11),
+    st.booleans(),
+    st.none() | st.integers(2, 16),
+    st.integers(0, 99),
+)
+def test_exact_columns_are_those_of_the_instruction_set(crossbar, matrices, rows, cols, signed, input_bits, seed):
     rng = np.random.default_rng(seed)
     low, high = arithmetic_of(crossbar).weight_range
     weights = np.rint(rng.uniform(low, high, (matrices, rows, cols)) * rng.random() ** 3)
     weights = weights.astype(np.int8 if crossbar.weight_bits <= 8 else np.int16)
-    want = isa.exact_columns(weights, arithmetic_of(crossbar), signed)
-    assert np.array_equal(exact_columns(weights, crossbar, signed=signed), want)
+    arithmetic = arithmetic_of(crossbar)
+    if input_bits is not None:
+        input_bits = max(input_bits, crossbar.input_bits)
+        arithmetic = replace(arithmetic, input_bits=input_bits)
+    want = isa.exact_columns(weights, arithmetic, signed)
+    assert np.array_equal(exact_columns(weights, crossbar, signed=signed, input_bits=input_bits), want)
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 import mgc
 from mgc.cli.app import app
 from mgc.comparison import compare
+from mgc.compiler import compile_with_stats
+from mgc.options import CompileOptions
 from mgc.passes.quantizing.widths import Read, choose_bits
 from mgc.report.views.summary import input_bits
 from mgc.targets.loader import load_target
@@ -148,6 +150,24 @@ def test_a_register_of_no_more_bits_changes_nothing(generator: onnx.ModelProto) 
     many, none = (mgc.compile(generator, target=narrow, extra_bits=share) for share in (10.0, 0.0))
     assert {g.arithmetic.input_bits for g in many.groups} == {8}
     assert many.instructions == none.instructions
+
+
+@pytest.mark.parametrize(
+    ("share", "register_bits", "said"),
+    [
+        (10.0, 0, "registers of 8 bits"),
+        (1e-9, 16, "no value is worth"),
+        (10.0, 16, None),
+        (0.0, 0, None),
+        (None, 0, None),
+    ],
+)
+def test_a_share_that_changes_nothing_is_told(generator: onnx.ModelProto, share, register_bits, said) -> None:
+    target = load_target("liu2018").replace(register_bits=register_bits)
+    options = CompileOptions(target=target, extra_bits=share)
+    warnings = [w for w in compile_with_stats(generator, options)[1].warnings if "--extra-bits" in w]
+    assert len(warnings) == (0 if said is None else 1)
+    assert said is None or said in warnings[0]
 
 
 def test_codes_that_a_model_states_keep_their_bits() -> None:
