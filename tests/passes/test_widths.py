@@ -21,6 +21,7 @@ from mgc.compiler import compile_with_stats
 from mgc.options import CompileOptions
 from mgc.passes.quantizing.widths import Read, choose_bits
 from mgc.report.views.summary import input_bits
+from mgc.sim.fast import FastEngine, kernels
 from mgc.targets.loader import load_target
 
 CROSSBAR = load_target("liu2018").crossbar
@@ -129,6 +130,30 @@ def test_both_engines_agree_and_outputs_are_nearer(generator: onnx.ModelProto) -
         psnr.append(compare({"image": fast}, wanted).psnr_db)
     assert psnr[0] < psnr[1]
     assert psnr[0] + 3 < psnr[2]
+
+
+def test_many_weights_of_one_window_are_read_in_halves() -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 80] z) => (float[N, 4] y) <float[80, 6600] w0, float[6600, 4] w1> {
+            h = MatMul(z, w0)
+            a = Relu(h)
+            y = MatMul(a, w1)
+        }
+    """)
+    rng = np.random.default_rng(1)
+    del model.graph.initializer[:]
+    for name, shape in (("w0", (80, 6600)), ("w1", (6600, 4))):
+        data = (rng.normal(size=shape) / 9).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    program = mgc.compile(model, extra_bits=9.0)
+    assert max(g.arithmetic.input_bits for g in program.groups if g.rows == 80) > 8
+    placed = FastEngine(program, "quantized").plan.placements
+    exact = any(kernels.is_exact(name) for name in ("u8s8", "u8u8"))
+    assert any(p.kernel == "8 bits in halves" for p in placed) == exact
+    z = rng.normal(size=(5, 80)).astype(np.float32)
+    fast, slow = (mgc.Simulator(program, engine).run({"z": z})["y"] for engine in ("fast", "reference"))
+    assert fast.tobytes() == slow.tobytes()
 
 
 def test_a_program_says_what_its_codes_have_and_cost(generator: onnx.ModelProto) -> None:

@@ -135,6 +135,24 @@ def test_inexact_columns_are_corrected(seed, signed):
     assert ("sliced" in entry.kernel) == (not exact_columns(weights, arithmetic, signed).all())
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(9, 16), st.booleans(), st.integers(1, 60), st.integers(1, 3), SEEDS)
+def test_products_in_halves_are_exact(bits, signed, rows, windows, seed):
+    rng = np.random.default_rng(seed)
+    span = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    weights = rng.integers(-127, 128, (rows, 5))
+    codes = rng.choice([*span, 0, 127, 128, *rng.integers(span[0], span[1] + 1, 40)], (3, windows, rows))
+    g = GraphBuilder()
+    x = g.input("x", np.dtype(np.float32))
+    made = kernels.product_of_halves(g, x, windows, weights, span)
+    exact = any(kernels.is_exact(name) for name in ("u8s8", "u8u8"))
+    assert (made is not None) == (exact and max(-span[0], span[1]) <= 127 * 255)
+    if made is not None:
+        g.output(made[0], "y", made[1])
+        (got,) = g.session(1).run(["y"], {"x": codes.astype(np.float32)})
+        assert np.array_equal(got, codes @ weights)
+
+
 @settings(max_examples=60, deadline=None)
 @given(SEEDS)
 def test_results_do_not_depend_on_the_processors_kernels(seed):

@@ -17,6 +17,9 @@ KernelName = Literal["u8s8", "u8u8", "float32", "float64"]
 _MOST_PARTS = 3
 """Products in "float32" that take no longer than one in "float64"."""
 
+_BASE, _HALF = 255, 127
+"""Whole numbers as 255 h + l: an odd base leaves no number in the middle between two multiples, so that |l| <= 127."""
+
 Span = tuple[int, int]
 """The whole numbers that codes take: lo <= x <= hi, lo <= 0 <= hi."""
 
@@ -93,6 +96,26 @@ def product(g: GraphBuilder, x: str, element: Element, weights: np.ndarray, kern
     if element.bias:
         x = g.node("Sub", x, g.constant(real.type(element.bias)))
     return g.node("MatMul", x, g.constant(weights.astype(real))), real
+
+
+def product_of_halves(
+    g: GraphBuilder, x: str, rows: int, weights: np.ndarray, codes: Span
+) -> tuple[str, np.dtype] | None:
+    """x [n, rows, K], whole float32 numbers, @ weights [K, N] as 255 h + l: both halves go through one 8-bit product,
+    whose weights are a quarter of those in float32. None where that is not exact.
+    """
+    if max(-codes[0], codes[1]) > _HALF * _BASE or 2 * largest_partial_sum(weights, codes) >= 1 << 31:
+        return None
+    half = Element(np.dtype(np.uint8), 128)
+    kernel = choose(weights, (-128, 127), half)
+    if kernel not in ("u8s8", "u8u8"):
+        return None
+    zero, base, one = g.constant(np.uint8(half.bias)), g.constant(np.float32(_BASE)), g.constant(np.float32(1))
+    high = g.node("QuantizeLinear", x, base, zero)
+    low = g.node("QuantizeLinear", g.node("Sub", x, g.node("DequantizeLinear", high, base, zero)), one, zero)
+    sums, dtype = product(g, g.concat([high, low], axis=1), half, weights, kernel)
+    parts = [g.slice(sums, k * rows, (k + 1) * rows, axis=1) for k in range(2)]
+    return g.node("Add", g.node("Mul", parts[0], g.constant(dtype.type(_BASE))), parts[1]), dtype
 
 
 def _hard_cases(rng: np.random.Generator, depth: int, cols: int) -> tuple[np.ndarray, np.ndarray]:

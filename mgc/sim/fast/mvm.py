@@ -16,6 +16,7 @@ from mgc.isa.program import Program
 from mgc.sim.fast import convolution, im2col, kernels, layout, sliced
 from mgc.sim.fast.graph import GraphBuilder, NotLoweredError
 from mgc.sim.fast.lossless import is_lossless
+from mgc.sim.fast.quantisation import quantises_exactly
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, common_type, most_of, product, side_by_side
 from mgc.sim.fast.windows import SAMPLES, SharedProduct, by_line, cost, shared_products
@@ -26,6 +27,8 @@ _BLOCK = 32
 """Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
 _FEW = 8
 """Columns up to which half of a kernel's tiles of 16 are empty."""
+_STREAMED = 1 << 19
+"""Weights that take longer to come from memory than to be multiplied by one window."""
 _MOVED = 0.5
 """Nanoseconds to move or add one element."""
 
@@ -243,6 +246,10 @@ class _Product:
             return Sums(tensor, np.dtype(np.float32), np.inf, "float32")
         codes, most = self._span(), weights if whole is None else whole
         kernel = self._kernel(most)
+        if kernel == "float32" and len(self.shared.reads) == 1 and weights.size >= _STREAMED and whole is None:
+            halves = self._by_halves(x, weights)
+            if halves is not None:
+                return halves
         cuts = kernels.exact_parts(weights, codes) if kernel == "float64" and whole is None else None
         if cuts is not None:
             return self._by_parts(x, weights, cuts, kernels.largest_partial_sum(weights, codes))
@@ -254,6 +261,14 @@ class _Product:
             return kernels.choose(weights, self._span(), self.source.element)
         except OverflowError as error:
             raise NotLoweredError(f"{error}: no kernel is exact") from error
+
+    def _by_halves(self, x: str, weights: np.ndarray) -> Sums | None:
+        """The product of wide codes in halves of 8 bits: a single window takes as long as its weights take to come."""
+        codes, element = self._span(), self.source.element
+        if element != Element(np.dtype(np.float32)) or not quantises_exactly(np.dtype(np.uint8)):
+            return None
+        made = kernels.product_of_halves(self.g, x, 1, weights, codes)
+        return None if made is None else Sums(*made, kernels.largest_partial_sum(weights, codes), "8 bits in halves")
 
     def _by_parts(self, x: str, weights: np.ndarray, cuts: Sequence[int], limit: int) -> Sums:
         """The product part by part of the rows in float32, added up in float64."""
