@@ -13,7 +13,7 @@ from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
 from mgc.isa.instructions import Mvm
-from mgc.sim.fast import FastEngine, kernels
+from mgc.sim.fast import FastEngine, kernels, mvm
 from mgc.sim.reference import ReferenceEngine
 
 
@@ -89,10 +89,11 @@ def test_a_sample_has_the_same_bits_in_any_batch(batch):
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
-def quantized_engine(program):
-    """An engine of `quantized` numerics for which no codes are bytes."""
+def quantized_engine(program, narrow=0):
+    """An engine of `quantized` numerics for which no codes are bytes, and no more columns than these are few."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "is_exact", lambda name: False)
+        patch.setattr(mvm, "NARROW", narrow)
         engine = FastEngine(program, "quantized", 1)
         return engine, {e.kernel for e in engine.plan.placements}
 
@@ -110,5 +111,9 @@ def test_codes_whose_sums_float32_holds_are_exact(seed, dims):
 
 def test_exact_reads_of_such_codes_use_conv():
     drawn = (convolution(random.Random(seed), 2) for seed in range(60))
-    used = [quantized_engine(program)[1] for program, fits in drawn if fits]
+    programs = [program for program, fits in drawn if fits]
+    used = [quantized_engine(program)[1] for program in programs]
     assert sum("float32 Conv" in u for u in used) >= 5
+    single = [p for p in programs if all(g.matrices == 1 and g.cols <= mvm.NARROW for g in p.groups)]
+    assert single
+    assert not any("float32 Conv" in quantized_engine(p, mvm.NARROW)[1] for p in single)

@@ -27,6 +27,8 @@ _BLOCK = 32
 """Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
 _FEW = 8
 """Columns up to which half of a kernel's tiles of 16 are empty."""
+NARROW = 16
+"""Columns of codes up to which Conv, whose kernels read windows one number at a time, takes longer than a Gather."""
 _STREAMED = 1 << 19
 """Weights that take longer to come from memory than to be multiplied by one window."""
 _MOVED = 0.5
@@ -176,6 +178,8 @@ class _Product:
         """The product as one Conv in float32, where that holds every sum of codes exactly; None where it may not."""
         limit, outside = np.inf, 0
         if not self.ideal:
+            if self.group.matrices == 1 and weights.shape[2] <= NARROW:
+                return None
             if {self._kernel(w) for w in weights} != {"float32"}:
                 return None
             limit = max(kernels.largest_partial_sum(w, self._span()) for w in weights)
