@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from math import ceil, inf, isqrt
 from operator import itemgetter
@@ -125,24 +126,27 @@ def allocate(
         if (own := [i for i in range(len(demands)) if chips is None or chips[i] == chip])
     ]
     least = max(least_bottleneck(share.demands, budget) for share in shares)
-    best: tuple[int, Allocation] | None = None
     worst = max(d.duration(1) for d in demands)
-    cap = max(least, min(floor, worst))
-    while True:
+    caps = [max(least, min(floor, worst))]
+    while caps[-1] < worst:
+        caps.append(min(worst, max(caps[-1] + 1, caps[-1] * 5 // 4)))
+    best: tuple[int, Allocation] | None = None
+    for cap in reversed(caps):
         replicas, bound, latency = [0] * len(demands), 0.0, 0
         for share in shares:
             own, own_bound = share.least_latency(cap, budget)
             for at, count in zip(share.places, own, strict=True):
                 replicas[at] = count
             bound, latency = bound + own_bound, latency + share.latency(own)
+        if best is not None and run_cycles(ceil(bound - 1e-6), least, micro_batches, floor) > best[0]:
+            break  # the bound grows as caps fall
         bottleneck = max(d.duration(r) for d, r in zip(demands, replicas, strict=True))
         cost = run_cycles(latency, bottleneck, micro_batches, floor)
-        if best is None or cost < best[0]:
+        if best is None or cost <= best[0]:
             crossbars = sum(d.crossbars * r for d, r in zip(demands, replicas, strict=True))
             best = cost, Allocation(tuple(replicas), crossbars, bottleneck, least, latency, bound)
-        if cap >= worst:
-            return best[1]
-        cap = min(worst, max(cap + 1, cap * 5 // 4))
+    assert best is not None
+    return best[1]
 
 
 def allocate_cheaply(
@@ -157,7 +161,7 @@ def allocate_cheaply(
     for a joule first. Its best corner is the optimum, and the bound, unless the budget ends the walk or writes take
     more turns. Then replicas of least time are tried, too: those of least reads for each number of turns.
     """
-    fastest, bound = _fastest(demands, budget, rest, chips)
+    fastest, bound = _fastest(tuple(demands), budget, rest.cycles, rest.macros, None if chips is None else tuple(chips))
     if objective == "time":
         return fastest, bound
     once = replace(rest, macros=NOTHING.macros)
@@ -194,17 +198,21 @@ def allocate_cheaply(
     return found, bound
 
 
+@lru_cache(maxsize=16)  # each objective asks for it again
 def _fastest(
-    demands: Sequence[Demand], budget: int, rest: Rest, chips: Sequence[int] | None
+    demands: tuple[Demand, ...], budget: int, write_cycles: int, macros: int, chips: tuple[int, ...] | None
 ) -> tuple[Allocation, float]:
-    """The allocation of least time, reads and writes, and a bound of that: the best over the turns of writes."""
+    """The allocation of least time, reads and writes, and a bound of that: the best over the turns of writes, of which
+    each takes `write_cycles` and so many macros write in it.
+    """
     on = [0] * len(demands) if chips is None else chips
     single = {chip: sum(d.crossbars for d, c in zip(demands, on, strict=True) if c == chip) for chip in set(on)}
-    macros = rest.macros // len(single)
+    rest = Rest(cycles=write_cycles, macros=macros)
+    each = macros // len(single)
     found: list[tuple[int, Allocation]] = []
     bound = inf
-    for turns in range(1, -(-budget // macros) + 1):
-        room = min(budget, turns * macros)
+    for turns in range(1, -(-budget // each) + 1):
+        room = min(budget, turns * each)
         if max(single.values()) <= room:
             held = allocate(demands, room, chips=chips)
             found.append((rest.run_cycles(held.latency, held.crossbars), held))
@@ -286,6 +294,7 @@ class _Layers:
             self.members.setdefault(demand.layer, []).append(index)
         self.levels = [choices([demands[i] for i in group], budget) for group in self.members.values()]
         self.hulls = [hull_of(levels, 0, len(levels) - 1) for levels in self.levels]
+        self._steps: dict[tuple[int, int], list[tuple[float, int, int, int, int]]] = {}
 
     def replicas(self, at: Sequence[int]) -> tuple[int, ...]:
         """The replicas of every demand for a choice of each layer."""
@@ -321,21 +330,26 @@ class _Layers:
         """
         at = [_first_at_most(levels, cap) for levels in self.levels]
         left = budget - sum(levels[k][1] for levels, k in zip(self.levels, at, strict=True))
-        steps: list[tuple[float, int, int, int]] = []
-        for n, levels in enumerate(self.levels):
-            for a, b in pairwise(_hull_from(levels, self.hulls[n], at[n])):
-                gain, cost = levels[a][0] - levels[b][0], levels[b][1] - levels[a][1]
-                steps.append((-gain / cost, n, a, b))
         bound = float(sum(levels[k][0] for levels, k in zip(self.levels, at, strict=True)))
         fraction = float(left)
-        for slope, n, a, b in sorted(steps):
-            cost = self.levels[n][b][1] - self.levels[n][a][1]
+        steps = sorted(step for n, start in enumerate(at) for step in self._steps_from(n, start))
+        for slope, n, a, b, cost in steps:
+            if left <= 0:
+                break
             bound += slope * min(cost, max(0.0, fraction))
             fraction -= cost
             if at[n] == a and cost <= left:
                 at[n], left = b, left - cost
         self._fill(at, left)
         return self.replicas(at), bound
+
+    def _steps_from(self, n: int, start: int) -> list[tuple[float, int, int, int, int]]:
+        """(cycles that a crossbar adds, layer n, choice, next choice, crossbars) along its hull from a choice on."""
+        if (n, start) not in self._steps:
+            levels = self.levels[n]
+            costs = [(a, b, levels[b][1] - levels[a][1]) for a, b in pairwise(_hull_from(levels, self.hulls[n], start))]
+            self._steps[n, start] = [((levels[b][0] - levels[a][0]) / cost, n, a, b, cost) for a, b, cost in costs]
+        return self._steps[n, start]
 
     def _fill(self, at: list[int], left: int) -> None:
         """Spends what is left on the best single improvement that fits, again and again."""
@@ -366,10 +380,7 @@ def _worthwhile(windows: int) -> list[int]:
 
 def _first_at_most(levels: Sequence[Level], cap: int) -> int:
     """The cheapest choice of at most `cap` cycles (latencies fall along the list)."""
-    for k, (latency, _, _) in enumerate(levels):
-        if latency <= cap:
-            return k
-    return len(levels) - 1
+    return min(bisect_left(levels, -cap, key=lambda level: -level[0]), len(levels) - 1)
 
 
 def _hull_from(levels: Sequence[Level], hull: Sequence[int], start: int) -> list[int]:
