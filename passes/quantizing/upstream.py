@@ -22,7 +22,7 @@ from mgc.passes.quantizing.trials import output_elements
 
 # Numbers that are few; layers, and multiply-accumulates and elements of all samples together, up to which a network is
 # followed layer by layer; samples that it is followed for, at least and at most.
-_FEW, _LAYERS, _MACS, _ELEMENTS = 64, 16, 1e9, 1 << 24
+_FEW, _LAYERS, _MACS, _ELEMENTS = 64, 16, 2.5e8, 1 << 24
 _SAMPLES = 8, 64
 
 

@@ -110,11 +110,11 @@ class GraphItem:
             arrays[slot.id] = array
 
 
-def _plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The array, row-major and of a type."""
-    if array.dtype == dtype and array.flags.c_contiguous:
-        return array
-    return np.ascontiguousarray(array, dtype).reshape(array.shape)
+def _plain(value: np.ndarray | np.generic, dtype: np.dtype) -> np.ndarray:
+    """The value as an array, row-major and of a type."""
+    if isinstance(value, np.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
+        return value
+    return np.ascontiguousarray(value, dtype).reshape(value.shape)
 
 
 @dataclass(frozen=True)
