@@ -14,6 +14,8 @@ from test_fast_layout import PLAIN, piece
 from mgc.isa.instructions import Result
 from mgc.sim.engine import SimulationError
 from mgc.sim.fast import FastEngine
+from mgc.sim.fast.graph import GraphBuilder
+from mgc.sim.fast.items import GraphItem, RunContext, Slot
 from mgc.sim.reference import ReferenceEngine
 from mgc.sim.simulator import Simulator
 
@@ -313,3 +315,15 @@ def test_states_that_kernels_change():
         first, second = (s.run_iteration({program.inputs[0].name: noise(1, 3)}) for s in simulators)
         np.testing.assert_array_equal(first[program.outputs[0].name], second[program.outputs[0].name])
     np.testing.assert_array_equal(simulators[0].states()["mean"], simulators[1].states()["mean"])
+
+
+@pytest.mark.parametrize("value", [np.float32(3), np.array(3, np.float32), np.float64(3), np.ones((2, 3), "f").T])
+def test_graphs_take_what_instructions_leave(value):
+    item = GraphItem(GraphBuilder())
+    slot, result = (Slot(k, value.shape, np.dtype(np.float32), False) for k in range(2))
+    item.feeds["x"] = slot
+    x = item.graph.input("x", slot.dtype)
+    item.fetches[item.graph.output(item.graph.node("Add", x, x), "y", slot.dtype)] = result
+    arrays = {slot.id: value}
+    item.run(RunContext(kernel_program(lambda b, k, x: k.step("copy", x)), False, 1), arrays, 1, 1)
+    np.testing.assert_array_equal(arrays[result.id], 2 * value)
