@@ -23,7 +23,7 @@ from mgc.passes.scheduling.memory import (
 )
 from mgc.passes.scheduling.modulo import steady_state
 from mgc.passes.scheduling.operations import Work
-from mgc.passes.scheduling.paces import PACES, STREAM_PACES, Paced, own_paces
+from mgc.passes.scheduling.paces import BEGINNINGS, PACES, STREAM_PACES, Paced, own_paces
 from mgc.passes.scheduling.problem import Edge, Problem
 from mgc.passes.scheduling.search import TaskSchedule, best_list, improve
 from mgc.passes.scheduling.sections import arrange
@@ -178,8 +178,8 @@ class _Cut:
             self._take(before.at_most(pace))
             begun.append((self.paced, self._list(self.problem, plain.lower_bound).starts))
         begun.sort(key=lambda some: some[0].problem.tasks.makespan(some[1]))
-        paced, starts = next((some for some in begun if self._fits(*some)), begun[0])
-        self._fits(*own_paces(paced, starts, self._bound(), self._fits))
+        fitting = [some for some in begun if self._fits(*some)] or begun
+        self._fits(*own_paces(fitting[:BEGINNINGS], self._bound(), self._fits))
         for apart in (False, True)[: 1 + self.run.flow.iterations]:
             settled, placed = self._placed(apart)
             if placed.edram <= self.capacity and settled.period < found.period:

@@ -31,6 +31,9 @@ TRY_BUDGET = 1_200_000
 MOST_TRIES = 150
 """Such schedules, at most."""
 
+BEGINNINGS = 2
+"""Common paces, those of the shortest schedules, from which own ones are looked for."""
+
 FACTORS = ((9, 8), (3, 2), (2, 1), (2, 3), (1, 2))
 """What the duration of a single operation is multiplied by."""
 
@@ -69,40 +72,65 @@ class Paced:
         return tuple(changed)
 
 
-def own_paces(
-    paced: Paced, starts: Sequence[int], bound: int, fits: Callable[[Paced, list[int]], bool]
-) -> tuple[Paced, list[int]]:
-    """Paces of their own, found by trying, with a schedule that is no longer than the one given, and fits if that does.
+Fits = Callable[[Paced, list[int]], bool]
+"""Whether a schedule's values fit into the tiles' memories."""
 
-    One change after another, each the first that shortens the schedule by insertion, and fits. The critical path says
-    what to change; what has failed before is tried last.
+
+def own_paces(begun: Sequence[tuple[Paced, Sequence[int]]], bound: int, fits: Fits) -> tuple[Paced, list[int]]:
+    """Paces of their own, found by trying, with a schedule that is no longer than the shortest of those given, and fits
+    if these do. Half of the tries are dealt out to all of them, and the rest is for what has become the shortest.
     """
-    best, order = paced, list(starts)
-    squeezed = squeeze(paced.problem.tasks, order)
-    if fits(paced, squeezed):
-        order = squeezed
-    least = paced.problem.tasks.makespan(order)
-    tries = min(MOST_TRIES, TRY_BUDGET // max(1, len(order)))
-    failed: Counter[Hashable] = Counter()
-    seen = {best.problem.durations}
-    while least > bound:
-        for name, durations in sorted(_changes(best, order), key=lambda change: failed[change[0]]):
-            others = best.but(durations)
-            if others in seen:
-                continue
-            if tries == 0:
-                return best, order
-            tries -= 1
-            seen.add(others)
-            changed = best.at(others)
-            found = _shorter(changed, order, _first(best, changed, order), least, fits)
-            if found is not None:
-                best, order, least = changed, found, changed.problem.tasks.makespan(found)
-                break
-            failed[name] += 1
-        else:
-            break
-    return best, order
+    searches = [_PaceSearch(*some, fits) for some in begun]
+    tries = min(MOST_TRIES, TRY_BUDGET // max(1, len(searches[0].starts)))
+    for search in searches if len(searches) > 1 else ():
+        search.go_on(bound, tries // (2 * len(searches)))
+    best = min(searches, key=lambda search: search.makespan)
+    best.go_on(bound, tries - tries // 2 if len(searches) > 1 else tries)
+    return best.paced, best.starts
+
+
+class _PaceSearch:
+    """One change after another, each the first that shortens the schedule by insertion, and fits. The critical path
+    says what to change; what has failed before is tried last.
+    """
+
+    def __init__(self, paced: Paced, starts: Sequence[int], fits: Fits) -> None:
+        self.paced, self.fits = paced, fits
+        squeezed = squeeze(paced.problem.tasks, starts)
+        self.starts = squeezed if fits(paced, squeezed) else list(starts)
+        self.failed: Counter[Hashable] = Counter()
+        self.seen = {paced.problem.durations}
+
+    @property
+    def makespan(self) -> int:
+        """Of the shortest schedule by now."""
+        return self.paced.problem.tasks.makespan(self.starts)
+
+    def go_on(self, bound: int, tries: int) -> None:
+        """Tries so many changes more, at most, until the schedule meets the bound."""
+        while self.makespan > bound:
+            changes = sorted(_changes(self.paced, self.starts), key=lambda change: self.failed[change[0]])
+            for name, some in changes:
+                durations = self.paced.but(some)
+                if durations in self.seen:
+                    continue
+                if tries == 0:
+                    return
+                tries -= 1
+                self.seen.add(durations)
+                if self._take(self.paced.at(durations)):
+                    break
+                self.failed[name] += 1
+            else:
+                return
+
+    def _take(self, changed: Paced) -> bool:
+        """Takes a change if it shortens the schedule."""
+        since = _first(self.paced, changed, self.starts)
+        found = _shorter(changed, self.starts, since, self.makespan, self.fits)
+        if found is not None:
+            self.paced, self.starts = changed, found
+        return found is not None
 
 
 def _first(one: Paced, other: Paced, starts: Sequence[int]) -> int:
@@ -111,9 +139,7 @@ def _first(one: Paced, other: Paced, starts: Sequence[int]) -> int:
     return min(start for start, before, now in each if before != now)
 
 
-def _shorter(
-    paced: Paced, order: Sequence[int], since: int, least: int, fits: Callable[[Paced, list[int]], bool]
-) -> list[int] | None:
+def _shorter(paced: Paced, order: Sequence[int], since: int, least: int, fits: Fits) -> list[int] | None:
     """The schedule by insertion, shortened as far as it fits; None if it is not shorter than `least`, or does not.
     What starts before `since` is as it was.
     """

@@ -55,7 +55,7 @@ def test_paces_are_taken_only_where_they_fit(problem, data):
         fitting.extend([found] if (answer := answers.pop() if answers else True) else [])
         return answer
 
-    best, found = own_paces(paced, starts, 0, fits)
+    best, found = own_paces([(paced, starts)], 0, fits)
     assert found in fitting
     assert not faults_of(best.problem, found)
     assert best.problem.tasks.makespan(found) <= tasks.makespan(starts)
@@ -67,7 +67,7 @@ def test_what_waits_for_the_channel_together_is_made_slower_together():
     problem = Problem((100,) * 4, tuple(range(4)), (), 1, (), (), (WHOLE * 3 // 8,) * 4)
     paced = Paced(problem, [2400] * 4, [100] * 4, 64.0)
     starts = list_schedule(problem.tasks, [0] * 4)
-    best, found = own_paces(paced, starts, 0, lambda paced, starts: True)
+    best, found = own_paces([(paced, starts)], 0, lambda paced, starts: True)
     assert (problem.tasks.makespan(starts), best.problem.tasks.makespan(found)) == (200, 151)
 
 
