@@ -25,7 +25,7 @@ STREAM_PACES = (0.9, 0.25, 0.125, 0.0625)
 SLOWEST = WHOLE // 16
 """Shares down to which an operation is made slower."""
 
-TRY_BUDGET = 1_200_000
+TRY_BUDGET = 900_000
 """Tasks that schedules by insertion may place, all of them together, to find each operation's own pace."""
 
 MOST_TRIES = 150
@@ -155,23 +155,36 @@ def _changes(paced: Paced, starts: Sequence[int]) -> Iterator[tuple[Hashable, di
     """Other durations of some operations, each with a name; the most promising first.
 
     On the critical path all go faster where the channel has room. Where one waits for the channel, it and those that
-    take it meanwhile, all who wait too, or one of them, go slower until all have room; or one goes slower or faster.
+    take it meanwhile, or all who wait too, go slower until all have room, which wins most; or one of them does, or goes
+    slower or faster.
     """
     tasks, durations, shares = paced.problem.tasks, paced.problem.durations, paced.problem.shares
     late = as_late(tasks, starts)
     for middle in (False, True):
         room = {i: own[len(own) // 2 if middle else 0] for i, own in _room(tasks, starts, late).items()}
         yield ("faster", middle), {i: -(-durations[i] * shares[i] // (shares[i] + r)) for i, r in room.items()}
-    for waiting, holders, others in _waits(tasks, starts, late):
+    waits = list(_waits(tasks, starts, late))
+    for waiting, holders, others in waits:
         group = (*holders, waiting)
-        for some in (group, (*group, *others), *((i,) for i in (waiting, *holders))):
-            taken = sum(shares[i] for i in some)
-            over = sum(shares[i] for i in {*group, *some}) - WHOLE
-            left = taken - over - len(some)  # as shares are rounded up
-            if over > 0 and left > 0:
-                yield (waiting, some), {i: -(-durations[i] * taken // left) for i in some}
+        for some in (group, (*group, *others)):
+            yield from _side_by_side(paced, waiting, some, some)
+    for waiting, holders, _ in waits:
+        group = (waiting, *holders)
+        for i in group:
+            yield from _side_by_side(paced, waiting, group, (i,))
         for i in group:
             yield from (((n, d, i), {i: durations[i] * n // d}) for n, d in FACTORS)
+
+
+def _side_by_side(
+    paced: Paced, waiting: int, group: Sequence[int], some: Sequence[int]
+) -> Iterator[tuple[Hashable, dict[int, int]]]:
+    """Durations of some of a group of operations with which there is room for all of it in the channel."""
+    durations, shares = paced.problem.durations, paced.problem.shares
+    taken, over = sum(shares[i] for i in some), sum(shares[i] for i in group) - WHOLE
+    left = taken - over - len(some)  # as shares are rounded up
+    if over > 0 and left > 0:
+        yield (waiting, some), {i: -(-durations[i] * taken // left) for i in some}
 
 
 def _room(tasks: Tasks, starts: Sequence[int], late: Sequence[int]) -> dict[int, list[int]]:
