@@ -26,7 +26,7 @@ demo: $(VENV)/.installed  ## compile the DCGAN in models/, simulate it, write an
 	@echo "Look at demo/images.png (64 images made on simulated crossbars) and demo/schedule.svg (the data flow)."
 
 test: $(VENV)/.installed  ## the whole fast test suite
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(VENV)/.installed  ## the slow tests as well
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow -s
@@ -36,7 +36,7 @@ fuzz: $(VENV)/.installed  ## try mutated inputs of every kind for FUZZ_MINUTES (
 	$(BIN)/python tests/fuzz --minutes $(FUZZ_MINUTES) --seed $(FUZZ_SEED) --workers $(WORKERS)
 
 golden: $(VENV)/.installed  ## refresh the golden files of the tests; read the diff before you commit it
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --refresh-golden
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" --refresh-golden
 
 lint: $(VENV)/.installed  ## ruff and pyright
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Training programs of the models in tests/data/training, with what PyTorch recorded for them."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from oracle import BATCH, DATA, OPTIMIZERS, recorded
@@ -14,8 +15,11 @@ from mgc.targets.description import Target
 from mgc.training.trainee import Trainee
 
 ITERATIONS = 4
+_KEPT = 4
+"""Programs that are kept for the next tests of one group: nobody changes them."""
 
 
+@lru_cache(maxsize=_KEPT)
 def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: str | Target = "liu2018", dataflow=None):
     """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
     _, names = composed(net, exporter, loss, redraw=redraw)
@@ -37,6 +41,7 @@ def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: s
     return program, stats, recorded(arrays, "data"), expected, names
 
 
+@lru_cache(maxsize=_KEPT)
 def step_program(name, exporter, rule):
     """The same of a step model."""
     source, model, _ = build(name, exporter, rule)
