@@ -29,6 +29,7 @@ from mgc.targets.description import TargetError
 from mgc.targets.loader import load_target
 
 TINY = Workload("dcgan64", 2, 1, 2)
+pytestmark = pytest.mark.xdist_group("paper")  # its results are measured once
 
 
 def test_every_figure_has_a_mark_and_a_source():
