@@ -117,6 +117,7 @@ class _Cut:
         operations = work.operations
         self.arranged, self.swift = work, self._problem_of(work)
         self.barrier_bound = self.least_interval = 0  # bounds of a run, and of the interval, once they are known
+        self.few: dict[Value, int] = {}  # the slots that writers of parts wait for, once they are known
         paced = Paced(self.swift, [op.offchip for op in operations], self.swift.durations, work.bytes_per_cycle)
         bound = lower_bound(self.swift.tasks)
         self._take(paced.at_most(PACES[0]))
@@ -160,9 +161,11 @@ class _Cut:
             return steady_slots(self.work, steady_state(self.free), run.micro_batches)
         if self.split == 1 or not self.tight:
             return {}
-        few = passing(self.work, run.streaming.axes, run.roots, self._moves() if run.flow.iterations else ())
-        room = self.capacity // AHEAD
-        return {v: max(2, room // max(1, self.work.sizes[v])) for v in few if v not in self.offchip}
+        if not self.few:  # the same at any pace
+            some = passing(self.work, run.streaming.axes, run.roots, self._moves() if run.flow.iterations else ())
+            room = self.capacity // AHEAD
+            self.few = {v: max(2, room // max(1, self.work.sizes[v])) for v in some if v not in self.offchip}
+        return self.few
 
     def _settle_paces(self, found: TaskSchedule, memory: MemoryPlan) -> tuple[TaskSchedule, MemoryPlan]:
         """Gives operations paces of their own, if that shortens the schedule and what is on the chip still fits;
