@@ -271,25 +271,29 @@ def _self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], inte
             edges[t].append((s, (starts[t] - starts[s] - (1 if s == t else 0)) // interval))
     order = sorted(range(len(tasks)), key=lambda t: (starts[t] % interval, tasks.operation[t], tasks.number[t]))
     place = [s // interval for s in starts]
-    runs: list[list[int]] = []  # when each task of a run starts
+    tasks_in_order = [(t, place[t], edges[t], durations[t], shares[t]) for t in order]
+    runs: list[list[int]] = []  # when each task of a run ends
     channel = Channel()
     window = alike = 0
     while alike <= max(place) + 1:
         alike += 1
-        runs.append([0] * len(tasks))
-        for t in order:
-            n = window - place[t]
+        runs.append(list(durations))
+        for t, behind, before, duration, share in tasks_in_order:
+            n = window - behind
             if n < 0:
                 alike = 0
                 continue
-            at = max([n * interval, *(runs[n + k][s] + durations[s] for s, k in edges[t] if n + k >= 0)])
-            if shares[t]:
-                at = channel.grant(at, durations[t], shares[t])
-            runs[n][t] = at
-            if n == 0 or at - runs[n - 1][t] != interval:
+            at = n * interval
+            for s, k in before:
+                if n + k >= 0 and runs[n + k][s] > at:
+                    at = runs[n + k][s]
+            if share:
+                at = channel.grant(at, duration, share)
+            runs[n][t] = at + duration
+            if n == 0 or runs[n][t] - runs[n - 1][t] != interval:
                 alike = 0
         window += 1
-    return [runs[window - 1 - p][t] - (window - 1 - p) * interval for t, p in enumerate(place)]
+    return [runs[window - 1 - p][t] - durations[t] - (window - 1 - p) * interval for t, p in enumerate(place)]
 
 
 def with_ancestors(problem: Problem, wanted: Iterable[int]) -> frozenset[int]:
