@@ -17,6 +17,9 @@ from mgc.passes.scheduling.search import TaskSchedule, candidates
 LIST_BUDGET = 300_000
 """Tasks that list schedules may place, all moves together."""
 
+SETTLE_BUDGET = 240_000
+"""Tasks that runs which overlap may be timed anew, until the channel keeps its order; few schedules need so many."""
+
 FIRST = 4
 """Schedules of each move that are looked at before the best of them get more."""
 
@@ -71,7 +74,12 @@ def overlap_runs(
         if best[1] <= bound or spent > LIST_BUDGET:
             break
         improve(moved, schedules)
-    return replace(repeat_run(problem, waits, *best, bound), hint=tasks.makespan(alone))
+    timed = _settled(problem, waits, *best, max(2, SETTLE_BUDGET // len(tasks)))
+    if timed is None:
+        found = repeat_run(problem, waits, alone, tasks.makespan(alone), bound)
+    else:
+        found = TaskSchedule(timed, tasks.makespan(timed), bound, best[1], best[1])
+    return replace(found, hint=tasks.makespan(alone))
 
 
 def repeat_run(problem: Problem, waits: Waits, starts: Sequence[int], interval: int, bound: int) -> TaskSchedule:
@@ -247,12 +255,23 @@ def self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], inter
     """The earliest repeating schedule in which every unit, and the off-chip channel, keeps its order: what replay
     settles to.
     """
+    timed = _settled(problem, waits, starts, interval, None)
+    assert timed is not None
+    return timed
+
+
+def _settled(
+    problem: Problem, waits: Waits, starts: Sequence[int], interval: int, rounds: int | None
+) -> list[int] | None:
+    """The same; None if so many rounds do not lead to it."""
     current = list(starts)
-    while True:
+    while rounds is None or rounds > 0:
         moved = _self_timed_runs(problem, waits, current, interval)
         if moved == current or not problem.tasks.on_channel:
             return moved
         current = moved
+        rounds = None if rounds is None else rounds - 1
+    return None
 
 
 def _self_timed_runs(problem: Problem, waits: Waits, starts: Sequence[int], interval: int) -> list[int]:
