@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.sim.fast import layout
+from mgc.sim.fast import kernels, layout
 from mgc.sim.fast.graph import GraphBuilder
 from mgc.sim.fast.values import Frame, GraphValue
 from mgc.sim.fast.windows import SharedProduct
@@ -40,18 +40,14 @@ def emit(
         begins.append(begin)
         ends.append(max(end, 0))
     extents, kernel = [a[0] for a in axes], [a[2] for a in axes]
-    pads, element = [*begins, *ends], source.element
+    pads = [*begins, *ends]
     if outside and any(pads):  # what Conv itself adds are zeros
         x, pads = _padded(g, source, frame, extents, pads, outside), [0] * 4
     else:
         x = _channels_first(g, source, frame, extents)
-    if element.dtype != np.float32:
-        x = g.cast(x, np.float32)
-    if element.bias:
-        x = g.node("Sub", x, g.constant(np.float32(element.bias)))
     tensor = g.node(
         "Conv",
-        x,
+        kernels.in_reals(g, x, source.element, np.dtype(np.float32)),
         g.constant(_filters(weights, kernel)),
         kernel_shape=kernel,
         strides=strides,

@@ -91,11 +91,14 @@ def product(g: GraphBuilder, x: str, element: Element, weights: np.ndarray, kern
         operands = [x, stored, g.constant(np.uint8(element.bias)), g.constant(np.uint8(128))]
         return g.node("MatMulInteger", *operands), np.dtype(np.int32)
     real = np.dtype(kernel)
+    return g.node("MatMul", in_reals(g, x, element, real), g.constant(weights.astype(real))), real
+
+
+def in_reals(g: GraphBuilder, x: str, element: Element, real: np.dtype) -> str:
+    """The numbers that x holds, as floats of a type."""
     if element.dtype != real:
         x = g.cast(x, real)
-    if element.bias:
-        x = g.node("Sub", x, g.constant(real.type(element.bias)))
-    return g.node("MatMul", x, g.constant(weights.astype(real))), real
+    return g.node("Sub", x, g.constant(real.type(element.bias))) if element.bias else x
 
 
 def product_of_halves(
