@@ -303,8 +303,9 @@ def _reimport(budget: Budget | None, model: bytes, batch: int, dims: Mapping[str
 
 
 class _OnnxRuns:
-    """Runs exported level-1 graphs, in one thread, so that the same feeds give the same bits. The last graph stays
-    ready to be run again.
+    """Runs exported level-1 graphs, in one thread and node by node, so that the same feeds give a value the same bits,
+    whatever else a graph computes. A graph is run a few times: optimising it would take longer than it saves. The last
+    graph stays ready to be run again.
     """
 
     def __init__(self) -> None:
@@ -312,7 +313,7 @@ class _OnnxRuns:
 
     def __call__(self, model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
         if self._last is None or self._last[0] is not model:
-            self._last = model, OnnxModel(model, exact=False)
+            self._last = model, OnnxModel(model, exact=False, optimize=False)
         runner = self._last[1]
         try:
             for feed in feeds:

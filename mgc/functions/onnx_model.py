@@ -41,12 +41,18 @@ def session(model: bytes | str, threads: int | None = 1, limits: Limits | None =
 class OnnxModel:
     """A model and whatever runs it, made when first needed: of `threads` threads, None for all cores.
 
-    `exact`: the reference evaluator goes first where ONNX Runtime departs from ONNX's definition. Several threads may
-    run it at once. Raises ModelRunError for bytes that are no ONNX model.
+    `exact`: the reference evaluator goes first where ONNX Runtime departs from ONNX's definition. `optimize`: see
+    `session`. Several threads may run it at once. Raises ModelRunError for bytes that are no ONNX model.
     """
 
     def __init__(
-        self, model: bytes, threads: int | None = 1, *, exact: bool = True, limits: Limits | None = None
+        self,
+        model: bytes,
+        threads: int | None = 1,
+        *,
+        exact: bool = True,
+        optimize: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         import onnx
         from google.protobuf.message import DecodeError
@@ -56,7 +62,7 @@ class OnnxModel:
         except DecodeError as error:
             raise ModelRunError("it is no ONNX model") from error
         self._bytes = model
-        self._limits = limits
+        self._limits, self._optimize = limits, optimize
         self._making = threading.Lock()
         self._threads = threads
         self.inputs = {i.name: _dtype(i) for i in self.proto.graph.input}
@@ -87,7 +93,7 @@ class OnnxModel:
     def _with_runtime(self, feeds: Mapping[str, Any]) -> Sequence[Any]:
         with self._making:
             if self._session is None:
-                self._session = session(self._bytes, self._threads, self._limits)
+                self._session = session(self._bytes, self._threads, self._limits, optimize=self._optimize)
         if self._limits is not None:
             return run_session(self._session, list(self.outputs), feeds, self._limits)
         return self._session.run(list(self.outputs), dict(feeds))
