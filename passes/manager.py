@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mgc.ir.module import Entry
 from mgc.ir.op import IRError
-from mgc.ir.verifier import verify
+from mgc.ir.verifier import Inferred, verify
 from mgc.passes.state import CompileState, Exporter, Runner, Tools, UnsupportedError
 
 __all__ = [
@@ -85,6 +85,7 @@ class PassManager:
         `progress` is called before each pass with its name and how many are done.
         """
         ran = list(self.before)
+        inferred: Inferred = {}
         for number, pass_ in enumerate(self.passes):
             if progress is not None:
                 progress(pass_.name, number)
@@ -93,15 +94,15 @@ class PassManager:
             self.records.append(PassRecord(pass_.name, time.perf_counter() - begin))
             if self.dump is not None:
                 self.dump(state, number + len(self.before) + 1, pass_.name, self.passes[number + 1 :])
-            _verify(state, pass_, ran)
+            _verify(state, pass_, ran, inferred)
             ran.append(pass_.name)
         return state
 
 
-def _verify(state: CompileState, pass_: Pass, ran: Sequence[str]) -> None:
+def _verify(state: CompileState, pass_: Pass, ran: Sequence[str], inferred: Inferred) -> None:
     for entry in state.module.entries:
         try:
-            verify(entry.graph, levels=pass_.levels)
+            verify(entry.graph, levels=pass_.levels, inferred=inferred)
         except IRError as error:
             where = f" of entry {entry.name}" if len(state.module.entries) > 1 else ""
             history = f"passes before it: {', '.join(ran)}" if ran else "it was the first pass"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from mgc.ir.graph import Graph, Value
-from mgc.ir.op import IRError
-from mgc.ir.types import tensor_type_of
+from mgc.ir.op import IRError, Op
+from mgc.ir.types import ValueType, tensor_type_of
+
+Inferred = dict[int, tuple[Op, tuple[ValueType, ...], tuple[ValueType, ...]]]
+"""By the id of an op, which it keeps alive: the op, types of operands and the types of results that its rule gave."""
 
 
-def verify(graph: Graph, *, levels: tuple[int, ...] = (1,)) -> None:
+def verify(graph: Graph, *, levels: tuple[int, ...] = (1,), inferred: Inferred | None = None) -> None:
     """Checks SSA form, topological order, unique names, type rules, constants' data, and that all ops are of `levels`.
 
+    inferred: what rules gave in earlier graphs; those that share ops, which never change, need not ask them again.
     Raises IRError that names the value, or the node with its ONNX origin and its line in the text it was parsed from.
     """
+    inferred = {} if inferred is None else inferred
     defined: set[Value] = set()
     names: set[str] = set()
 
@@ -35,10 +40,14 @@ def verify(graph: Graph, *, levels: tuple[int, ...] = (1,)) -> None:
         for value in node.inputs:
             if value not in defined:
                 raise node.error(f"operand %{value.name} is used before it is defined")
-        try:
-            types = node.op.infer(*(v.type for v in node.inputs))
-        except IRError as error:
-            raise node.error(str(error)) from error
+        operands = tuple(v.type for v in node.inputs)
+        _, of, types = inferred.get(id(node.op), (None, None, ()))
+        if of != operands:
+            try:
+                types = node.op.infer(*operands)
+            except IRError as error:
+                raise node.error(str(error)) from error
+            inferred[id(node.op)] = node.op, operands, types
         have = tuple(v.type for v in node.outputs)
         if types != have:
             raise node.error(f"results are {', '.join(map(str, have))}, its rule gives {', '.join(map(str, types))}")

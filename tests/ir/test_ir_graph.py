@@ -91,6 +91,22 @@ def test_verifier_names_what_is_wrong():
         verify(g, levels=(2,))
 
 
+def test_rules_that_were_asked_are_asked_again_of_other_types():
+    inferred = {}
+    g, *_ = chain()
+    verify(g, inferred=inferred)
+    verify(g.copy(), inferred=inferred)
+    wrong = g.copy()
+    wrong.nodes[1].outputs = (Value("b", TensorType(DType.F32, (3,))),)
+    with pytest.raises(IRError, match=r"unary: results are f32\[3\], its rule gives f32\[2\]"):
+        verify(wrong, inferred=inferred)
+    wrong = g.copy()
+    wrong.nodes[2].inputs = (wrong.nodes[2].inputs[0], wrong.add_constant(np.ones((3, 2, 5), np.float32)))
+    with pytest.raises(IRError, match="do not broadcast"):
+        verify(wrong, inferred=inferred)
+    verify(g, inferred=inferred)
+
+
 def test_input_declared_twice():
     g = Graph()
     g.add_input("x", F2)
