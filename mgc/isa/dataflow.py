@@ -150,6 +150,9 @@ def check_turns(program: Tables, before: list[int]) -> None:
 
 def _sharing(program: Tables) -> dict[int, set[int]]:
     """For each group the others that have a crossbar of it. ProgramError unless both are off-chip."""
+    taken = set[int]().union(*(g.crossbars for g in program.groups))
+    if len(taken) == sum(len(g.crossbars) for g in program.groups):
+        return {}
     holders: dict[int, list[int]] = {}
     for g in program.groups:
         for crossbar in g.crossbars:
