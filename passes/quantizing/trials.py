@@ -32,10 +32,15 @@ class Trials:
         """For each trial, all of the same values: the weighted squared error over the first feeds, or all; infinite if
         it is not a number.
         """
-        coded = self._coded(tuple(trials[0]))
+        names = tuple(trials[0])
+        coded = self._coded(names)
         used = self.feeds[:first]
-        results = coded.run([{**feed, **coded.scalars(trial)} for trial in trials for feed in used])
-        squares = np.array([[float(r[name]) for name in coded.errors] for r in results])
+        tried = [(tuple(trial[name] for name in names), k) for trial in trials for k in range(len(used))]
+        new = [key for key in dict.fromkeys(tried) if key not in coded.known]
+        feeds = [{**used[k], **coded.scalars(dict(zip(names, codes, strict=True)))} for codes, k in new]
+        for key, result in zip(new, coded.run(feeds), strict=True):
+            coded.known[key] = [float(result[name]) for name in coded.errors]
+        squares = np.array([coded.known[key] for key in tried])
         with np.errstate(invalid="ignore"):  # an infinite error that counts nothing is not a number
             weighted = squares.reshape(len(trials), len(used), len(coded.errors)) * self.weights[:first]
         totals = weighted.sum(axis=(1, 2))
@@ -53,11 +58,14 @@ class Trials:
 
 @dataclass(frozen=True)
 class _Coded:
-    """A network that reads some values coded: they and their inputs for codes, the outputs, what runs it."""
+    """A network that reads some values coded: they and their inputs for codes, the outputs, what runs it; and what is
+    known of the outputs, by the codes in the values' order and the feed's number.
+    """
 
     values: Mapping[str, tuple[Value, Mapping[str, str]]]
     errors: Sequence[str]
     run: Callable[[Sequence[Feeds]], Iterator[Feeds]]
+    known: dict[tuple[tuple[Codes, ...], int], list[float]] = field(default_factory=dict)
 
     def scalars(self, trial: Mapping[str, Codes]) -> dict[str, np.ndarray]:
         """What is fed for codes."""
