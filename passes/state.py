@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -35,7 +36,9 @@ class Tools:
     reimport: a serialised ONNX model, batch size and sizes of named dimensions -> its level-1 graph. templates: the
     models of a training module (name -> serialised ONNX) and its states -> what the program keeps of them, and the
     testing entry (see `mgc.compiler`). kept: results of passes that hold for other targets of the same network as well,
-    by all that they depend on; None where there is only one target.
+    by all that they depend on; None where there is only one target. values: what values of a graph were in its first
+    samples, so that it need not be run again for them; a pass that does not find it runs the graph, with the same
+    result.
     """
 
     export: Exporter = _missing
@@ -43,6 +46,7 @@ class Tools:
     reimport: Callable[[bytes, int, Mapping[str, int]], Graph] = _missing
     templates: Callable[[CompileState], CompileState] = _missing
     kept: dict[Hashable, Any] | None = None
+    values: WeakKeyDictionary[Graph, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=WeakKeyDictionary)
 
 
 @dataclass(frozen=True)

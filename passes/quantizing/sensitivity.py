@@ -86,7 +86,8 @@ def worths(
 ) -> tuple[dict[str, Worth], Seen, list[Feeds]]:
     """The worth of each value; and what all observed values take in the first samples, which were looked at, and the
     float outputs for them. Nothing where the network is too large. An error counts by the outputs' ranges; where there
-    is no way to them that can be differentiated, all errors count alike.
+    is no way to them that can be differentiated, all errors count alike. What the values were in the first samples is
+    left in `tools.values`, as far as memory holds it.
     """
     values = [v for n in graph.nodes for v in n.outputs if v.name in set(names)]
     values += [v for v in graph.inputs if v.name in set(names)]
@@ -99,12 +100,17 @@ def worths(
     observed = [v.name for v in observed_values(graph)]
     ends: list[Feeds] = []
     outputs: list[Feeds] = []
-    for number, group in enumerate(_groups(values)):
+    groups = _groups(values)
+    room = _BYTES // max(1, sum(v.tensor.nbytes for v in values)) if len(groups) == 1 else 0
+    shown: list[Feeds] = []
+    for number, group in enumerate(groups):
         looked_at = [v.name for v in group]
         for result in _looked_at(graph, looked_at, () if number else observed, feeds[:count], tools):
             if not number:
                 ends.append({name: result[name] for name in extreme_names(observed)})
                 outputs.append({name: result[f"output {name}"] for name in float_outputs(graph)})
+            if len(shown) < room:
+                shown.append({name: result[f"value {name}"] for name in looked_at})
             for name in looked_at:
                 numbers, slope = result[f"value {name}"], result.get(f"slope {name}")
                 which = numbers.astype(np.float32, copy=False).reshape(-1).view(np.uint32) >> _SHIFT
@@ -113,6 +119,7 @@ def worths(
                 if known and slope is not None:
                     counted = np.bincount(which, slope.astype(np.float64).reshape(-1), minlength=_BINS)
                     slopes[name].append(_finite(counted))
+    tools.values[graph] = shown
     found: dict[str, Worth] = {}
     seen = extremes(observed, ends)
     for name, weights in bins.items():

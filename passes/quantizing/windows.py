@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from math import ceil
 
 import numpy as np
@@ -92,6 +94,8 @@ def sampled_windows(
     graph that is run; `origin` leads from a layer's input to the value that both graphs have.
     """
     producers = graph.producers()
+    held = tools.values.pop(calibrated, ())
+    values = partial(_values, calibrated, feeds, held, tools)
     group: list[tuple[Layer, Codes]] = []
     size = 0
     most = int(_WORK_OF_ALL / max(sum(layer.weights.size for layer, _ in layers), 1))
@@ -99,10 +103,10 @@ def sampled_windows(
         size += sum(_wanted(part, most) * part.matrices * part.rows for part in layer.op.parts)
         group.append((layer, codes))
         if size > _BYTES:
-            yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
+            yield _of_group(group, most, producers, origin, values, len(feeds), len(calibrated.nodes))
             group, size = [], 0
     if group:
-        yield _of_group(group, most, producers, origin, calibrated, feeds, tools)
+        yield _of_group(group, most, producers, origin, values, len(feeds), len(calibrated.nodes))
 
 
 def _of_group(
@@ -110,23 +114,20 @@ def _of_group(
     most: int,
     producers: Mapping[Value, Node],
     origin: Callable[[Value], Value],
-    calibrated: Graph,
-    feeds: Sequence[Feeds],
-    tools: Tools,
+    values: Callable[[Sequence[str], int], Iterator[Feeds]],
+    given: int,
+    seed: int,
 ) -> list[CodedWindows]:
     gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
-    probe, values = mirrored(calibrated)
-    names = dict.fromkeys(origin(layer.x).name for layer, _ in group)
-    probe.outputs = [(f"value {name}", values[name]) for name in names]
-    rng = np.random.default_rng(len(calibrated.nodes))
+    names = list(dict.fromkeys(origin(layer.x).name for layer, _ in group))
+    rng = np.random.default_rng(seed)
     kept: list[list[np.ndarray]] = [[] for _ in group]
-    counts = [_samples(layer, len(feeds)) for layer, _ in group]
-    for number, result in enumerate(run_each(probe, feeds[: max(counts)], tools), 1):
+    counts = [_samples(layer, given) for layer, _ in group]
+    for number, result in enumerate(values(names, max(counts)), 1):
         for (layer, _), parts, sources, count in zip(group, gathered, kept, counts, strict=True):
             if number > count:
                 continue
-            held = result[f"value {origin(layer.x).name}"]
-            x = _moved(held, layer.x, origin(layer.x), producers)
+            x = _moved(result[origin(layer.x).name], layer.x, origin(layer.x), producers)
             sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
             # small ones are looked at together, in two halves
             if len(sources) * x.nbytes >= _TOGETHER or number in (count // 2, count):
@@ -138,6 +139,22 @@ def _of_group(
         CodedWindows(layer, codes, tuple(part.windows() for part in parts))
         for (layer, codes), parts in zip(group, gathered, strict=True)
     ]
+
+
+def _values(
+    graph: Graph, feeds: Sequence[Feeds], held: Sequence[Feeds], tools: Tools, names: Sequence[str], count: int
+) -> Iterator[Feeds]:
+    """Values of a graph for the first feeds: those that are `held`, by a run those that are not."""
+    known = ({**feed, **values} for feed, values in zip(feeds[:count], held, strict=False))
+    ready = list(takewhile(lambda values: all(name in values for name in names), known))
+    yield from ready
+    rest = feeds[len(ready) : count]
+    if not rest:
+        return
+    probe, values = mirrored(graph)
+    probe.outputs = [(f"value {name}", values[name]) for name in names]
+    for result in run_each(probe, rest, tools):
+        yield {name: result[f"value {name}"] for name in names}
 
 
 def followed_windows(

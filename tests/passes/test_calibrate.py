@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import networks
 from pass_graphs import state_of
 
+from mgc.compiler import compile_tools
 from mgc.ir.graph import Graph, evaluate
 from mgc.ir.mapped import Lookup
 from mgc.ir.ops import Binary, Cast, Conv, Gather, MatMul, Reduce, Reshape, Unary
+from mgc.ir.text import print_module
 from mgc.ir.types import DType, OpaqueType, TensorType
+from mgc.passes.lowering.lower_linear import LowerLinear
 from mgc.passes.quantizing import sensitivity
 from mgc.passes.quantizing.calibrate import Calibration, Scales
 from mgc.passes.quantizing.codes import codes_for, normal_reach, worth_shifting
 from mgc.passes.quantizing.extremes import observe
-from mgc.passes.quantizing.quantize import Ranges, tabulate
+from mgc.passes.quantizing.observed import coded_values
+from mgc.passes.quantizing.quantize import Quantize, Ranges, tabulate
 from mgc.passes.quantizing.samples import take_samples
 from mgc.passes.quantizing.sensitivity import worths
 from mgc.passes.quantizing.trials import whole_network
@@ -30,6 +36,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
+        self.ran = 0
 
     def tools(self) -> Tools:
         return Tools(self.export, self.run)
@@ -39,6 +46,7 @@ class Interpreter:
         return str(len(self.graphs) - 1).encode()
 
     def run(self, model: bytes, feeds: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Mapping[str, np.ndarray]]:
+        self.ran += len(feeds)
         return [evaluate(self.graphs[int(model)], dict(f)) for f in feeds]
 
 
@@ -332,7 +340,9 @@ def test_what_a_softmax_subtracts_does_not_count(seed: int, rows: int, last: boo
 
 
 def test_trials_of_the_same_values_share_what_runs_them() -> None:
-    """Errors are those of plain arithmetic, over all samples and over the first ones; known outputs are not run for."""
+    """Errors are those of plain arithmetic, over all samples and over the first ones; known outputs are not run for,
+    and no codes are tried twice on one sample.
+    """
     rng = np.random.default_rng(3)
     graph = Graph()
     x = graph.add_input("x", TensorType(DType.F32, (1, 6)))
@@ -352,9 +362,26 @@ def test_trials_of_the_same_values_share_what_runs_them() -> None:
             for c in (codes["x"] for codes in tried)
         ]
         assert trials.errors(tried, first) == pytest.approx(wanted, rel=1e-4)
+    assert trials.errors([*tried, *tried]) == trials.errors(tried) * 2
     assert len(interpreter.graphs) == 1
+    assert interpreter.ran == len(tried) * len(feeds)
     some = whole_network(graph, feeds, interpreter.tools(), known[:2])
     assert some.errors(tried) == pytest.approx(trials.errors(tried), rel=1e-6)
+
+
+@given(graph=networks(5), seed=st.integers(0, 99))
+@settings(max_examples=8, deadline=None)
+def test_values_that_were_held_are_those_of_a_run(graph: Graph, seed: int) -> None:
+    """What gradients were taken of is what a run gives, to the bit: layers fitted on either are the same."""
+    state = Scales().run(state_of(graph, tools=compile_tools(), seed=seed))
+    texts: list[tuple[str, list[bytes]]] = []
+    for tools in (state.tools, compile_tools()):
+        held = tools.values.get(graph, ())
+        assert bool(held) == (tools is state.tools and bool(coded_values(graph)))
+        done = Quantize().run(LowerLinear().run(replace(state, tools=tools)))
+        text, blobs = print_module(done.module)
+        texts.append((text, [blobs[name].tobytes() for name in sorted(blobs)]))
+    assert texts[0] == texts[1]
 
 
 def test_where_nothing_can_be_differentiated_all_errors_count_alike() -> None:
