@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from builder import ProgramBuilder, quant_attributes
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
@@ -113,6 +113,7 @@ def crossbar_program(arithmetic, weights, signed):
     return b.build()
 
 
+@example(11980, False)
 @settings(max_examples=200, deadline=None)
 @given(SEEDS, st.booleans())
 def test_inexact_columns_are_corrected(seed, signed):
@@ -131,7 +132,10 @@ def test_inexact_columns_are_corrected(seed, signed):
     engine = FastEngine(program, "quantized", 1)
     assert_same_bits(run(engine, program, inputs, 2), expected)
     (entry,) = [e for e in engine.plan.placements if e.what == "mvm"]
-    assert entry.lowered
+    if not entry.lowered:  # no sum in float64 is sure to be exact, by a bound within four times the ISA's
+        assert "no kernel is exact" in entry.reason
+        assert 4 * arithmetic.largest_sum(weights.shape[1]) >= 1 << 53
+        return
     assert ("sliced" in entry.kernel) == (not exact_columns(weights, arithmetic, signed).all())
 
 
