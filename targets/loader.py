@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -44,9 +45,14 @@ def load_target(name_or_path: str | Path) -> Target:
     say `base = "liu2018"` (a shipped name) and then give only what differs. TargetError lists all that is wrong.
     """
     if isinstance(name_or_path, str) and not _looks_like_path(name_or_path):
-        return _parse(target_toml(name_or_path), name_or_path, name_or_path)
+        return _shipped(name_or_path)
     path = Path(name_or_path)
     return _parse(_read(path), str(path), path.stem)
+
+
+@functools.cache
+def _shipped(name: str) -> Target:
+    return _parse(target_toml(name), name, name)
 
 
 def parse_target(text: str, origin: str = "text") -> Target:

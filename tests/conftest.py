@@ -1,8 +1,14 @@
 """Shared by all tests: golden files, refreshed with `pytest --refresh-golden`; lines that a run reports at its end."""
 
+import os
 from collections.abc import Callable
 
 import pytest
+
+# One thread of BLAS a process, said before NumPy is loaded: the workers share the cores, and threads that wait for each
+# other there take more time than they save.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,6 +34,7 @@ FAMILY = (
     "Upsample",
     "DepthToSpace",
 )
+ONE_WORKER = pytest.mark.xdist_group("ONNX cases")  # it takes seconds to make them
 
 
 @cache
@@ -45,13 +46,10 @@ def cases():
         return {case.name: case for case in collect_testcases(None)}
 
 
-def family():
-    """Names of the single-node cases of FAMILY; expansions into functions are other ops' cases."""
-    return sorted(
-        name
-        for name, case in cases().items()
-        if len(case.model.graph.node) == 1 and case.model.graph.node[0].op_type in FAMILY
-    )
+def cases_of(*op_types):
+    """Names of the single-node cases of ops; expansions into functions are other ops' cases."""
+    nodes = {name: case.model.graph.node for name, case in cases().items()}
+    return sorted(name for name, found in nodes.items() if len(found) == 1 and found[0].op_type in op_types)
 
 
 def array(value):
@@ -66,18 +64,26 @@ def run(model, data_sets, rtol, atol):
     return rep
 
 
+@ONE_WORKER
 def test_the_family_has_the_cases_it_had():
-    assert len(family()) >= 123
+    assert len(cases_of(*FAMILY)) >= 123
 
 
-@pytest.mark.parametrize("name", family())
-def test_single_node_case(name):
-    case = cases()[name]
-    rep = run(case.model, case.data_sets, case.rtol, case.atol)
-    instructions = rep.program.instructions
-    if case.model.graph.node[0].op_type in WEIGHTED:
-        assert not any(isinstance(i, Host) for i in instructions), "a weighted op ran on the host"
-        assert any(isinstance(i, Mvm) for i in instructions), "a weighted op did not run on crossbars"
+@ONE_WORKER
+@pytest.mark.parametrize("op_type", FAMILY)
+def test_single_node_cases(op_type):
+    names = cases_of(op_type)
+    assert names
+    for name in names:
+        case = cases()[name]
+        try:
+            instructions = run(case.model, case.data_sets, case.rtol, case.atol).program.instructions
+        except Exception as error:
+            error.add_note(name)
+            raise
+        if op_type in WEIGHTED:
+            assert not any(isinstance(i, Host) for i in instructions), f"{name}: a weighted op ran on the host"
+            assert any(isinstance(i, Mvm) for i in instructions), f"{name}: a weighted op did not run on crossbars"
 
 
 def tally(named_cases):
@@ -93,6 +99,7 @@ def tally(named_cases):
     return passed, failed
 
 
+@ONE_WORKER
 def test_all_node_cases(tell):
     passed, failed = tally((c.name, c.model, c.data_sets, c.rtol, c.atol) for c in cases().values())
     tell(f"ONNX node cases: {passed} of {len(cases())} pass through mgc.onnx_backend")
