@@ -131,7 +131,7 @@ def worths(
 
 
 def _finite(counted: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(counted), counted, 0)
+    return counted if np.isfinite(counted.sum()) else np.where(np.isfinite(counted), counted, 0)
 
 
 def _groups(values: Sequence[Value]) -> list[list[Value]]:

@@ -28,8 +28,9 @@ _SAMPLES, _FROM = (12, 32), 512
 # Windows of a part that outputs are compared on, about.
 _COMPARED = 64
 _BYTES = 1 << 27
-# Layers whose input is smaller than this for some samples are looked at for all of them at once.
-_TOGETHER = 1 << 16
+# Windows are drawn from all samples at once whose input of a layer is together smaller than this, and looked at for as
+# many samples as have so many bytes: a look has a cost of its own.
+_TOGETHER, _LOOK = 1 << 16, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -121,20 +122,26 @@ def _of_group(
     gathered = [[_Gathered(codes, part, _wanted(part, most)) for part in layer.op.parts] for layer, codes in group]
     names = list(dict.fromkeys(origin(layer.x).name for layer, _ in group))
     rng = np.random.default_rng(seed)
-    kept: list[list[np.ndarray]] = [[] for _ in group]
+    kept: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in group]
+    most_bytes = min(_LOOK, _BYTES // len(group))
     counts = [_samples(layer, given) for layer, _ in group]
     for number, result in enumerate(values(names, max(counts)), 1):
-        for (layer, _), parts, sources, count in zip(group, gathered, kept, counts, strict=True):
+        for (layer, _), parts, (sources, drawn), count in zip(group, gathered, kept, counts, strict=True):
             if number > count:
                 continue
             x = _moved(result[origin(layer.x).name], layer.x, origin(layer.x), producers)
             sources.append(layer.op.source.view(np.ascontiguousarray(x, np.float32)))
-            # small ones are looked at together, in two halves
-            if len(sources) * x.nbytes >= _TOGETHER or number in (count // 2, count):
-                joined = np.concatenate(sources) if len(sources) > 1 else sources[0]
+            ends_half = number in (count // 2, count)
+            if ends_half or len(sources) * x.nbytes >= _TOGETHER:
                 for part in parts:
-                    part.take(joined, rng, len(sources) / count)
+                    part.draw(sum(map(len, sources)), rng, len(sources) / count)
+                drawn += sources
                 sources.clear()
+            if ends_half or len(drawn) * x.nbytes >= most_bytes:
+                joined = np.concatenate(drawn)
+                for part in parts:
+                    part.look(joined)
+                drawn.clear()
     return [
         CodedWindows(layer, codes, tuple(part.windows() for part in parts))
         for (layer, codes), parts in zip(group, gathered, strict=True)
@@ -173,7 +180,8 @@ def followed_windows(
         for half in ([v[: -(-len(v) // 2)] for v in views], [v[-(-len(v) // 2) :] for v in views]):
             for part in parts:
                 if len(half[0]):
-                    part.take(half[0], rng, len(half[0]) / len(views[0]), half[1])
+                    part.draw(len(half[0]), rng, len(half[0]) / len(views[0]))
+                    part.look(*half)
         yield [CodedWindows(layer, codes, tuple(part.windows() for part in parts))]
 
 
@@ -182,19 +190,25 @@ class _Gathered:
 
     def __init__(self, codes: Codes, part: MvmPart, wanted: int) -> None:
         self._codes, self._part, self._wanted = codes, part, wanted
+        self._drawn: list[tuple[np.ndarray, int]] = []
+        self._samples = 0
         self._chunks: list[np.ndarray] = []
         self._residues: list[np.ndarray] = []
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._lacking: list[np.ndarray] = []
         self._clipped = self._seen = 0
 
-    def take(
-        self, source: np.ndarray, rng: np.random.Generator, share: float, followed: np.ndarray | None = None
-    ) -> None:
-        """Adds the share of windows that is due to some feeds, chosen at random. `followed`: what is coded instead."""
+    def draw(self, samples: int, rng: np.random.Generator, share: float) -> None:
+        """Chooses the share of windows that is due to some samples, which follow those drawn of since the last look."""
         windows = self._part.windows.total
-        chosen = np.sort(rng.permutation(source.shape[0] * windows)[: ceil(self._wanted * share)])
-        at = np.divmod(chosen, windows)
+        chosen = np.sort(rng.permutation(samples * windows)[: ceil(self._wanted * share)])
+        step = max(1, int(len(chosen) / share) // _COMPARED)
+        self._drawn.append((chosen + self._samples * windows, step))
+        self._samples += samples
+
+    def look(self, source: np.ndarray, followed: np.ndarray | None = None) -> None:
+        """Adds the windows that were drawn of the samples in `source`. `followed`: what is coded instead."""
+        at = np.divmod(np.concatenate([chosen for chosen, _ in self._drawn]), self._part.windows.total)
         rows = window_rows(source, self._part, *at)
         read = rows if followed is None else window_rows(followed, self._part, *at)
         steps, scale = self._codes.steps(read), np.float32(self._codes.scale)
@@ -204,10 +218,15 @@ class _Gathered:
         if followed is not None:
             self._lacking.append(off / scale)
         self._clipped, self._seen = self._clipped + int(beyond.sum()), self._seen + beyond.size
-        kept = slice(None, None, max(1, int(len(chosen) / share) // _COMPARED))
-        self._kept.append((rows[:, kept].astype(np.float32), steps[:, kept]))
         self._chunks.append(steps)
-        self._residues.append(off.mean(axis=1, dtype=np.float64))
+        begin = 0
+        for chosen, step in self._drawn:
+            end = begin + len(chosen)
+            kept = slice(begin, end, step)
+            self._kept.append((rows[:, kept].astype(np.float32), steps[:, kept]))
+            self._residues.append(off[:, begin:end].mean(axis=1, dtype=np.float64))
+            begin = end
+        self._drawn, self._samples = [], 0
 
     def windows(self) -> PartWindows:
         """All of them."""
