@@ -2,10 +2,12 @@
 
 import json
 import math
+from functools import cache
 from math import prod
 
 import pytest
 
+from benchmarks.paper import cases, loss
 from benchmarks.paper.__main__ import measure
 from benchmarks.paper.baselines import BASELINES, MARKS, load_baselines
 from benchmarks.paper.cases import (
@@ -17,10 +19,9 @@ from benchmarks.paper.cases import (
     on_fewest_chips,
     targets,
     train,
-    trained,
     with_keys,
 )
-from benchmarks.paper.loss import loss_program, loss_results
+from benchmarks.paper.loss import loss_results
 from benchmarks.paper.page import Results, number, page, table
 from benchmarks.paper.peak import PUBLISHED_MACS_PER_S, peak_macs_per_s, vgg_result
 from benchmarks.paper.sensitivity import VARIATIONS
@@ -30,6 +31,15 @@ from mgc.targets.loader import load_target
 
 TINY = Workload("dcgan64", 2, 1, 2)
 pytestmark = pytest.mark.xdist_group("paper")  # its results are measured once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """The same workload on the same target is one program, whoever asks for it: nobody changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cases, "trained", cache(cases.trained))
+        patch.setattr(loss, "loss_program", cache(loss.loss_program))
+        yield
 
 
 def test_every_figure_has_a_mark_and_a_source():
@@ -79,7 +89,7 @@ def test_every_variation_is_a_valid_target_and_changes_it():
 
 def test_results_are_those_of_the_program_and_chips_are_the_fewest():
     target = with_keys(load_target("liu2018"), {"structure.tiles_per_chip": 1, "structure.macros_per_tile": 2})
-    assert trained(TINY, target)[0].meta["rewriting"] is not None
+    assert cases.trained(TINY, target)[0].meta["rewriting"] is not None
     found = on_fewest_chips(TINY, target)
     assert found.chips > 1
     assert found.needed <= found.crossbars <= 16 * found.chips
@@ -95,7 +105,7 @@ def test_results_are_those_of_the_program_and_chips_are_the_fewest():
 
 def test_a_change_of_energies_alone_needs_no_compiling():
     target = load_target("liu2018")
-    program, _ = trained(TINY, target)
+    program, _ = cases.trained(TINY, target)
     costly = with_keys(target, {"cell.write_energy_pj": 800.0})
     told, anew = billed(TINY, costly, program), train(TINY, costly)
     assert told.joules == pytest.approx(anew.joules)
@@ -148,7 +158,7 @@ def test_the_diff_block_is_weighed_against_the_vector_unit(results):
     text = page(results, load_baselines())
     target = load_target("liu2018")
     for r in results.losses:
-        with_block, without = (loss_program(TINY, target, r.loss, blocks=blocks) for blocks in (True, False))
+        with_block, without = (loss.loss_program(TINY, target, r.loss, blocks=blocks) for blocks in (True, False))
         assert not any(isinstance(i, Diff) for i in without.instructions)
         blocks = [i for i in with_block.instructions if isinstance(i, Diff)]
         (entry,) = with_block.iteration

@@ -12,6 +12,7 @@ from mgc.compiler import compile_with_stats
 from mgc.options import CompileOptions
 from mgc.sim import Simulator
 from mgc.targets.description import Target
+from mgc.targets.loader import load_target
 from mgc.training.trainee import Trainee
 
 ITERATIONS = 4
@@ -19,9 +20,15 @@ _KEPT = 4
 """Programs that are kept for the next tests of one group: nobody changes them."""
 
 
-@lru_cache(maxsize=_KEPT)
 def composed_program(net, exporter, loss, rule, redraw=False, steps=1, target: str | Target = "liu2018", dataflow=None):
     """(program, statistics, data, what PyTorch recorded, states -> PyTorch's names)."""
+    target = target if isinstance(target, Target) else load_target(target)
+    return compile_composed(net, exporter, loss, rule, redraw, steps, target, dataflow)
+
+
+@lru_cache(maxsize=_KEPT)
+def compile_composed(net, exporter, loss, rule, redraw, steps, target, dataflow):
+    """What `composed_program` gives; a program has one key, however its defaults are given there."""
     _, names = composed(net, exporter, loss, redraw=redraw)
     phases = (replace(PHASES[0], clip=0.1 if loss == "wgan" else None, steps=steps), PHASES[1])
     options = CompileOptions(

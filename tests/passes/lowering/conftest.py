@@ -14,6 +14,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and HERE in item.path.parents:
             case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-            shared = {"critic", "dcgan"} & set(item.fixturenames)
+            shared = {"critic", "dcgan", "gan"} & set(item.fixturenames)
             if case or shared:
-                item.add_marker(pytest.mark.xdist_group(str(tuple(case)) if case else " ".join(shared)))
+                item.add_marker(pytest.mark.xdist_group(" ".join(map(str, case[:4])) if case else " ".join(shared)))
