@@ -7,6 +7,7 @@ A `Graph` is mutable through a handful of methods; passes build a new graph or e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 
 from mgc.ir.op import IRError, Op
 from mgc.ir.types import TensorType, ValueType, tensor_type_of
+
+_NOT_IN_NAMES = re.compile(r"[^\w./-]")
 
 
 @dataclass(eq=False)
@@ -149,7 +152,7 @@ class Graph:
         A copied or parsed graph remembers only the names of the values it has: what a pass that begins with a copy
         calls its values follows from the graph alone, not from what passes before it dropped.
         """
-        base = "".join(c if c.isalnum() or c in "_./-" else "_" for c in hint) or "v"
+        base = _NOT_IN_NAMES.sub("_", hint) or "v"
         name, k = base, self._numbers.get(base, 1)
         while name in self._names:
             name, k = f"{base}.{k}", k + 1

@@ -67,7 +67,7 @@ class Paced:
         """Its durations but for those of some operations, as far as they can go so fast and are not too slow."""
         changed = list(self.problem.durations)
         for i, duration in durations.items():
-            if shares_of(self.offchip[i], duration, self.rate) >= SLOWEST:
+            if shares_of(self.offchip[i], max(1, duration), self.rate) >= SLOWEST:
                 changed[i] = max(self.least[i], duration)
         return tuple(changed)
 

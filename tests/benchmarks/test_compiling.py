@@ -31,11 +31,13 @@ def test_families_hand_on_signals_of_sane_size(name):
 @pytest.mark.parametrize("kind", GROWING)
 def test_compile_time_grows_no_faster_than_the_network(kind):
     models = {size: GROWING[kind](size).SerializeToString() for size in (40, 160)}
-    mgc.compile(GROWING[kind](2))  # imports
+    mgc.compile(models[40])  # imports
     least = dict.fromkeys(models, float("inf"))
-    for _ in range(3):  # in turn, and the least of each: other work on the machine only adds
-        for size, data in models.items():
+    for _ in range(3):  # the least of each, and no more than it takes: other work on the machine only adds
+        for size in (40, 160, 40):
             begin = time.process_time()
-            mgc.compile(data)
+            mgc.compile(models[size])
             least[size] = min(least[size], time.process_time() - begin)
-    assert slope(list(least.items())) < 1.35, least
+        if slope(list(least.items())) < 1.35:
+            return
+    raise AssertionError(f"it grows faster: {least} s")

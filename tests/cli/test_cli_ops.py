@@ -10,6 +10,7 @@ from mgc.cli.op_support import PLACES
 from mgc.cli.op_table import ONNX_VERSION, TABLE
 
 
+@pytest.mark.xdist_group("ONNX cases")  # it takes seconds to make them
 def test_the_table_is_what_the_importer_does():
     if onnx.__version__ != ONNX_VERSION:
         pytest.skip(f"the table is of ONNX {ONNX_VERSION}'s test cases")

@@ -62,6 +62,12 @@ def test_paces_are_taken_only_where_they_fit(problem, data):
     assert all(d >= fastest for d, fastest in zip(best.problem.durations, least, strict=True))
 
 
+def test_half_of_a_cycle_is_a_cycle():
+    problem = Problem((1, 1), (0, 1), (), 1, (), (), (0, 0))
+    paced = Paced(problem, [21, 130], [1, 3], 64.0)
+    assert paced.but({0: 0, 1: 0}) == (1, 3)
+
+
 def test_what_waits_for_the_channel_together_is_made_slower_together():
     """Four that each take 3/8 of the channel run two and two: at 1/4 each they run side by side, and end sooner."""
     problem = Problem((100,) * 4, tuple(range(4)), (), 1, (), (), (WHOLE * 3 // 8,) * 4)

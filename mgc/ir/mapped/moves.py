@@ -46,15 +46,20 @@ class Piece:
         if prod(self.extents[j] for j in carries) > MOST_BOXES:
             return False
         rest = [j for j in range(len(self.extents)) if j not in carries]
-        sides = ((part, self.src_base, self.src_strides), (result, self.dst_base, self.dst_strides))
+        sides: list[tuple[int, int, tuple[int, ...], int, int]] = []
+        for size, base, strides in (
+            (part, self.src_base, self.src_strides),
+            (result, self.dst_base, self.dst_strides),
+        ):
+            if size:
+                steps = [(self.extents[j] - 1) * strides[j] for j in rest]
+                low, high = (sum(s for s in steps if s * sign > 0) for sign in (-1, 1))
+                sides.append((size, base, tuple(strides[j] for j in carries), low, high))
         for index in product(*(range(self.extents[j]) for j in carries)):
             places: set[int] = set()
-            for size, base, strides in sides:
-                if size:
-                    low = base + sum(i * strides[j] for i, j in zip(index, carries, strict=True))
-                    steps = [(self.extents[j] - 1) * strides[j] for j in rest]
-                    places.add((low + sum(s for s in steps if s < 0)) // size)
-                    places.add((low + sum(s for s in steps if s > 0)) // size)
+            for size, base, strides, low, high in sides:
+                at = base + sum(i * stride for i, stride in zip(index, strides, strict=True))
+                places |= {(at + low) // size, (at + high) // size}
             if len(places) > 1:
                 return False
         return True

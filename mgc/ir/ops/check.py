@@ -36,6 +36,8 @@ def require(op: Op, holds: bool, message: str) -> None:
 
 def broadcast(op: Op, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The NumPy broadcast of shapes."""
+    if all(s == shapes[0] for s in shapes):
+        return shapes[0]
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result: list[int] = []

@@ -39,7 +39,8 @@ class Unary(Op):
         if self.fn not in UNARY:
             raise IRError(f"{self.name}: no function {self.fn!r}; there are {', '.join(UNARY)}")
         entry = UNARY[self.fn]
-        require(self, in_domain(x.dtype.numpy, entry.domain), f"{self.fn} of {x}: {entry.domain} elements are needed")
+        if not in_domain(x.dtype.numpy, entry.domain):  # asked often: the message is made only where it is needed
+            raise IRError(f"{self.name}: {self.fn} of {x}: {entry.domain} elements are needed")
         return (x.with_dtype(DType.BOOL) if entry.to_bool else x,)
 
     def evaluate(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -75,8 +76,8 @@ class Binary(Op):
         if self.fn != "pow":
             same_dtype(self, ("a", a), ("b", b))
         for t in (a, b):
-            fits = in_domain(t.dtype.numpy, entry.domain)
-            require(self, fits, f"{self.fn} of {t}: {entry.domain} elements are needed")
+            if not in_domain(t.dtype.numpy, entry.domain):
+                raise IRError(f"{self.name}: {self.fn} of {t}: {entry.domain} elements are needed")
         shape = broadcast(self, a.shape, b.shape)
         if self.fn == "prelu":
             require(self, shape == a.shape, f"prelu: slope {b} does not broadcast to x {a}")
