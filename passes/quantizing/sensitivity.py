@@ -25,8 +25,9 @@ from mgc.passes.quantizing.trials import float_outputs, output_elements
 from mgc.passes.state import Tools
 from mgc.passes.training.differentiate import gradients
 
-# Multiply-accumulates that all backward passes may cost, and the samples that they look at, at most.
-_SEARCH_MACS = 1.2e10
+# Multiply-accumulates that all backward passes may cost, and beyond ENOUGH samples; the samples that they look at, at
+# most.
+_SEARCH_MACS, _MORE_MACS = 1.2e10, 8.7e9
 _SAMPLES = 64
 ENOUGH, _NEARLY = 16, 10
 """How many say well what ranges values have, and how many are nearly so many."""
@@ -77,7 +78,7 @@ def most_samples(graph: Graph, values: Sequence[Value]) -> int:
     elements = sum(v.tensor.size for v in values)
     made = sum(v.tensor.size for n in graph.nodes for v in n.outputs if isinstance(v.type, TensorType))
     cost = 3 * graph_macs(graph) + _ELEMENT * elements + _MADE * made + _VALUE * len(values)
-    count = min(_SAMPLES, int(_SEARCH_MACS / cost)) if values else 0
+    count = min(_SAMPLES, int(_SEARCH_MACS / cost), max(ENOUGH, int(_MORE_MACS / cost))) if values else 0
     return ENOUGH if _NEARLY <= count < ENOUGH else count
 
 
