@@ -29,7 +29,7 @@ from mgc.passes.training.differentiate import gradients
 # most.
 _SEARCH_MACS, _MORE_MACS = 1.2e10, 8.7e9
 _SAMPLES = 64
-ENOUGH, _NEARLY = 16, 10
+ENOUGH, _NEARLY = 13, 10
 """How many say well what ranges values have, and how many are nearly so many."""
 # What one element of a value, one of what any op makes, and a value by itself, cost beside multiply-accumulates; what
 # values may take in memory.
