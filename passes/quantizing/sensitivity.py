@@ -32,9 +32,9 @@ _SAMPLES = 64
 ENOUGH, _NEARLY = 13, 10
 """How many say well what ranges values have, and how many are nearly so many."""
 # What one element of a value, one of what any op makes, and a value by itself, cost beside multiply-accumulates; what
-# values may take in memory.
+# values may take in memory, and for all samples together between passes.
 _ELEMENT, _MADE, _VALUE = 100, 20, 3e6
-_BYTES = 1 << 28
+_BYTES, _HELD = 1 << 28, 1 << 27
 # Outputs so few that random signs at them say all, and values so few that each sample can be kept apart.
 _FEW_OUTPUTS = 1
 _FEW_VALUES = 64
@@ -102,7 +102,7 @@ def worths(
     ends: list[Feeds] = []
     outputs: list[Feeds] = []
     groups = _groups(values)
-    room = _BYTES // max(1, sum(v.tensor.nbytes for v in values)) if len(groups) == 1 else 0
+    room = _HELD // max(1, sum(v.tensor.nbytes for v in values)) if len(groups) == 1 else 0
     shown: list[Feeds] = []
     for number, group in enumerate(groups):
         looked_at = [v.name for v in group]
