@@ -23,6 +23,9 @@ CHIPS = {
 }
 
 
+ONE_WORKER = pytest.mark.xdist_group("dcgan narrow")  # it is compiled once
+
+
 def chip(name, **training):
     found = load_target("liu2018")
     return found.model_copy(
@@ -44,7 +47,9 @@ def states_after(program, data, engine, numerics, iterations):
     return trainee
 
 
-@pytest.mark.parametrize(("net", "name"), [*(("mlp", name) for name in CHIPS), ("dcgan", "narrow")])
+@pytest.mark.parametrize(
+    ("net", "name"), [*(("mlp", name) for name in CHIPS), pytest.param("dcgan", "narrow", marks=ONE_WORKER)]
+)
 def test_engines_agree(net, name):
     program, _, data, *_ = composed_program(net, "ts", "bce", "adam", target=chip(name))
     assert max(widths(program)) > 0
@@ -60,6 +65,7 @@ def test_where_nothing_clips_packings_give_one_result(name):
     same_states(*(states_after(p[0], p[2], "fast", "quantized", 3) for p in (side_by_side, planes)))
 
 
+@ONE_WORKER
 def test_planes_take_less_time_and_fewer_conversions():
     planes, side_by_side = (
         composed_program("dcgan", "ts", "bce", "adam", target=chip("narrow", packing=p))[0]
