@@ -15,6 +15,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--refresh-golden", action="store_true", help="write golden files instead of comparing with them")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """pytest-xdist 3.8 tells its scheduler the groups (`xdist_group`) by the ids of tests, and writes them where pytest
+    before 9.2 kept these: told again, where they are now. Without it tests of a group run wherever there is room.
+    """
+    for item in items:
+        grouped = getattr(item, "_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = item.id.parse(grouped)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """`golden(name, text)` compares text with the file golden/NAME beside the test, or writes it when refreshing."""

@@ -115,3 +115,10 @@ def test_no_modules_import_each_other_in_a_circle():
                 graph.add_edge(module, name)
     circles = [sorted(c) for c in nx.strongly_connected_components(graph) if len(c) > 1]
     assert circles == []
+
+
+@pytest.mark.xdist_group("a group")
+def test_groups_of_tests_reach_the_scheduler(request):
+    """They stand in the ids of tests, where the scheduler looks for them."""
+    grouped = request.config.getoption("loadgroup", default=False)
+    assert request.node.nodeid.endswith("@a group") or not grouped
