@@ -75,7 +75,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[str,
     it is one micro-batch.
     """
     ports, entry = program.inputs, program.entry
-    unknown = [name for name in inputs if all(p.name != name for p in ports)]
+    unknown = inputs.keys() - {p.name for p in ports}
     if unknown:
         there = ", ".join(map(describe, ports)) or "none"
         raise SimulationError(f"input {min(unknown)} is unknown; the program's inputs are {there}")

@@ -53,23 +53,23 @@ class EntrySimulation:
             shapes = [(0, *p.shape[1:]) if p.batched else p.shape for p in program.outputs]
             return {p.name: np.zeros(s, numpy_dtype(p.dtype)) for p, s in zip(program.outputs, shapes, strict=True)}
         micro = entry.micro_batch
-        needed = -(-samples // micro)
-        parts: dict[str, list[np.ndarray]] = {p.name: [] for p in program.outputs}
-        for start in range(0, needed, self.engine.chunk):
-            count = min(self.engine.chunk, needed - start)
+        needed, chunk = -(-samples // micro), self.engine.chunk
+        runs: list[dict[str, Any]] = []
+        for start in range(0, needed, chunk):
+            count = min(chunk, needed - start)
             batch = {p.name: self._micro_batches(p, checked[p.name], start, count) for p in program.inputs}
-            for name, value in self._run(batch, count, start).items():
-                parts[name].append(value)
+            runs.append(self._run(batch, count, start))
             if progress:
                 progress(min((start + count) * micro, samples), samples)
+        if len(runs) == 1 and needed * micro == samples:
+            return runs[0]
         result: dict[str, Any] = {}
         for port in program.outputs:
+            values = [r[port.name] for r in runs]
             if port.batched:
-                rows = samples * (port.shape[0] // micro)
-                value = parts[port.name][0] if len(parts[port.name]) == 1 else np.concatenate(parts[port.name])
-                result[port.name] = value[:rows]
+                result[port.name] = np.concatenate(values)[: samples * (port.shape[0] // micro)]
             else:
-                result[port.name] = parts[port.name][0]
+                result[port.name] = values[0]
         return result
 
     def _run(self, batch: Mapping[str, Any], micro_batches: int, first: int) -> dict[str, Any]:

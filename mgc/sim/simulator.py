@@ -224,7 +224,8 @@ class Simulator:
             return EntrySimulation(program, engine, devices, updates, ran)
         from mgc.sim.fast import FastEngine
 
-        return EntrySimulation(program, FastEngine(program, self.numerics, threads, updates), None, updates, ran)
+        engine = FastEngine(program, self.numerics, threads, updates, numbers=not self.takes_nan)
+        return EntrySimulation(program, engine, None, updates, ran)
 
     def _devices(self, program: Program) -> Devices:
         engine, threads = self._options

@@ -91,12 +91,18 @@ class PlanBuilder:
     A graph grows while instructions have a graph form; one that has none ends it, unless it can run before it. Where
     the program changes states, all that lives from run to run is in slots, forms that need a guard may be used, and
     reads of a group are taken to be exact unless they are among the `lossy` ones. Where it does not, the weights are
-    those of its tensors, and persistent buffers hold what `persistent` says, by root.
+    those of its tensors, and persistent buffers hold what `persistent` says, by root. `numbers`: no NaN comes in.
     """
 
     def __init__(
-        self, program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[GroupRead]
+        self,
+        program: Program,
+        ideal: bool,
+        persistent: Mapping[int, np.ndarray],
+        lossy: frozenset[GroupRead],
+        numbers: bool = False,
     ) -> None:
+        self.numbers = numbers
         self.program, self.ideal, self.lossy = program, ideal, lossy
         self.changes = bool(changing(program))
         self.loads: list[LoadItem] = []
@@ -207,6 +213,8 @@ class PlanBuilder:
                 raise NotLoweredError("a scalar of each micro-batch")
             graph.item.feeds[name] = slot
             tensor, element = g.input(name, slot.dtype), Element(slot.dtype)
+            if self.numbers and any(load.result is slot for load in self.loads):
+                g.numbers.add(tensor)
             if slot.dtype == np.int8:  # codes: the same eight bits plus 128
                 tensor = g.node("BitwiseXor", g.cast(tensor, np.uint8), g.constant(np.uint8(128)))
                 element = Element(np.dtype(np.uint8), 128)
@@ -284,18 +292,20 @@ class PlanBuilder:
         for item in reversed(self.items):
             if isinstance(item, GraphItem):
                 for number in sorted(n for n in needed if n in self._made and self._made[n][0] is item):
-                    slot, value = self.slots[number], self._made[number][1]
-                    name = item.graph.output(layout.plain(item.graph, value), f"out{number}", slot.dtype)
-                    item.fetches[name] = slot
+                    self._expose(item, layout.plain(item.graph, self._made[number][1]), number)
                 for number in sorted(n for n in needed if n in self._tensors and self._tensors[n][0] is item):
-                    slot, tensor = self.slots[number], self._tensors[number][1]
-                    item.fetches[item.graph.expose(tensor, slot.dtype)] = slot
+                    self._expose(item, self._tensors[number][1], number)
                 if not item.fetches:
                     continue
                 item.guard = item.graph.close()
             needed.update(s.id for s in item.reads)
             kept.append(item)
         self.items = kept[::-1]
+
+    def _expose(self, item: GraphItem, tensor: str, number: int) -> None:
+        """Makes a tensor the output of a graph that a slot takes."""
+        slot = self.slots[number]
+        item.fetches[item.graph.expose(tensor, slot.dtype, f"out{number}")] = slot
 
     def constant(self, ref: Ref) -> np.ndarray:
         """A constant operand."""

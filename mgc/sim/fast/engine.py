@@ -58,12 +58,19 @@ class FastEngine:
     changes states holds for finite numbers, and for weights that the ADCs read without loss. Where a guard finds a
     number that is not finite, the micro-batch is run by the reference engine instead. Where weights move across the
     line, the plan is made anew with reads of their group, in that direction, as the reference has them. Either way
-    nothing is lost: states change at the end of a run only. `updates`, if given, is told what UPDATEs write.
+    nothing is lost: states change at the end of a run only. `updates`, if given, is told what UPDATEs write. `numbers`:
+    who runs it sees to it that no NaN comes in, so that nothing need be done for one.
     """
 
     def __init__(
-        self, program: Program, numerics: Numerics, threads: int | None = None, updates: Updates | None = None
+        self,
+        program: Program,
+        numerics: Numerics,
+        threads: int | None = None,
+        updates: Updates | None = None,
+        numbers: bool = False,
     ) -> None:
+        self._numbers = numbers
         self._updates = updates
         self._given, self._program = program, take_apart(program)
         self._numerics: Numerics = numerics
@@ -179,7 +186,7 @@ class FastEngine:
         if self._made is None:
             self._lossy |= self._found_lossy(self._state)
             program = self._program if self._changes else self._with_weights()
-            plan = build(program, self._ideal, self._state.buffers, self._lossy)
+            plan = build(program, self._ideal, self._state.buffers, self._lossy, self._numbers)
             fit = _BUDGET // max(1, plan.bytes_per_micro_batch)
             slice_ = max(1, min(_MOST, fit)) if program.entry.batched else 1
             context = RunContext(program, self._ideal, self._host_threads, self._updates)

@@ -57,6 +57,8 @@ class GraphBuilder:
     """Whether threads of its session wait for work in a loop: quick, but in the way of other sessions' threads."""
     optimized: bool = False
     """Whether ONNX Runtime may give nodes another form (Conv a blocked one), and with it float sums another order."""
+    numbers: set[str] = field(default_factory=set)
+    """Graph inputs without NaN."""
     guards: list[str] = field(default_factory=list)
     """Tensors [1] that are finite where what the graph computes can be relied on."""
     _known: dict[Any, list[str]] = field(default_factory=dict)
@@ -84,8 +86,12 @@ class GraphBuilder:
         self.outputs[name] = np.dtype(dtype)
         return name
 
-    def expose(self, tensor: str, dtype: np.dtype) -> str:
-        """Declares a tensor as graph output under its own name."""
+    def expose(self, tensor: str, dtype: np.dtype, name: str) -> str:
+        """Declares a tensor as graph output and gives its name there: its own, or `name` where that cannot be, since
+        no node makes it or it is an output already.
+        """
+        if tensor not in self._made or tensor in self.outputs:
+            return self.output(tensor, name, dtype)
         self.outputs[tensor] = np.dtype(dtype)
         return tensor
 
@@ -99,6 +105,15 @@ class GraphBuilder:
             return None
         constant = self.constants.get(maker.input[1])
         return float(constant.reshape(())) if constant is not None and constant.size == 1 else None
+
+    def is_number(self, tensor: str) -> bool:
+        """Whether no element of a tensor is NaN for all that is known of graph inputs and guards."""
+        while tensor not in self.numbers and tensor not in self.finite:
+            maker = self._made.get(tensor)
+            if maker is None or maker.op_type not in ("Reshape", "Transpose"):
+                return False
+            tensor = maker.input[0]
+        return True
 
     def guard(self, tensor: str) -> None:
         """Adds the guard that all numbers of a tensor are finite: the sum of their magnitudes."""

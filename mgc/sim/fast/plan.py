@@ -52,14 +52,18 @@ Such an instruction, and one of no such class, runs as the reference runs it.
 
 
 def build(
-    program: Program, ideal: bool, persistent: Mapping[int, np.ndarray], lossy: frozenset[GroupRead] = frozenset()
+    program: Program,
+    ideal: bool,
+    persistent: Mapping[int, np.ndarray],
+    lossy: frozenset[GroupRead] = frozenset(),
+    numbers: bool = False,
 ) -> Plan:
     """The plan of a verified program for `quantized` or (`ideal`) `float` numerics; see `PlanBuilder`.
 
     Instructions take effect in the order of their ids, which is a topological order: what timing and units add does not
     change values.
     """
-    builder = PlanBuilder(program, ideal, persistent, lossy)
+    builder = PlanBuilder(program, ideal, persistent, lossy, numbers)
     for instruction in program.instructions:
         lower = LOWERINGS.get(type(instruction))
         try:
