@@ -26,8 +26,9 @@ def dithered(x: Array, scale: Array, dither: Array) -> Array:
 
 
 def dequant(acc: Array, scale: Array, bias: Array) -> Array:
-    """float32(acc * scale + bias), product and sum in float64."""
-    return (acc.astype(_f64) * scale + bias).astype(_f32)
+    """float32(acc * scale + bias): acc, product and sum each rounded to the type of scale and bias."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (acc.astype(scale.dtype) * scale + bias).astype(_f32)
 
 
 def dequant_by(acc: Array, first: Array, second: Array, factor: float) -> Array:

@@ -14,7 +14,7 @@ This is the normative text of crossbar arithmetic. With a weight matrix W [K, N]
 - What MVM writes, int64: differential: y. Offset: the stored offset is taken off digitally, exactly, with
   X = sum over all rows of x: clip: y - 2^(Bw-1) X; scale: full * y - M * 2^(Bw-1) * X, that is in units of 1/M.
 - Factor. The product that this stands for is `sums * factor` with factor = 1 (clip), full/M (scale, differential) or
-  1/M (scale, offset). MVM does not multiply by it: the compiler folds it into the scale of DEQUANT's float64 product.
+  1/M (scale, offset). MVM does not multiply by it: the compiler folds it into the scale of DEQUANT.
 
 A column block (r, c, s, g) is exact if its ADC loses nothing for any x. Clip: its largest sum, (largest digit) *
 (sum of its cells), is at most M. Scale: M * cell is a multiple of full for each of its cells (always if full divides

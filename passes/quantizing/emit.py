@@ -29,6 +29,12 @@ class QuantizedLayer:
     bias: np.ndarray
 
 
+def _real_type(*numbers: np.ndarray) -> type[np.floating]:
+    """float32, in which vector units compute, where it holds numbers and their products with sums at full precision."""
+    sizes = np.abs(np.concatenate([n.reshape(-1) for n in numbers]))
+    return np.float32 if ((sizes == 0) | ((sizes > 2.0**-100) & (sizes < 2.0**60))).all() else np.float64
+
+
 class Emitter:
     """Puts chosen codes and weights into a graph; equal codes of one value share one `quant`."""
 
@@ -64,17 +70,17 @@ class Emitter:
         # every row reads a code of 0 that is too large by `zero`
         excess = chosen.codes.zero * scale * chosen.weights.sum(axis=1, dtype=np.float64)
         bias = chosen.bias - excess.reshape(-1) if chosen.codes.zero else chosen.bias
+        real = _real_type(scale, bias)
         rest = [
             graph.add_constant(data, f"{layer.name}.{hint}")
             for hint, data in (
-                ("scale", scale.reshape(shape)),
-                ("bias", bias.reshape(shape)),
+                ("scale", scale.reshape(shape).astype(real)),
+                ("bias", bias.reshape(shape).astype(real)),
                 ("real_bias", layer.bias.reshape(shape)),
             )
         ]
         sources = dict.fromkeys([*node.sources, *(layer.add.sources if layer.add else ())])
-        real = Node(Dequant(), (acc, *rest), (layer.result,), tuple(sources))
-        graph.nodes.insert(at + 1, real)
+        graph.nodes.insert(at + 1, Node(Dequant(), (acc, *rest), (layer.result,), tuple(sources)))
         graph.nodes.remove(node)
         if layer.add is not None:
             graph.nodes.remove(layer.add)

@@ -266,12 +266,17 @@ def test_quant_rounds_half_to_even_and_clips():
     assert run("quant", x, attributes=shifted).tolist() == [10, 12, 12, 0, 255, 10, 255, 0]
 
 
-def test_dequant_is_one_float64_multiply_and_add():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dequant_is_one_multiply_and_add_in_the_type_of_its_scale(dtype):
     rng = np.random.default_rng(0)
     acc = rng.integers(-(2**40), 2**40, (2, 3, 4, 4))
-    scale, bias = rng.standard_normal((3, 1, 1)), rng.standard_normal((3, 1, 1))
+    scale, bias = (rng.standard_normal((3, 1, 1)).astype(dtype) for _ in range(2))
     y = run("dequant", acc, scale, bias, bias.astype(F32))
-    assert np.array_equal(y, (acc.astype(np.float64) * scale + bias).astype(F32))
+    assert y.dtype == F32
+    for at in np.ndindex(acc.shape):
+        channel = at[1], 0, 0
+        product = dtype(dtype(int(acc[at])) * scale[channel])
+        assert y[at] == F32(dtype(product + bias[channel]))
     real = acc.astype(F32)
     assert np.array_equal(
         evaluate(function_code("dequant"), [real, scale, bias, bias.astype(F32)], (), True), real + bias.astype(F32)
@@ -336,7 +341,8 @@ def test_results_do_not_depend_on_what_else_is_in_the_batch(name):
         ("quant", ["float32[1]"], (1.0, 0, 1, 1, 0), "8 or 16 bits"),
         ("quant", ["float32[1]"], (1.0, 0, 255, 2, 256), "quant: zero"),
         ("dequant", ["int32[1]", "float64[]", "float64[]", "float32[]"], (), "int64 is expected"),
-        ("dequant", ["int64[1]", "float32[]", "float64[]", "float32[]"], (), "float64 is expected"),
+        ("dequant", ["int64[1]", "float32[]", "float64[]", "float32[]"], (), "bias is .*, float32 is expected"),
+        ("dequant", ["int64[1]", "int64[]", "int64[]", "float32[]"], (), "float32 or float64 is expected"),
         ("dequant", ["int64[1]", "float64[2]", "float64[]", "float32[]"], (), "do not broadcast"),
         ("lookup", ["float32[1]", "float32[3]", "float32[2]"], (17, 0, 0, 0, 1), "is expected"),
         ("lookup", ["float32[1]", "float32[2]", "float32[2]"], (64, 0, 0, 0, 1), "no function of one operand"),

@@ -97,8 +97,10 @@ class RandomProgram:
         a = self.arithmetic
         scale = np.abs(self.np.standard_normal(channel)) * a.factor / 2 ** (a.weight_bits + a.input_bits - 2) + 1e-9
         bias = self.np.standard_normal(channel)
+        real = self.rng.choice([np.float32, np.float64])
         k = self.b.kernel()
-        y = k.step("dequant", acc, self.b.constant(scale), self.b.constant(bias), self.b.constant(np.float32(bias)))
+        constants = [self.b.constant(c) for c in (scale.astype(real), bias.astype(real), bias.astype(np.float32))]
+        y = k.step("dequant", acc, *constants)
         match self.rng.randrange(5):
             case 0:
                 y = k.step("leaky_relu", y, attributes=(0.2, 0.0))

@@ -48,9 +48,10 @@ class Quant(Op):
 @register
 @dataclass(frozen=True)
 class Dequant(Op):
-    """Accumulator to real: float32(acc * scale + bias), product and sum in float64.
+    """Accumulator to real: float32(acc * scale + bias), each operation rounded to the type of scale and bias.
 
-    Operands: acc i64, scale f64 and bias f64 (broadcast against acc), and the bias that `float` numerics adds instead.
+    Operands: acc i64, scale and bias of one type, f32 or f64 (broadcast against acc), and the bias that `float`
+    numerics adds instead.
     """
 
     name: ClassVar[str] = "dequant"

@@ -53,8 +53,8 @@ def _dequant(args: Sequence[Array], attributes: Attributes, ideal: bool) -> Arra
 def _infer_dequant(args: Sequence[Operand], attributes: Attributes) -> Operand:
     acc, scale, bias, bias_float = args
     require(acc.dtype == np.int64, f"dequant: the accumulator is {acc}, int64 is expected")
-    for what, operand in (("scale", scale), ("quantised bias", bias)):
-        require(operand.dtype == np.float64, f"dequant: the {what} is {operand}, float64 is expected")
+    require(scale.dtype in (np.float32, np.float64), f"dequant: the scale is {scale}, float32 or float64 is expected")
+    require(bias.dtype == scale.dtype, f"dequant: the quantised bias is {bias}, {scale.dtype} is expected")
     require(is_float(bias_float.dtype), f"dequant: the float bias is {bias_float}, float elements are expected")
     shape = broadcast([a.shape for a in args])
     require(shape == acc.shape, f"dequant: scale and bias do not broadcast to the accumulator {acc}")
@@ -146,8 +146,8 @@ QUANTISED: tuple[VecFunction, ...] = (
                 "clip(round(x / scale) + zero, lo, hi) in float32, half to even, NaN as 0, stored as dtype; in float "
                 "numerics x itself", _quant, _infer_quant),
     VecFunction(129, "dequant", ("acc", "scale", "bias_quantized", "bias_float"), (), "multiply",
-                "float32(acc * scale + bias_quantized), product and sum in float64; in float numerics "
-                "float32(acc + bias_float)", _dequant, _infer_dequant),
+                "float32(acc * scale + bias_quantized): acc, product and sum each rounded to the type of scale and "
+                "bias, float32 or float64; in float numerics float32(acc + bias_float)", _dequant, _infer_dequant),
     VecFunction(130, "lookup", ("x", "values", "slopes"), ("function", "alpha", "beta", "lo", "step"), "table",
                 "piecewise-linear table in float32, each operation rounded: i = clip(floor((x - lo) * (1/step)), 0, "
                 "n - 1), NaN to 0; values[i] + slopes[i] * (x - (lo + i * step)); in float numerics the function of "

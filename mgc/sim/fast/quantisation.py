@@ -69,7 +69,7 @@ def _codes(g: GraphBuilder, call: Call, zero: int, sure: bool) -> GraphValue:
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
         t, s, *dither = tensors
-        number = t in g.finite or math.isfinite(limit(x))
+        number = g.is_number(t) or math.isfinite(limit(x))
         number &= all(isinstance(d, np.ndarray) and bool(np.isfinite(d).all()) for d in call.args[2:])
         t = g.any_zero(t)
         for d in dither:
@@ -109,7 +109,7 @@ def _without_nan(g: GraphBuilder, x: str) -> str:
 
 
 def dequant(g: GraphBuilder, call: Call) -> GraphValue:
-    """float32(acc * scale + bias), product and sum in float64: the same IEEE operations, never fused."""
+    """float32(acc * scale + bias) in the type of scale and bias: the same IEEE operations, never fused."""
     acc, scale, bias, _ = call.args
     if not isinstance(acc, GraphValue) or not isinstance(scale, np.ndarray) or not isinstance(bias, np.ndarray):
         raise NotLoweredError("dequant with computed scale or bias")
@@ -118,11 +118,11 @@ def dequant(g: GraphBuilder, call: Call) -> GraphValue:
     operands = (acc, scale) if no_bias else (acc, scale, bias)
 
     def emit(tensors: Sequence[str], _: list[int]) -> str:
-        y = tensors[0] if acc.element.dtype == np.float64 else g.cast(tensors[0], np.float64)
+        y = tensors[0] if acc.element.dtype == scale.dtype else g.cast(tensors[0], scale.dtype)
         y = g.node("Mul", y, tensors[1])
         if not no_bias:
             y = g.node("Add", y, tensors[2])
-        return g.cast(y, FLOAT)
+        return y if scale.dtype == FLOAT else g.cast(y, FLOAT)
 
     value = elementwise.apply(g, operands, call.result.shape, FLOAT, Element(FLOAT), emit)
     return replace(value, limit=finite(acc.limit * limit(scale) + limit(bias)))
