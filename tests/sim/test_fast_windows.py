@@ -50,7 +50,8 @@ def classes_program(rng: random.Random, dims: int):
         b.mvm(group, codes, acc, signed, count=spatial, taps=taps, in_base=[-rng.randint(0, 1) for _ in spatial],
               in_stride=[1] * dims, in_dilation=[rng.choice([1, 1, 2, -1]) for _ in spatial], out_base=residue,
               out_stride=[2] * dims, tap_fastest=rng.random() < 0.5)  # fmt: skip
-    scale, bias = b.constant(np.ones((1,) * (dims + 1))), b.constant(np.zeros((1,) * (dims + 1)))
+    real = rng.choice([np.float32, np.float64])
+    scale, bias = b.constant(np.ones((1,) * (dims + 1), real)), b.constant(np.zeros((1,) * (dims + 1), real))
     k = b.kernel()
     y = k.store(k.step("dequant", acc, scale, bias, b.constant(np.zeros((1,) * (dims + 1), np.float32))))
     k.emit()
@@ -61,17 +62,17 @@ def classes_program(rng: random.Random, dims: int):
 
 
 @settings(max_examples=200, deadline=None)
-@given(SEEDS, st.integers(1, 3), st.sampled_from(["model", "share", "split", "lines"]))
+@given(SEEDS, st.integers(1, 3), st.sampled_from(["model", "share", "split", "position"]))
 def test_residue_classes_of_any_kind(seed, dims, choice):
     rng = random.Random(seed)
     program = classes_program(rng, dims)
     inputs = {"in0": np.random.default_rng(1).normal(size=(2, *program.inputs[0].shape[1:])).astype(np.float32)}
     expected = run(ReferenceEngine(program, "quantized"), program, inputs, 2)
     with pytest.MonkeyPatch.context() as patch:
-        if choice == "lines":
-            by_lines(patch)
+        if choice == "position":
+            by_position(patch)
         elif choice != "model":
-            price = {"share": lambda j, a, c: 1.0, "split": lambda j, a, c: float(len(j.instructions) > 1)}[choice]
+            price = {"share": lambda j, *_: 1.0, "split": lambda j, *_: float(len(j.instructions) > 1)}[choice]
             patch.setattr(fast_windows, "cost", price)
         engine = FastEngine(program, "quantized", 1)
         assert_same_bits(run(engine, program, inputs, 2), expected)
@@ -107,19 +108,19 @@ def test_long_gathers_read_what_single_ones_read(seed):
     order = rng.sample(range(positions), positions) if rng.random() < 0.5 else list(range(positions))
     x = np.random.default_rng(0).integers(1, 100, (2, positions, channels)).astype(np.uint8)
 
-    def gathered(plain_cost):
+    def gathered(node):
         g = GraphBuilder()
         rows = Rows(frame, (Part(g.input("x", x.dtype), positions),), np.array(order))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(im2col, "_plain_cost", lambda shared, rows: plain_cost)
+            patch.setattr(im2col, "_NODE", node)  # what each node of the form with several costs
             out = im2col.windows(g, rows, Element(x.dtype), shared)
         g.output(g.reshape(out, [2, *shared.reads.shape, channels]), "y", x.dtype)
         (y,) = g.session(1).run(["y"], {"x": x})
         return y
 
     expected = np.where((shared.reads < 0)[None, :, :, None], 0, x[:, np.array(order)][:, shared.reads])
-    np.testing.assert_array_equal(gathered(0.0), expected)
     np.testing.assert_array_equal(gathered(np.inf), expected)
+    np.testing.assert_array_equal(gathered(-np.inf), expected)
 
 
 @pytest.mark.parametrize(
@@ -239,14 +240,14 @@ def test_products_with_infinities_are_the_isas():
     assert_same_bits(run(FastEngine(program, "quantized", 1), program, inputs, 1), expected)
 
 
-def by_lines(patch):
-    """Products line by line wherever they have that form."""
-    patch.setattr(mvm, "cost", lambda shared, channels, cols: 1e12 if shared.members else 0.0)
+def by_position(patch):
+    """Products position by position wherever they have that form."""
+    patch.setattr(mvm, "by_position_pays", lambda *_: True)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.booleans())
-def test_what_lies_outside_the_input_is_a_code(seed, lines):
+def test_what_lies_outside_the_input_is_a_code(seed, positions):
     rng = random.Random(seed)
     program = classes_program(rng, 1 + seed % 3)
 
@@ -261,8 +262,8 @@ def test_what_lies_outside_the_input_is_a_code(seed, lines):
     for numerics in ("quantized", "float"):
         expected = run(ReferenceEngine(program, numerics), program, inputs, 2)
         with pytest.MonkeyPatch.context() as patch:
-            if lines:
-                by_lines(patch)
+            if positions:
+                by_position(patch)
             got = run(FastEngine(program, numerics, 1), program, inputs, 2)
         if numerics == "quantized":
             assert_same_bits(got, expected)

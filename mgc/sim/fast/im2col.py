@@ -27,17 +27,26 @@ def windows(g: GraphBuilder, rows: Rows, element: Element, shared: SharedProduct
     same remainder modulo `span` do not overlap, so that they are the line itself, from there on, cut into pieces of
     `span` positions: a Slice and a Reshape for each remainder.
     """
+    lines, _ = _cheapest(rows, element, shared)
+    return lines.emit(g, element, outside) if lines else layout.take(g, rows, shared.reads, element, outside)
+
+
+def cost(rows: Rows, element: Element, shared: SharedProduct) -> float:
+    """Estimated nanoseconds of `windows` over `SAMPLES` samples."""
+    return _cheapest(rows, element, shared)[1]
+
+
+def _cheapest(rows: Rows, element: Element, shared: SharedProduct) -> tuple[_Lines | None, float]:
+    """The second form, where it costs less than the first, and what it costs, or the first."""
     first = shared.instructions[0].windows
-    span = first.taps[-1] if first.taps else 1
-    if span > 1 and first.in_dilation[-1] == 1:
+    row_bytes = rows.frame.channels * element.dtype.itemsize
+    plain = SAMPLES * shared.reads.size * (_PIECE + row_bytes / _BYTES)
+    if first.taps and first.taps[-1] > 1 and first.in_dilation[-1] == 1:
         lines = _Lines(shared, rows)
-        if lines.cost() < _plain_cost(shared, rows):
-            return lines.emit(g, element, outside)
-    return layout.take(g, rows, shared.reads, element, outside)
-
-
-def _plain_cost(shared: SharedProduct, rows: Rows) -> float:
-    return SAMPLES * shared.reads.size * (_PIECE + rows.frame.channels / _BYTES)
+        found = lines.cost(row_bytes)
+        if found < plain:
+            return lines, found
+    return None, plain
 
 
 class _Lines:
@@ -67,12 +76,11 @@ class _Lines:
     def _in_order(self) -> bool:
         return self.raster.size == self.rows.total and self.rows.in_order and len(self.rows.parts) == 1
 
-    def cost(self) -> float:
+    def cost(self, row_bytes: int) -> float:
         """Estimated nanoseconds."""
-        channels = self.rows.frame.channels
-        gather = self.lines.size * len(self.shared.starts[-1]) * (_PIECE + self.span * channels / _BYTES)
-        raster = 0.0 if self._in_order else self.raster.size * (_PIECE + channels / _BYTES)
-        copies = 4 * self.outer * sum(self.pieces.values()) * self.span * channels / _BYTES
+        gather = self.lines.size * len(self.shared.starts[-1]) * (_PIECE + self.span * row_bytes / _BYTES)
+        raster = 0.0 if self._in_order else self.raster.size * (_PIECE + row_bytes / _BYTES)
+        copies = 4 * self.outer * sum(self.pieces.values()) * self.span * row_bytes / _BYTES
         return SAMPLES * (gather + raster + copies) + (3 + 2 * len(self.remainders)) * _NODE
 
     def emit(self, g: GraphBuilder, element: Element, outside: int) -> str:

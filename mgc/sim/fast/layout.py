@@ -86,6 +86,9 @@ def merged(g: GraphBuilder, rows: Rows, element: Element, fill: float | None = N
     """All rows in one tensor [n, total (+ 1), channels]; with `fill`, a row of that number at the end."""
     channels = rows.frame.channels
     tensors = [unfolded(g, p, channels) for p in rows.parts]
+    if fill is not None and len(tensors) == 1:
+        row = g.constant(element.stored(np.array(fill)))
+        return g.node("Pad", tensors[0], g.constant([0, 0, 0, 0, 1, 0]), row)
     if fill is not None:
         tensors.append(constant_row(g, tensors[0], channels, element, fill))
     return g.concat(tensors, axis=1)
@@ -93,17 +96,24 @@ def merged(g: GraphBuilder, rows: Rows, element: Element, fill: float | None = N
 
 def take(g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element, fill: float = 0) -> str:
     """The rows at `positions` (-1: the number `fill`), flattened: [n, positions.size, channels]."""
+    tensor, at, total = located(g, rows, positions.reshape(-1), element, fill)
+    if len(at) == total and bool((at == np.arange(total)).all()):
+        return tensor
+    return g.node("Gather", tensor, g.constant(at.astype(np.int32)), axis=1)
+
+
+def located(
+    g: GraphBuilder, rows: Rows, positions: np.ndarray, element: Element, fill: float = 0
+) -> tuple[str, np.ndarray, int]:
+    """One tensor [n, total, channels] with the rows at `positions` (-1: the number `fill`), the row of each, total."""
     if fill or np.signbit(fill):
         rows = without_holes(g, rows, element)  # holes are zeros
-    wanted = positions.reshape(-1)
-    at = np.where(wanted < 0, -1, rows.index[wanted])
+    at = np.where(positions < 0, -1, rows.index[positions])
     outside = bool((at < 0).any())
     if not outside and len(rows.parts) > 1:
         rows, at = _narrowed(rows, at)
     tensor = merged(g, rows, element, fill if outside else None)
-    if not outside and len(at) == rows.total and bool((at == np.arange(len(at))).all()):
-        return tensor
-    return g.node("Gather", tensor, g.constant(np.where(at < 0, rows.total, at).astype(np.int32)), axis=1)
+    return tensor, np.where(at < 0, rows.total, at), rows.total + outside
 
 
 def _narrowed(rows: Rows, at: np.ndarray) -> tuple[Rows, np.ndarray]:

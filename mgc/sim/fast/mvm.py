@@ -19,20 +19,16 @@ from mgc.sim.fast.lossless import is_lossless
 from mgc.sim.fast.quantisation import quantises_exactly
 from mgc.sim.fast.values import Element, Frame, GraphValue, Part, Rows
 from mgc.sim.fast.weights import Sums, WeightVariable, by_matrix, common_type, most_of, product, side_by_side
-from mgc.sim.fast.windows import SAMPLES, SharedProduct, by_line, cost, shared_products
+from mgc.sim.fast.windows import SAMPLES, SharedProduct, by_position_pays, cost, shared_products
 
 _FOLD = 2048
 """Elements of a folded row at most."""
 _BLOCK = 32
 """Channels up to which matrices of a grouped product join to one block-diagonal one: kernels would run mostly empty."""
-_FEW = 8
-"""Columns up to which half of a kernel's tiles of 16 are empty."""
 NARROW = 16
 """Columns of codes up to which Conv, whose kernels read windows one number at a time, takes longer than a Gather."""
-_STREAMED = 1 << 19
+_STREAMED = 1 << 17
 """Weights that take longer to come from memory than to be multiplied by one window."""
-_MOVED = 0.5
-"""Nanoseconds to move or add one element."""
 
 
 def lower(
@@ -126,9 +122,14 @@ def _batch_inside(layout: Layout) -> Layout:
 def _folded(g: GraphBuilder, tensor: str, rows: int, channels: int) -> Part:
     """[n, windows, MVMs * channels] as a part of `rows` rows, folded to a long inner axis if that divides."""
     g.note(rows * channels)
-    most = max(1, _FOLD // channels)
-    fold = max(f for f in range(1, min(most, rows) + 1) if rows % f == 0)
+    fold = _fold(rows, channels)
     return Part(g.reshape(tensor, [-1, rows // fold, fold * channels]), rows, fold)
+
+
+def _fold(rows: int, channels: int) -> int:
+    """Rows that lie side by side as one."""
+    most = max(1, _FOLD // channels)
+    return max(f for f in range(1, min(most, rows) + 1) if rows % f == 0)
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,10 @@ class _Product:
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
-            lines = by_line(self.shared)
-            if lines is not None and self._pays(*lines):
-                return self._added_lines(*lines, weights[0])
+            rows = layout.rows_of(self.g, self.source, self.frame)
+            gather = im2col.cost(rows, self.source.element, self.shared)
+            if by_position_pays(self.shared, self.frame.channels, self.group.cols, gather):
+                return self._by_position(weights[0])
         size, taps = self._block_size(self.frame.channels // self.group.matrices), self.shared.reads.shape[1]
         starts = range(0, self.group.matrices, size)
         blocks = [_block_diagonal(weights[k : k + size], taps, self.group.cols) for k in starts]
@@ -250,7 +252,8 @@ class _Product:
             return Sums(tensor, np.dtype(np.float32), np.inf, "float32")
         codes, most = self._span(), weights if whole is None else whole
         kernel = self._kernel(most)
-        if kernel == "float32" and len(self.shared.reads) == 1 and weights.size >= _STREAMED and whole is None:
+        streams = kernel in ("float32", "float64") and len(self.shared.reads) == 1 and weights.size >= _STREAMED
+        if streams and whole is None:
             halves = self._by_halves(x, weights)
             if halves is not None:
                 return halves
@@ -285,38 +288,23 @@ class _Product:
             total = g.node("Add", total, wide) if total else wide
         return Sums(total, np.dtype(np.float64), limit, "float32 in parts")
 
-    def _pays(self, lines: SharedProduct, index: np.ndarray) -> bool:
-        """Whether `_added_lines` costs less: few columns leave most of a kernel's tiles empty."""
-        columns, depth = self.group.cols * len(self.shared.instructions), self.frame.channels
-        moved = SAMPLES * columns * (len(lines.reads) + 2 * len(index) * len(self.shared.reads)) * _MOVED
-        if columns > _FEW:
-            return False
-        even = all(len(set(np.diff(at).tolist())) <= 1 for at in index)
-        return even and cost(lines, depth, columns * len(index)) + moved < cost(self.shared, depth, columns)
-
-    def _added_lines(self, lines: SharedProduct, index: np.ndarray, weights: np.ndarray) -> Sums:
-        """The product line by line with the weights of all outer taps side by side, lines added up afterwards: sums of
-        whole numbers in any order.
+    def _by_position(self, weights: np.ndarray) -> Sums:
+        """The product of every position with the weights of all taps side by side; windows take their terms of it and
+        add them up: sums of whole numbers in any order.
         """
-        g, (taps, outer) = self.g, index.shape
-        rows = layout.rows_of(g, self.source, self.frame)
+        g, (windows, taps) = self.g, self.shared.reads.shape
+        rows, columns = layout.rows_of(g, self.source, self.frame), weights.shape[1]
         outside = 0 if self.ideal else self.shared.instructions[0].outside
-        x = im2col.windows(g, rows, self.source.element, lines, outside)
-        x = g.reshape(x, [-1, len(lines.reads), lines.reads.shape[1] * self.frame.channels])
-        columns = weights.shape[1]
+        x, at, total = layout.located(g, rows, self.shared.reads.T, self.source.element, outside)
         beside = weights.reshape(taps, -1, columns).swapaxes(0, 1).reshape(-1, taps * columns)
         found = self._multiply(x, beside, weights)
-        inner = len(lines.starts[1])
-        spread = g.reshape(found.tensor, [-1, len(lines.starts[0]), inner, taps, columns])
-        spread = g.node("Transpose", spread, perm=[0, 3, 4, 1, 2])
-        total = ""
-        for t, at in enumerate(index.tolist()):
-            step = at[1] - at[0] if outer > 1 else 1
-            ranges = ([t, at[0]], [t + 1, at[-1] + 1], [1, 3], [1, step])
-            own = g.node("Slice", spread, *map(g.constant, ranges))
-            total = g.node("Add", total, own) if total else own
-        total = g.node("Transpose", g.reshape(total, [-1, columns, outer * inner]), perm=[0, 2, 1])
-        return replace(found, tensor=total)
+        run = _fold(windows, columns)  # windows whose terms of one tap lie side by side: long rows are added at once
+        term = (at * taps + np.arange(taps)[:, None]).reshape(taps, -1, run).swapaxes(0, 1).reshape(-1)
+        every = g.reshape(found.tensor, [-1, total * taps, columns])
+        terms = g.node("Gather", every, g.constant(term.astype(np.int32)), axis=1)
+        terms = g.reshape(terms, [-1, taps, run * columns])
+        tensor = g.reshape(g.node("ReduceSum", terms, g.constant([1]), keepdims=0), [-1, windows, columns])
+        return replace(found, tensor=tensor)
 
     def _by_variables(self, x: str, matrix: int) -> Sums:
         """x [n, windows, K] times the matrix of all MVMs, which are variables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,21 +70,6 @@ def _union(similar: Sequence[Mvm]) -> SharedProduct:
     return SharedProduct(tuple(similar), reads, tuple(members), tuple(writes), tuple(union))
 
 
-def by_line(shared: SharedProduct) -> tuple[SharedProduct, np.ndarray] | None:
-    """The windows of two dimensions without their outer taps: for each line that one of them reads, those of one tap
-    there; and which lines each outer tap reads, [outer taps, outer windows]. None of other windows.
-    """
-    m = shared.instructions[0]
-    if len(m.windows.taps) != 2 or m.windows.taps[0] == 1:
-        return None
-    (outer, span), (apart, step) = m.windows.taps, m.windows.in_dilation
-    read = shared.starts[0] + apart * np.arange(outer)[:, None]
-    lines, (_, inner) = np.unique(read), shared.starts
-    reads = flatten([lines[:, None], inner[:, None] + step * np.arange(span)], m.input.shape[2:])
-    flat = replace(m, windows=replace(m.windows, taps=(1, span)))
-    return SharedProduct((flat,), reads, (), (), (lines, inner)), np.searchsorted(lines, read)
-
-
 def grid(axes: Sequence[np.ndarray], extents: Sequence[int]) -> np.ndarray:
     """Row-major numbers of all points of the product of `axes` in a box of `extents`, flat."""
     flat = np.zeros(1, np.int64)
@@ -119,10 +104,29 @@ def cost(shared: SharedProduct, channels: int, cols: int) -> float:
     """
     windows, taps = shared.reads.shape
     width = cols * len(shared.instructions)
-    padded = -(-width // 16) * 16  # kernels compute whole tiles of 16 columns
-    multiply = SAMPLES * windows * taps * channels * padded / 400
-    stream = taps * channels * padded / 30  # the weights come from memory once
-    gather = SAMPLES * windows * taps * (3 + channels / 50)
     elementwise = SAMPLES * windows * width * 0.9
     nodes = 20_000
-    return max(multiply, stream) + gather + elementwise + nodes
+    return _multiply(windows, taps * channels, width) + _gather(windows * taps, channels) + elementwise + nodes
+
+
+def by_position_pays(shared: SharedProduct, channels: int, cols: int, gather: float) -> bool:
+    """Whether a product of every position with all taps, whose terms windows gather and add up, costs less than one of
+    what windows read; `gather`: estimated nanoseconds to bring that together.
+    """
+    windows, taps = shared.reads.shape
+    width = cols * len(shared.instructions)
+    terms = windows * taps
+    added = SAMPLES * terms * width * 0.3
+    positions = len(np.unique(shared.reads))
+    by_position = _multiply(positions, channels, taps * width) + _gather(terms, 4 * width) + added
+    return taps > 1 and by_position < _multiply(windows, taps * channels, width) + gather
+
+
+def _multiply(rows: int, depth: int, columns: int) -> float:
+    padded = -(-columns // 16) * 16  # kernels compute whole tiles of 16 columns
+    # the weights come from memory once
+    return max(SAMPLES * rows * depth * padded / 400, depth * padded / 30)
+
+
+def _gather(pieces: int, piece_bytes: int) -> float:
+    return SAMPLES * pieces * (3 + piece_bytes / 50)
