@@ -14,6 +14,7 @@ from mgc.passes.mapping.allocate import Objective
 from mgc.passes.mapping.groups import Allocate, PlaceGroups, SendValues
 from mgc.passes.mapping.partition import Partition
 from mgc.passes.quantizing.calibrate import EXTRA_BITS, CalibrationMethod, Scales
+from mgc.passes.quantizing.equalize import Equalize
 from mgc.passes.quantizing.quantize import Quantize
 from mgc.passes.scheduling.schedule import Schedule
 from mgc.passes.tensor.fold import Fold
@@ -42,4 +43,4 @@ def passes(
     quantize = Quantize("minmax" if method == "none" else method)
     level_two = (LowerLinear(objective), quantize, LowerMoves(), SettleVersions(), LowerVec())
     mapping = (replace(p, objective=objective) if isinstance(p, Allocate) else p for p in MAPPING)
-    return (*forward, SplitBatch(), Fold(), Scales(method, extra_bits), *level_two, *mapping)
+    return (*forward, SplitBatch(), Fold(), Equalize(method), Scales(method, extra_bits), *level_two, *mapping)
