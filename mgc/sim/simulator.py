@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from mgc.functions.dtypes import is_float
 from mgc.functions.optimizers import ITERATIONS
 from mgc.isa.crossbar import encode_weights
 from mgc.isa.dataflow import changing
@@ -106,6 +107,10 @@ class Simulator:
     takes_nan: ClassVar[bool] = True
     """Whether NaN may come in where converters have no code for it: engines agree on what becomes of it."""
 
+    @property
+    def _refuses_nan(self) -> bool:
+        return self.numerics != "float" and not self.takes_nan
+
     def __repr__(self) -> str:
         return f"<simulator of {self.program.name!r}: {self._options[0]} engine, {self.numerics} numerics>"
 
@@ -197,7 +202,7 @@ class Simulator:
 
     def _run(self, entry: Entry, inputs: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
         run = self._run_of(entry)
-        if self.numerics != "float" and not self.takes_nan:
+        if self._refuses_nan:
             _refuse_nan(inputs)
         outputs = run.samples(inputs, progress)
         if run.changes:
@@ -224,7 +229,7 @@ class Simulator:
             return EntrySimulation(program, engine, devices, updates, ran)
         from mgc.sim.fast import FastEngine
 
-        engine = FastEngine(program, self.numerics, threads, updates, numbers=not self.takes_nan)
+        engine = FastEngine(program, self.numerics, threads, updates, numbers=self._refuses_nan)
         return EntrySimulation(program, engine, None, updates, ran)
 
     def _devices(self, program: Program) -> Devices:
@@ -383,10 +388,10 @@ def _refuse_large(program: Program, most: int) -> None:
 
 def _refuse_nan(inputs: Mapping[str, Any]) -> None:
     for name, value in inputs.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
+        if not isinstance(value, np.ndarray) or not is_float(value.dtype) or not value.size:
             continue
-        # the least of numbers is NaN if one of them is
-        if math.isnan(np.minimum.reduce(value.reshape(-1))):
+        numbers = value.reshape(-1) if value.itemsize > 2 else value.reshape(-1).astype(np.float32)
+        if math.isnan(np.minimum.reduce(numbers)):  # the least of numbers is NaN if one of them is
             place = ", ".join(str(k) for k in np.argwhere(np.isnan(value))[0])
             raise SimulationError(
                 f"input {name} holds NaN (first at [{place}]), which the chip cannot take: give numbers, or run with "

@@ -184,12 +184,16 @@ def _along(graph: Graph, constant: Value, rank: int, axis: int) -> np.ndarray | 
 
 
 def _scales(graph: Graph, node: Node, weight_bits: int) -> bool:
-    """Whether the weights of an op may be multiplied: they are finite, and no whole numbers of steps."""
+    """Whether the weights of an op may be multiplied: finite numbers of 32 bits or more, and no whole steps."""
     weights = graph.constants[node.inputs[1]].data
-    if not np.isfinite(weights).all():
+    if weights.dtype not in (np.float32, np.float64) or not weights.size:
         return False
-    columns = np.moveaxis(weights, 0 if isinstance(node.op, Conv) else 1, -1)
-    return not may_be_on_grid(columns.reshape(1, -1, columns.shape[-1]), weight_bits)
+    if not np.isfinite((weights.max(), weights.min())).all():
+        return False
+    most = weights.argmax() if weights.max() >= -weights.min() else weights.argmin()
+    filters = 0 if isinstance(node.op, Conv) else 1
+    column = np.take(weights, np.unravel_index(most, weights.shape)[filters], filters)
+    return not may_be_on_grid(column.reshape(1, -1, 1), weight_bits)
 
 
 def _sizes(
@@ -235,6 +239,7 @@ def _divide(graph: Graph, stretch: Stretch, factors: np.ndarray) -> None:
 def _scale(graph: Graph, node: Node, factors: np.ndarray, *, made_by: bool) -> None:
     """Multiplies an op's weights by a factor for each channel that it makes, or reads."""
     weights, op = graph.constants[node.inputs[1]].data, node.op
+    factors = factors.astype(weights.dtype)
     if isinstance(op, MatMul):
         scaled = weights * (factors if made_by else factors[:, None])
     else:
@@ -244,4 +249,4 @@ def _scale(graph: Graph, node: Node, factors: np.ndarray, *, made_by: bool) -> N
         shape = (op.groups, 1, -1) if across else (op.groups, -1, 1)
         scaled = grouped * factors.reshape(*shape, *(1 for _ in weights.shape[2:]))
     constant = graph.constants[node.inputs[1]]
-    graph.constants[node.inputs[1]] = replace(constant, data=scaled.reshape(weights.shape).astype(weights.dtype))
+    graph.constants[node.inputs[1]] = replace(constant, data=scaled.reshape(weights.shape))

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from builder import ProgramBuilder
@@ -226,6 +227,9 @@ def test_nan_is_no_input():
     program = doubling()
     with pytest.raises(SimulationError, match=r"input x holds NaN \(first at \[1, 2\]\)"):
         mgc.Simulator(program, "reference").run({"x": x})
+    for narrow in ("float16", ml_dtypes.bfloat16):
+        with pytest.raises(SimulationError, match="input x holds NaN"):
+            mgc.Simulator(program).run({"x": x.astype(narrow)})
     assert np.isnan(Simulator(program, "reference", "float").run({"x": x})["y"][1, 2])
 
 
