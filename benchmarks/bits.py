@@ -2,7 +2,8 @@
 
 Each network is compiled for `liu2018` with codes of 8 bits, scales by largest magnitudes and by the least error of the
 outputs, and with more bits for the values that matter most, up to shares of all reads. PSNR against ONNX Runtime
-float32 as `mgc run --check` has it, on samples that calibration has not seen, mean over compilation seeds; in brackets
+float32 as `mgc run --check` has it, on samples that calibration has not seen, mean over compilation seeds and, of data,
+over `--splits` into halves (every other sample, then random halves); in brackets
 the energy and the time of a sample relative to codes of 8 bits, as the program's own account has them, and the bits of
 a code, on average over multiply-accumulates and at most.
 """
@@ -40,15 +41,19 @@ USUAL = "8 bits"
 _SAMPLES = 128
 
 
-def samples(model: Path, data: Path | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(inputs to compare on, compile's calibration): every other sample of `data` each, or N(0,1) noise and none."""
+def samples(model: Path, data: Path | None, split: int = 0) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(inputs to compare on, compile's calibration): a half of `data` each, or N(0,1) noise and none."""
     proto = onnx.load(model)
     held = {i.name for i in proto.graph.initializer}
     (port,) = (i for i in proto.graph.input if i.name not in held)
     if data is not None:
         with np.load(data) as arrays:
             (array,) = arrays.values()
-        return {port.name: array[1::2]}, {"calibration": {port.name: array[::2]}}
+        every = np.arange(len(array))
+        if split:
+            every = np.random.default_rng(split).permutation(len(array))
+        half, other = np.sort(every[::2]), np.sort(every[1::2])
+        return {port.name: array[other]}, {"calibration": {port.name: array[half]}}
     shape = [d.dim_value or _SAMPLES for d in port.type.tensor_type.shape.dim]
     return {port.name: np.random.default_rng(1000).standard_normal(shape).astype(np.float32)}, {}
 
@@ -64,19 +69,24 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, help="an ONNX file with one input; else those in models/")
     parser.add_argument("data", nargs="?", type=Path, help="samples of its input, .npz; else N(0,1) noise")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--splits", type=int, default=1)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     given = parser.parse_args()
     chosen = [(MODELS / m, None if d is None else MODELS / d) for m, d in NETWORKS]
-    print(f"|network|{'|'.join(CASES)}|\n|---|{'---|' * len(CASES)}")
+    print(f"|network|{'|'.join(given.cases)}|\n|---|{'---|' * len(given.cases)}")
     for model, data in [(given.model, given.data)] if given.model else chosen:
-        feeds, options = samples(model, data)
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
-        wanted = dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
         cells: list[str] = []
         found: dict[str, tuple[float, float]] = {}
-        for case, changes in CASES.items():
-            programs = [mgc.compile(model, seed=seed, **options, **changes) for seed in range(given.seeds)]
-            psnr = [compare(mgc.Simulator(p).run(feeds), wanted).psnr_db for p in programs]
+        for case in given.cases:
+            psnr: list[float] = []
+            programs: list[Program] = []
+            for split in range(given.splits if data is not None else 1):
+                feeds, options = samples(model, data, split)
+                wanted = dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
+                programs = [mgc.compile(model, seed=seed, **options, **CASES[case]) for seed in range(given.seeds)]
+                psnr += [compare(mgc.Simulator(p).run(feeds), wanted).psnr_db for p in programs]
             found[case] = costs(programs[0])
             beside = [of / usual for of, usual in zip(found[case], found.get(USUAL, found[case]), strict=True)]
             bits = input_bits(programs[0])
