@@ -69,12 +69,16 @@ def network(draw: Callable[..., Any]) -> tuple[ModelProto, dict[str, np.ndarray]
             before, x = x, then("Conv", x, const(channels, channels // 2, 1, 1), group=2)
         elif kind == "ConvTranspose":
             x = before = then(kind, x, const(channels, channels, 4, 4, scale=2.0), strides=[2, 2], pads=[1] * 4)
+            size *= 2
         elif kind in ("Add", "Mul"):
             x = then(kind, x, before)
         elif kind == "Concat":
             x = then("Conv", then(kind, x, before, axis=1), const(channels, 2 * channels, 1, 1))
         elif kind in ("MaxPool", "AveragePool"):
+            if size < 2:
+                continue
             x = before = then(kind, x, kernel_shape=[2, 2], strides=[2, 2] if kind == "MaxPool" else [1, 1])
+            size = size // 2 if kind == "MaxPool" else size - 1
         elif kind == "Clip":
             weights["low"], weights["high"] = np.array(-1, np.float32), np.array(1, np.float32)
             x = then(kind, x, "low", "high")
