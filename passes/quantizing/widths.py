@@ -13,9 +13,9 @@ from heapq import heappop, heappush
 
 from mgc.targets.description import Crossbar
 
-# Bits are added that take away at least this share of the error of all codes, and at least this many times the share
-# that they add to the work.
-_LEAST, _WORTH = 0.01, 1.0
+# Bits are added that take away at least this share of the error of all codes, and at least so many times the share that
+# they add to the work: five where little may be added, one where a quarter or more may.
+_LEAST, _WORTH, _MUCH = 0.01, (5.0, 1.0), 0.25
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,12 @@ def choose_bits(
     base = crossbar.input_bits
     whole, total = sum(error(name, base) for name in reads), work * crossbar.digits(signed=False)
     left = share * total
+    worth = min(max(_MUCH / max(share, 1e-9), _WORTH[1]), _WORTH[0])
     for name in reads:
         offer(name, base)
     while offers:
         _, name, bits, gain, cost = heappop(offers)
-        if gain >= _LEAST * whole and gain * total >= _WORTH * cost * whole and cost <= left:
+        if gain >= _LEAST * whole and gain * total >= worth * cost * whole and cost <= left:
             chosen.append((name, bits))
             left -= cost
             offer(name, bits)

@@ -9,9 +9,11 @@ import pytest
 from builder import ProgramBuilder, quant_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 from programs import random_arithmetic
 from test_fast import SEEDS, assert_same_bits, run
 
+import mgc
 from mgc.isa.instructions import Mvm
 from mgc.sim.fast import FastEngine, kernels, mvm
 from mgc.sim.reference import ReferenceEngine
@@ -117,3 +119,25 @@ def test_exact_reads_of_such_codes_use_conv():
     single = [p for p in programs if all(g.matrices == 1 and g.cols <= mvm.NARROW for g in p.groups)]
     assert single
     assert not any("float32 Conv" in quantized_engine(p, mvm.NARROW)[1] for p in single)
+
+
+@pytest.mark.parametrize("channels", [64, 96, 512])
+def test_terms_of_taps_are_narrow_and_their_sums_may_not_be(channels):
+    """Three columns of large weights: one tap's sums fit float32, those of all four fit it, do not, or are of bytes."""
+    rng = np.random.default_rng(channels)
+    weights = {
+        "w": rng.normal(size=(channels, 8, 3, 3)).astype(np.float32),
+        "v": (rng.uniform(0.6, 1, size=(channels, 3, 4, 4)) / channels).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("ConvTranspose", ["b", "v"], ["y"], strides=[2, 2], pads=[1] * 4),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 8, 12, 12]), ("y", None)))
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(w, n) for n, w in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    program = mgc.compile(model, extra_bits=9.0)
+    feeds = {"x": 3 * rng.normal(size=(2, 8, 12, 12)).astype(np.float32)}
+    found, expected = (mgc.Simulator(program, engine).run(feeds)["y"] for engine in ("fast", "reference"))
+    np.testing.assert_array_equal(found, expected)

@@ -297,14 +297,20 @@ class _Product:
         outside = 0 if self.ideal else self.shared.instructions[0].outside
         x, at, total = layout.located(g, rows, self.shared.reads.T, self.source.element, outside)
         beside = weights.reshape(taps, -1, columns).swapaxes(0, 1).reshape(-1, taps * columns)
-        found = self._multiply(x, beside, weights)
+        found, dtype = self._multiply(x, beside, beside), np.dtype(np.float32)
+        if not self.ideal:  # sums of all taps may need a wider type than those of one
+            self._kernel(weights)
+            limit = kernels.largest_partial_sum(weights, self._span())
+            narrow = limit < (1 << 31 if found.dtype == np.int32 else 1 << 24)
+            dtype = found.dtype if narrow else np.dtype(np.float64)
+            found = replace(found, limit=limit)
         run = _fold(windows, columns)  # windows whose terms of one tap lie side by side: long rows are added at once
         term = (at * taps + np.arange(taps)[:, None]).reshape(taps, -1, run).swapaxes(0, 1).reshape(-1)
         every = g.reshape(found.tensor, [-1, total * taps, columns])
         terms = g.node("Gather", every, g.constant(term.astype(np.int32)), axis=1)
-        terms = g.reshape(terms, [-1, taps, run * columns])
+        terms = g.reshape(terms if dtype == found.dtype else g.cast(terms, dtype), [-1, taps, run * columns])
         tensor = g.reshape(g.node("ReduceSum", terms, g.constant([1]), keepdims=0), [-1, windows, columns])
-        return replace(found, tensor=tensor)
+        return replace(found, tensor=tensor, dtype=dtype)
 
     def _by_variables(self, x: str, matrix: int) -> Sums:
         """x [n, windows, K] times the matrix of all MVMs, which are variables."""
