@@ -3,9 +3,9 @@
 Each network is compiled for `liu2018` with codes of 8 bits, scales by largest magnitudes and by the least error of the
 outputs, and with more bits for the values that matter most, up to shares of all reads. PSNR against ONNX Runtime
 float32 as `mgc run --check` has it, on samples that calibration has not seen, mean over compilation seeds and, of data,
-over `--splits` into halves (every other sample, then random halves); in brackets
-the energy and the time of a sample relative to codes of 8 bits, as the program's own account has them, and the bits of
-a code, on average over multiply-accumulates and at most.
+over `--splits` into halves (every other sample, then random halves); in brackets the energy and the time of a sample
+relative to codes of 8 bits, as the program's own account has them, and the bits of a code, on average over
+multiply-accumulates and at most.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ def main() -> None:
     for model, data in [(given.model, given.data)] if given.model else chosen:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
+        splits = [samples(model, data, k) for k in range(given.splits if data is not None else 1)]
+        wanted = [dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True)) for feeds, _ in splits]
         cells: list[str] = []
         found: dict[str, tuple[float, float]] = {}
         for case in given.cases:
             psnr: list[float] = []
             programs: list[Program] = []
-            for split in range(given.splits if data is not None else 1):
-                feeds, options = samples(model, data, split)
-                wanted = dict(zip(names, map(np.asarray, session.run(names, feeds)), strict=True))
+            for (feeds, options), expected in zip(splits, wanted, strict=True):
                 programs = [mgc.compile(model, seed=seed, **options, **CASES[case]) for seed in range(given.seeds)]
-                psnr += [compare(mgc.Simulator(p).run(feeds), wanted).psnr_db for p in programs]
+                psnr += [compare(mgc.Simulator(p).run(feeds), expected).psnr_db for p in programs]
             found[case] = costs(programs[0])
             beside = [of / usual for of, usual in zip(found[case], found.get(USUAL, found[case]), strict=True)]
             bits = input_bits(programs[0])

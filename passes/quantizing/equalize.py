@@ -188,9 +188,10 @@ def _scales(graph: Graph, node: Node, weight_bits: int) -> bool:
     weights = graph.constants[node.inputs[1]].data
     if weights.dtype not in (np.float32, np.float64) or not weights.size:
         return False
-    if not np.isfinite((weights.max(), weights.min())).all():
+    low, high = weights.min(), weights.max()
+    if not np.isfinite((low, high)).all():
         return False
-    most = weights.argmax() if weights.max() >= -weights.min() else weights.argmin()
+    most = weights.argmax() if high >= -low else weights.argmin()
     filters = 0 if isinstance(node.op, Conv) else 1
     column = np.take(weights, np.unravel_index(most, weights.shape)[filters], filters)
     return not may_be_on_grid(column.reshape(1, -1, 1), weight_bits)
@@ -238,7 +239,8 @@ def _divide(graph: Graph, stretch: Stretch, factors: np.ndarray) -> None:
 
 def _scale(graph: Graph, node: Node, factors: np.ndarray, *, made_by: bool) -> None:
     """Multiplies an op's weights by a factor for each channel that it makes, or reads."""
-    weights, op = graph.constants[node.inputs[1]].data, node.op
+    constant, op = graph.constants[node.inputs[1]], node.op
+    weights = constant.data
     factors = factors.astype(weights.dtype)
     if isinstance(op, MatMul):
         scaled = weights * (factors if made_by else factors[:, None])
@@ -248,5 +250,4 @@ def _scale(graph: Graph, node: Node, factors: np.ndarray, *, made_by: bool) -> N
         grouped = weights.reshape(op.groups, -1, *weights.shape[1:])
         shape = (op.groups, 1, -1) if across else (op.groups, -1, 1)
         scaled = grouped * factors.reshape(*shape, *(1 for _ in weights.shape[2:]))
-    constant = graph.constants[node.inputs[1]]
     graph.constants[node.inputs[1]] = replace(constant, data=scaled.reshape(weights.shape))

@@ -41,7 +41,7 @@ _UNSEEN = (-8.0, 8.0)
 class Quantize(Pass):
     """Where weights are trained, codes get scales that are computed on the chip: see `quantize_training`. Else puts a
     `quant` before every `mvm` (shared where scale and value agree), whole-number weights with |w| <=
-    2^(weight_bits - 1) - 1 into it, and a `dequant` with one float64 scale a column after it, which takes the bias
+    2^(weight_bits - 1) - 1 into it, and a `dequant` with one scale a column after it, which takes the bias
     `add` in. Inputs that cannot be negative are coded unsigned; those of a lopsided range too, with a code of 0 that
     is not 0, where the layer allows it. Functions that are neither piecewise linear nor exact
     in the vector unit become tables. `method` says how scales are chosen: "minmax" by the largest magnitudes,

@@ -166,9 +166,7 @@ class _Product:
             if absorbed is not None:
                 x, order = absorbed
                 return self._multiply(x, weights[0][order])
-            rows = layout.rows_of(self.g, self.source, self.frame)
-            gather = im2col.cost(rows, self.source.element, self.shared)
-            if by_position_pays(self.shared, self.frame.channels, self.group.cols, gather):
+            if self.shared.reads.shape[1] > 1 and self._pays_by_position():
                 return self._by_position(weights[0])
         size, taps = self._block_size(self.frame.channels // self.group.matrices), self.shared.reads.shape[1]
         starts = range(0, self.group.matrices, size)
@@ -287,6 +285,11 @@ class _Product:
             wide = g.cast(part, np.float64)
             total = g.node("Add", total, wide) if total else wide
         return Sums(total, np.dtype(np.float64), limit, "float32 in parts")
+
+    def _pays_by_position(self) -> bool:
+        rows = layout.rows_of(self.g, self.source, self.frame)
+        gather = im2col.cost(rows, self.source.element, self.shared)
+        return by_position_pays(self.shared, self.frame.channels, self.group.cols, gather)
 
     def _by_position(self, weights: np.ndarray) -> Sums:
         """The product of every position with the weights of all taps side by side; windows take their terms of it and

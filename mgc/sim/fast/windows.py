@@ -119,7 +119,7 @@ def by_position_pays(shared: SharedProduct, channels: int, cols: int, gather: fl
     added = SAMPLES * terms * width * 0.3
     positions = len(np.unique(shared.reads))
     by_position = _multiply(positions, channels, taps * width) + _gather(terms, 4 * width) + added
-    return taps > 1 and by_position < _multiply(windows, taps * channels, width) + gather
+    return by_position < _multiply(windows, taps * channels, width) + gather
 
 
 def _multiply(rows: int, depth: int, columns: int) -> float:
